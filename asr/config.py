@@ -1,0 +1,266 @@
+"""Options of each stage, and the settings of the service. All frozen, all checked when made.
+
+Options travel with a request; `Settings` are read once, from ``ASR_*`` environment variables or
+the flags of ``asr serve``. The table in the README is generated from the fields below
+(``python -m asr settings``), and a test keeps it current.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from asr.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENV_PREFIX = "ASR_"
+
+VadKind = Literal["webrtc", "silero", "off"]
+
+
+def check(condition: bool, name: str, message: str) -> None:
+    """Raise `InvalidOption` for `name` unless `condition` holds."""
+    if not condition:
+        raise InvalidOption(name, message)
+
+
+@dataclass(frozen=True, slots=True)
+class VadOptions:
+    """How speech is told from the rest.
+
+    Attributes:
+        kind: "webrtc" costs 0.4 s per hour of audio; "silero" (extra) withstands music and noise;
+            "off" takes the whole recording for speech.
+        aggressiveness: webrtc only, 0 lets most through, 3 least.
+        threshold: silero only, the probability above which a frame is speech.
+        min_speech: seconds of voiced frames below which a region is dropped.
+        min_silence: seconds without a voiced frame that end a region.
+        padding: seconds added on both sides of a region.
+    """
+
+    kind: VadKind = "webrtc"
+    aggressiveness: int = 2
+    threshold: float = 0.5
+    min_speech: float = 0.15
+    min_silence: float = 0.45
+    padding: float = 0.2
+
+    def __post_init__(self) -> None:
+        check(self.kind in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
+        check(self.aggressiveness in (0, 1, 2, 3), "vad_aggressiveness", "must be 0, 1, 2 or 3")
+        check(0 < self.threshold < 1, "vad_threshold", "must lie between 0 and 1")
+        check(0 <= self.min_speech <= 10, "vad_min_speech", "must be 0 to 10 seconds")
+        check(0.03 <= self.min_silence <= 30, "vad_min_silence", "must be 0.03 to 30 seconds")
+        check(0 <= self.padding <= 5, "vad_padding", "must be 0 to 5 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOptions:
+    """How speech regions are packed into chunks.
+
+    Attributes:
+        max_seconds: no chunk is longer; vLLM cuts Omni's audio hard at 30 s.
+        max_gap: a longer pause starts a new chunk, since silence only costs and misleads.
+        overlap: seconds that two chunks share where speech had to be cut.
+        search: seconds before the limit in which the quietest place is looked for.
+    """
+
+    max_seconds: float = 30.0
+    max_gap: float = 2.0
+    overlap: float = 1.0
+    search: float = 6.0
+
+    def __post_init__(self) -> None:
+        check(2 <= self.max_seconds <= 600, "chunk_max_seconds", "must be 2 to 600 seconds")
+        check(self.max_gap >= 0, "chunk_max_gap", "must not be negative")
+        check(0 < self.overlap, "chunk_overlap", "must be positive")
+        fits = self.overlap < self.search and self.overlap + self.search <= self.max_seconds
+        check(fits, "chunk_search", "overlap < search and overlap + search <= max_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What the user tells the recogniser.
+
+    Attributes:
+        language: ISO-639-1 code, or None to leave it to the engine.
+        prompt: context in the words of the user.
+        keywords: names and terms that may occur.
+        temperature: 0 to 1, or None for the engine's own.
+    """
+
+    language: str | None = None
+    prompt: str | None = None
+    keywords: tuple[str, ...] = ()
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        in_range = self.temperature is None or 0 <= self.temperature <= 1
+        check(in_range, "temperature", "must lie between 0 and 1")
+        for keyword in self.keywords:
+            clean = keyword.strip() and not any(sign in keyword for sign in "<>\r\n")
+            check(bool(clean), "keywords", "each must be one line of text without < and >")
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleOptions:
+    """How cues are shaped for reading.
+
+    Attributes:
+        max_line_width: characters in a line.
+        max_line_count: lines in a cue.
+        max_cue_duration: seconds.
+    """
+
+    max_line_width: int = 42
+    max_line_count: int = 2
+    max_cue_duration: float = 7.0
+
+    def __post_init__(self) -> None:
+        check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
+        check(1 <= self.max_line_count <= 10, "max_line_count", "must be 1 to 10")
+        check(0.5 <= self.max_cue_duration <= 60, "max_cue_duration", "must be 0.5 to 60 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """What decoding one recording may cost.
+
+    Attributes:
+        max_seconds: of decoded audio, counted while decoding; headers are not trusted.
+        max_bytes: of the file.
+        max_cpu_seconds: RLIMIT_CPU of the decoding process.
+        max_memory_bytes: RLIMIT_AS of the decoding process.
+    """
+
+    max_seconds: float = 12 * 3600.0
+    max_bytes: int = 8 << 30
+    max_cpu_seconds: int = 1800
+    max_memory_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that one request may choose."""
+
+    vad: VadOptions = VadOptions()
+    chunk: ChunkOptions = ChunkOptions()
+    decode: DecodeOptions = DecodeOptions()
+    limits: AudioLimits = AudioLimits()
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the service reads at its start. Field `x_y` is ``ASR_X_Y`` and ``--x-y``."""
+
+    engine: str = _setting(
+        "auto", "auto, omni or pocketsphinx; auto takes omni when ASR_VLLM_URL is set"
+    )
+    vllm_url: str = _setting("", "address of the vLLM server that serves Omni")
+    host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
+    port: int = _setting(8000, "1024 to 65535")
+    api_key: str = _setting("", "when set, every route but /health and /ready asks for it")
+    max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
+    max_upload_bytes: int = _setting(8 << 30, "largest request body")
+    max_active_requests: int = _setting(8, "recordings in work at once")
+    max_waiting_requests: int = _setting(32, "recordings waiting; more are answered 429")
+    cpu_workers: int = _setting(0, "recogniser processes; 0 means one per core")
+    decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")
+    decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
+    vad: str = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
+    work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
+    worker_timeout: float = _setting(15.0, "seconds of silence after which a worker counts as dead")
+    shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+    def __post_init__(self) -> None:
+        engines = ("auto", "omni", "pocketsphinx")
+        check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
+        hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
+        check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
+        check(1024 <= self.port <= 65535, "port", "must be 1024 to 65535")
+        check(self.max_audio_seconds > 0, "max_audio_seconds", "must be positive")
+        check(self.max_upload_bytes > 0, "max_upload_bytes", "must be positive")
+        check(self.max_active_requests > 0, "max_active_requests", "must be positive")
+        check(self.max_waiting_requests >= 0, "max_waiting_requests", "must not be negative")
+        check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
+        check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
+        check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        check(2 <= self.worker_timeout, "worker_timeout", "must be at least 2 seconds")
+        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
+        levels = ("debug", "info", "warning", "error")
+        check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read ``ASR_*`` variables; an empty one counts as unset.
+
+        Raises:
+            InvalidOption: a value has the wrong type or range, or a name is misspelt.
+        """
+        source = os.environ if env is None else env
+        given = {key: value for key, value in source.items() if key.startswith(ENV_PREFIX)}
+        known = {ENV_PREFIX + f.name.upper(): f.name for f in fields(cls)}
+        for key in given:
+            check(key in known, key, f"no such setting; there are {', '.join(sorted(known))}")
+        return cls.from_text({known[key]: value for key, value in given.items() if value})
+
+    @classmethod
+    def from_text(cls, values: Mapping[str, str]) -> Settings:
+        """Make settings from field names and their values as text.
+
+        Raises:
+            InvalidOption: a value has the wrong type or range.
+        """
+        hints = get_type_hints(cls)
+        return cls(**{name: _parse(hints[name], name, text) for name, text in values.items()})
+
+    @property
+    def engine_name(self) -> str:
+        """The engine after ``auto`` is settled."""
+        if self.engine != "auto":
+            return self.engine
+        return "omni" if self.vllm_url else "pocketsphinx"
+
+    @property
+    def workers(self) -> int:
+        """Recogniser processes."""
+        return self.cpu_workers or len(os.sched_getaffinity(0))
+
+    @property
+    def limits(self) -> AudioLimits:
+        """The limits of decoding."""
+        return AudioLimits(
+            max_seconds=self.max_audio_seconds,
+            max_bytes=self.max_upload_bytes,
+            max_cpu_seconds=self.decode_cpu_seconds,
+            max_memory_bytes=self.decode_memory_bytes,
+        )
+
+
+def _parse(kind: type, name: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidOption(name, f"must be {kind.__name__}, not {text!r}") from None
+
+
+def settings_table() -> str:
+    """The README's table of settings, in Markdown."""
+    rows = ["| variable | flag | default | meaning |", "| --- | --- | --- | --- |"]
+    for item in fields(Settings):
+        flag = "--" + item.name.replace("_", "-")
+        default = "the system's" if item.name == "work_dir" else item.default
+        shown = f"`{default}`" if default != "" else "none"
+        row = (f"`{ENV_PREFIX}{item.name.upper()}`", f"`{flag}`", shown, item.metadata["doc"])
+        rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows)

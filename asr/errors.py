@@ -1,0 +1,101 @@
+"""Every error this project raises on purpose.
+
+Each class stands for one failure, carries the facts as attributes and says one sentence. Catch
+the base classes. The service maps them to HTTP in one table (``asr.service.problems``), the
+command line to exit codes in another (``asr.cli``).
+
+    AsrError
+      AudioError
+        UnsupportedAudio     not a format, rate or channel count that is accepted
+        DamagedAudio         starts like audio and stops decoding
+        EmptyAudio           no sample came out
+        AudioTooLong         more seconds, bytes or CPU time than allowed
+      EngineError
+        EngineUnavailable    not configured, still loading, or gone; may be retried
+        EngineTimeout        no answer within its deadline; may be retried
+        EngineFailed         the engine broke on this chunk
+      InvalidOption          a setting or request field with a wrong value
+      WorkerDied             a helper process ended without an answer
+"""
+
+from __future__ import annotations
+
+
+class AsrError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class AudioError(AsrError):
+    """The recording cannot be used."""
+
+
+class UnsupportedAudio(AudioError):
+    """The bytes are not audio in an accepted format, sample rate or channel count."""
+
+
+class DamagedAudio(AudioError):
+    """Decoding began and then failed.
+
+    Attributes:
+        seconds: audio seconds that were decoded before the damage.
+    """
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class EmptyAudio(AudioError):
+    """The recording holds no samples."""
+
+
+class AudioTooLong(AudioError):
+    """The recording exceeds a limit of seconds, bytes, memory or CPU time."""
+
+
+class EngineError(AsrError):
+    """The recogniser failed."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine is not configured, is loading, or cannot be reached."""
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer within the deadline of the chunk."""
+
+
+class EngineFailed(EngineError):
+    """The engine broke on a chunk.
+
+    Attributes:
+        chunk_index: which chunk, or None when it is not known.
+    """
+
+    def __init__(self, message: str, chunk_index: int | None = None) -> None:
+        super().__init__(message)
+        self.chunk_index = chunk_index
+
+
+class InvalidOption(AsrError):
+    """A setting or a request field has a wrong value.
+
+    Attributes:
+        name: the setting or field, as its user wrote it.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class WorkerDied(AsrError):
+    """A helper process ended without an answer.
+
+    Attributes:
+        signal: the signal that ended it, or None when it exited by itself.
+    """
+
+    def __init__(self, message: str, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -1,0 +1,226 @@
+"""The values that travel through the pipeline.
+
+Frozen, slotted, with tuples for sequences. Times are seconds as float; positions in the recording
+are integer samples at 16 kHz, and every time of a region or chunk is derived from them. ``None``
+means not measured: no 0.0 stands in for an unknown confidence.
+
+A `Hypothesis` counts its times from the start of its chunk, a `Segment` from the start of the
+recording. Only `asr.stitch` turns one into the other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SAMPLE_RATE = 16_000
+"""Hz. Everything behind `asr.audio` is mono at this rate."""
+
+Timing = Literal["aligned", "engine", "interpolated"]
+"""How a word got its time: forced alignment, the engine itself, or spread over the speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Mono samples in memory, for one chunk rather than one recording.
+
+    Attributes:
+        samples: float32 in [-1, 1], shape (n_samples,).
+        sample_rate: Hz.
+    """
+
+    samples: np.ndarray
+    sample_rate: int = SAMPLE_RATE
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or self.samples.dtype != np.float32:
+            message = f"samples must be float32 of shape (n,), not {self.samples.dtype}"
+            raise ValueError(f"{message} of shape {self.samples.shape}")
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    def pcm16(self) -> bytes:
+        """The samples as little-endian 16-bit PCM, clipped."""
+        scaled = np.clip(np.rint(self.samples * 32768.0), -32768, 32767)
+        return scaled.astype("<i2").tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRegion:
+    """A stretch of the recording in which the VAD heard speech: [start_sample, end_sample)."""
+
+    start_sample: int
+    end_sample: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_sample <= self.end_sample:
+            raise ValueError(f"region [{self.start_sample}, {self.end_sample}) is out of order")
+
+    @property
+    def start(self) -> float:
+        """Seconds."""
+        return self.start_sample / SAMPLE_RATE
+
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        return self.end_sample / SAMPLE_RATE
+
+    @property
+    def n_samples(self) -> int:
+        """Length in samples."""
+        return self.end_sample - self.start_sample
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What an engine hears at once: [start_sample, end_sample) of the recording.
+
+    Attributes:
+        index: 0, 1, 2, ... in the order of the recording.
+        overlap: samples shared with the previous chunk; 0 when the cut lies in silence.
+    """
+
+    index: int
+    start_sample: int
+    end_sample: int
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_sample < self.end_sample:
+            raise ValueError(f"chunk [{self.start_sample}, {self.end_sample}) is empty or reversed")
+        if not 0 <= self.overlap <= self.end_sample - self.start_sample:
+            raise ValueError(f"overlap of {self.overlap} samples does not fit the chunk")
+
+    @property
+    def start(self) -> float:
+        """Seconds from the start of the recording."""
+        return self.start_sample / SAMPLE_RATE
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the recording."""
+        return self.end_sample / SAMPLE_RATE
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return (self.end_sample - self.start_sample) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word with its time.
+
+    Attributes:
+        text: the word as written, punctuation attached, no surrounding space.
+        start: seconds.
+        end: seconds, not before `start`.
+        confidence: 0 to 1, or None when nothing measured it.
+        timing: how the times came about.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float | None = None
+    timing: Timing = "engine"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.end)):
+            raise ValueError(f"word times must be finite, not {self.start} and {self.end}")
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"word times [{self.start}, {self.end}] are out of order")
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise ValueError(f"confidence {self.confidence} is outside [0, 1]")
+
+    @property
+    def midpoint(self) -> float:
+        """Seconds."""
+        return (self.start + self.end) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an engine heard in one chunk. Word times count from the start of the chunk."""
+
+    chunk_index: int
+    text: str
+    words: tuple[Word, ...] = ()
+    avg_logprob: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the transcript about as long as a sentence, with absolute times."""
+
+    id: int
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...]
+    avg_logprob: float | None = None
+    warnings: tuple[str, ...] = ()
+    channel: int | None = None
+    speaker: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"segment times [{self.start}, {self.end}] are out of order")
+        ordered(self.words, self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The whole recording in words.
+
+    Attributes:
+        language: ISO-639-1 code.
+        duration: seconds of audio that were decoded.
+        speech_seconds: seconds that the engine heard.
+        dropped_seconds: seconds that the VAD took for something else and no engine heard.
+        engine: which engine recognised, with its model.
+        aligner: which aligner timed the words, or None when the engine did.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    duration: float
+    speech_seconds: float
+    dropped_seconds: float
+    engine: str
+    aligner: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All segments in one line of text."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words in order."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+def ordered(words: Iterable[Word], start: float, end: float) -> None:
+    """Check that words follow each other inside [start, end].
+
+    Raises:
+        ValueError: a word starts before its predecessor or lies outside.
+    """
+    last = start
+    for word in words:
+        if word.start < last or word.end > end:
+            raise ValueError(f"word at [{word.start}, {word.end}] breaks the order or leaves it")
+        last = word.start
