@@ -78,7 +78,7 @@ class ChunkOptions:
     def __post_init__(self) -> None:
         check(2 <= self.max_seconds <= 600, "chunk_max_seconds", "must be 2 to 600 seconds")
         check(self.max_gap >= 0, "chunk_max_gap", "must not be negative")
-        check(0 < self.overlap, "chunk_overlap", "must be positive")
+        check(self.overlap > 0, "chunk_overlap", "must be positive")
         fits = self.overlap < self.search and self.overlap + self.search <= self.max_seconds
         check(fits, "chunk_search", "overlap < search and overlap + search <= max_seconds")
 
@@ -195,7 +195,7 @@ class Settings:
         check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
-        check(2 <= self.worker_timeout, "worker_timeout", "must be at least 2 seconds")
+        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
         levels = ("debug", "info", "warning", "error")
         check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")

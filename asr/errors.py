@@ -20,9 +20,28 @@ command line to exit codes in another (``asr.cli``).
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AsrError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package.
+
+    They travel between processes, so they are rebuilt from a message and attributes alone.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild, (type(self).__name__, str(self), vars(self))
+
+
+def rebuild(kind: str, message: str, facts: dict[str, Any]) -> AsrError:
+    """An error of this module from its class's name; of no other, whoever sent it."""
+    found = globals().get(kind)
+    if not (isinstance(found, type) and issubclass(found, AsrError)):
+        return WorkerDied(f"a helper process failed: {kind}: {message}")
+    error = found.__new__(found)
+    error.args = (message,)
+    vars(error).update(facts)
+    return error
 
 
 class AudioError(AsrError):

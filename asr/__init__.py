@@ -1,0 +1,45 @@
+"""Recordings in, transcripts with a time for every word out.
+
+    import asr
+    transcript = asr.transcribe("meeting.wav")
+    print(asr.render(transcript, "srt"))
+
+The web service is `asr.service`, the command line ``asr``. Importing this package imports neither
+of them, nor vLLM, Ray or torch.
+"""
+
+from asr.config import (
+    AudioLimits,
+    ChunkOptions,
+    DecodeOptions,
+    Options,
+    Settings,
+    SubtitleOptions,
+    VadOptions,
+)
+from asr.errors import AsrError
+from asr.formats import render
+from asr.pipeline import Progress, Transcriber, transcribe
+from asr.types import Audio, Chunk, Hypothesis, Segment, SpeechRegion, Transcript, Word
+
+__all__ = [
+    "AsrError",
+    "Audio",
+    "AudioLimits",
+    "Chunk",
+    "ChunkOptions",
+    "DecodeOptions",
+    "Hypothesis",
+    "Options",
+    "Progress",
+    "Segment",
+    "Settings",
+    "SpeechRegion",
+    "SubtitleOptions",
+    "Transcriber",
+    "Transcript",
+    "VadOptions",
+    "Word",
+    "render",
+    "transcribe",
+]

@@ -1,0 +1,1 @@
+"""Times for the words of engines that have none."""

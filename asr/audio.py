@@ -1,0 +1,278 @@
+"""Any recording -> blocks of 16 kHz mono float32, in memory that does not grow with its length.
+
+libsndfile (through soundfile) opens wav, flac, mp3, ogg and opus; FFmpeg's libraries (through
+PyAV) open the rest: m4a, mp4, mov, webm, mkv, aac, wma, amr and the audio track of video. The
+format is told from the bytes, never from a name. Resampling is soxr's, as a stream.
+
+Knows nothing of speech. Does not trust headers: seconds are counted as they are decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import av
+import av.error
+import numpy as np
+import soundfile
+import soxr
+
+from asr.errors import AudioTooLong, DamagedAudio, EmptyAudio, UnsupportedAudio
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from asr.config import AudioLimits
+
+ACCEPTED: Final = (
+    "Accepted are wav, flac, mp3, ogg, opus, m4a, mp4, mov, webm, mkv, aac, wma and amr, "
+    "of 8 to 192 kHz"
+)
+MIN_RATE: Final = 8_000
+MAX_RATE: Final = 192_000
+MAX_CHANNELS: Final = 64
+BLOCK_FRAMES: Final = 65_536
+MAX_GAP_SECONDS: Final = 0.1
+"""A larger jump of the timestamps in a container is filled with silence, so times stay true."""
+
+# Demuxers that read one file and nothing else: no hls, no concat, no playlists of any kind.
+_FORMATS: Final = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
+)
+_HEADER_SLACK: Final = 1.0
+
+
+@dataclass(slots=True)
+class Decoding:
+    """A recording being decoded. Iterate `blocks` once; the other fields fill meanwhile.
+
+    Attributes:
+        promised_seconds: what the header says, or None. Only good for a progress bar.
+        warnings: what was amiss and could be repaired.
+    """
+
+    blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
+    promised_seconds: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def decode(path: Path, limits: AudioLimits) -> Decoding:
+    """Open a recording.
+
+    Returns:
+        A `Decoding` whose blocks are float32, shape (n_samples,), mono at 16 kHz.
+
+    Raises:
+        UnsupportedAudio: not audio in an accepted format.
+        EmptyAudio: the file has no bytes, or (while iterating) no samples.
+        DamagedAudio: while iterating, decoding failed.
+        AudioTooLong: the file or (while iterating) the audio exceeds `limits`.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise EmptyAudio("the file is empty")
+    if size > limits.max_bytes:
+        raise AudioTooLong(f"the file has {size} bytes; {limits.max_bytes} are allowed")
+    decoding = Decoding()
+    source = _open_libsndfile(path, decoding) or _open_ffmpeg(path, decoding)
+    decoding.blocks = _resampled(source, limits.max_seconds, decoding)
+    return decoding
+
+
+RatedBlocks = "Iterator[tuple[int, np.ndarray]]"
+
+
+def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
+    """Bring (rate, samples) blocks to 16 kHz and hold them to the limit."""
+    n_samples = 0
+    resampler = _Resampler()
+    for rate, block in source:
+        out = resampler.push(rate, block)
+        n_samples += len(out)
+        if n_samples > max_seconds * SAMPLE_RATE:
+            raise AudioTooLong(f"the recording is longer than {max_seconds:g} seconds")
+        if len(out):
+            yield out
+    tail = resampler.finish()
+    n_samples += len(tail)
+    if len(tail):
+        yield tail
+    if n_samples == 0:
+        raise EmptyAudio("the recording holds no audio samples")
+    promised, seconds = decoding.promised_seconds, n_samples / SAMPLE_RATE
+    if promised is not None and promised > seconds + max(_HEADER_SLACK, 0.01 * seconds):
+        message = f"the header promises {promised:.1f} s of audio, the file holds {seconds:.1f} s"
+        decoding.warnings.append(message)
+
+
+class _Resampler:
+    """Mono blocks of any rate, which may change on the way, to 16 kHz."""
+
+    def __init__(self) -> None:
+        self._rate = SAMPLE_RATE
+        self._stream: soxr.ResampleStream | None = None
+
+    def push(self, rate: int, block: np.ndarray) -> np.ndarray:
+        if rate == self._rate:
+            return self._convert(block)
+        head = self.finish()
+        self._rate = rate
+        if rate != SAMPLE_RATE:
+            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        return np.concatenate((head, self._convert(block)))
+
+    def _convert(self, block: np.ndarray) -> np.ndarray:
+        return block if self._stream is None else self._stream.resample_chunk(block)
+
+    def finish(self) -> np.ndarray:
+        """What the filter still holds."""
+        nothing = np.zeros(0, np.float32)
+        if self._stream is None:
+            return nothing
+        tail: np.ndarray = self._stream.resample_chunk(nothing, last=True)
+        self._stream = None
+        return tail
+
+
+def _check_layout(rate: int, channels: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UnsupportedAudio(f"the sample rate is {rate} Hz. {ACCEPTED}.")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UnsupportedAudio(f"the recording has {channels} channels; 1 to {MAX_CHANNELS} work")
+
+
+def _to_mono(block: np.ndarray) -> np.ndarray:
+    """Mean of the channels of a (n_frames, n_channels) float32 block; not a number becomes 0."""
+    if block.shape[1] == 1:
+        mono = block[:, 0]
+    elif block.shape[1] == 2:
+        mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # several times faster than mean()
+    else:
+        mono = block.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
+    return np.ascontiguousarray(mono)
+
+
+# --- libsndfile ---------------------------------------------------------------------------------
+
+
+def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
+    """The file's blocks, or None when libsndfile does not know the format."""
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: it takes the file for raw PCM
+        return None
+    _check_layout(file.samplerate, file.channels)
+    decoding.promised_seconds = file.frames / file.samplerate
+    return _libsndfile_blocks(file)
+
+
+def _libsndfile_blocks(file: soundfile.SoundFile) -> RatedBlocks:
+    n_frames = 0
+    with file:
+        while True:
+            try:
+                block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise _damaged(n_frames / file.samplerate, error) from error
+            if len(block) == 0:
+                return
+            n_frames += len(block)
+            yield file.samplerate, _to_mono(block)
+
+
+def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
+    message = f"the recording is damaged or cut off after {seconds:.1f} s"
+    return DamagedAudio(f"{message} ({str(cause).strip()})", seconds)
+
+
+# --- FFmpeg -------------------------------------------------------------------------------------
+
+
+def _open_ffmpeg(path: Path, decoding: Decoding) -> RatedBlocks:
+    guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(str(path), options=guards, metadata_errors="ignore")
+    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
+    stream = container.streams.best("audio")
+    if not isinstance(stream, av.AudioStream):
+        container.close()
+        raise UnsupportedAudio(f"the file has no audio track. {ACCEPTED}.")
+    _check_layout(stream.rate or MIN_RATE, stream.channels or 1)
+    if container.duration:
+        decoding.promised_seconds = container.duration / 1e6
+    return _ffmpeg_blocks(container, stream, decoding)
+
+
+def _ffmpeg_blocks(
+    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
+) -> RatedBlocks:
+    """Decode packet by packet, and put silence where the timestamps jump ahead."""
+    origin = (container.start_time or 0) / 1e6
+    seconds = 0.0
+    with container:
+        for frame in _frames(container, stream, decoding):
+            rate, block = frame.sample_rate, _frame_samples(frame)
+            _check_layout(rate, block.shape[1])
+            gap = 0.0 if frame.time is None else frame.time - origin - seconds
+            for silence in _silence(gap, rate):
+                seconds += len(silence) / rate
+                yield rate, silence
+            seconds += len(block) / rate
+            yield rate, _to_mono(block)
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
+) -> Iterator[av.AudioFrame]:
+    """The frames of a stream; a few damaged packets are skipped, as every player does."""
+    n_good, n_bad = 0, 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+            yield from packet.decode()
+            n_good += 1
+        except StopIteration:
+            break
+        except av.error.FFmpegError as error:
+            n_bad += 1
+            if n_bad > 3 + n_good // 100:
+                raise _damaged(
+                    0.0 if n_good == 0 else n_good * _packet_seconds(stream), error
+                ) from error
+    if n_bad:
+        decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
+
+
+def _packet_seconds(stream: av.AudioStream) -> float:
+    return (stream.codec_context.frame_size or 1024) / (stream.rate or SAMPLE_RATE)
+
+
+def _silence(gap: float, rate: int) -> Iterator[np.ndarray]:
+    """Blocks of zeros that fill `gap` seconds; none for what is no more than jitter."""
+    n_left = round(gap * rate) if gap > MAX_GAP_SECONDS else 0
+    while n_left > 0:
+        n = min(n_left, BLOCK_FRAMES)
+        yield np.zeros(n, np.float32)
+        n_left -= n
+
+
+_SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "s64": 2.0**-63}
+
+
+def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
+    """The samples of a frame as float32, shape (n_frames, n_channels)."""
+    array = frame.to_ndarray()
+    block = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    name = frame.format.name.removesuffix("p")
+    if name == "u8":
+        return (block.astype(np.float32) - 128) * np.float32(_SCALE[name])
+    if name in _SCALE:
+        return block.astype(np.float32) * np.float32(_SCALE[name])
+    return block.astype(np.float32, copy=False)

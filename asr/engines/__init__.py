@@ -1,0 +1,28 @@
+"""The engines by name. Importing this package imports none of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asr.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from asr.config import Settings
+    from asr.engines.base import Engine
+
+
+def load_engine(settings: Settings) -> Engine:
+    """The engine that the settings ask for, not yet opened.
+
+    Raises:
+        EngineUnavailable: it cannot be used with these settings.
+    """
+    if settings.engine_name == "pocketsphinx":
+        from asr.engines.sphinx import SphinxEngine
+
+        return SphinxEngine(settings.workers)
+    if not settings.vllm_url:
+        raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a vLLM server")
+    from asr.engines.vllm_http import VllmHttpEngine
+
+    return VllmHttpEngine(settings.vllm_url)

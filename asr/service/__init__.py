@@ -1,0 +1,183 @@
+"""The web service on LitServe: OpenAI's audio routes in front of the pipeline.
+
+The API process takes bodies to disk and renders answers; the worker process runs the pipeline;
+only paths, options and results cross LitServe's queue between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import litserve
+import litserve.server
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from asr.service.litapi import TranscriptionAPI, configure_logging
+from asr.service.middleware import KeyCheck, RequestLog
+from asr.service.problems import Problem, problem_of
+from asr.service.routes import Service, make_router
+from asr.service.spec import TranscriptionSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+    from asr.config import Settings
+
+logger = logging.getLogger(__name__)
+
+RUN_PREFIX = "asr-serve-"
+
+
+def create_server(settings: Settings, run_dir: Path) -> litserve.LitServer:
+    """A LitServe server with our routes, errors and keys; not yet running."""
+    # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
+    litserve.server._MCP_AVAILABLE = False
+    spec = TranscriptionSpec(settings.worker_timeout)
+    server = litserve.LitServer(
+        TranscriptionAPI(settings, spec),
+        accelerator="cpu",  # the engine chooses its own device
+        timeout=False,
+        restart_workers=True,
+    )
+    server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
+    _adopt(server.app, settings, spec, run_dir)
+    return server
+
+
+def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: Path) -> None:
+    """Put our routes in the place of LitServe's own, and our errors around them."""
+    ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
+    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
+    app.title = "asr-service"
+    service = Service(spec, settings, run_dir)
+    app.include_router(make_router(service))
+    for kind in (HTTPException, Problem, Exception):
+        app.add_exception_handler(kind, _explain)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
+    if settings.api_key:
+        app.add_middleware(KeyCheck, key=settings.api_key)
+    app.add_middleware(RequestLog)
+    _wrap_lifespan(app, service)
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status >= 500:
+        request_id = getattr(request.state, "request_id", "?")
+        logger.error("request %s failed: %s", request_id, problem.message)
+    return problem.response()
+
+
+async def _nobody_listens(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=499)
+
+
+def _wrap_lifespan(app: FastAPI, service: Service) -> None:
+    """Make the engine load at the start, and refuse requests when the end is signalled."""
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with inner(app):
+            loading = asyncio.create_task(_log_ready(service))
+            _on_signal(asyncio.get_running_loop(), service)
+            yield
+            loading.cancel()
+
+    app.router.lifespan_context = lifespan
+
+
+async def _log_ready(service: Service) -> None:
+    while not (state := await service.engine_state()).ready:
+        logger.info("waiting for the engine: %s", state.reason)
+        await asyncio.sleep(1)
+    logger.info("ready: engine %s", state.name)
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, service: Service) -> None:
+    """Tell the service of SIGTERM and SIGINT before uvicorn, which only stops listening."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def begin() -> None:
+        tasks.add(asyncio.create_task(service.close()))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        uvicorns = signal.getsignal(number)
+
+        def handle(signum: int, frame: object, *, following: object = uvicorns) -> None:
+            loop.call_soon_threadsafe(begin)
+            if callable(following):
+                following(signum, frame)
+
+        signal.signal(number, handle)
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C, then end every process within 10 seconds."""
+    configure_logging(settings.log_level)
+    logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
+    main_process = os.getpid()
+
+    def on_sigterm(*_: object) -> None:
+        # LitServe ends its processes on KeyboardInterrupt alone. They inherit this handler.
+        if os.getpid() == main_process:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    with run_directory(Path(settings.work_dir)) as run_dir:
+        server = create_server(settings, run_dir)
+        try:
+            server.run(
+                host=settings.host,
+                port=settings.port,
+                log_level=settings.log_level,
+                num_api_servers=1,
+                generate_client_file=False,
+                access_log=False,
+                server_header=False,
+            )
+        except KeyboardInterrupt:  # while starting, before LitServe handles it
+            for process in getattr(server, "inference_workers", ()):
+                process.kill()
+
+
+@contextlib.contextmanager
+def run_directory(parent: Path) -> Generator[Path]:
+    """A folder for the files of requests, removed at the end.
+
+    A server that was killed leaves its folder; the next one that starts removes it. The lock tells
+    a dead server's folder from that of one that runs beside us.
+    """
+    for left in parent.glob(f"{RUN_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=parent))
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

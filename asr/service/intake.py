@@ -1,0 +1,218 @@
+"""Request bodies to disk, as they arrive.
+
+LitServe reads a multipart body whole: 500 MB became 4.3 GB of memory over its processes. Here each
+piece is parsed and written as it comes, so memory stays flat for any length. A file name that the
+client sends is never used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from asr.service.problems import Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from starlette.requests import Request
+
+WRITE_BYTES: Final = 1 << 20
+MAX_FIELD_BYTES: Final = 64 << 10
+MAX_FIELDS: Final = 64
+DRAIN_BYTES: Final = 1 << 20
+RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
+
+
+@dataclass(slots=True)
+class Body:
+    """What arrived: the file, and the other fields in the order in which they came."""
+
+    n_file_bytes: int = 0
+    has_file: bool = False
+    fields: list[tuple[str, str]] = field(default_factory=list)
+
+
+async def receive_body(request: Request, target: Path, max_bytes: int) -> Body:
+    """Write the recording in a request to `target`.
+
+    Takes ``multipart/form-data`` with a part called file, or the bare bytes with a content type
+    of audio or video and the fields in the query, of known length or chunked.
+
+    Raises:
+        Problem: 400 a malformed body, 413 too large, 415 another content type.
+        ClientDisconnect: the client went away.
+    """
+    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes, int(declared))
+    with target.open("wb", buffering=0) as file:
+        sink = _Sink(file)
+        if kind == b"multipart/form-data":
+            return await _receive_multipart(request, parameters.get(b"boundary"), sink, max_bytes)
+        if kind.decode("latin-1").startswith(RAW_TYPES):
+            return await _receive_raw(request, sink, max_bytes)
+    message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
+    raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
+
+
+def _too_large(max_bytes: int, n_bytes: int) -> Problem:
+    message = f"Maximum content size limit ({max_bytes}) exceeded ({n_bytes} bytes read)"
+    message += ". The limit is set by ASR_MAX_UPLOAD_BYTES."
+    return Problem(413, message, "too_large", "file")
+
+
+class _Sink:
+    """Gathers small pieces and writes large ones, off the event loop."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._buffer = bytearray()
+        self.n_bytes = 0
+
+    def add(self, data: bytes) -> None:
+        self._buffer += data
+        self.n_bytes += len(data)
+
+    async def flush(self, at_least: int = 1) -> None:
+        if len(self._buffer) >= at_least:
+            data, self._buffer = self._buffer, bytearray()
+            await asyncio.to_thread(self._write, data)
+
+    def _write(self, data: bytearray) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+
+async def _receive_raw(request: Request, sink: _Sink, max_bytes: int) -> Body:
+    async for data in request.stream():
+        sink.add(data)
+        if sink.n_bytes > max_bytes:
+            raise _too_large(max_bytes, sink.n_bytes)
+        await sink.flush(WRITE_BYTES)
+    await sink.flush()
+    return Body(sink.n_bytes, sink.n_bytes > 0, request.query_params.multi_items())
+
+
+async def _receive_multipart(
+    request: Request, boundary: bytes | None, sink: _Sink, max_bytes: int
+) -> Body:
+    if not boundary:
+        raise Problem(400, "the multipart content type names no boundary", "malformed_body")
+    form = _Form(boundary, sink)
+    n_bytes = 0
+    async for data in request.stream():
+        n_bytes += len(data)
+        if n_bytes > max_bytes:
+            raise _too_large(max_bytes, n_bytes)
+        form.feed(data)
+        await sink.flush(WRITE_BYTES)
+    await sink.flush()
+    return form.finish()
+
+
+class _Form:
+    """The callbacks of the multipart parser."""
+
+    def __init__(self, boundary: bytes, sink: _Sink) -> None:
+        self._sink = sink
+        self._body = Body()
+        self._name = ""
+        self._value = bytearray()
+        self._header = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._on_header,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._on_data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+        except MultipartParseError as error:
+            raise Problem(400, f"malformed multipart body: {error}", "malformed_body") from error
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.write(data)
+        except MultipartParseError as error:
+            raise Problem(400, f"malformed multipart body: {error}", "malformed_body") from error
+
+    def finish(self) -> Body:
+        if not self._ended:
+            message = "the multipart body ends before its last boundary"
+            raise Problem(400, message, "malformed_body")
+        self._body.n_file_bytes = self._sink.n_bytes
+        return self._body
+
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._name = ""
+        self._value.clear()
+
+    def _on_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]  # the parser bounds the length and number of headers
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if bytes(self._header).lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header.clear()
+        self._header_value.clear()
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._name:
+            raise Problem(400, "a part of the multipart body has no name", "malformed_body")
+        if self._name == "file":
+            if self._body.has_file:
+                raise Problem(400, "file: send one file in a request", "invalid_value", "file")
+            self._body.has_file = True
+        elif len(self._body.fields) >= MAX_FIELDS:
+            raise Problem(400, f"more than {MAX_FIELDS} fields", "malformed_body")
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "file":
+            self._sink.add(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            message = f"{self._name}: longer than {MAX_FIELD_BYTES} bytes"
+            raise Problem(400, message, "invalid_value", self._name)
+
+    def _end_part(self) -> None:
+        if self._name != "file":
+            self._body.fields.append((self._name, self._value.decode("utf-8", "replace")))
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+async def drain(request: Request) -> None:
+    """Read a little of a body that is refused, so that small clients see the answer.
+
+    A connection closed with unread bytes is reset, and the reset can overtake the answer.
+    """
+    n_bytes = 0
+    async for data in request.stream():
+        n_bytes += len(data)
+        if n_bytes > DRAIN_BYTES:
+            return

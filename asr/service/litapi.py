@@ -1,0 +1,177 @@
+"""The LitServe worker: runs recordings through the pipeline and yields what happens.
+
+Only paths and options cross LitServe's queue, never audio. LitServe has no cancellation and does
+not tell a client whose worker died; both are made here: a `Cancel` command ends the work of an
+earlier one, and a `Heartbeat` follows every second in which nothing else happens, so that silence
+means death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import litserve
+
+from asr.engines import load_engine
+from asr.errors import AsrError
+from asr.pipeline import Event, Transcriber
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from asr.config import Options, Settings
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    """Transcribe `source`; decoded audio may lie in `work_dir`."""
+
+    id: str
+    source: str
+    work_dir: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the work of the `Transcribe` command with this id."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask how the engine is; makes it load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The worker lives and has nothing new to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The command ended with an error."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """How the engine is: loaded, or why not."""
+
+    name: str
+    model: str
+    ready: bool
+    reason: str = ""
+
+
+Command = Transcribe | Cancel | Ask
+Report = Event | Heartbeat | Failed | EngineState
+
+
+class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
+    """One worker with one event loop; the engine batches over everything in flight."""
+
+    def __init__(self, settings: Settings, spec: litserve.LitSpec) -> None:
+        super().__init__(spec=spec, enable_async=True)
+        self._settings = settings
+        self._transcriber: Transcriber | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
+        """Prepare the process; the engine loads in the event loop, which starts later."""
+        configure_logging(self._settings.log_level)
+        # Ctrl-C reaches the whole process group. The main process ends this one when requests in
+        # flight are answered, and the kernel ends it when the main process was killed.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    async def predict(self, command: Command) -> AsyncGenerator[Report]:
+        """Carry out one command."""
+        match command:
+            case Transcribe():
+                async with contextlib.aclosing(self._transcribe(command)) as reports:
+                    async for report in reports:
+                        yield report
+            case Cancel(id=job):
+                if job in self._running:
+                    self._running[job].cancel()
+            case Ask():
+                yield await self._engine_state()
+
+    async def _transcribe(self, command: Transcribe) -> AsyncGenerator[Report]:
+        reports: asyncio.Queue[Report | None] = asyncio.Queue()
+        task = asyncio.create_task(self._work(command, reports))
+        self._running[command.id] = task
+        task.add_done_callback(lambda _: reports.put_nowait(None))
+        try:
+            while True:
+                try:
+                    report = await asyncio.wait_for(reports.get(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    report = Heartbeat()
+                if report is None:
+                    return
+                yield report
+        finally:
+            task.cancel()
+            del self._running[command.id]
+
+    async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
+        try:
+            transcriber = await self._opened()
+            events = transcriber.transcribe_file(
+                Path(command.source), command.options, Path(command.work_dir)
+            )
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    reports.put_nowait(event)
+        except AsrError as error:
+            reports.put_nowait(Failed(error))
+        except Exception as error:
+            logger.exception("request %s failed", command.id)
+            reports.put_nowait(Failed(RuntimeError(repr(error))))
+
+    async def _opened(self) -> Transcriber:
+        """The transcriber with its engine loaded; several callers share one attempt.
+
+        Raises:
+            EngineUnavailable: the engine did not load; the next call tries again.
+        """
+        if self._transcriber is None:
+            self._transcriber = Transcriber(load_engine(self._settings))
+        if self._opening is None or (self._opening.done() and self._opening.exception()):
+            self._opening = asyncio.create_task(self._transcriber.open())
+        await asyncio.shield(self._opening)
+        return self._transcriber
+
+    async def _engine_state(self) -> EngineState:
+        name = self._settings.engine_name
+        try:
+            transcriber = await asyncio.wait_for(self._opened(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            return EngineState(name, name, ready=False, reason="the engine is loading")
+        except AsrError as error:
+            return EngineState(name, name, ready=False, reason=str(error))
+        return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+def configure_logging(level: str) -> None:
+    """Log lines of this package to standard error, one format in every process."""
+    form = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form)
+    logging.getLogger("asr").setLevel(level.upper())

@@ -1,0 +1,108 @@
+"""What goes wrong, as HTTP: the only table from errors to statuses, in OpenAI's error shape.
+
+    {"error": {"message", "type", "param", "code"}}
+
+OpenAI's clients retry 408, 409, 429 and 5xx by themselves, unless ``x-should-retry`` says no. It
+says no wherever a retry would do the same work for the same answer.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from asr.errors import (
+    AsrError,
+    AudioError,
+    AudioTooLong,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidOption,
+    UnsupportedAudio,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+
+@dataclass(eq=False)  # not frozen: contextlib sets __traceback__
+class Problem(Exception):
+    """An answer that is an error.
+
+    Attributes:
+        status: of HTTP.
+        message: one sentence for the person who reads it.
+        code: for programs.
+        param: the field that is to blame, or None.
+        retry_after: seconds after which the same request may succeed, or None if it will not.
+    """
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+    retry_after: int | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+        default = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": self.message,
+                "type": kinds.get(self.status, default),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> Response:
+        """The HTTP answer."""
+        headers = {"x-should-retry": "false" if self.retry_after is None else "true"}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(self.retry_after)
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return JSONResponse(self.body, self.status, headers)
+
+
+_TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
+    # most specific first: error, status, code, param, retry after
+    (UnsupportedAudio, 415, "unsupported_audio", "file", None),
+    (AudioTooLong, 413, "audio_too_long", "file", None),
+    (AudioError, 400, "invalid_audio", "file", None),
+    (EngineTimeout, 504, "engine_timeout", None, None),
+    (EngineUnavailable, 503, "engine_unavailable", None, 5),
+    (EngineError, 500, "engine_failed", None, None),
+    (WorkerDied, 503, "worker_died", None, 2),
+    (AsrError, 500, "internal_error", None, None),
+]
+
+
+def problem_of(error: Exception) -> Problem:
+    """The answer to an error; one that nobody foresaw says nothing of the inside."""
+    if isinstance(error, Problem):
+        return error
+    match error:
+        case InvalidOption(name=name):
+            return Problem(400, f"{name}: {error}", "invalid_value", name)
+        case HTTPException(status_code=status, detail=detail):
+            return Problem(status, str(detail), "http_error")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Problem(503, "the server's disk is full", "disk_full", None, 30)
+    return _look_up(error)
+
+
+def _look_up(error: Exception) -> Problem:
+    found = next((row for row in _TABLE if isinstance(error, row[0])), None)
+    if found is None:
+        return Problem(500, "the server failed on this request", "internal_error")
+    _, status, code, param, retry_after = found
+    return Problem(status, str(error), code, param, retry_after)

@@ -1,0 +1,273 @@
+"""What travels over HTTP, as pydantic models: the request's fields, and the bodies of answers.
+
+The field names are OpenAI's; those behind the comment "ours" are extensions. `Request` is what a
+checked form becomes: nothing behind it sees a string that a client wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from asr.config import (
+    AudioLimits,
+    DecodeOptions,
+    Options,
+    SubtitleOptions,
+    VadKind,
+    VadOptions,
+)
+from asr.service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "tsv", "full_json"]
+Granularity = Literal["word", "segment"]
+
+
+class ServerVad(BaseModel):
+    """OpenAI's ``chunking_strategy`` as an object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["server_vad"]
+    threshold: float | None = Field(None, ge=0, le=1)
+    prefix_padding_ms: int | None = Field(None, ge=0, le=5000)
+    silence_duration_ms: int | None = Field(None, ge=30, le=30000)
+
+
+class TranscriptionForm(BaseModel):
+    """The fields of ``POST /v1/audio/transcriptions`` besides the file."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str = Field("", description="Any name; the engine that recognises is in the answer.")
+    language: str | None = Field(None, description="ISO-639-1 code.", pattern=r"^[A-Za-z-]{2,20}$")
+    languages: list[str] = Field([], description="As `language`; one at most.", max_length=1)
+    prompt: str | None = Field(None, description="Context for the engine.", max_length=8192)
+    keywords: list[str] = Field([], description="Names and terms that may occur.", max_length=100)
+    response_format: ResponseFormat = Field(
+        "json", description="tsv and full_json (every word with confidence and timing) are ours."
+    )
+    temperature: float | None = Field(None, ge=0, le=1)
+    timestamp_granularities: list[Granularity] = Field(
+        [], description="For verbose_json: which of words and segments it holds."
+    )
+    include: list[str] = Field([], description="OpenAI's; logprobs are not available.")
+    stream: bool = Field(False, description="Server-sent events instead of one answer.")
+    chunking_strategy: Literal["auto"] | ServerVad | None = None
+    # ours
+    vad: VadKind | None = Field(None, description="webrtc, silero or off.")
+    vad_aggressiveness: int | None = Field(None, ge=0, le=3, description="webrtc only.")
+    vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
+    vad_min_silence: float | None = Field(None, description="Seconds that end a region.")
+    vad_padding: float | None = Field(None, description="Seconds kept around speech.")
+    max_line_width: int = Field(42, description="Characters in a line of srt and vtt.")
+    max_line_count: int = Field(2, description="Lines in a cue of srt and vtt.")
+    max_cue_duration: float = Field(7.0, description="Seconds that a cue stays, at the most.")
+
+    @field_validator("chunking_strategy", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            return json.loads(value)
+        return value
+
+    @field_validator("include")
+    @classmethod
+    def _no_logprobs(cls, value: list[str]) -> list[str]:
+        if value:
+            raise ValueError("logprobs are not available; ask for full_json, which has confidence")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """A checked request."""
+
+    options: Options
+    subtitles: SubtitleOptions
+    response_format: ResponseFormat
+    granularities: frozenset[str]
+    stream: bool
+    warnings: tuple[str, ...]
+
+
+def parse_fields(
+    pairs: Iterable[tuple[str, str]], default_vad: VadKind, limits: AudioLimits
+) -> TranscriptionRequest:
+    """Check the fields of a form or query, with or without brackets behind the names of lists.
+
+    Raises:
+        Problem: 400, which names the field and what is accepted.
+        InvalidOption: the same, found by an option's own check.
+    """
+    try:
+        form = TranscriptionForm.model_validate(_gather(pairs))
+    except ValidationError as error:
+        raise _explain(error) from error
+    extra = form.model_extra or {}
+    unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
+    return TranscriptionRequest(
+        options=Options(vad=_vad(form, default_vad), decode=_decode(form), limits=limits),
+        subtitles=SubtitleOptions(form.max_line_width, form.max_line_count, form.max_cue_duration),
+        response_format=form.response_format,
+        granularities=frozenset(_granularities(form)),
+        stream=form.stream,
+        warnings=unknown,
+    )
+
+
+def _is_list(name: str) -> bool:
+    item = TranscriptionForm.model_fields.get(name)
+    return item is not None and get_origin(item.annotation) is list
+
+
+def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Pairs to values: lists for list fields, ``a[b]=c`` to objects, empty strings to nothing."""
+    gathered: dict[str, Any] = {}
+    for raw_name, value in pairs:
+        name, _, rest = raw_name.partition("[")
+        key = rest.rstrip("]")
+        if value == "":
+            continue
+        if _is_list(name):
+            gathered.setdefault(name, []).append(value)
+        elif key and isinstance(gathered.setdefault(name, {}), dict):
+            gathered[name][key] = value
+        elif name in gathered:
+            raise Problem(400, f"{name}: sent more than once", "invalid_value", name)
+        else:
+            gathered[name] = value
+    return gathered
+
+
+def _explain(error: ValidationError) -> Problem:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "body"
+    message = first["msg"].removeprefix("Value error, ")
+    return Problem(400, f"{name}: {message}", "invalid_value", name)
+
+
+def _granularities(form: TranscriptionForm) -> list[Granularity]:
+    if not form.timestamp_granularities:
+        return ["segment"]
+    if form.response_format != "verbose_json":
+        name = "timestamp_granularities"
+        message = f"{name}: needs response_format verbose_json, not {form.response_format}"
+        raise Problem(400, message, "invalid_value", name)
+    return form.timestamp_granularities
+
+
+def _decode(form: TranscriptionForm) -> DecodeOptions:
+    if form.language and form.languages:
+        raise Problem(400, "languages: send language or languages", "invalid_value", "languages")
+    return DecodeOptions(
+        language=form.language or next(iter(form.languages), None),
+        prompt=form.prompt,
+        keywords=tuple(form.keywords),
+        temperature=form.temperature,
+    )
+
+
+def _vad(form: TranscriptionForm, default: VadKind) -> VadOptions:
+    strategy = form.chunking_strategy
+    server = strategy if isinstance(strategy, ServerVad) else ServerVad(type="server_vad")
+    chosen: dict[str, Any] = {
+        "kind": form.vad or default,
+        "aggressiveness": form.vad_aggressiveness,
+        "threshold": form.vad_threshold,
+        "min_silence": form.vad_min_silence,
+        "padding": form.vad_padding,
+    }
+    if server.threshold is not None:
+        chosen["threshold"] = min(max(server.threshold, 0.01), 0.99)
+        chosen["aggressiveness"] = round(server.threshold * 3)
+    if server.prefix_padding_ms is not None:
+        chosen["padding"] = server.prefix_padding_ms / 1000
+    if server.silence_duration_ms is not None:
+        chosen["min_silence"] = server.silence_duration_ms / 1000
+    return VadOptions(**{name: value for name, value in chosen.items() if value is not None})
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Usage(_Answer):
+    """OpenAI's usage by duration."""
+
+    type: Literal["duration"] = "duration"
+    seconds: float
+
+
+class TranscriptionJson(_Answer):
+    """``response_format=json``."""
+
+    text: str
+    usage: Usage
+
+
+class WordBody(_Answer):
+    """A word of a full transcript."""
+
+    text: str
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    confidence: float | None = Field(description="0 to 1; null where nothing measured it.")
+    timing: Literal["aligned", "engine", "interpolated"] = Field(
+        description="How the word got its time: forced alignment, the engine, or spread evenly."
+    )
+
+
+class SegmentBody(_Answer):
+    """A segment of a full transcript."""
+
+    id: int
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    text: str
+    avg_logprob: float | None
+    channel: int | None
+    speaker: str | None
+    warnings: list[str]
+    words: list[WordBody]
+
+
+class TranscriptBody(_Answer):
+    """``response_format=full_json``, and what ``asr transcribe -f json`` writes."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Transcript"})
+
+    version: Literal[1] = Field(description="Of this format.")
+    text: str
+    language: str
+    duration: float = Field(description="Seconds of audio.")
+    speech_seconds: float = Field(description="Seconds that the engine heard.")
+    dropped_seconds: float = Field(description="Seconds that the VAD took for something else.")
+    engine: str
+    aligner: str | None
+    warnings: list[str]
+    segments: list[SegmentBody]
+
+
+class ErrorDetail(_Answer):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(_Answer):
+    """Every answer that is an error."""
+
+    error: ErrorDetail

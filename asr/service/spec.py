@@ -1,0 +1,142 @@
+"""The HTTP side of LitServe's queue. The one place that touches LitServe's internals.
+
+`LitSpec` is LitServe's extension point for other APIs than its own (its OpenAI chat spec is one).
+It is not a documented, stable interface, hence the exact pin of litserve in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import litserve
+from litserve.utils import LitAPIStatus, ResponseBufferItem
+
+from asr.errors import WorkerDied
+from asr.service.litapi import Cancel, EngineState, Failed, Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from asr.pipeline import Event
+    from asr.service.litapi import Command, Report, Transcribe
+
+START_SECONDS = 30.0
+"""A worker that died comes back within about 5 s, and takes up what waits in the queue."""
+
+
+class TranscriptionSpec(litserve.LitSpec):  # type: ignore[misc]  # litserve has no types
+    """Sends commands to the worker and hands out its reports.
+
+    Args:
+        silence: seconds without a report after which the worker counts as dead.
+    """
+
+    def __init__(self, silence: float) -> None:
+        super().__init__()
+        self.api_path = "/v1/audio/transcriptions"
+        self._silence = silence
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    @property
+    def stream(self) -> bool:
+        """Answers are streams of reports."""
+        return True
+
+    def as_async(self) -> TranscriptionSpec:
+        """Asynchronous already."""
+        return self
+
+    async def decode_request(self, request: Command, context_kwargs: Any = None) -> Command:  # noqa: ARG002
+        """Commands cross the queue as they are."""
+        return request
+
+    async def encode_response(
+        self,
+        output: AsyncIterator[Report],
+        context_kwargs: Any = None,  # noqa: ARG002
+    ) -> AsyncGenerator[Report]:
+        """Reports cross the queue as they are."""
+        async for report in output:
+            yield report
+
+    async def submit(self, command: Command) -> AsyncGenerator[Report]:
+        """Send a command and follow it.
+
+        Raises:
+            WorkerDied: nothing was heard for too long.
+        """
+        uid = str(uuid.uuid4())
+        item = ResponseBufferItem(event=asyncio.Event(), response_queue=deque())
+        self.response_buffer[uid] = item
+        envelope = (self.response_queue_id, uid, time.monotonic(), command)
+        try:
+            await asyncio.to_thread(self.request_queue.put, envelope)
+            stream = self.data_streamer(item.response_queue, item.event, send_status=True)
+            async with contextlib.aclosing(stream):
+                async for report in self._heard(stream):
+                    yield report
+        finally:
+            self.response_buffer.pop(uid, None)
+
+    async def _heard(
+        self, stream: AsyncIterator[tuple[Report, LitAPIStatus]]
+    ) -> AsyncGenerator[Report]:
+        patience = START_SECONDS
+        while True:
+            try:
+                report, status = await asyncio.wait_for(anext(stream), patience)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise WorkerDied("the recogniser process died on this request") from None
+            if status == LitAPIStatus.ERROR:
+                raise WorkerDied("the recogniser process failed on this request")
+            patience = self._silence
+            yield report
+
+    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Event | Heartbeat]:
+        """Run a transcription; leaving early cancels it in the worker.
+
+        Raises:
+            AsrError: as `asr.pipeline.Transcriber.transcribe_file` does.
+            WorkerDied: the worker died.
+        """
+        finished = False
+        try:
+            async with contextlib.aclosing(self.submit(command)) as reports:
+                async for report in reports:
+                    match report:
+                        case Failed(error=error):
+                            finished = True
+                            raise error
+                        case EngineState():
+                            raise WorkerDied("the recogniser process gave another answer")
+                        case _:
+                            yield report
+            finished = True
+        finally:
+            if not finished:
+                # A task of its own: whoever leaves early is often being cancelled, and then
+                # nothing more can be awaited here.
+                task = asyncio.create_task(self._cancel(command.id))
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+
+    async def _cancel(self, job: str) -> None:
+        with contextlib.suppress(WorkerDied):
+            async with contextlib.aclosing(self.submit(Cancel(job))) as reports:
+                async for _ in reports:
+                    pass
+
+    async def ask(self, command: Command) -> EngineState | None:
+        """The first report on a command, or None when none came."""
+        with contextlib.suppress(WorkerDied):
+            async with contextlib.aclosing(self.submit(command)) as reports:
+                async for report in reports:
+                    return report if isinstance(report, EngineState) else None
+        return None

