@@ -178,7 +178,7 @@ class Settings:
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: str = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
-    worker_timeout: float = _setting(15.0, "seconds of silence after which a worker counts as dead")
+    worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -28,17 +28,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCHEMA = "asr.transcript.v1"
+DEFAULT_SUBTITLES = SubtitleOptions()
 
 # Whisper's names for ISO-639-1 codes, which are what OpenAI returns.
-LANGUAGE_NAMES = dict(
-    pair.split(":")
-    for pair in (
-        "ar:arabic cs:czech da:danish de:german el:greek en:english es:spanish fi:finnish "
-        "fr:french he:hebrew hi:hindi hu:hungarian it:italian ja:japanese ko:korean nl:dutch "
-        "no:norwegian pl:polish pt:portuguese ro:romanian ru:russian sv:swedish tr:turkish "
-        "uk:ukrainian vi:vietnamese zh:chinese"
-    ).split()
-)
+LANGUAGE_NAMES = {
+    "ar": "arabic",
+    "de": "german",
+    "en": "english",
+    "es": "spanish",
+    "fr": "french",
+    "hi": "hindi",
+    "it": "italian",
+    "ja": "japanese",
+    "ko": "korean",
+    "nl": "dutch",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ru": "russian",
+    "tr": "turkish",
+    "uk": "ukrainian",
+    "zh": "chinese",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class Format:
 
 
 def render(
-    transcript: Transcript, format_name: str, subtitles: SubtitleOptions = SubtitleOptions()
+    transcript: Transcript, format_name: str, subtitles: SubtitleOptions = DEFAULT_SUBTITLES
 ) -> str:
     """The transcript as text in one of `FORMATS`.
 
@@ -119,18 +129,9 @@ def to_text(transcript: Transcript, _: SubtitleOptions) -> str:
 
 def to_json(transcript: Transcript) -> dict[str, Any]:
     """Everything we know, in our own schema; `from_json` reads it."""
-    return {
-        "schema": SCHEMA,
-        "text": transcript.text,
-        "language": transcript.language,
-        "duration": _rounded(transcript.duration),
-        "speech_seconds": _rounded(transcript.speech_seconds),
-        "dropped_seconds": _rounded(transcript.dropped_seconds),
-        "engine": transcript.engine,
-        "aligner": transcript.aligner,
-        "warnings": list(transcript.warnings),
-        "segments": [_segment_to_json(segment) for segment in transcript.segments],
-    }
+    record = _plain(transcript)
+    segments = record.pop("segments")  # last, so that the facts stand at the head of the file
+    return {"schema": SCHEMA, "text": transcript.text, **record, "segments": segments}
 
 
 def to_openai_json(transcript: Transcript) -> dict[str, Any]:
@@ -191,27 +192,13 @@ def from_json(text: str) -> Transcript:
     )
 
 
-def _segment_to_json(segment: Segment) -> dict[str, Any]:
-    return {
-        "id": segment.id,
-        "start": _rounded(segment.start),
-        "end": _rounded(segment.end),
-        "text": segment.text,
-        "avg_logprob": _rounded(segment.avg_logprob),
-        "channel": segment.channel,
-        "speaker": segment.speaker,
-        "warnings": list(segment.warnings),
-        "words": [
-            {
-                "text": word.text,
-                "start": _rounded(word.start),
-                "end": _rounded(word.end),
-                "confidence": _rounded(word.confidence),
-                "timing": word.timing,
-            }
-            for word in segment.words
-        ],
-    }
+def _plain(value: Any) -> Any:
+    """The dataclasses of `asr.types` in terms of JSON."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _rounded(value) if isinstance(value, float) else value
 
 
 def _read_segment(record: Any) -> Segment:
@@ -249,7 +236,8 @@ def _read(record: Any, key: str, kind: type | UnionType) -> Any:
     if isinstance(value, int) and kind in (float, float | None):
         value = float(value)  # other writers drop the ".0"
     if not isinstance(value, kind):
-        raise ValueError(f"{key} must be {getattr(kind, '__name__', kind)}, not {value!r}")
+        name = getattr(kind, "__name__", kind)
+        raise ValueError(f"{key} must be {name}, not {value!r}")  # noqa: TRY004  # of the text
     return value
 
 

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from asr.config import SubtitleOptions
     from asr.types import Segment
 
-_CLOSING = "\"'”’»›)]}"
+_OPENING = "\"'“‘«‹([{"  # noqa: RUF001
+_CLOSING = "\"'”’»›)]}"  # noqa: RUF001
+_SENTENCE_ENDS = ("?", "!", "…", "。", "？", "！", "؟", "।")  # noqa: RUF001
+_CLAUSE_ENDS = (",", ";", ":", "—", "–", "،", "؛", "，", "、")  # noqa: RUF001
 _ABBREVIATION = re.compile(
     r"(?:mrs?|ms|dr|prof|rev|hon|gen|col|capt|lt|sgt|st|mt|jr|sr|messrs|vs|cf|approx|dept|fig|vol"
-    r"|(?:\w\.)*\w)\.",  # and initials: J., U.S., e.g.
+    r"|(?:[^\W\d_]\.)*[^\W\d_])\.",  # and initials: J., U.S., e.g.
     re.IGNORECASE,
 )
 
@@ -67,13 +70,13 @@ def ends_sentence(text: str) -> bool:
     """Whether a word with its punctuation ends a sentence; ``Mr.`` and ``J.`` do not."""
     bare = text.rstrip(_CLOSING)
     if not bare.endswith("."):
-        return bare.endswith(("?", "!", "…", "。", "？", "！", "؟", "।"))
-    return not _ABBREVIATION.fullmatch(bare.lstrip("\"'“‘«‹([{"))
+        return bare.endswith(_SENTENCE_ENDS)
+    return not _ABBREVIATION.fullmatch(bare.lstrip(_OPENING))
 
 
 def ends_clause(text: str) -> bool:
     """Whether a word with its punctuation ends a clause."""
-    return text.rstrip(_CLOSING).endswith((",", ";", ":", "—", "–", "،", "؛", "，", "、"))
+    return text.rstrip(_CLOSING).endswith(_CLAUSE_ENDS)
 
 
 def _words(segment: Segment) -> list[Cue]:
@@ -116,13 +119,15 @@ def _fitting(
 ) -> Iterator[tuple[int, int]]:
     """Every end for which words[start:end] may be one cue, with its characters."""
     latest = words[start].start_ms + round(options.max_cue_duration * 1000)
-    n_lines, width, total = 1, -1, -1
-    for end, word in enumerate(words[start:], start + 1):
+    n_lines, width, total, end_ms = 1, -1, -1, 0
+    for end in range(start + 1, len(words) + 1):
+        word = words[end - 1]
+        end_ms = max(end_ms, word.end_ms)
         width += 1 + len(word.text)
         total += 1 + len(word.text)
         if width > options.max_line_width and end > start + 1:
             n_lines, width = n_lines + 1, len(word.text)
-        fits = n_lines <= options.max_line_count and word.end_ms <= latest
+        fits = n_lines <= options.max_line_count and end_ms <= latest
         if not fits and end > start + 1:
             return
         yield end, total

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from asr.config import Settings
+from asr.engines import load_engine
+from asr.engines.base import Engine
+from asr.errors import AsrError
 from asr.service.litapi import TranscriptionAPI, configure_logging
 from asr.service.middleware import KeyCheck, RequestLog
 from asr.service.problems import Problem, problem_of
@@ -35,20 +40,21 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
 
-    from asr.config import Settings
-
 logger = logging.getLogger(__name__)
 
 RUN_PREFIX = "asr-serve-"
+EngineMaker = Callable[[Settings], Engine]
 
 
-def create_server(settings: Settings, run_dir: Path) -> litserve.LitServer:
+def create_server(
+    settings: Settings, run_dir: Path, make_engine: EngineMaker = load_engine
+) -> litserve.LitServer:
     """A LitServe server with our routes, errors and keys; not yet running."""
     # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
     litserve.server._MCP_AVAILABLE = False
     spec = TranscriptionSpec(settings.worker_timeout)
     server = litserve.LitServer(
-        TranscriptionAPI(settings, spec),
+        TranscriptionAPI(settings, spec, make_engine),
         accelerator="cpu",  # the engine chooses its own device
         timeout=False,
         restart_workers=True,
@@ -65,7 +71,7 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: P
     app.title = "asr-service"
     service = Service(spec, settings, run_dir)
     app.include_router(make_router(service))
-    for kind in (HTTPException, Problem, Exception):
+    for kind in (HTTPException, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     if settings.api_key:
@@ -126,8 +132,13 @@ def _on_signal(loop: asyncio.AbstractEventLoop, service: Service) -> None:
         signal.signal(number, handle)
 
 
-def serve(settings: Settings) -> None:
-    """Run until SIGTERM or Ctrl-C, then end every process within 10 seconds."""
+def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
+    """Run until SIGTERM or Ctrl-C, then end every process within 10 seconds.
+
+    Args:
+        settings: of the service.
+        make_engine: called in the worker process, so it must be importable there.
+    """
     configure_logging(settings.log_level)
     logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
     main_process = os.getpid()
@@ -139,7 +150,7 @@ def serve(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, on_sigterm)
     with run_directory(Path(settings.work_dir)) as run_dir:
-        server = create_server(settings, run_dir)
+        server = create_server(settings, run_dir, make_engine)
         try:
             server.run(
                 host=settings.host,

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 import litserve
 
-from asr.engines import load_engine
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from litserve.specs.base import LitSpec
 
     from asr.config import Options, Settings
+    from asr.engines.base import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +87,12 @@ Report = Event | Heartbeat | Failed | EngineState
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
     """One worker with one event loop; the engine batches over everything in flight."""
 
-    def __init__(self, settings: Settings, spec: litserve.LitSpec) -> None:
+    def __init__(
+        self, settings: Settings, spec: LitSpec, make_engine: Callable[[Settings], Engine]
+    ) -> None:
         super().__init__(spec=spec, enable_async=True)
         self._settings = settings
+        self._make_engine = make_engine
         self._transcriber: Transcriber | None = None
         self._opening: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -99,6 +104,15 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         # flight are answered, and the kernel ends it when the main process was killed.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    async def decode_request(self, request: Command) -> Command:
+        """Commands cross the queue as they are."""
+        return request
+
+    async def encode_response(self, output: AsyncIterator[Report]) -> AsyncGenerator[Report]:
+        """Reports cross the queue as they are."""
+        async for report in output:
+            yield report
 
     async def predict(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command."""
@@ -153,7 +167,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            self._transcriber = Transcriber(load_engine(self._settings))
+            self._transcriber = Transcriber(self._make_engine(self._settings))
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
         await asyncio.shield(self._opening)

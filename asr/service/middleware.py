@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
 from asr.service.intake import drain
-from asr.service.problems import Problem
+from asr.service.problems import Problem, problem_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """Probes of orchestrators carry no key, and learn nothing here."""
+
+NOT_SENT: Final = 499
+"""What the log says of a request whose client left before it was answered (nginx's number)."""
 
 
 class RequestLog:
@@ -43,7 +46,7 @@ class RequestLog:
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 499
+        started, status = time.perf_counter(), NOT_SENT
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -54,6 +57,10 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_named)
+        except Exception as error:  # nothing above this would answer
+            logger.exception("request %s failed", request_id)
+            if status == NOT_SENT:
+                await problem_of(error).response()(scope, receive, send_named)
         finally:
             level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
             seconds = time.perf_counter() - started

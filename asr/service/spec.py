@@ -11,9 +11,9 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import litserve
+from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from asr.errors import WorkerDied
@@ -29,7 +29,7 @@ START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
 
 
-class TranscriptionSpec(litserve.LitSpec):  # type: ignore[misc]  # litserve has no types
+class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
     """Sends commands to the worker and hands out its reports.
 
     Args:
@@ -50,19 +50,6 @@ class TranscriptionSpec(litserve.LitSpec):  # type: ignore[misc]  # litserve has
     def as_async(self) -> TranscriptionSpec:
         """Asynchronous already."""
         return self
-
-    async def decode_request(self, request: Command, context_kwargs: Any = None) -> Command:  # noqa: ARG002
-        """Commands cross the queue as they are."""
-        return request
-
-    async def encode_response(
-        self,
-        output: AsyncIterator[Report],
-        context_kwargs: Any = None,  # noqa: ARG002
-    ) -> AsyncGenerator[Report]:
-        """Reports cross the queue as they are."""
-        async for report in output:
-            yield report
 
     async def submit(self, command: Command) -> AsyncGenerator[Report]:
         """Send a command and follow it.
