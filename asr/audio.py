@@ -9,6 +9,7 @@ Knows nothing of speech. Does not trust headers: seconds are counted as they are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,6 @@ from asr.errors import AudioTooLong, DamagedAudio, EmptyAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from asr.config import AudioLimits
@@ -43,6 +43,9 @@ _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
 _HEADER_SLACK: Final = 1.0
+
+RatedBlocks = Iterator[tuple[int, np.ndarray]]
+"""Blocks of mono samples with the rate of each."""
 
 
 @dataclass(slots=True)
@@ -77,12 +80,11 @@ def decode(path: Path, limits: AudioLimits) -> Decoding:
     if size > limits.max_bytes:
         raise AudioTooLong(f"the file has {size} bytes; {limits.max_bytes} are allowed")
     decoding = Decoding()
-    source = _open_libsndfile(path, decoding) or _open_ffmpeg(path, decoding)
+    source = _open_libsndfile(path, decoding)
+    if source is None:
+        source = _open_ffmpeg(path, decoding)
     decoding.blocks = _resampled(source, limits.max_seconds, decoding)
     return decoding
-
-
-RatedBlocks = "Iterator[tuple[int, np.ndarray]]"
 
 
 def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:

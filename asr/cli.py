@@ -98,14 +98,15 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     env = dict(os.environ)
-    if options.engine:
-        env[f"{ENV_PREFIX}ENGINE"] = options.engine
+    for name in ("engine", "vad"):
+        if getattr(options, name):
+            env[ENV_PREFIX + name.upper()] = getattr(options, name)
     return Settings.from_env(env)
 
 
 def _options(options: argparse.Namespace, settings: Settings) -> Options:
     return Options(
-        vad=VadOptions(kind=options.vad or settings.vad),
+        vad=VadOptions(kind=settings.vad),
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
         limits=settings.limits,
     )

@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_origin, get_type_hints
 
 from asr.errors import InvalidOption
 
@@ -176,7 +176,7 @@ class Settings:
     cpu_workers: int = _setting(0, "recogniser processes; 0 means one per core")
     decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
-    vad: str = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
+    vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
@@ -248,6 +248,8 @@ class Settings:
 
 
 def _parse(kind: type, name: str, text: str) -> Any:
+    if get_origin(kind) is Literal:
+        return text  # checked with the other values
     try:
         return kind(text)
     except ValueError:

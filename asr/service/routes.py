@@ -17,13 +17,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from asr import formats
-from asr.pipeline import Event, collect
+from asr.errors import WorkerDied
+from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain, receive_body
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, TranscriptBody, TranscriptionForm, parse_fields
+from asr.types import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from asr.service.litapi import Heartbeat
     from asr.service.schemas import TranscriptionRequest
     from asr.service.spec import TranscriptionSpec
-    from asr.types import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Service:
             if checked.stream:
                 sse = to_sse(self._until_closed(started), checked.warnings)
                 return EventStream(sse, stack.pop_all())
-            transcript = await self._unless_ended(request, collect(started), self._closed)
+            transcript = await self._unless_ended(request, _collect(started), self._closed)
             return await asyncio.to_thread(_answer, transcript, checked)
 
     async def _receive(self, request: Request, target: Path) -> TranscriptionRequest:
@@ -159,6 +160,14 @@ async def _start(
             yield event
 
     return replay()
+
+
+async def _collect(events: AsyncGenerator[Event | Heartbeat]) -> Transcript:
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Transcript):
+                return event
+    raise WorkerDied("the recogniser process ended without a transcript")
 
 
 def _answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
