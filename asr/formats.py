@@ -188,7 +188,7 @@ def from_json(text: str) -> Transcript:
         dropped_seconds=_read(record, "dropped_seconds", float),
         engine=_read(record, "engine", str),
         aligner=_read(record, "aligner", str | None),
-        warnings=_read_list(record, "warnings", str),
+        warnings=_read_list(record, "warnings", _read_text),
     )
 
 
@@ -209,7 +209,7 @@ def _read_segment(record: Any) -> Segment:
         text=_read(record, "text", str),
         words=_read_list(record, "words", _read_word),
         avg_logprob=_read(record, "avg_logprob", float | None),
-        warnings=_read_list(record, "warnings", str),
+        warnings=_read_list(record, "warnings", _read_text),
         channel=_read(record, "channel", int | None),
         speaker=_read(record, "speaker", str | None),
     )
@@ -228,6 +228,12 @@ def _read_word(record: Any) -> Word:
     )
 
 
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be str, not {value!r}")  # noqa: TRY004  # the text is wrong
+    return value
+
+
 def _read(record: Any, key: str, kind: type | UnionType) -> Any:
     """The value of a key, which must be there even if it may be null."""
     if not isinstance(record, dict) or key not in record:
@@ -237,7 +243,7 @@ def _read(record: Any, key: str, kind: type | UnionType) -> Any:
         value = float(value)  # other writers drop the ".0"
     if not isinstance(value, kind):
         name = getattr(kind, "__name__", kind)
-        raise ValueError(f"{key} must be {name}, not {value!r}")  # noqa: TRY004  # of the text
+        raise ValueError(f"{key} must be {name}, not {value!r}")  # noqa: TRY004  # as above
     return value
 
 

@@ -50,6 +50,7 @@ class Stitcher:
         self._max_seconds = max_seconds
         self._previous: Chunk | None = None
         self._pending: list[_Heard] = []
+        self._is_open = False  # the previous chunk had words that an overlap may continue
         self._warnings: list[tuple[float, tuple[str, ...]]] = []  # by the start of their chunk
         self._n_segments = 0
         self._end = 0.0  # of the last word released
@@ -68,11 +69,11 @@ class Stitcher:
         self._check(chunk, hypothesis)
         heard = _place(chunk, hypothesis, self._end)
         segments = []
-        if chunk.overlap and heard and self._pending:
+        if chunk.overlap and heard and self._is_open:
             heard = _in_order(_merge(self._pending, heard, chunk))
         else:
             segments = self.finish()
-        self._pending = heard
+        self._pending, self._is_open = heard, bool(heard)
         self._previous = chunk
         if hypothesis.warnings:
             self._warnings.append((chunk.start, hypothesis.warnings))
@@ -117,7 +118,7 @@ class Stitcher:
 
     def _segment(self, group: Sequence[_Heard], start: float, end: float) -> Segment:
         words = tuple(heard.word for heard in group)
-        due = [warnings for chunk_start, warnings in self._warnings if chunk_start < end]
+        due = [warnings for chunk_start, warnings in self._warnings if chunk_start <= end]
         del self._warnings[: len(due)]
         segment = Segment(
             id=self._n_segments,

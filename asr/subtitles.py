@@ -14,7 +14,7 @@ import math
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _wrap(texts: Iterable[str], width: int) -> list[str]:
 def _apart(cues: Sequence[Cue]) -> list[Cue]:
     """Give every cue at least 1 ms that no other cue covers; see `make_cues`."""
     apart: list[Cue] = []
-    for cue, following in zip(cues, [*cues[1:], None], strict=True):
+    for cue, following in zip_longest(cues, cues[1:]):
         start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
         end = cue.end_ms if following is None else min(cue.end_ms, following.start_ms)
         apart.append(Cue(start, max(end, start + 1), cue.text))

@@ -62,7 +62,7 @@ class SileroClassifier:
     def is_speech(self, frame: np.ndarray) -> bool:
         """Judge one frame; the network remembers what it has heard."""
         samples = np.ascontiguousarray(frame.astype(np.float32) / np.float32(32768))
-        return bool(self._model.process(memoryview(samples)) >= self._threshold)
+        return bool(self._model.process(samples.data) >= self._threshold)
 
 
 def raise_missing_silero() -> None:
