@@ -1,0 +1,32 @@
+# The service with the embedded CPU engine. Two stages: make builds the environment as it does on a
+# developer's machine; the image that runs holds that environment and the code, and no build tools.
+FROM python:3.12-slim-bookworm AS build
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --no-install-recommends -y make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+# What is installed changes less often than the code, so it is a layer of its own.
+COPY Makefile pyproject.toml requirements.lock README.md ./
+COPY asr/__init__.py asr/
+RUN make runtime VENV=/app/.venv
+COPY asr asr
+COPY server.py ./
+
+FROM python:3.12-slim-bookworm
+RUN useradd --system --uid 10001 --create-home asr \
+    && mkdir /work && chown 10001 /work
+COPY --from=build /app /app
+WORKDIR /app
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ASR_HOST=0.0.0.0 \
+    ASR_PORT=8000 \
+    ASR_WORK_DIR=/work
+USER 10001
+EXPOSE 8000
+VOLUME /work
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+ENTRYPOINT ["python", "server.py"]
