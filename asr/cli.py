@@ -169,7 +169,7 @@ def _write(text: str, name: str, options: argparse.Namespace) -> None:
 
 
 def _stem(name: str, names: Sequence[str]) -> str:
-    """Its stem, so meeting for meeting.wav, unless a meeting.mp3 in the same run would overwrite it."""
+    """Its stem, or its whole name where two files of the run would write the same one."""
     if name == "-":
         return "stdin"
     stem = Path(name).stem
@@ -268,7 +268,7 @@ def _run_evaluate(options: argparse.Namespace) -> int:
         runner.run(transcriber.close())
     print(report.to_markdown(options.collar))
     if options.json is not None:
-        options.json.write_text(report.to_json(), encoding="utf-8")
+        options.json.write_text(report.to_json(options.collar), encoding="utf-8")
     return 1 if report.failures else 0
 
 

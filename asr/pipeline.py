@@ -279,7 +279,7 @@ class _Run:
         self._results.put_nowait(None)
 
     async def _stitch_hypotheses(self) -> None:
-        stitcher = Stitcher()
+        stitcher = Stitcher(max_overlap=self._options.chunk.overlap)
         while (item := await self._results.get()) is not None:
             chunk, task = item
             self._release(stitcher.push(chunk, await task))

@@ -69,9 +69,9 @@ def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             sys.exit(f"server.py ended with exit code {process.returncode}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(f"{url}/ready", timeout=5):
-                return
+        not_yet = contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError)
+        with not_yet, urllib.request.urlopen(f"{url}/ready", timeout=5):
+            return
         time.sleep(0.2)
     sys.exit("the service did not become ready")
 

@@ -246,7 +246,7 @@ class TranscriptBody(_Answer):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Transcript"})
 
-    version: Literal[1] = Field(description="Of this format.")
+    schema_: Literal["asr.transcript.v1"] = Field(alias="schema", description="Of this format.")
     text: str
     language: str
     duration: float = Field(description="Seconds of audio.")

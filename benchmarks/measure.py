@@ -1,0 +1,106 @@
+"""What the benchmarks share: peak memory of every process, the machine line, results on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+RESULTS = Path(__file__).resolve().parent / "results"
+POLL_SECONDS = 0.02
+
+
+class PeakMemory:
+    """Largest resident set of this process and of each descendant, in MB (10**6 bytes).
+
+    The kernel keeps the peak of each process (VmHWM); it is read often enough that a short-lived
+    child is seen. Pages that a child shares with the process it was forked from count in both.
+    """
+
+    def __init__(self) -> None:
+        self._peaks: dict[tuple[int, str], int] = {}
+        self._stop = threading.Event()
+
+    @property
+    def largest(self) -> float:
+        """Of all processes."""
+        return max(self._peaks.values(), default=0) / 1e6
+
+    @property
+    def by_role(self) -> dict[str, float]:
+        """The largest of the main process and of its helpers."""
+        roles: dict[str, float] = {}
+        for (_, role), peak in self._peaks.items():
+            roles[role] = max(roles.get(role, 0.0), peak / 1e6)
+        return roles
+
+    @contextlib.contextmanager
+    def watch(self) -> Generator[PeakMemory]:
+        """Poll while the block runs."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the past peak
+        thread = threading.Thread(target=self._poll, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _poll(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            for pid in _family(os.getpid()):
+                role = "main" if pid == os.getpid() else "helper"
+                with contextlib.suppress(OSError):
+                    peak = _peak_bytes(pid)
+                    self._peaks[pid, role] = max(self._peaks.get((pid, role), 0), peak)
+
+
+def _family(root: int) -> list[int]:
+    """A process and its descendants."""
+    family = [root]
+    for pid in family:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                family += map(int, (task / "children").read_text("ascii").split())
+    return family
+
+
+def _peak_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """Where a number was measured."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "commit": git.stdout.strip() or None,
+    }
+
+
+def save(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print the rows as a Markdown table and write them with the machine line."""
+    RESULTS.mkdir(exist_ok=True)
+    body = {"machine": machine(), "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    print(f"| {' | '.join(rows[0])} |")
+    print(f"|{' --- |' * len(rows[0])}")
+    for row in rows:
+        print(f"| {' | '.join(str(value) for value in row.values())} |")

@@ -1,0 +1,168 @@
+"""Hypothesis strategies for everything that flows from the engines to the writers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from asr.config import SubtitleOptions
+from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript, Word
+
+NASTY_TEXTS = (
+    "-->", "<i>", "&amp;", "<00:00:01.000>", "7", "1.", "42", "1.2.3", "00:00:01,000", "WEBVTT",
+    "Mr.", "U.S.", "end.", "“end?”", "end!)", "clause,", "—", "...", '"', "\\n", "{\\an8}",
+    "שלום", "مرحبا،", "नमस्ते।", "日本語。", "👩‍👩‍👧‍👦", "e\u0301", "\u200b", "\ufeff", "\x00",
+    "a\tb", "two words", "line\n\nline", "x\r\ny", "\u2028", "", " ", "Donaudampfschifffahrt" * 4,
+)  # fmt: skip
+
+word_texts = st.sampled_from(NASTY_TEXTS) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=12
+)
+confidences = st.none() | st.integers(0, 1000).map(lambda n: n / 1000)
+warnings = st.lists(st.sampled_from(["loop", "dropped <b>", "ü"]), max_size=2).map(tuple)
+logprobs = st.none() | st.integers(-9000, 0).map(lambda n: n / 1000)
+
+
+def words(start_ms: int, end_ms: int, max_size: int = 30) -> st.SearchStrategy[list[Word]]:
+    """Words as a segment allows them: starts in order, many equal, ends anywhere after."""
+    times = st.tuples(st.integers(start_ms, end_ms), st.integers(0, 3000))
+
+    def build(items):
+        items.sort(key=lambda item: item[1][0])
+        return [
+            Word(text, start / 1000, min(start + length, end_ms) / 1000, confidence, timing)
+            for text, (start, length), confidence, timing in items
+        ]
+
+    timings = st.sampled_from(["aligned", "engine", "interpolated"])
+    return st.lists(st.tuples(word_texts, times, confidences, timings), max_size=max_size).map(
+        build
+    )
+
+
+@st.composite
+def segments(draw, index: int = 0, earliest_ms: int = 0) -> Segment:
+    start = earliest_ms + draw(st.sampled_from([0, 0, 1, 700, 5000]))
+    end = start + draw(st.sampled_from([0, 1, 40]) | st.integers(0, 20_000))
+    spoken = draw(words(start, end))
+    text = " ".join(word.text for word in spoken) if spoken else draw(word_texts)
+    return Segment(
+        index,
+        start / 1000,
+        end / 1000,
+        text,
+        tuple(spoken),
+        draw(logprobs),
+        draw(warnings),
+        draw(st.none() | st.integers(0, 1)),
+        draw(st.none() | st.just("A")),
+    )
+
+
+@st.composite
+def segment_lists(draw, max_size: int = 6) -> list[Segment]:
+    made: list[Segment] = []
+    for index in range(draw(st.integers(0, max_size))):
+        made.append(draw(segments(index, round(made[-1].end * 1000) if made else 0)))
+    return made
+
+
+@st.composite
+def transcripts(draw) -> Transcript:
+    made = tuple(draw(segment_lists()))
+    duration = made[-1].end if made else 0.0
+    aligner = draw(st.none() | st.just("sphinx"))
+    return Transcript(made, "en", duration, duration, 0.0, "omni", aligner, draw(warnings))
+
+
+subtitle_options = st.builds(
+    SubtitleOptions,
+    max_line_width=st.integers(10, 60),
+    max_line_count=st.integers(1, 3),
+    max_cue_duration=st.sampled_from([0.5, 2.0, 7.0]),
+)
+
+
+def hypotheses(index: int, seconds: float) -> st.SearchStrategy[Hypothesis]:
+    """What a careless engine says: times that run backwards, overlap, and leave the chunk."""
+    times = st.tuples(st.floats(0, seconds * 1.2), st.floats(0, 2))
+    texts = st.sampled_from(["no", "No,", "yes.", "well"]) | word_texts
+
+    def build(items, avg_logprob, warned):
+        spoken = tuple(Word(text, start, start + length) for text, (start, length) in items)
+        return Hypothesis(index, " ".join(w.text for w in spoken), spoken, avg_logprob, warned)
+
+    return st.builds(build, st.lists(st.tuples(texts, times), max_size=15), logprobs, warnings)
+
+
+@st.composite
+def heard_chunks(draw, max_overlap: float = 0.0) -> list[tuple[Chunk, Hypothesis]]:
+    """Chunks with careless hypotheses; overlaps, if any, of at most `max_overlap` seconds."""
+    pairs = []
+    end = 0
+    for index in range(draw(st.integers(1, 4))):
+        overlap = draw(st.integers(0, round(max_overlap * SAMPLE_RATE))) if index else 0
+        gap = 0 if overlap else draw(st.sampled_from([0, 1, 8000, 50_000]))
+        length = draw(st.integers(1600, 20 * SAMPLE_RATE)) + 3 * SAMPLE_RATE * (max_overlap > 0)
+        start = max(0, end - overlap) + gap
+        chunk = Chunk(index, start, start + length, max(0, end - start))
+        pairs.append((chunk, draw(hypotheses(index, chunk.duration))))
+        end = chunk.end_sample
+    return pairs
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Known words, and what an engine heard of them in overlapping chunks."""
+
+    truth: list[Word]
+    pairs: list[tuple[Chunk, Hypothesis]]
+
+
+@st.composite
+def overlapping_speech(draw) -> Speech:
+    """Speech cut without regard to words, every copy of a word up to 80 ms off.
+
+    A word that the cut leaves half is heard right, wrong or not at all. Equal words are at least
+    0.45 s apart: closer ones and 0.16 s of jitter between their copies would leave no telling.
+    """
+    vocabulary = st.sampled_from(["no", "yes", "five", "the", "a", "recognise"])
+    lengths = st.tuples(vocabulary, st.integers(120, 450), st.integers(20, 400))
+    truth: list[Word] = []
+    end = 0
+    for text, length, gap in draw(st.lists(lengths, min_size=10, max_size=60)):
+        while truth and truth[-1].text == text and gap + length < 450:
+            gap += 100
+        start = end + gap
+        end = start + length
+        truth.append(Word(text, start / 1000, end / 1000))
+
+    overlap = draw(st.integers(700, 1500)) * 16
+    length = draw(st.integers(5000, 10_000)) * 16
+    noise = random.Random(draw(st.integers(0, 10**9)))
+    pairs: list[tuple[Chunk, Hypothesis]] = []
+    start = 0
+    while start + overlap < (end + 300) * 16:
+        chunk = Chunk(len(pairs), start, start + length, overlap if pairs else 0)
+        pairs.append((chunk, _hear(truth, chunk, noise)))
+        start += length - overlap
+    return Speech(truth, pairs)
+
+
+def _hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
+    heard = []
+    for word in truth:
+        start, end = max(word.start, chunk.start), min(word.end, chunk.end)
+        if end - start < word.end - word.start:
+            how = noise.choice(["right", "wrong", "not"])
+            if how == "not" or end - start < 0.25:
+                continue
+            text = word.text if how == "right" else f"mumble{len(heard)}-{chunk.index}"
+        else:
+            text = word.text
+        first = max(0.0, start - chunk.start + noise.uniform(-0.08, 0.08))
+        last = max(first, end - chunk.start + noise.uniform(-0.08, 0.08))
+        heard.append(Word(text, first, last))
+    return Hypothesis(chunk.index, " ".join(word.text for word in heard), tuple(heard), -0.1)
