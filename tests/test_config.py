@@ -1,0 +1,104 @@
+"""Settings and options: where they come from, and what they refuse."""
+
+import pytest
+
+from asr.config import (
+    ChunkOptions,
+    DecodeOptions,
+    Settings,
+    SubtitleOptions,
+    VadOptions,
+    settings_table,
+)
+from asr.errors import InvalidOption
+
+
+def test_the_defaults_are_valid_and_take_pocketsphinx() -> None:
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert settings.engine_name == "pocketsphinx"
+    assert settings.workers >= 1
+
+
+def test_auto_takes_omni_when_a_vllm_server_is_named() -> None:
+    settings = Settings.from_env({"ASR_VLLM_URL": "http://gpu:8000"})
+    assert settings.engine_name == "omni"
+    forced = Settings.from_env({"ASR_VLLM_URL": "http://gpu:8000", "ASR_ENGINE": "pocketsphinx"})
+    assert forced.engine_name == "pocketsphinx"
+
+
+def test_values_are_read_with_their_types() -> None:
+    env = {"ASR_PORT": "9000", "ASR_WORKER_TIMEOUT": "2.5", "ASR_VAD": "off", "PATH": "/bin"}
+    settings = Settings.from_env(env)
+    assert (settings.port, settings.worker_timeout, settings.vad) == (9000, 2.5, "off")
+
+
+def test_an_empty_variable_is_unset() -> None:
+    assert Settings.from_env({"ASR_PORT": ""}).port == Settings().port
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    limits = Settings(max_audio_seconds=60.0, max_upload_bytes=1000).limits
+    assert (limits.max_seconds, limits.max_bytes) == (60.0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ASR_PORT", "80"),
+        ("ASR_PORT", "many"),
+        ("ASR_HOST", "example.org"),
+        ("ASR_ENGINE", "whisper"),
+        ("ASR_VAD", "magic"),
+        ("ASR_MAX_ACTIVE_REQUESTS", "0"),
+        ("ASR_MAX_WAITING_REQUESTS", "-1"),
+        ("ASR_WORK_DIR", "/nowhere/at/all"),
+        ("ASR_WORKER_TIMEOUT", "0.1"),
+        ("ASR_SHUTDOWN_GRACE", "60"),
+        ("ASR_LOG_LEVEL", "loud"),
+        ("ASR_CPU_WORKERS", "-1"),
+        ("ASR_MAX_AUDIO_SECONDS", "nan"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Settings.from_env({name: value})
+    assert caught.value.name == name.removeprefix("ASR_").lower()
+
+
+def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
+    with pytest.raises(InvalidOption, match="ASR_API_KEY") as caught:
+        Settings.from_env({"ASR_APIKEY": "secret"})
+    assert caught.value.name == "ASR_APIKEY"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (VadOptions, {"kind": "best"}),
+        (VadOptions, {"aggressiveness": 4}),
+        (VadOptions, {"threshold": 1.0}),
+        (VadOptions, {"min_silence": 0.0}),
+        (VadOptions, {"padding": -1.0}),
+        (VadOptions, {"min_speech": float("nan")}),
+        (ChunkOptions, {"max_seconds": 1.0}),
+        (ChunkOptions, {"overlap": 7.0}),
+        (ChunkOptions, {"max_gap": -0.1}),
+        (DecodeOptions, {"temperature": 1.5}),
+        (DecodeOptions, {"keywords": ("two\nlines",)}),
+        (DecodeOptions, {"keywords": ("<b>",)}),
+        (SubtitleOptions, {"max_line_width": 3}),
+        (SubtitleOptions, {"max_line_count": 0}),
+        (SubtitleOptions, {"max_cue_duration": 0.0}),
+    ],
+)
+def test_an_option_out_of_range_is_refused(kind: type, values: dict[str, object]) -> None:
+    with pytest.raises(InvalidOption):
+        kind(**values)
+
+
+def test_the_table_has_a_row_for_every_setting() -> None:
+    rows = settings_table().splitlines()[2:]
+    assert len(rows) == len(Settings.__dataclass_fields__)
+    assert all(row.startswith("| `ASR_") and row.count("|") == 5 for row in rows)
