@@ -1,15 +1,20 @@
 """The HTTP service with curl and httpx: bodies, fields, errors, probes, memory."""
 
 import asyncio
+import contextlib
+import io
 import json
 import re
+import socket
 import subprocess
-import time
+import threading
 from pathlib import Path
 
 import httpx
 import jsonschema
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings, strategies as st
 from starlette.requests import Request
 
@@ -243,24 +248,9 @@ def test_a_playlist_named_wav_opens_nothing(http):
 
 
 def test_declared_length_over_the_limit_is_refused_before_the_body(small_server):
-    started = time.monotonic()
-    lengths = {"content-length": "1000000000000", **RAW}
-
-    def never():
-        yield b"RIFF"
-        wait_for(lambda: time.monotonic() > started + 5, 10)
-        yield b"late"
-
-    with small_server.client() as client:
-        request = client.build_request("POST", PATH, content=b"", headers=lengths)
-        request.stream = httpx.ByteStream(b"RIFF")
-        # httpx sends what there is and then waits for the answer, as a client that sends slowly.
-        with pytest.raises(httpx.LocalProtocolError):
-            client.send(request)
-    import socket
-
-    with socket.create_connection(("127.0.0.1", httpx.URL(small_server.url).port), 5) as raw:
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
+    port = httpx.URL(small_server.url).port
+    with socket.create_connection(("127.0.0.1", port), 5) as raw:
         raw.sendall(f"{head}Content-Length: 1000000000000\r\n\r\nRIFF".encode())
         assert raw.recv(65536).startswith(b"HTTP/1.1 413")
 
@@ -297,11 +287,6 @@ def test_longer_than_the_limit_of_seconds(small_server):
 
 
 def _long_flac():
-    import io
-
-    import numpy as np
-    import soundfile
-
     target = io.BytesIO()
     soundfile.write(target, np.zeros(61 * 16_000, np.int16), 16_000, format="FLAC")
     assert len(target.getvalue()) < 90_000
@@ -364,12 +349,6 @@ def test_too_many_fields(http):
     fields = [(f"f{i}", "1") for i in range(MAX_FIELDS + 1)]
     assert_problem(post_form(http, fields), 400, code="malformed_body")
     assert post_form(http, fields[:MAX_FIELDS]).status_code == 200
-
-
-def test_too_many_fields_in_the_query(http):
-    query = [(f"f{i}", "1") for i in range(MAX_FIELDS + 1)]
-    answer = http.post(PATH, params=query, content=WAV, headers=RAW)
-    assert_problem(answer, 400, code="malformed_body")
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -437,7 +416,7 @@ def test_no_such_route(http, method, path, status):
 
 def test_an_error_is_in_the_log_under_its_id(server, http):
     request_id = http.get("/nowhere").headers["x-request-id"]
-    assert wait_for(lambda: f"404 0.00" in server.log and request_id in server.log, 5)
+    assert wait_for(lambda: f" {request_id}\n" in server.log, 5)
 
 
 def test_health_and_readiness(http):
@@ -510,20 +489,35 @@ def wav_of_silence(n_bytes):
     yield f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def check_memory(server, n_bytes):
+@contextlib.contextmanager
+def watched_memory(server):
+    """Yields a dict that gathers by how many KiB the peak of each process has grown."""
     before = {pid: peak_kib(pid) for pid in server.pids()}
-    query = {"response_format": "json"}
-    form = {**FORM, "transfer-encoding": "chunked"}
-    watched = dict(before)
-    with httpx.Client(base_url=server.url, timeout=600) as client:
-        body = body_of([])
-        assert body
-        answer = client.post(PATH, params=query, content=wav_of_silence(n_bytes), headers=form)
+    growth, ended = {}, threading.Event()
+
+    def watch():
+        while not ended.wait(0.1):
+            for pid in server.pids():
+                with contextlib.suppress(OSError):
+                    growth[pid] = peak_kib(pid) - before.get(pid, 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield growth
+    finally:
+        ended.set()
+        thread.join()
+
+
+def check_memory(server, n_bytes):
+    with watched_memory(server) as growth, server.client() as client:
+        answer = client.post(PATH, content=wav_of_silence(n_bytes), headers=FORM, timeout=600)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["seconds"] == pytest.approx(n_bytes / 32_000, rel=0.01)
-    watched.update({pid: peak_kib(pid) for pid in server.pids()})
-    growth = {pid: watched[pid] - before.get(pid, 0) for pid in watched}
+    assert len(growth) > len(server.pids()), "the decoding process was not seen"
     assert max(growth.values()) < 150 << 10, growth
+    print(growth)
 
 
 def test_memory_stays_flat_for_300_mb(server):

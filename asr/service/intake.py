@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from asr.service.problems import Problem
@@ -144,13 +144,13 @@ class _Form:
                     "on_end": self._end,
                 },
             )
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise Problem(400, f"malformed multipart body: {error}", "malformed_body") from error
 
     def feed(self, data: bytes) -> None:
         try:
             self._parser.write(data)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise Problem(400, f"malformed multipart body: {error}", "malformed_body") from error
 
     def finish(self) -> Body:

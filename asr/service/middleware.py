@@ -77,7 +77,7 @@ class KeyCheck:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._digest = _digest(key)
+        self._digest = _digest(key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -99,9 +99,10 @@ class KeyCheck:
         headers = Headers(scope=scope)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return hmac.compare_digest(_digest(given), self._digest)
+        # Latin-1 gives back the bytes that were sent, which for a key like "sésame" are UTF-8.
+        return hmac.compare_digest(_digest(given.encode("latin-1")), self._digest)
 
 
-def _digest(key: str) -> bytes:
+def _digest(key: bytes) -> bytes:
     # Of equal length whatever the keys are, as a comparison in constant time demands.
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key).digest()

@@ -9,7 +9,7 @@ says no wherever a retry would do the same work for the same answer.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -28,6 +28,8 @@ from asr.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.responses import Response
 
 
@@ -41,6 +43,7 @@ class Problem(Exception):
         code: for programs.
         param: the field that is to blame, or None.
         retry_after: seconds after which the same request may succeed, or None if it will not.
+        headers: more of the answer, such as the Allow of a 405.
     """
 
     status: int
@@ -48,6 +51,7 @@ class Problem(Exception):
     code: str
     param: str | None = None
     retry_after: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -65,7 +69,8 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The HTTP answer."""
-        headers = {"x-should-retry": "false" if self.retry_after is None else "true"}
+        retry = "false" if self.retry_after is None else "true"
+        headers = {**self.headers, "x-should-retry": retry}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
         if self.status == 401:
@@ -93,8 +98,8 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case InvalidOption(name=name):
             return Problem(400, f"{name}: {error}", "invalid_value", name)
-        case HTTPException(status_code=status, detail=detail):
-            return Problem(status, str(detail), "http_error")
+        case HTTPException(status_code=status, detail=detail, headers=headers):
+            return Problem(status, str(detail), "http_error", headers=headers or {})
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return Problem(503, "the server's disk is full", "disk_full", None, 30)
     return _look_up(error)

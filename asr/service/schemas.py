@@ -74,7 +74,10 @@ class TranscriptionForm(BaseModel):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         if isinstance(value, str) and value.lstrip().startswith("{"):
-            return json.loads(value)
+            try:
+                return json.loads(value)
+            except RecursionError:  # thousands of brackets
+                raise ValueError("is nested too deeply") from None
         return value
 
     @field_validator("include")

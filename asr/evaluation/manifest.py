@@ -1,0 +1,90 @@
+"""Manifests: recordings and what is said in them, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asr.config import check
+from asr.errors import InvalidOption
+from asr.types import Word, ordered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A line of a manifest: a recording and what is said in it.
+
+    Attributes:
+        words: the reference with times; empty when nobody timed it. Given times are trusted.
+        categories: the groups it is reported in besides the overall one.
+        duration: seconds, as the manifest says. RTFx counts what was decoded instead.
+    """
+
+    file: Path
+    text: str
+    words: tuple[Word, ...] = ()
+    categories: tuple[str, ...] = ()
+    duration: float | None = None
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read JSON lines with ``file`` (relative to the manifest) and ``text``.
+
+    Optional are ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``category``, one
+    or several parted by commas; ``duration``. Other fields and blank lines are ignored.
+
+    Raises:
+        InvalidOption: the manifest cannot be read, or a line is wrong; names the line and field.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption("manifest", f"cannot read {path}: {error}") from error
+    numbered = ((f"{path}, line {number}", line) for number, line in enumerate(lines, 1))
+    return [_read_utterance(line, path.parent, where) for where, line in numbered if line.strip()]
+
+
+def _read_utterance(line: str, folder: Path, where: str) -> Utterance:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InvalidOption("manifest", f"{where}: not JSON: {error}") from error
+    check(isinstance(record, dict), "manifest", f"{where}: must be an object")
+    category = _field(record, "category", (str, type(None)), where) or ""
+    words = _field(record, "words", (list, type(None)), where) or []
+    return Utterance(
+        file=folder / _field(record, "file", (str,), where),
+        text=_field(record, "text", (str,), where),
+        words=_read_words(words, where),
+        categories=tuple(part.strip() for part in category.split(",") if part.strip()),
+        duration=_field(record, "duration", (int, float, type(None)), where),
+    )
+
+
+def _read_words(items: list[Any], where: str) -> tuple[Word, ...]:
+    words: list[Word] = []
+    for index, item in enumerate(items):
+        place = f"{where}, words[{index}]"
+        check(isinstance(item, dict), "words", f"{place}: must be an object")
+        text = _field(item, "word" if "word" in item else "text", (str,), place)
+        start, end = (_field(item, key, (int, float), place) for key in ("start", "end"))
+        try:
+            words.append(Word(text, start, end))
+            ordered(words[-2:], 0.0, math.inf)
+        except ValueError as error:
+            raise InvalidOption("words", f"{place}: {error}") from error
+    return tuple(words)
+
+
+def _field(record: Mapping[str, Any], name: str, kinds: tuple[type, ...], where: str) -> Any:
+    value = record.get(name)
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    right = type(value) in kinds  # not isinstance: a JSON true is no number
+    check(right, name, f"{where}: field {name!r} must be {wanted}, not {value!r}")
+    return value

@@ -1,0 +1,92 @@
+"""Text to the spoken tokens that are scored, one written word at a time.
+
+- NFKC, casefolded; punctuation dropped except apostrophes inside words; hyphens split words;
+- numbers in English words: ``1,234``, ``-3.5``, ``21st``, ``$3.50``, ``50%``. Four digits that look
+  like a year are read like one; with a leading zero, with seven digits and no commas, or from a
+  trillion on, digits are read one by one;
+- the abbreviations of `_ABBREVIATIONS`, ``&`` as "and", initials joined (``U.S.`` is "us").
+
+It does not expand contractions, unify spellings or compounds (colour, good bye), drop fillers, put
+"and" inside numbers, or read clock times, fractions, Roman numerals, ``1980s``, ``4k`` and what
+depends on the next word (``St.``, ``$2 million``). Other scripts pass unchanged, unsegmented.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+NORMALISER = "NFKC, casefold, no punctuation, numbers in English words"
+
+_ABBREVIATIONS = {
+    "mr": "mister", "mrs": "missus", "dr": "doctor", "prof": "professor", "jr": "junior",
+    "sr": "senior", "vs": "versus", "etc": "et cetera", "ok": "okay",
+}  # fmt: skip
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+]  # fmt: skip
+_TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
+_ORDINALS = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
+    "nine": "ninth", "twelve": "twelfth",
+}  # fmt: skip
+_NUMBER = re.compile(
+    r"(?<![^\W_])(?P<minus>(?<!\S)[-\u2212])?(?P<dollar>\$)?"
+    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.(?P<part>[0-9]+))?"
+    r"(?P<ordinal>st|nd|rd|th)?(?P<percent>%)?(?![^\W_])"
+)
+
+
+def normalise(text: str) -> list[str]:
+    """The spoken tokens of a text. Applied to its own output it changes nothing."""
+    return [token for written in text.split() for token in _spoken(written)]
+
+
+def _spoken(written: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
+    said = _NUMBER.sub(_say_number, re.sub(r"[\u2018\u2019\u02bc]", "'", folded))
+    said = re.sub(r"(?<=\b[^\W\d_])\.(?=[^\W\d_]\b)", "", said).replace("&", " and ")
+    bare = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in said)
+    pieces = (piece.strip("'") for piece in bare.split())
+    return " ".join(_ABBREVIATIONS.get(piece, piece) for piece in pieces).split()
+
+
+def _say_number(found: re.Match[str]) -> str:
+    words, part = _integer(found["whole"]), found["part"] or ""
+    if found["ordinal"]:
+        words[-1] = _ORDINALS.get(words[-1]) or re.sub("y$", "ie", words[-1]) + "th"
+    if found["dollar"] and len(part) in (0, 2):
+        words += ["dollar" if words == ["one"] else "dollars"]
+        words += [*_cardinal(int(part)), "cents"] if part else []
+    else:
+        words += ["point", *(_ONES[int(digit)] for digit in part)] if part else []
+        words += ["dollars"] if found["dollar"] else []
+    around = "minus" if found["minus"] else "", "percent" if found["percent"] else ""
+    return f" {around[0]} {' '.join(words)} {around[1]} "
+
+
+def _integer(text: str) -> list[str]:
+    """A row of digits, a year or a cardinal number."""
+    digits = text.replace(",", "")
+    plain = digits == text
+    if len(digits) > (6 if plain else 12) or (len(digits) > 1 and digits[0] == "0"):
+        return [_ONES[int(digit)] for digit in digits]
+    value = int(digits)
+    if plain and (1100 <= value <= 1999 or 2010 <= value <= 2099):
+        century, year = divmod(value, 100)
+        rest = _cardinal(year) if year else ["hundred"]
+        return [*_cardinal(century), *(["oh"] if 0 < year < 10 else []), *rest]
+    return _cardinal(value)
+
+
+def _cardinal(value: int) -> list[str]:
+    for size, name in _SCALES:
+        if value >= size:
+            rest = value % size
+            return [*_cardinal(value // size), name, *(_cardinal(rest) if rest else [])]
+    if value < 20:
+        return [_ONES[value]]
+    return [_TENS[value // 10], *([_ONES[value % 10]] if value % 10 else [])]

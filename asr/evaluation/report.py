@@ -1,0 +1,174 @@
+"""Transcribe what a manifest lists, and report what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import AsrError
+from asr.evaluation.normalise import NORMALISER
+from asr.evaluation.scores import COLLAR, TimeScore, WordScore, ratio, score_times, score_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from asr.evaluation.manifest import Utterance
+    from asr.types import Transcript
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one utterance; `error` says why when there is no transcript."""
+
+    utterance: Utterance
+    transcript: Transcript | None
+    wall_seconds: float
+    error: str | None = None
+
+    @cached_property
+    def words(self) -> WordScore:
+        """The word errors; without a transcript all words are deletions."""
+        return score_words(self.utterance.text, self.transcript.text if self.transcript else "")
+
+    @cached_property
+    def times(self) -> TimeScore:
+        """The time errors; without a transcript no word is matched."""
+        return score_times(self.utterance.words, self.transcript.words if self.transcript else ())
+
+
+_PERCENT = ("wer", "matched_share", "start_within", "end_within")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results and what they add up to. A category is a report of its own results."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results without a transcript."""
+        return tuple(result for result in self.results if result.transcript is None)
+
+    @property
+    def categories(self) -> dict[str, Report]:
+        """A report per category; an utterance of two categories is in both."""
+        members: dict[str, list[Result]] = {}
+        for result in self.results:
+            for name in result.utterance.categories:
+                members.setdefault(name, []).append(result)
+        return {name: Report(tuple(members[name])) for name in sorted(members)}
+
+    @property
+    def words(self) -> WordScore:
+        """All word errors."""
+        return sum((result.words for result in self.results), WordScore())
+
+    @property
+    def times(self) -> TimeScore:
+        """All time errors."""
+        return sum((result.times for result in self.results), TimeScore())
+
+    @property
+    def rtfx(self) -> float | None:
+        """Audio seconds transcribed per second of work; a failure adds work and no audio."""
+        audio = sum(result.transcript.duration for result in self.results if result.transcript)
+        return ratio(audio, sum(result.wall_seconds for result in self.results))
+
+    def figures(self, collar: float = COLLAR) -> dict[str, float | None]:
+        """All numbers by name: counts, shares from 0 to 1, seconds; None where nothing counts."""
+        times = self.times
+        start_within, end_within = times.within(collar)
+        return {
+            "files": len(self.results),
+            "failed": len(self.failures),
+            "wer": self.words.wer,
+            **asdict(self.words),
+            "timed_words": times.n_reference,
+            "matched_share": times.matched_share,
+            "start_median": times.start_median,
+            "start_p95": times.start_p95,
+            "start_within": start_within,
+            "end_median": times.end_median,
+            "end_within": end_within,
+            "rtfx": self.rtfx,
+        }
+
+    def to_markdown(self, collar: float = COLLAR) -> str:
+        """A table with a row per category, the machine, and every failure."""
+        rows = {name: part.figures(collar) for name, part in self.categories.items()}
+        rows["**all**"] = figures = self.figures(collar)
+        table = [["", *(key.replace("_", " ") for key in figures)], ["---"] * (len(figures) + 1)]
+        table += [[name, *(_show(*item) for item in row.items())] for name, row in rows.items()]
+        lines = [f"| {' | '.join(cells)} |" for cells in table]
+        lines += ["", ", ".join(f"{key}: {value}" for key, value in self._machine(collar).items())]
+        if self.failures:
+            lines += ["", f"{len(self.failures)} failed; their words count as deletions:", ""]
+            lines += [f"- {result.utterance.file.name}: {result.error}" for result in self.failures]
+        return "\n".join(lines)
+
+    def to_json(self, collar: float = COLLAR) -> str:
+        """One object: machine, overall, categories, and every file with its text."""
+        files = [
+            {
+                "file": result.utterance.file.name,
+                "error": result.error,
+                "wall_seconds": result.wall_seconds,
+                **asdict(result.words),
+                "text": result.transcript.text if result.transcript else None,
+            }
+            for result in self.results
+        ]
+        body = {
+            "machine": self._machine(collar),
+            "overall": self.figures(collar),
+            "categories": {name: part.figures(collar) for name, part in self.categories.items()},
+            "files": files,
+        }
+        return json.dumps(body, indent=2, ensure_ascii=False)
+
+    def _machine(self, collar: float) -> dict[str, Any]:
+        made = [result.transcript for result in self.results if result.transcript]
+        engines = {" + ".join(filter(None, (each.engine, each.aligner))) for each in made}
+        return {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "engine": "; ".join(sorted(engines)) or None,
+            "normaliser": NORMALISER,
+            "collar": collar,
+        }
+
+
+def _show(name: str, value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.2%}" if name in _PERCENT else f"{value:.3f}".removesuffix(".000")
+
+
+def evaluate(
+    utterances: Iterable[Utterance],
+    transcribe: Callable[[Path], Transcript],
+    on_result: Callable[[Result], None] | None = None,
+) -> Report:
+    """Transcribe each utterance and score it.
+
+    An `AsrError` or `OSError` fails its utterance and no other; anything else is a bug and rises.
+    """
+    results = []
+    for utterance in utterances:
+        transcript, failure, start = None, None, time.perf_counter()
+        try:
+            transcript = transcribe(utterance.file)
+        except (AsrError, OSError) as error:
+            failure = f"{type(error).__name__}: {error}"
+        results.append(Result(utterance, transcript, time.perf_counter() - start, failure))
+        if on_result is not None:
+            on_result(results[-1])
+    return Report(tuple(results))
