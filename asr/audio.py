@@ -9,6 +9,7 @@ Knows nothing of speech. Does not trust headers: seconds are counted as they are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -38,11 +39,17 @@ BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
 """A larger jump of the timestamps in a container is filled with silence, so times stay true."""
 
+MAX_PEAK: Final = 8.0
+"""A float file whose samples go beyond this holds garbage, and is clipped before the filter."""
+MAX_TRAILER_BYTES: Final = 16_384
+"""More bytes than this behind the audio are no tag, but maybe a second recording."""
+
 # Demuxers that read one file and nothing else: no hls, no concat, no playlists of any kind.
 _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
 _HEADER_SLACK: Final = 1.0
+_UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
 
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
 """Blocks of mono samples with the rate of each."""
@@ -148,14 +155,17 @@ def _check_layout(rate: int, channels: int) -> None:
 
 def _to_mono(block: np.ndarray) -> np.ndarray:
     """Mean of the channels of a (n_frames, n_channels) float32 block; not a number becomes 0."""
-    if block.shape[1] == 1:
-        mono = block[:, 0]
-    elif block.shape[1] == 2:
-        mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # several times faster than mean()
-    else:
-        mono = block.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any float
+        if block.shape[1] == 1:
+            mono = block[:, 0]
+        elif block.shape[1] == 2:
+            mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # far faster than mean()
+        else:
+            mono = block.mean(axis=1, dtype=np.float32)
+        is_sane = np.abs(mono).max(initial=0.0) <= MAX_PEAK  # false for a block with a NaN
+    if not is_sane:
+        # The filter would spread one absurd sample over its neighbours.
+        mono = np.clip(np.nan_to_num(mono, nan=0.0), -1.0, 1.0)
     return np.ascontiguousarray(mono)
 
 
@@ -163,17 +173,24 @@ def _to_mono(block: np.ndarray) -> np.ndarray:
 
 
 def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
-    """The file's blocks, or None when libsndfile does not know the format."""
+    """The file's blocks, or None when libsndfile knows neither the format nor the length."""
+    # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: it takes the file for raw PCM
+        file = soundfile.SoundFile(descriptor, closefd=True)
+    except soundfile.LibsndfileError:
+        return None
+    if not 0 < file.frames < _UNKNOWN_FRAMES:
+        file.close()  # a header written before the audio, and never completed
         return None
     _check_layout(file.samplerate, file.channels)
     decoding.promised_seconds = file.frames / file.samplerate
-    return _libsndfile_blocks(file)
+    return _libsndfile_blocks(file, descriptor, decoding)
 
 
-def _libsndfile_blocks(file: soundfile.SoundFile) -> RatedBlocks:
+def _libsndfile_blocks(
+    file: soundfile.SoundFile, descriptor: int, decoding: Decoding
+) -> RatedBlocks:
     n_frames = 0
     with file:
         while True:
@@ -182,9 +199,17 @@ def _libsndfile_blocks(file: soundfile.SoundFile) -> RatedBlocks:
             except soundfile.LibsndfileError as error:
                 raise _damaged(n_frames / file.samplerate, error) from error
             if len(block) == 0:
-                return
+                break
             n_frames += len(block)
             yield file.samplerate, _to_mono(block)
+        _check_trailer(file.format, descriptor, decoding)
+
+
+def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
+    """Warn of what libsndfile leaves out when recordings were joined end to end."""
+    n_left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
+    if kind in ("MP3", "OGG") and n_left > MAX_TRAILER_BYTES:
+        decoding.warnings.append(f"{n_left} bytes behind the end of the recording were not decoded")
 
 
 def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
@@ -198,17 +223,31 @@ def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
 def _open_ffmpeg(path: Path, decoding: Decoding) -> RatedBlocks:
     guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(str(path), options=guards, metadata_errors="ignore")
+        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
+        container = av.open(f"file:{path}", options=guards, metadata_errors="ignore")
+    except MemoryError:  # before the next line: av's own is an FFmpegError too
+        raise
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
     stream = container.streams.best("audio")
     if not isinstance(stream, av.AudioStream):
         container.close()
         raise UnsupportedAudio(f"the file has no audio track. {ACCEPTED}.")
+    if getattr(stream, "codec_context", None) is None:  # then stream.rate does not exist either
+        container.close()
+        raise UnsupportedAudio(f"the codec of the audio is unknown. {ACCEPTED}.")
     _check_layout(stream.rate or MIN_RATE, stream.channels or 1)
-    if container.duration:
-        decoding.promised_seconds = container.duration / 1e6
+    decoding.promised_seconds = _promised_seconds(container)
     return _ffmpeg_blocks(container, stream, decoding)
+
+
+def _promised_seconds(container: av.container.InputContainer) -> float | None:
+    if not container.duration:
+        return None
+    # Matroska alone counts its length from time 0, wherever its first packet lies.
+    counts_from_0 = "matroska" in container.format.name
+    start = (container.start_time or 0) if counts_from_0 else 0
+    return max(container.duration - start, 0) / 1e6
 
 
 def _ffmpeg_blocks(
@@ -242,6 +281,8 @@ def _frames(
             n_good += 1
         except StopIteration:
             break
+        except MemoryError:  # before the next line: av's own is an FFmpegError too
+            raise
         except av.error.FFmpegError as error:
             n_bad += 1
             if n_bad > 3 + n_good // 100:
@@ -265,12 +306,15 @@ def _silence(gap: float, rate: int) -> Iterator[np.ndarray]:
         n_left -= n
 
 
-_SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "s64": 2.0**-63}
+_SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648}
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
     """The samples of a frame as float32, shape (n_frames, n_channels)."""
-    array = frame.to_ndarray()
+    try:
+        array = frame.to_ndarray()
+    except ValueError as error:  # PyAV reads all sample formats but s64
+        raise UnsupportedAudio(f"samples of the kind {frame.format.name} cannot be read") from error
     block = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     name = frame.format.name.removesuffix("p")
     if name == "u8":

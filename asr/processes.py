@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ logger = logging.getLogger(__name__)
 
 EXIT_REPORT_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
+_START = """
+import json, sys
+sys.path = json.loads(sys.argv[1])
+from asr.zygote import main
+main(sys.argv[2:])
+"""
+MAX_MESSAGE = 64 << 20
+"""Bytes; a child that was taken over may claim any length, and the parent must not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +67,13 @@ class Job:
         while True:
             try:
                 n_json, _ = FRAME.unpack(await self._reader.readexactly(FRAME.size))
-                message = json.loads(await self._reader.readexactly(n_json))
+                if n_json > MAX_MESSAGE:
+                    raise WorkerDied("a helper process claims an answer that is too long")
+                body = await self._reader.readexactly(n_json)
             except (asyncio.IncompleteReadError, ConnectionError):
                 await self._check_exit()
                 return
-            if "error" in message:
-                raise rebuild(message["error"], message["message"], message["facts"])
-            yield message
+            yield _message(body)
 
     async def result(self) -> dict[str, Any]:
         """The only message of a job that answers once.
@@ -83,12 +92,42 @@ class Job:
             raise WorkerDied("a helper process vanished") from None
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            name = signal.Signals(number).name
+            name = _signal_name(number)
             raise WorkerDied(f"a helper process was ended by {name}", signal=number)
         if status != 0:
             raise WorkerDied(
                 f"a helper process failed with status {os.waitstatus_to_exitcode(status)}"
             )
+
+
+def _message(body: bytes) -> dict[str, Any]:
+    """What a child sent, which may be anything once hostile bytes have taken it over.
+
+    Raises:
+        AsrError: the one that the child raised.
+        WorkerDied: it sent something else than its code would.
+    """
+    try:
+        message = json.loads(body)
+        error = rebuild(*_error_of(message)) if "error" in message else None
+    except (ValueError, TypeError, LookupError, RecursionError) as nonsense:
+        raise WorkerDied("a helper process sent what is no answer") from nonsense
+    if error is not None:
+        raise error
+    if not isinstance(message, dict):
+        raise WorkerDied("a helper process sent what is no answer")
+    return message
+
+
+def _error_of(message: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    return str(message["error"]), str(message["message"]), dict(message["facts"])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 class ProcessPool:
@@ -104,6 +143,7 @@ class ProcessPool:
         self._slots = asyncio.Semaphore(max_jobs)
         self._starting = asyncio.Lock()
         self._template: _Template | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """Start the template process, or start it again after its death, and wait until loaded.
@@ -111,11 +151,18 @@ class ProcessPool:
         Raises:
             WorkerDied: it ended while loading.
         """
+        self._closed = False
+        await self._live_template()
+
+    async def _live_template(self) -> _Template:
         async with self._starting:
-            if self._template is None or self._template.dead:
-                await self.close()
-                self._template = _Template(self._preload)
-            await self._template.wait_ready()
+            if self._template is not None and self._template.dead:
+                await self._retire()
+            if self._closed:  # a job that waited for its turn must not start it again
+                raise WorkerDied("the process pool was closed")
+            template = self._template = self._template or _Template(self._preload)
+            await template.wait_ready()
+            return template
 
     @contextlib.asynccontextmanager
     async def job(
@@ -127,10 +174,7 @@ class ProcessPool:
     ) -> AsyncGenerator[Job]:
         """Run ``module:function`` in a child and send it `request` with `payload`."""
         async with self._slots:
-            await self.open()
-            template = self._template
-            if template is None:
-                raise WorkerDied("the process pool was closed")
+            template = await self._live_template()
             async with template.fork(call, limits) as (job, writer):
                 body = json.dumps(request).encode()
                 writer.write(FRAME.pack(len(body), len(payload)) + body + payload)
@@ -139,7 +183,11 @@ class ProcessPool:
                 yield job
 
     async def close(self) -> None:
-        """Kill every child and the template process."""
+        """Kill every child and the template process; jobs that wait for their turn fail."""
+        self._closed = True
+        await self._retire()
+
+    async def _retire(self) -> None:
         template, self._template = self._template, None
         if template is not None:
             await template.close()
@@ -151,10 +199,13 @@ class _Template:
     def __init__(self, preload: Sequence[str]) -> None:
         self._ids = itertools.count()
         self._exits: dict[int, asyncio.Future[int]] = {}
+        self._outbox: deque[tuple[bytes, socket.socket | None]] = deque()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        start = "import sys; from asr.zygote import main; main(sys.argv[1:])"
-        command = [sys.executable, "-c", start, str(theirs.fileno()), *preload]
+        # It imports from where we do. -P: "-c" alone would look into the current directory first,
+        # where the recordings of a user may lie beside his own wave.py.
+        command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path)]
+        command += [str(theirs.fileno()), *preload]
         # One thread per child is enough; more would only fight over the cores.
         env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         with theirs:
@@ -179,29 +230,59 @@ class _Template:
         self, call: str, limits: ProcessLimits
     ) -> AsyncGenerator[tuple[Job, asyncio.StreamWriter]]:
         job_id = next(self._ids)
-        ended = self._exits[job_id] = self._loop.create_future()
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
         request = {
             "job": job_id,
             "call": call,
             "cpu_seconds": limits.cpu_seconds,
             "memory_bytes": limits.memory_bytes,
         }
+        ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                self._send(request, [theirs.fileno()])
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            theirs.close()
+            raise
+        ended = self._exits[job_id] = self._loop.create_future()
+        self._send(request, theirs)
+        try:
             yield Job(reader, ended), writer
         finally:
-            if not ended.done():
-                self._send({"kill": job_id}, [])
-            writer.close()
+            writer.transport.abort()  # what is still to be written, nobody will read
+            await self._end(job_id, ended)
 
-    def _send(self, request: dict[str, Any], fds: list[int]) -> None:
+    async def _end(self, job_id: int, ended: asyncio.Future[int]) -> None:
+        """Kill the child if it runs, and see it gone: it may hold files that are removed next."""
+        if not ended.done():
+            self._send({"kill": job_id})
+            await asyncio.wait([ended], timeout=EXIT_REPORT_SECONDS)
+
+    def _send(self, request: dict[str, Any], passed: socket.socket | None = None) -> None:
+        """Send to the template, and with it a socket that is then no longer ours."""
+        self._outbox.append((json.dumps(request).encode(), passed))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what fits; the rest follows when the template has read.
+
+        About 280 messages fit, which the jobs of a host with many cores may exceed. Waiting here
+        would be a deadlock: the template may itself be waiting for us to read its reports.
+        """
         try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], fds)
+            while self._outbox and not self.dead:
+                data, passed = self._outbox[0]
+                socket.send_fds(self._control, [data], [passed.fileno()] if passed else [])
+                self._outbox.popleft()
+                if passed is not None:
+                    passed.close()
+        except BlockingIOError:
+            self._loop.add_writer(self._control, self._flush)
+            return
         except OSError:
             self._died()
+        if self.dead:
+            self._fail_jobs()
+        else:
+            self._loop.remove_writer(self._control)
 
     def _on_control(self) -> None:
         try:
@@ -227,9 +308,17 @@ class _Template:
             return
         self.dead = True
         self._loop.remove_reader(self._control)
+        self._loop.remove_writer(self._control)
         if not self._ready.done():
             self._ready.set_exception(WorkerDied("a helper process failed while loading"))
             self._ready.exception()  # retrieved here in case nobody waits
+        self._fail_jobs()
+
+    def _fail_jobs(self) -> None:
+        for _, passed in self._outbox:
+            if passed is not None:
+                passed.close()
+        self._outbox.clear()
         for ended in self._exits.values():
             if not ended.done():
                 ended.set_result(signal.SIGKILL)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from asr.zygote import Channel
 
-PRELOAD = ("asr.recording",)
+# PyAV imports the second when it opens a file; a child under RLIMIT_AS may not be able to.
+PRELOAD = ("asr.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
 _BYTES_PER_SAMPLE = 2
 

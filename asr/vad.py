@@ -20,7 +20,7 @@ from asr.config import VadOptions, check
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 
 ONSET_SECONDS: Final = 0.3
-"""A region opens when `min_speech` seconds out of these are voiced."""
+"""A region opens when `min_speech` seconds out of these, or of twice itself, are voiced."""
 
 
 class FrameClassifier(Protocol):
@@ -95,8 +95,9 @@ class SpeechDetector:
         self._frame = self._classifier.frame_samples
         self._rest = np.zeros(0, np.int16)
         self._position = 0  # samples judged
-        self._flags: deque[bool] = deque(maxlen=self._frames(ONSET_SECONDS))
-        self._onset = min(max(1, self._frames(options.min_speech)), self._flags.maxlen or 1)
+        window = self._frames(max(ONSET_SECONDS, 2 * options.min_speech))
+        self._flags: deque[bool] = deque(maxlen=window)
+        self._onset = max(1, self._frames(options.min_speech))
         self._hangover = round(options.min_silence * SAMPLE_RATE)
         self._pad_start = round(options.padding * SAMPLE_RATE)
         # The end may not reach beyond the silence that proved it to be the end.

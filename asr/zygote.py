@@ -38,6 +38,7 @@ FRAME = struct.Struct("!II")
 
 MAX_CONTROL = 65536
 _PR_SET_PDEATHSIG = 1
+_FAILED = 1 << 8  # as waitpid() tells of exit status 1
 
 
 class Channel:
@@ -145,7 +146,13 @@ class Zygote:
         return True
 
     def _fork(self, request: dict[str, Any], fd: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # neither memory nor a pid left: this job fails, those that run go on
+            traceback.print_exc()
+            os.close(fd)
+            self._report(request["job"], _FAILED)
+            return
         if pid == 0:
             self._become_child(request, fd)
         os.close(fd)
@@ -173,9 +180,11 @@ class Zygote:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            job = self._job_of_pid.pop(pid)
-            with contextlib.suppress(BrokenPipeError):  # the parent is gone; serve() ends next
-                self._control.send(json.dumps({"exit": job, "status": status}).encode())
+            self._report(self._job_of_pid.pop(pid), status)
+
+    def _report(self, job: int, status: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone; serve() ends next
+            self._control.send(json.dumps({"exit": job, "status": status}).encode())
 
     def _kill_all(self) -> None:
         for pid in self._job_of_pid:

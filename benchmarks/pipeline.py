@@ -88,10 +88,9 @@ async def run_once(path: Path) -> float:
 
 def measure(path: Path, hours: float, n_runs: int) -> dict[str, Any]:
     """The median of several runs, and the largest memory of any."""
-    seconds, memory = [], PeakMemory()
+    memory = PeakMemory()
     with memory.watch():
-        for _ in range(n_runs):
-            seconds.append(asyncio.run(run_once(path)))
+        seconds = [asyncio.run(run_once(path)) for _ in range(n_runs)]
     median = statistics.median(seconds)
     return {
         "recording": f"{hours:g} h {path.suffix[1:]}",

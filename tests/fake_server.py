@@ -5,6 +5,8 @@ The engine is told what to do by variables that the service does not know:
     FAKE_ENGINE_DELAY       seconds that it takes for a chunk
     FAKE_ENGINE_OPEN_DELAY  seconds that it takes to load
     FAKE_ENGINE_LOG         a file to which it appends what it did, a word in a line
+
+and by the prompt of a request, which is a number of seconds that replaces FAKE_ENGINE_DELAY.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ class FakeEngine:
         self.log = Path(env.get("FAKE_ENGINE_LOG", os.devnull))
 
     def check(self, options):
-        return ("the fake engine ignores prompt",) if options.prompt else ()
+        return ("the fake engine ignores language",) if options.language else ()
 
     async def open(self):
         await asyncio.sleep(self.open_delay)
@@ -41,7 +43,7 @@ class FakeEngine:
     async def transcribe(self, chunk, audio, options):
         self._say("began")
         try:
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(self.delay if options.prompt is None else float(options.prompt))
         except asyncio.CancelledError:
             self._say("cancelled")
             raise

@@ -122,16 +122,16 @@ class Server:
         self.clients.append(made)
         return made
 
-    def is_ready(self):
+    def is_ready(self, path="/ready"):
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/ready", timeout=10).status_code == 200
+            return httpx.get(self.url + path, timeout=10).status_code == 200
         return False
 
-    def wait_ready(self, seconds=START_SECONDS):
+    def wait_ready(self, path="/ready"):
         def settled():
-            return self.process.poll() is not None or self.is_ready()
+            return self.process.poll() is not None or self.is_ready(path)
 
-        wait_for(settled, seconds, f"readiness of the server\n{self.log}")
+        wait_for(settled, START_SECONDS, f"an answer of {path}")
         assert self.process.poll() is None, f"the server ended:\n{self.log}"
 
     def engine_did(self):
@@ -208,10 +208,10 @@ def launched(*command, work_dir=None, **env):
 
 
 @contextlib.contextmanager
-def serving(*command, **env):
-    """A server that is ready; SIGTERM must end it within 10 s with exit code 0."""
+def serving(*command, until="/ready", **env):
+    """A server that answers `until` with 200; SIGTERM must end it within 10 s with code 0."""
     with launched(*command, **env) as server:
-        server.wait_ready()
+        server.wait_ready(until)
         yield server
         code, _ = server.stop()
         assert code == 0, server.log

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import re
 import socket
@@ -19,28 +20,34 @@ from hypothesis import given, settings, strategies as st
 from starlette.requests import Request
 
 from asr.service.intake import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
-from asr.service.problems import Problem
-from tests.serving import FAKE, PATH, launched, make_wav, serving, wait_for
+from asr.service.middleware import KeyCheck
+from tests.serving import FAKE, PATH, make_wav, serving, wait_for
 
 WAV = make_wav()
 TEXT = "word0 word1 word2 word3"
 RAW = {"content-type": "audio/wav"}
 BOUNDARY = "gc0p4Jq0M2Yt08jU534c0p"
-UPLOAD_LIMIT = 400 << 20
 
 
 @pytest.fixture(scope="module")
-def server():
-    with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def small_server():
-    """One that takes 100 kB and 60 s at the most."""
+def young_server():
+    """One that takes 100 kB and 60 s at the most, and whose engine has not loaded yet."""
     limits = {"ASR_MAX_UPLOAD_BYTES": "100000", "ASR_MAX_AUDIO_SECONDS": "60"}
-    with serving(*FAKE, **limits) as server:
+    with serving(*FAKE, **limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def early_answers(young_server):
+    """Of /ready, and to a recording, both asked for before the engine was there."""
+    http = young_server.client()
+    return http.get("/ready"), http.post(PATH, content=WAV, headers=RAW)
+
+
+@pytest.fixture(scope="module")
+def small_server(young_server, early_answers):
+    young_server.wait_ready()
+    return young_server
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +148,7 @@ def receive(pieces, folder, content_type=FORM["content-type"], max_bytes=1 << 20
     async def pop():
         return next(queue)
 
-    headers = [(b"content-type", content_type.encode("latin-1"))]
-    scope = {"type": "http", "method": "POST", "headers": headers, "query_string": b""}
+    scope = http_scope((b"content-type", content_type.encode("latin-1")))
     return asyncio.run(receive_body(Request(scope, pop), folder / "upload", max_bytes))
 
 
@@ -154,7 +160,7 @@ def folder(tmp_path_factory):
 # The file ends in what looks like a boundary for longest, which parsers get wrong.
 TRICKY = b"\r\n--" + BOUNDARY[:-1].encode() + b"\r\n\r\n--\r"
 SPLIT_BODY = body_of(
-    [("language", "", "en".encode()), ("file", '; filename="ä"', TRICKY), ("prompt", "", b"")]
+    [("language", "", b"en"), ("file", '; filename="ä"', TRICKY), ("prompt", "", b"")]
 )
 
 
@@ -169,7 +175,7 @@ def test_every_split_in_two_gives_the_same(folder):
 @given(cuts=st.lists(st.integers(0, len(SPLIT_BODY)), max_size=40))
 def test_any_split_gives_the_same(folder, cuts):
     edges = [0, *sorted(cuts), len(SPLIT_BODY)]
-    pieces = [SPLIT_BODY[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [SPLIT_BODY[a:b] for a, b in itertools.pairwise(edges)]
     body = receive(pieces, folder)
     assert body.fields == [("language", "en"), ("prompt", "")]
     assert body.n_file_bytes == len(TRICKY)
@@ -302,8 +308,8 @@ def test_unknown_field_is_a_warning(http):
 
 
 def test_ignored_option_is_a_warning(http):
-    answer = post_form(http, [("response_format", "verbose_json"), ("prompt", "hello")])
-    assert answer.json()["warnings"] == ["the fake engine ignores prompt"]
+    answer = post_form(http, [("response_format", "verbose_json"), ("language", "en")])
+    assert answer.json()["warnings"] == ["the fake engine ignores language"]
 
 
 @pytest.mark.parametrize(
@@ -429,23 +435,38 @@ def test_models(http):
     assert http.get("/v1/models/whisper-1").json()["id"] == "whisper-1"
 
 
-def test_not_ready_while_the_engine_loads():
-    with launched(*FAKE, FAKE_ENGINE_OPEN_DELAY="3") as server, server.client() as client:
+def test_not_ready_while_the_engine_loads(early_answers):
+    ready, transcript = early_answers
+    assert ready.status_code == 503
+    assert ready.headers["retry-after"] == "1"
+    assert ready.json()["status"] == "loading"
+    assert "loading" in ready.json()["reason"]
+    # A recording that comes too early is served once the engine is there.
+    assert transcript.json()["text"] == TEXT
 
-        def healthy():
-            try:
-                return client.get("/health").status_code == 200
-            except httpx.TransportError:
-                return False
 
-        wait_for(healthy, 30, "a healthy server")
-        answer = client.get("/ready")
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"] == "1"
-        assert answer.json()["status"] == "loading"
-        # A request that comes too early is served once the engine is there.
-        assert client.post(PATH, content=WAV, headers=RAW).json()["text"] == TEXT
-        assert client.get("/ready").status_code == 200
+def test_a_key_may_have_accents():
+    """Headers are bytes; clients send UTF-8, and ASGI reads Latin-1."""
+    statuses = []
+
+    async def app(scope, receive, send):
+        statuses.append(200)
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    check = KeyCheck(app, "sésame")
+    for key in ("sésame".encode(), b"sesame"):
+        for header in ((b"x-api-key", key), (b"authorization", b"bearer  " + key)):
+            asyncio.run(check(http_scope(header), receive, send))
+    assert [status for status in statuses if status] == [200, 200, 401, 401]
+
+
+def http_scope(*headers):
+    return {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
 
 
 def test_openapi_documents_the_form(http):
@@ -472,7 +493,7 @@ def test_schema_has_no_dangling_reference(http):
 
 def peak_kib(pid):
     """The most memory that a process has ever held (VmHWM), in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
@@ -517,7 +538,6 @@ def check_memory(server, n_bytes):
     assert answer.json()["usage"]["seconds"] == pytest.approx(n_bytes / 32_000, rel=0.01)
     assert len(growth) > len(server.pids()), "the decoding process was not seen"
     assert max(growth.values()) < 150 << 10, growth
-    print(growth)
 
 
 def test_memory_stays_flat_for_300_mb(server):

@@ -110,6 +110,9 @@ def recognise_job(channel: Channel) -> None:
     decoder = _template
     if decoder is None:
         raise RuntimeError("the template process did not load the decoder")
+    if not pcm.strip(b"\0"):  # in digital silence of any length it hears "dog"
+        channel.send({"words": []})
+        return
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)
     decoder.end_utt()

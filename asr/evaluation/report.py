@@ -155,7 +155,7 @@ def _show(name: str, value: float | None) -> str:
 def evaluate(
     utterances: Iterable[Utterance],
     transcribe: Callable[[Path], Transcript],
-    on_result: Callable[[Result], None] | None = None,
+    on_result: Callable[[Result], object] | None = None,
 ) -> Report:
     """Transcribe each utterance and score it.
 

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import litserve
 import litserve.server
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -32,6 +31,7 @@ from asr.service.litapi import TranscriptionAPI, configure_logging
 from asr.service.middleware import KeyCheck, RequestLog
 from asr.service.problems import Problem, problem_of
 from asr.service.routes import Service, make_router
+from asr.service.signals import Interrupts, Server, bind_children, children_ended
 from asr.service.spec import TranscriptionSpec
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ EngineMaker = Callable[[Settings], Engine]
 
 def create_server(
     settings: Settings, run_dir: Path, make_engine: EngineMaker = load_engine
-) -> litserve.LitServer:
+) -> Server:
     """A LitServe server with our routes, errors and keys; not yet running."""
     # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
     litserve.server._MCP_AVAILABLE = False
     spec = TranscriptionSpec(settings.worker_timeout)
-    server = litserve.LitServer(
+    server = Server(
         TranscriptionAPI(settings, spec, make_engine),
         accelerator="cpu",  # the engine chooses its own device
         timeout=False,
@@ -141,17 +141,12 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
     """
     configure_logging(settings.log_level)
     logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
-    main_process = os.getpid()
-
-    def on_sigterm(*_: object) -> None:
-        # LitServe ends its processes on KeyboardInterrupt alone. They inherit this handler.
-        if os.getpid() == main_process:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, on_sigterm)
-    with run_directory(Path(settings.work_dir)) as run_dir:
-        server = create_server(settings, run_dir, make_engine)
-        try:
+    interrupts = Interrupts()
+    bind_children()
+    try:
+        with run_directory(Path(settings.work_dir)) as run_dir, children_ended():
+            server = create_server(settings, run_dir, make_engine)
+            server.interrupts = interrupts
             server.run(
                 host=settings.host,
                 port=settings.port,
@@ -161,9 +156,8 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
                 access_log=False,
                 server_header=False,
             )
-        except KeyboardInterrupt:  # while starting, before LitServe handles it
-            for process in getattr(server, "inference_workers", ()):
-                process.kill()
+    except KeyboardInterrupt:  # while starting, or once more while ending
+        logger.info("interrupted")
 
 
 @contextlib.contextmanager

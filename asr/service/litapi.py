@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +93,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         self, settings: Settings, spec: LitSpec, make_engine: Callable[[Settings], Engine]
     ) -> None:
         super().__init__(spec=spec, enable_async=True)
+        self._main_process = os.getpid()
         self._settings = settings
         self._make_engine = make_engine
         self._transcriber: Transcriber | None = None
@@ -104,6 +107,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         # flight are answered, and the kernel ends it when the main process was killed.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != self._main_process:  # it ended before the kernel knew of our wish
+            sys.exit("the main process is gone")
 
     async def decode_request(self, request: Command) -> Command:
         """Commands cross the queue as they are."""
