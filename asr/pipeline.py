@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.align.interpolate import interpolate
 from asr.chunking import Chunker
 from asr.config import Options, Settings
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
+from asr.recognition import Recogniser
 from asr.recording import PRELOAD, Recording, decode_recording
 from asr.stitch import Stitcher
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
@@ -34,6 +34,7 @@ from asr.vad import load_classifier
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from asr.align.base import Aligner
     from asr.engines.base import Engine
     from asr.recording import Decoded
 
@@ -118,13 +119,17 @@ class Transcriber:
 
     Args:
         engine: opened and closed with this object.
+        aligner: times the words of an engine that gives none; opened and closed likewise.
         max_decoders: recordings decoded at once.
     """
 
-    def __init__(self, engine: Engine, max_decoders: int = MAX_DECODERS) -> None:
+    def __init__(
+        self, engine: Engine, aligner: Aligner | None = None, max_decoders: int = MAX_DECODERS
+    ) -> None:
         self.engine = engine
+        self.aligner = aligner
+        self._recogniser = Recogniser(engine, aligner)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
-        self._slots = asyncio.Semaphore(engine.slots)
 
     async def __aenter__(self) -> Transcriber:
         await self.open()
@@ -139,11 +144,13 @@ class Transcriber:
         Raises:
             EngineUnavailable: the engine cannot be used now; may be tried again.
         """
-        await asyncio.gather(self._decoders.open(), self.engine.open())
+        parts = [self._decoders.open(), self.engine.open()]
+        await asyncio.gather(*parts, *([self.aligner.open()] if self.aligner else []))
 
     async def close(self) -> None:
         """End all processes."""
-        await asyncio.gather(self._decoders.close(), self.engine.close())
+        parts = [self._decoders.close(), self.engine.close()]
+        await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
         self, source: Path, options: Options, work_dir: Path | None = None
@@ -173,13 +180,8 @@ class Transcriber:
                     yield event
 
     async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
-        """One chunk through the engine, and times for its words if the engine gave none."""
-        async with self._slots:
-            audio = await asyncio.to_thread(recording.read, chunk.start_sample, chunk.end_sample)
-            hypothesis = await self.engine.transcribe(chunk, audio, options.decode)
-        if hypothesis.text.strip() and not hypothesis.words:
-            return interpolate(audio, hypothesis)
-        return hypothesis
+        """One chunk through the engine and the aligner."""
+        return await self._recogniser.recognise(chunk, recording.read, options.decode)
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
@@ -295,7 +297,8 @@ class _Run:
             self._events.put_nowait(segment)
 
     def _transcript(self) -> Transcript:
-        engine, language = self._owner.engine, self._options.decode.language
+        engine, aligner = self._owner.engine, self._owner.aligner
+        language = self._options.decode.language
         dropped = self._decoded_samples - self._speech_samples
         return Transcript(
             segments=tuple(self._segments),
@@ -304,6 +307,7 @@ class _Run:
             speech_seconds=self._speech_samples / SAMPLE_RATE,
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
+            aligner=aligner.name if aligner else None,
             warnings=tuple(self._warnings),
         )
 
