@@ -8,6 +8,7 @@ client sends is never used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -53,11 +54,22 @@ async def receive_body(request: Request, target: Path, max_bytes: int) -> Body:
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes, int(declared))
     with target.open("wb", buffering=0) as file:
-        sink = _Sink(file)
-        if kind == b"multipart/form-data":
-            return await _receive_multipart(request, parameters.get(b"boundary"), sink, max_bytes)
-        if kind.decode("latin-1").startswith(RAW_TYPES):
-            return await _receive_raw(request, sink, max_bytes)
+        try:
+            return await _receive(
+                request, kind, parameters.get(b"boundary"), _Sink(file), max_bytes
+            )
+        except Problem:
+            await drain(request)
+            raise
+
+
+async def _receive(
+    request: Request, kind: bytes, boundary: bytes | None, sink: _Sink, max_bytes: int
+) -> Body:
+    if kind == b"multipart/form-data":
+        return await _receive_multipart(request, boundary, sink, max_bytes)
+    if kind.decode("latin-1").startswith(RAW_TYPES):
+        return await _receive_raw(request, sink, max_bytes)
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
     raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 
@@ -212,7 +224,8 @@ async def drain(request: Request) -> None:
     A connection closed with unread bytes is reset, and the reset can overtake the answer.
     """
     n_bytes = 0
-    async for data in request.stream():
-        n_bytes += len(data)
-        if n_bytes > DRAIN_BYTES:
-            return
+    with contextlib.suppress(RuntimeError):  # all of it was read before
+        async for data in request.stream():
+            n_bytes += len(data)
+            if n_bytes > DRAIN_BYTES:
+                return
