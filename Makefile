@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -20,7 +21,7 @@ serve: $(VENV)/runtime.stamp  ## start the service on port 8000
 	$(BIN)/python server.py
 
 test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m slow --timeout 1200
