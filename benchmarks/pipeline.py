@@ -3,7 +3,7 @@
 The engine answers at once with words that nobody said, so the numbers are those of the pipeline
 around it. The recordings are the samples repeated, as 44.1 kHz stereo.
 
-    python -m benchmarks.pipeline [--hours 1 10] [--runs 3]
+    python -m benchmarks.pipeline 1h.wav 1h.mp3 10h.wav [--runs 3]
 """
 
 from __future__ import annotations
@@ -106,17 +106,17 @@ def measure(path: Path, hours: float, n_runs: int) -> dict[str, Any]:
 def main() -> None:
     """Measure every length and format."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--formats", nargs="+", default=["wav", "mp3"])
+    default = ["1h.wav", "1h.mp3", "10h.wav"]
+    parser.add_argument("recordings", nargs="*", default=default, help="hours and format")
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     rows = []
-    for hours in options.hours:
-        for suffix in options.formats:
-            with tempfile.TemporaryDirectory(prefix="asr-bench-") as folder:
-                path = Path(folder) / f"recording.{suffix}"
-                make_recording(path, hours)
-                rows.append(measure(path, hours, options.runs))
+    for name in options.recordings:
+        hours = float(name.partition("h")[0])
+        with tempfile.TemporaryDirectory(prefix="asr-bench-") as folder:
+            path = Path(folder) / name
+            make_recording(path, hours)
+            rows.append(measure(path, hours, options.runs))
     save("pipeline", rows)
 
 
