@@ -1,187 +1,645 @@
-"""The Omni engine against a stand-in for vLLM's HTTP. It proves the wire, not the model."""
+"""Omni over HTTP against stand-ins for the servers. They prove the wire, not the models.
+
+What happens to connections is tested on a real socket (`tests.chat_server`), the rest on httpx's
+mock transport.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
-from collections.abc import Callable
-from typing import Any
+import logging
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+import trustme
 
 from asr.config import DecodeOptions, Settings
-from asr.engines import load_engine
-from asr.engines.omni import chat_request, read_answer
-from asr.engines.vllm_http import VllmHttpEngine
-from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
+from asr.engines import load_engine, servers, vllm_http
+from asr.engines.dialects import DIALECTS, read_answer, request_body
+from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis
+from tests.chat_server import ChatServer, completion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AUDIO = Audio(np.linspace(-0.5, 0.5, 2 * SAMPLE_RATE, dtype=np.float32))
 CHUNK = Chunk(3, 0, 2 * SAMPLE_RATE)
+URL = "http://vllm:8000"
 
-Handler = Callable[[httpx.Request], httpx.Response]
 
-
-def completion(text: str | None, finish: str = "stop") -> httpx.Response:
-    message = {"role": "assistant", "content": text}
-    return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": finish}]})
+def ok(text: str = "at last", **choice: Any) -> httpx.Response:
+    return httpx.Response(200, json=completion(text, **choice))
 
 
 class Vllm:
-    """Answers /v1/models, and chat completions from a queue."""
+    """Answers /v1/models and /health, and chat completions from a queue."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: httpx.Response | Exception, model: str = "nvidia/omni") -> None:
         self.answers = list(answers)
-        self.requests: list[dict[str, Any]] = []
+        self.model = model
+        self.requests: list[httpx.Request] = []
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(request.content) for request in self.requests]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/models":
-            return httpx.Response(200, json={"data": [{"id": "nvidia/omni"}]})
-        assert request.url.path == "/v1/chat/completions"
-        self.requests.append(json.loads(request.content))
+            return httpx.Response(200, json={"data": [{"id": self.model}]})
+        if request.url.path != "/v1/chat/completions":
+            return httpx.Response(200)
+        self.requests.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def transcribe(handler: Handler, options: DecodeOptions | None = None) -> Hypothesis:
+def transcribe(
+    handler: Callable[[httpx.Request], httpx.Response],
+    decode: DecodeOptions | None = None,
+    **options: Any,
+) -> Hypothesis:
     async def run() -> Hypothesis:
-        engine = VllmHttpEngine("http://vllm:8000/v1/", httpx.MockTransport(handler))
-        await engine.open()
-        try:
-            return await engine.transcribe(CHUNK, AUDIO, options or DecodeOptions())
-        finally:
-            await engine.close()
+        given = {"urls": (URL,)} | options
+        engine = VllmHttpEngine(VllmOptions(**given), httpx.MockTransport(handler))
+        async with running(engine):
+            return await engine.transcribe(CHUNK, AUDIO, decode or DecodeOptions())
 
     return asyncio.run(run())
 
 
+@contextlib.asynccontextmanager
+async def running(engine: VllmHttpEngine):
+    try:
+        await engine.open()
+        yield engine
+    finally:
+        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def pair(first_delay: float = 0.0, second_delay: float = 0.0):
+    """Two servers and an engine that knows them both."""
+    async with (
+        ChatServer("one", first_delay) as one,
+        ChatServer("two", second_delay) as two,
+        running(engine_at(one, two)) as engine,
+    ):
+        yield one, two, engine
+
+
+def engine_at(*chat_servers: ChatServer, **options: Any) -> VllmHttpEngine:
+    return VllmHttpEngine(VllmOptions(tuple(it.url for it in chat_servers), **options))
+
+
+async def ask(engine: VllmHttpEngine, audio: Audio = AUDIO) -> str:
+    return (await engine.transcribe(CHUNK, audio, DecodeOptions())).text
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.engines.vllm_http.FIRST_DELAY", 0.001)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_http, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(servers, "HEALTH_SECONDS", 0.1)
+    monkeypatch.setattr(servers, "RETURN_SECONDS", 0.05)
+
+
+# --- the request, in every dialect --------------------------------------------------------------
+
+
+def body_in(dialect: str, audio_format: str = "wav", **decode: Any) -> dict[str, Any]:
+    options = DecodeOptions(**decode)
+    return json.loads(request_body("m", AUDIO, options, DIALECTS[dialect], audio_format))
 
 
 def test_the_request_is_what_the_model_wants() -> None:
-    vllm = Vllm(completion("hello there"))
+    vllm = Vllm(ok("hello there"))
     hypothesis = transcribe(vllm)
     assert (hypothesis.chunk_index, hypothesis.text, hypothesis.words) == (3, "hello there", ())
-    (request,) = vllm.requests
-    assert request["model"] == "nvidia/omni"
-    assert request["chat_template_kwargs"] == {"enable_thinking": False}
-    assert (request["temperature"], request["top_k"]) == (0.2, 1)
-    audio, text = request["messages"][0]["content"]
+    (body,) = vllm.bodies
+    assert body["model"] == "nvidia/omni"
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (body["temperature"], body["top_k"], body["max_tokens"]) == (0.2, 1, 56)
+    assert body["logprobs"] is True
+    (message,) = body["messages"]
+    audio, text = message["content"]
     assert (audio["type"], text["type"]) == ("audio_url", "text")
 
 
-def test_the_audio_arrives_as_it_was() -> None:
-    request = chat_request("m", AUDIO, DecodeOptions())
-    url = request["messages"][0]["content"][0]["audio_url"]["url"]
-    data = base64.b64decode(url.removeprefix("data:audio/wav;base64,"), validate=True)
-    samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
-    assert rate == SAMPLE_RATE
-    assert np.abs(samples - AUDIO.samples).max() <= 1 / 32768
-
-
-def test_the_token_limit_grows_with_the_audio() -> None:
-    half = Audio(AUDIO.samples[:SAMPLE_RATE])
-    long, short = (chat_request("m", audio, DecodeOptions()) for audio in (AUDIO, half))
-    assert long["max_tokens"] - short["max_tokens"] == 12
-
-
-def test_hints_are_part_of_the_instruction() -> None:
-    options = DecodeOptions("en", "a talk on weather", ("isobar", "Beaufort"), 0.7)
-    request = chat_request("m", AUDIO, options)
-    text = request["messages"][0]["content"][1]["text"]
-    assert all(hint in text for hint in ("isobar, Beaufort", "a talk on weather", "is en"))
-    assert request["temperature"] == 0.7
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_the_audio_arrives_as_it_was(audio_format: str) -> None:
+    url = body_in("vllm", audio_format)["messages"][0]["content"][0]["audio_url"]["url"]
+    data = base64.b64decode(url.removeprefix(f"data:audio/{audio_format};base64,"), validate=True)
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        assert (file.format, file.subtype) == (audio_format.upper(), "PCM_16")
+        assert (file.samplerate, file.channels) == (SAMPLE_RATE, 1)
+        assert file.read(dtype="int16").astype("<i2").tobytes() == AUDIO.pcm16()
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
+    ("dialect", "part", "top_k", "thinking"),
     [
-        ("  two\n words ", "two words"),
-        ("<think>hm\nhm</think>yes", "yes"),
-        ("", ""),
-        (None, ""),
+        ("vllm", "audio_url", True, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("sglang", "audio_url", True, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("trtllm", "audio_url", True, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("nim", "audio_url", True, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("llamacpp", "input_audio", True, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("ollama", "input_audio", False, {"reasoning_effort": "none"}),
     ],
 )
-def test_answers_are_read(content: str | None, text: str) -> None:
-    assert read_answer(completion(content).json(), 0) == (text, ())
+def test_each_dialect_has_its_fields(dialect, part, top_k, thinking) -> None:
+    body = body_in(dialect)
+    user = body["messages"][-1]
+    audio = user["content"][0]
+    assert audio["type"] == part
+    if part == "input_audio":
+        assert audio["input_audio"]["format"] == "wav"
+        assert base64.b64decode(audio["input_audio"]["data"])[:4] == b"RIFF"
+    assert ("top_k" in body) == top_k
+    assert {
+        key: body[key] for key in ("chat_template_kwargs", "reasoning_effort") if key in body
+    } == (thinking)
+    assert body["logprobs"] is True
+    assert [message["role"] for message in body["messages"]] == (
+        ["system", "user"] if dialect == "nim" else ["user"]
+    )
 
 
-def test_an_answer_cut_at_the_token_limit_is_a_warning() -> None:
-    assert "cut" in transcribe(Vllm(completion("on and on", "length"))).warnings[0]
+def test_the_settings_name_all_dialects() -> None:
+    for dialect in DIALECTS:
+        engine = load_engine(Settings(vllm_url=URL, vllm_dialect=dialect))
+        assert dialect in engine.name
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"choices": [{"message": 3}]}])
+@pytest.mark.parametrize("dialect", ["llamacpp", "ollama", "nim"])
+def test_a_format_that_the_server_does_not_decode_is_refused_at_once(dialect: str) -> None:
+    settings = Settings(vllm_url=URL, vllm_dialect=dialect, vllm_audio_format="flac")
+    with pytest.raises(InvalidOption, match="decodes wav only") as caught:
+        load_engine(settings)
+    assert caught.value.name == "vllm_audio_format"
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+def test_log_probabilities_become_confidences() -> None:
+    tokens = [
+        {"token": "caf", "bytes": list(b"caf"), "logprob": -0.1},
+        {"token": "\ufffd", "bytes": list("\u00e9".encode()), "logprob": -0.3},
+        {"token": " open", "bytes": None, "logprob": -1.0},
+        {"token": "<|im_end|>", "bytes": [], "logprob": -9.0},
+    ]
+    heard = transcribe(Vllm(ok("caf\u00e9 open", logprobs={"content": tokens})))
+    assert heard.text == "caf\u00e9 open"
+    assert heard.word_confidences == pytest.approx((0.8187, 0.3679), abs=1e-4)
+    assert heard.avg_logprob == pytest.approx(-1.4 / 3)
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}])
+def test_without_log_probabilities_there_is_no_confidence(logprobs: object) -> None:
+    heard = read_answer(completion("yes", logprobs=logprobs), 0)
+    assert (heard.text, heard.word_confidences, heard.avg_logprob) == ("yes", None, None)
+
+
+def test_an_answer_without_content_is_empty() -> None:
+    assert read_answer(completion(None), 0).text == ""
+
+
+def test_an_answer_cut_at_the_token_limit_is_marked() -> None:
+    assert transcribe(Vllm(httpx.Response(200, json=completion("on", "length")))).is_cut
+    assert not transcribe(Vllm(ok())).is_cut
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None, [], {}, {"choices": []}, {"choices": [{"message": 3}]}, completion(7),
+        completion("x", logprobs={"content": [{"token": 1}]}),
+        completion("x", logprobs={"content": [{"token": "x", "bytes": [999], "logprob": 0}]}),
+    ],
+)  # fmt: skip
 def test_what_is_no_completion_is_an_error(body: object) -> None:
-    with pytest.raises(EngineFailed):
-        read_answer(body, 0)
+    with pytest.raises(EngineFailed, match="no chat completion") as caught:
+        read_answer(body, 5)
+    assert caught.value.chunk_index == 5
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_body_that_is_no_json_is_an_error() -> None:
+    with pytest.raises(EngineFailed, match="no chat completion"):
+        transcribe(Vllm(httpx.Response(200, text="<html>")))
+
+
+# --- retries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
 def test_what_may_pass_is_tried_again(status: int) -> None:
-    vllm = Vllm(httpx.Response(status), httpx.ConnectError("gone"), completion("at last"))
+    vllm = Vllm(httpx.Response(status), httpx.ConnectError("gone"), ok())
     assert transcribe(vllm).text == "at last"
     assert len(vllm.requests) == 3
 
 
-def test_retry_after_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    monkeypatch.setattr("asr.engines.vllm_http.asyncio.sleep", sleep)
-    vllm = Vllm(httpx.Response(429, headers={"retry-after": "7"}), completion("ok"))
-    assert transcribe(vllm).text == "ok"
-    assert waits == [7.0]
-
-
-def test_a_refusal_is_not_repeated() -> None:
-    vllm = Vllm(httpx.Response(400, json={"error": "no"}))
-    with pytest.raises(EngineFailed) as caught:
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413, 415, 422])
+def test_a_refusal_is_not_repeated_and_its_reason_is_passed_on(status: int) -> None:
+    vllm = Vllm(httpx.Response(status, json={"error": {"message": "At most 1 audio"}}))
+    with pytest.raises(EngineFailed, match=f"status {status}: At most 1 audio") as caught:
         transcribe(vllm)
     assert caught.value.chunk_index == 3
     assert len(vllm.requests) == 1
 
 
-def test_a_server_that_stays_away_is_unavailable() -> None:
-    vllm = Vllm(*[httpx.Response(503)] * 4)
-    with pytest.raises(EngineUnavailable, match="503"):
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": {"message": "too long"}}, ": too long"),
+        ({"error": "too long"}, ": too long"),
+        ({"message": "too long", "object": "error"}, ": too long"),
+        (
+            {"error": {"message": f"bad url data:audio/wav;base64,{'QUJD' * 500}!"}},
+            ": bad url ...!",
+        ),
+        ({"error": {"message": "word " * 200}}, ": " + ("word " * 60)),
+        ({"detail": [{"input": "secret speech"}]}, ""),
+        (["odd"], ""),
+    ],
+)
+def test_messages_of_servers_are_short_and_hold_no_audio(body: object, said: str) -> None:
+    with pytest.raises(EngineFailed) as caught:
+        transcribe(Vllm(httpx.Response(400, json=body)))
+    assert str(caught.value) == f"the server refused the chunk at 0.0 s: status 400{said}"
+
+
+def test_retry_after_is_waited_for() -> None:
+    vllm = Vllm(httpx.Response(429, headers={"retry-after": "0.4"}), ok())
+    started = time.perf_counter()
+    assert transcribe(vllm).text == "at last"
+    assert time.perf_counter() - started >= 0.4
+
+
+@pytest.mark.parametrize("value", ["soon", "", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_retry_after_that_is_no_number_is_nothing(value: str) -> None:
+    vllm = Vllm(httpx.Response(503, headers={"retry-after": value}), ok())
+    assert transcribe(vllm).text == "at last"
+
+
+def test_a_server_that_only_fails_is_given_up() -> None:
+    vllm = Vllm(*[httpx.Response(503, json={"message": "overloaded"})] * 4)
+    with pytest.raises(EngineUnavailable, match="503: overloaded"):
         transcribe(vllm)
     assert vllm.answers == []
 
 
 def test_a_chunk_that_takes_too_long_times_out() -> None:
-    with pytest.raises(EngineTimeout):
+    with pytest.raises(EngineTimeout, match=r"chunk at 0\.0 s"):
         transcribe(Vllm(httpx.ReadTimeout("slow")))
 
 
-def test_an_unreachable_server_is_told_when_opening() -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused", request=request)
+def test_waits_count_towards_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_http, "ANSWER_BASE", 0.05)
+    monkeypatch.setattr(vllm_http, "ANSWER_PER_SECOND", 0.025)
+    with pytest.raises(EngineTimeout):
+        transcribe(Vllm(httpx.Response(429, headers={"retry-after": "60"})))
 
-    with pytest.raises(EngineUnavailable, match="vllm:8000"):
-        transcribe(refuse)
+
+def test_delays_grow_and_differ() -> None:
+    delays = [[vllm_http._backoff(attempt) for _ in range(50)] for attempt in (1, 2, 3)]
+    for attempt, drawn in enumerate(delays):
+        assert all(0.005 * 2**attempt <= delay <= 0.01 * 2**attempt for delay in drawn)
+        assert len(set(drawn)) > 40
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def opened(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> VllmHttpEngine:
+    async def run() -> VllmHttpEngine:
+        given = {"urls": (URL,)} | options
+        async with running(
+            VllmHttpEngine(VllmOptions(**given), httpx.MockTransport(handler))
+        ) as it:
+            return it
+
+    return asyncio.run(run())
 
 
 def test_the_name_says_which_model_answers() -> None:
-    async def name() -> str:
-        engine = VllmHttpEngine("http://vllm", httpx.MockTransport(Vllm()))
-        await engine.open()
-        await engine.close()
-        return engine.name
+    assert opened(Vllm()).name == "omni (nvidia/omni on vllm)"
 
-    assert asyncio.run(name()) == "omni (nvidia/omni on vLLM)"
+
+def test_a_model_can_be_chosen() -> None:
+    vllm = Vllm(ok())
+    transcribe(vllm, model="omni-fp8")
+    assert vllm.bodies[0]["model"] == "omni-fp8"
+
+
+def test_an_unreachable_server_is_named() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(EngineUnavailable, match="vllm:8000") as caught:
+        opened(refuse, urls=("http://user:password@vllm:8000",))
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("models", [{"data": []}, {"error": "x"}, [], "<html>"])
+def test_a_server_without_models_is_none(models: object) -> None:
+    with pytest.raises(EngineUnavailable):
+        opened(lambda _: httpx.Response(200, json=models))
+
+
+def two_models(request: httpx.Request) -> httpx.Response:
+    model = {"a": "omni-bf16", "b": "omni-fp8"}[request.url.host]
+    return httpx.Response(200, json={"data": [{"id": model}]})
+
+
+def test_servers_with_different_models_need_a_choice() -> None:
+    both = ("http://a", "http://b")
+    with pytest.raises(EngineUnavailable, match=r"omni-bf16, omni-fp8.*ASR_VLLM_MODEL"):
+        opened(two_models, urls=both)
+    assert opened(two_models, urls=both, model="omni-fp8").model == "omni-fp8"
+
+
+def test_there_are_64_slots_for_each_server_unless_set() -> None:
+    assert VllmHttpEngine(VllmOptions((URL,))).slots == 64
+    assert VllmHttpEngine(VllmOptions((URL, "http://b"))).slots == 128
+    assert VllmHttpEngine(VllmOptions((URL,), slots=7)).slots == 7
+
+
+def test_what_the_model_is_not_made_for_is_a_warning() -> None:
+    engine = VllmHttpEngine(VllmOptions((URL,)))
+    assert engine.check(DecodeOptions("en", "context", ("term",))) == ()
+    assert "English" in engine.check(DecodeOptions("de"))[0]
 
 
 def test_the_settings_choose_the_engine() -> None:
     assert load_engine(Settings(engine="pocketsphinx")).model == "pocketsphinx"
-    assert load_engine(Settings(vllm_url="http://vllm")).model == "omni"
+    engine = load_engine(Settings(vllm_url="http://a/v1/, http://b:8000", engine_slots=5))
+    assert (engine.model, engine.slots) == ("omni", 5)
+    assert [server.url for server in engine._servers.all] == ["http://a", "http://b:8000"]
     with pytest.raises(EngineUnavailable, match="ASR_VLLM_URL"):
         load_engine(Settings(engine="omni"))
+
+
+# --- the key ------------------------------------------------------------------------------------
+
+
+def test_the_key_is_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    vllm = Vllm(httpx.Response(503), httpx.Response(401, json={"error": {"message": "no"}}))
+    with pytest.raises(EngineFailed) as caught:
+        transcribe(vllm, api_key="sesame")
+    assert [it.headers["authorization"] for it in vllm.requests] == ["Bearer sesame"] * 2
+    settings = Settings(vllm_api_key="sesame", api_key="sesame")
+    options = VllmOptions((URL,), api_key="sesame")
+    told = [caplog.text, str(caught.value), repr(settings), repr(options)]
+    assert not any("sesame" in text for text in told)
+
+
+def test_without_a_key_none_is_sent() -> None:
+    vllm = Vllm(ok())
+    transcribe(vllm)
+    assert "authorization" not in vllm.requests[0].headers
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+def test_a_cancelled_chunk_closes_its_connection() -> None:
+    async def run() -> None:
+        async with ChatServer(delay=30) as server, running(engine_at(server)) as engine:
+            task = asyncio.create_task(ask(engine))
+            await until(lambda: server.in_flight == 1)
+            task.cancel()
+            await until(lambda: server.aborted == 1, 1)
+            assert server.in_flight == 0
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            server.delay = 0
+            assert await ask(engine) == "hello from one"
+
+    asyncio.run(run())
+
+
+def test_connections_are_kept_and_used_again() -> None:
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            for _ in range(20):
+                await ask(engine)
+            assert server.served == 20
+            assert server.connections <= 3
+
+    asyncio.run(run())
+
+
+def test_as_many_chunks_as_there_are_slots_are_in_flight_at_once() -> None:
+    async def run() -> None:
+        async with ChatServer(delay=0.3) as server, running(engine_at(server)) as engine:
+            await asyncio.gather(*(ask(engine) for _ in range(engine.slots)))
+            assert server.most == engine.slots == 64
+
+    asyncio.run(run())
+
+
+def test_the_server_with_the_fewest_in_flight_is_asked() -> None:
+    async def run() -> None:
+        async with pair(0.4, 0.1) as (one, two, engine):
+            await asyncio.gather(*(ask(engine) for _ in range(10)))
+            assert (one.most, two.most) == (5, 5)
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(6)]
+            await until(lambda: two.served == 8 and two.in_flight == 0)
+            assert one.in_flight == 3
+            assert await ask(engine) == "hello from two"
+            await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_dies_in_work_loses_no_chunk() -> None:
+    async def run() -> None:
+        async with pair(0.3, 0.3) as (one, two, engine):
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(8)]
+            await until(lambda: one.in_flight == two.in_flight == 4)
+            await one.kill()
+            assert await asyncio.gather(*tasks) == ["hello from two"] * 8
+
+    asyncio.run(run())
+
+
+def test_a_dead_server_leaves_the_rotation_and_returns() -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            first, second = engine._servers.all
+            await one.kill()
+            await until(lambda: not first.alive)
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            assert second.alive
+            await one.start()
+            await until(lambda: first.alive)
+            assert {await ask(engine) for _ in range(6)} == {"hello from one", "hello from two"}
+
+    asyncio.run(run())
+
+
+def test_the_only_server_may_be_killed_and_started_again() -> None:
+    async def run() -> None:
+        async with ChatServer(delay=0.2) as server, running(engine_at(server)) as engine:
+            task = asyncio.create_task(ask(engine))
+            await until(lambda: server.in_flight == 1)
+            await server.kill()
+            await asyncio.sleep(0.3)
+            assert not task.done()
+            await server.start()
+            assert await task == "hello from one"
+
+    asyncio.run(run())
+
+
+def test_when_none_comes_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "OUTAGE_SECONDS", 0.2)
+
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            await server.kill()
+            with pytest.raises(EngineUnavailable, match=f"127.0.0.1:{server.port}"):
+                await ask(engine)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_there_when_the_other_is_not_is_enough() -> None:
+    async def run() -> None:
+        async with ChatServer("one") as one, ChatServer("two") as two:
+            await one.kill()
+            async with running(engine_at(one, two)) as engine:
+                assert await ask(engine) == "hello from two"
+                await one.start()
+                await until(lambda: engine._servers.all[0].alive)
+
+    asyncio.run(run())
+
+
+def test_a_sick_server_leaves_the_rotation() -> None:
+    """vLLM's health check says 503 when its engine is dead and its HTTP is not."""
+
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            one.healthy = False
+            await until(lambda: not engine._servers.all[0].alive)
+            assert {await ask(engine) for _ in range(4)} == {"hello from two"}
+
+    asyncio.run(run())
+
+
+def test_a_health_check_without_an_answer_is_no_death_at_once() -> None:
+    def busy(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health":
+            raise httpx.ReadTimeout("busy")
+        return vllm(request)
+
+    vllm = Vllm(ok(), ok())
+
+    async def run() -> None:
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(busy))
+        async with running(engine):
+            (server,) = engine._servers.all
+            await until(lambda: server.misses == 2)
+            assert server.alive
+            await ask(engine)
+            assert server.misses <= 1
+            await until(lambda: not server.alive)
+
+    asyncio.run(run())
+
+
+def test_another_server_is_asked_while_one_rests() -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            one.answers = [(429, {"retry-after": "30"}, {})]
+            started = time.perf_counter()
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            assert time.perf_counter() - started < 5
+
+    asyncio.run(run())
+
+
+def test_a_slow_server_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_http, "ANSWER_BASE", 0.3)
+    monkeypatch.setattr(vllm_http, "ANSWER_PER_SECOND", 0.0)
+
+    async def run() -> None:
+        async with pair(30, 0) as (one, _, engine):
+            assert await ask(engine) == "hello from two"
+            assert await ask(engine) == "hello from two"
+            assert one.aborted == 1
+
+    asyncio.run(run())
+
+
+def test_the_loop_is_free_while_audio_is_encoded() -> None:
+    """Ten chunks of 30 s are about 13 MB of base64."""
+    audio = Audio(np.zeros(30 * SAMPLE_RATE, np.float32))
+
+    async def run() -> float:
+        async with ChatServer(delay=0.05) as server, running(engine_at(server)) as engine:
+            tasks = [asyncio.create_task(ask(engine, audio)) for _ in range(10)]
+            longest = 0.0
+            while not all(task.done() for task in tasks):
+                started = time.perf_counter()
+                await asyncio.sleep(0)
+                longest = max(longest, time.perf_counter() - started)
+            await asyncio.gather(*tasks)
+        return longest
+
+    assert asyncio.run(run()) < 0.5
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory):
+    made = trustme.CA()
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    made.cert_pem.write_to_path(path)
+    return made, path
+
+
+def test_certificates_are_checked_against_the_authority_that_is_set(authority) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuer, path = authority
+    issuer.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def run() -> None:
+        async with ChatServer(tls=context) as server:
+            async with running(engine_at(server, ca_file=str(path))) as engine:
+                assert await ask(engine) == "hello from one"
+            with pytest.raises(EngineUnavailable):
+                async with running(engine_at(server)):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_a_file_without_certificates_is_named(tmp_path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    with pytest.raises(InvalidOption) as caught:
+        VllmHttpEngine(VllmOptions((URL,), ca_file=str(path)))
+    assert caught.value.name == "vllm_ca_file"

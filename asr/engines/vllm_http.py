@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -42,6 +42,8 @@ ANSWER_PER_SECOND: Final = 4.0
 """Seconds to wait for one answer, for any chunk and for each second of it."""
 DEADLINE_ANSWERS: Final = 2.0
 """A chunk with all its attempts and waits gets as long as so many answers may take."""
+SLOW_REST_SECONDS: Final = 30.0
+"""A server that gave no answer in that time is left alone for a while, if there are others."""
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Idle connections are closed by us, before uvicorn does it at 5 s while we write."""
@@ -54,7 +56,7 @@ class VllmOptions:
 
     urls: tuple[str, ...]
     model: str = ""
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     ca_file: str = ""
     dialect: DialectName = "vllm"
     audio_format: AudioFormat = "wav"
@@ -156,6 +158,7 @@ class VllmHttpEngine:
             except httpx.ReadTimeout as error:
                 if len(self._servers.all) == 1:  # it would only get more to do
                     raise TimeoutError from error
+                server.rest(SLOW_REST_SECONDS)
                 raise _Again("no answer in time") from error
             except httpx.TransportError as error:
                 self._servers.lost(server, type(error).__name__)
