@@ -1,6 +1,7 @@
-"""A stand-in for vLLM on a real socket: it proves connections, not answers.
+"""Stand-ins for vLLM: one on a real socket, and one for httpx's mock transport.
 
-It runs in the event loop of the test, so that the test can look at it at any moment.
+They prove the wire, not the answers. The one on a socket runs in the event loop of the test, so
+that the test can look at it at any moment.
 """
 
 from __future__ import annotations
@@ -8,16 +9,57 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from asr.config import DecodeOptions
+from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.types import SAMPLE_RATE, Audio, Chunk
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
+
+URL = "http://vllm:8000"
+AUDIO = Audio(np.linspace(-0.5, 0.5, 2 * SAMPLE_RATE, dtype=np.float32))
+CHUNK = Chunk(3, 0, 2 * SAMPLE_RATE)
 
 
 def completion(text: str, finish: str = "stop", **choice: object) -> dict:
     """The body of a chat completion."""
     message = {"role": "assistant", "content": text}
     return {"choices": [{"message": message, "finish_reason": finish, **choice}]}
+
+
+def ok(text: str = "at last", **choice: Any) -> httpx.Response:
+    """A response with one."""
+    return httpx.Response(200, json=completion(text, **choice))
+
+
+class Vllm:
+    """For httpx's mock transport: /v1/models, /health, and chat completions from a queue."""
+
+    def __init__(self, *answers: httpx.Response | Exception, model: str = "nvidia/omni") -> None:
+        self.answers = list(answers)
+        self.model = model
+        self.requests: list[httpx.Request] = []
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(request.content) for request in self.requests]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": self.model}]})
+        if request.url.path != "/v1/chat/completions":
+            return httpx.Response(200)
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class ChatServer:
@@ -129,3 +171,37 @@ class ChatServer:
         left.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await left
+
+
+@contextlib.asynccontextmanager
+async def running(engine: VllmHttpEngine):
+    try:
+        await engine.open()
+        yield engine
+    finally:
+        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def pair(first_delay: float = 0.0, second_delay: float = 0.0):
+    """Two servers and an engine that knows them both."""
+    async with (
+        ChatServer("one", first_delay) as one,
+        ChatServer("two", second_delay) as two,
+        running(engine_at(one, two)) as engine,
+    ):
+        yield one, two, engine
+
+
+def engine_at(*chat_servers: ChatServer, **options: Any) -> VllmHttpEngine:
+    return VllmHttpEngine(VllmOptions(tuple(it.url for it in chat_servers), **options))
+
+
+async def ask(engine: VllmHttpEngine, audio: Audio = AUDIO) -> str:
+    return (await engine.transcribe(CHUNK, audio, DecodeOptions())).text
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -150,7 +150,7 @@ class VllmHttpEngine:
         raise EngineUnavailable(f"no server gave an answer; the last was {problem}")
 
     async def _ask_once(self, server: Server, body: bytes, patience: float, chunk: Chunk) -> Any:
-        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
         url = server.url + "/v1/chat/completions"
         with server.asked():
             try:
