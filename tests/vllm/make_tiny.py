@@ -1,6 +1,6 @@
 """Write a tiny checkpoint that real vLLM loads as NVIDIA's Nemotron-3-Nano-Omni.
 
-    python make_tiny.py FOLDER        # in the environment of vLLM; about 1 MB, 10 s
+    python -m tests.vllm.make_tiny FOLDER        # in the environment of vLLM; about 1 MB, 10 s
 
 The architecture is the real one (``NemotronH_Nano_Omni_Reasoning_V3``: Mamba-2, attention and MLP
 layers behind a FastConformer audio encoder), without its mixture of experts, which vLLM does not
@@ -26,16 +26,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ParakeetEncoder, ParakeetEncoderConfig
 
-SENTENCE = "hello world please transcribe the quick brown fox"
-THOUGHT = "speech is today"
+from tests.vllm.tiny_text import SENTENCE, SPECIAL, THOUGHT
+
 ALPHABET = "Transcribe word for word: names, numbers 0123456789 and signs .,:;!?\"'"
 
 LAYERS = "M*-"
 KINDS = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
-SPECIAL = (
-    *("<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
-    *("<image>", "<img>", "</img>", "<video>", "<so_start>", "<so_end>", "<so_embedding>"),
-)
 BOS, PAD, EOS = 1, 3, 5
 
 # Thinking is on unless it is switched off, and then the answer begins with an empty thought.
