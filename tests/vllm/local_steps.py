@@ -53,9 +53,8 @@ async def prompt_ids(engine):
     }
 
     async def last():
-        async for answer in loaded._llm.generate(given, loaded._new_sampling(max_tokens=1), "ids"):
-            pass
-        return list(answer.prompt_token_ids)
+        answers = loaded._llm.generate(given, loaded._new_sampling(max_tokens=1), "ids")
+        return [list(answer.prompt_token_ids) async for answer in answers][-1]
 
     return await engine._thread.run(last())
 
