@@ -169,7 +169,10 @@ class VllmCheckup:
             return
         if self._settings.vllm_dialect == "vllm":
             yield self.version()
-        yield self.model()
+        model = self.model()
+        yield model
+        if model.level == "fail":
+            return
         heard = self._hear(1.0)
         yield self.audio(heard)
         if heard.is_success:

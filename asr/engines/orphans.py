@@ -32,8 +32,14 @@ class Keeper:
 
     def __init__(self) -> None:
         self._token = uuid.uuid4().hex
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "asr.engines.orphans", self._token],
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and file
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                __file__,
+                self._token,
+            ],  # small: it imports nothing of ours
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for its owner

@@ -145,6 +145,7 @@ class _LoopThread:
         """End the loop and wait for the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
 
 # --- in vLLM's thread ---------------------------------------------------------------------------

@@ -109,7 +109,8 @@ class Vllm:
         self._process.wait()
 
     def chat(self, body):
-        return httpx.post(self.url + "/v1/chat/completions", content=body, timeout=120)
+        url, headers = self.url + "/v1/chat/completions", {"content-type": "application/json"}
+        return httpx.post(url, content=body, headers=headers, timeout=120)
 
     def metric(self, name, **labels):
         """The sum of a metric over its other labels."""
