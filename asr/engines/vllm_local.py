@@ -159,10 +159,10 @@ async def _load(arguments: Mapping[str, Any]) -> _Omni:
     try:
         return await _start(arguments, keeper)
     except AsrError:
-        keeper.kill()
+        keeper.dismiss()
         raise
     except Exception as error:  # vLLM's own have no common base through its versions
-        keeper.kill()
+        keeper.dismiss()
         raise EngineUnavailable(f"vLLM did not load the model: {error}") from error
 
 
@@ -174,8 +174,7 @@ async def _start(arguments: Mapping[str, Any], keeper: Keeper) -> _Omni:
         engine_arguments = AsyncEngineArgs(**arguments)
     except (TypeError, ValueError) as error:
         raise InvalidOption("vllm_args", f"vLLM does not take them: {error}") from error
-    with keeper.watching():
-        llm = AsyncLLM.from_engine_args(engine_arguments)
+    llm = AsyncLLM.from_engine_args(engine_arguments)
     tokenizer = llm.get_tokenizer()
     if asyncio.iscoroutine(tokenizer):  # up to some version
         tokenizer = await tokenizer
@@ -254,7 +253,7 @@ class _Omni:
     async def close(self) -> None:
         """End vLLM's processes."""
         self._llm.shutdown()
-        self._keeper.kill()
+        self._keeper.dismiss()
 
 
 def _token(drawn: Any) -> omni.Token:

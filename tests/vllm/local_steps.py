@@ -11,15 +11,16 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from asr.config import DecodeOptions
 from asr.engines import omni, vllm_local
-from asr.engines.orphans import marked
+from asr.engines.orphans import descendants
 from asr.engines.vllm_local import VllmLocalEngine
 from asr.errors import EngineUnavailable, InvalidOption
 from asr.types import Chunk
 from tests.vllm.servers import BATCH, ENGINE_ARGUMENTS, engine_core
-from tests.vllm.test_engine import sound
+from tests.vllm.sounds import sound
 
 OPTIONS = DecodeOptions()
 
@@ -76,7 +77,7 @@ async def cancelled(engine, monkey):
 
 async def killed(engine):
     """What a request says whose process is killed, and what the next one says."""
-    core = engine_core(marked(engine._loaded._keeper._token))
+    core = engine_core(os.getpid())
     os.kill(core, signal.SIGSTOP)
     task = asyncio.create_task(hear(engine))
     await asyncio.sleep(1)
@@ -119,9 +120,10 @@ async def main(folder):
     out["order"] = [it.chunk_index for it in many]
     out["cancelled"] = await cancelled(engine, monkey)
     out["killed"] = await killed(engine)
-    token = engine._loaded._keeper._token
     await engine.close()
-    out["left"] = len(marked(token))
+    await asyncio.sleep(2)
+    family = [Path(f"/proc/{it.pid}/cmdline").read_bytes() for it in descendants(os.getpid())]
+    out["left"] = [it.decode() for it in family if b"resource_tracker" not in it]
     print(json.dumps(out))
 
 

@@ -5,12 +5,12 @@ import os
 import re
 import signal
 import subprocess
-import uuid
 from pathlib import Path
 
 import httpx
 
-from tests.serving import MARK, ROOT, clean_env, free_port, marked_processes, wait_for
+from asr.engines.orphans import descendants
+from tests.serving import ROOT, clean_env, free_port, wait_for
 
 PYTHON = Path(os.environ.get("VLLM_TEST_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
 MODEL = "nemotron"
@@ -55,16 +55,14 @@ class Vllm:
             *("--model", str(checkpoint), "--port", str(self.port), *FLAGS, *flags),
         ]
         self._env = env
-        self._mark = None
         self._process = None
 
     def start(self):
         """Start it; `wait` says when it is up."""
-        self._mark = uuid.uuid4().hex
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env=clean_env(ENVIRONMENT | self._env | {MARK: self._mark}),
+                env=clean_env(ENVIRONMENT | self._env),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -86,7 +84,7 @@ class Vllm:
 
     def core(self):
         """The process that runs the model's scheduler."""
-        return engine_core(marked_processes(self._mark))
+        return engine_core(self._process.pid)
 
     @contextlib.contextmanager
     def frozen(self):
@@ -101,11 +99,13 @@ class Vllm:
 
     def kill(self):
         """End all its processes at once, with no chance to say good-bye."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return
-        for pid in marked_processes(self._mark):
+        family = descendants(self._process.pid)
+        self._process.kill()
+        for it in family:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(it.pid, signal.SIGKILL)
         self._process.wait()
 
     def chat(self, body):
@@ -129,10 +129,10 @@ class Vllm:
         return sum(self.metric(name, finished_reason=reason) for reason in ("stop", "length"))
 
 
-def engine_core(pids):
-    """The one of these processes that calls itself vLLM's engine."""
-    for pid in pids:
+def engine_core(pid):
+    """The process below this one that calls itself vLLM's engine."""
+    for process in descendants(pid):
         with contextlib.suppress(OSError):
-            if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
+            if b"EngineCore" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                return process.pid
     return None
