@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,7 @@ class Vllm:
 
     def wait(self):
         def is_settled():
+            time.sleep(0.5)  # each look costs CPU that the server needs to start
             return self._process.poll() is not None or self.is_healthy()
 
         wait_for(is_settled, START_SECONDS, "a healthy vLLM server")
