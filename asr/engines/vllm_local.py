@@ -95,6 +95,7 @@ class VllmLocalEngine:
         """The loaded model; loaded again if its processes have died."""
         async with self._opening:
             if self._loaded is not None and self._loaded.is_dead:
+                logger.warning("vLLM's processes have died and start again")
                 await self._unload()
             if self._thread is None:
                 self._thread = _LoopThread("vllm")
