@@ -12,7 +12,7 @@ from asr.engines import vllm_http
 from asr.engines.dialects import DIALECTS, request_body, to_wav
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed
-from asr.types import SAMPLE_RATE, Audio, Chunk
+from asr.types import Audio, Chunk
 from tests.makers import tone
 from tests.serving import wait_for
 from tests.vllm.servers import BATCH, MAX_LENGTH, MODEL
@@ -219,7 +219,3 @@ def test_chunks_are_spread_over_the_servers(parsing, plain):
     shares = [s.finished() - b for s, b in zip((parsing, plain), before, strict=True)]
     assert sum(shares) == 20
     assert min(shares) >= 5
-
-
-def test_the_rate_is_ours():
-    assert SAMPLE_RATE == 16_000, "vLLM would have to resample, which its CPU form cannot"
