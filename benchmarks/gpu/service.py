@@ -61,7 +61,7 @@ def fixed_length_body(*arguments: Any) -> bytes:
 
 def make_engine(settings: Settings) -> FixedLengthEngine:
     """For the worker process of the service."""
-    vllm_http.request_body = fixed_length_body  # type: ignore[assignment]
+    vllm_http.request_body = fixed_length_body  # type: ignore[assignment, attr-defined]
     return FixedLengthEngine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
 
 
