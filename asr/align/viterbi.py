@@ -85,13 +85,16 @@ class Step:
         return self.start + len(self.scores)
 
 
-def best_path(lattice: Lattice, costs: np.ndarray, loop: np.ndarray) -> list[Step]:
+def best_path(
+    lattice: Lattice, costs: np.ndarray, loop: np.ndarray, *, whole: bool = True
+) -> list[Step]:
     """The best path from the first junction to the last.
 
     Args:
         lattice: what may be heard.
         costs: of the senones, shape (n_frames, n_senones).
         loop: what `loop_scores` says of them.
+        whole: all of the text is in the audio; else the path may end at any junction.
 
     Returns:
         Its steps in order, without the tokens that it passed over. There is always one, for as
@@ -99,7 +102,7 @@ def best_path(lattice: Lattice, costs: np.ndarray, loop: np.ndarray) -> list[Ste
     """
     search = _Search(lattice)
     search.forward(_emissions(lattice, costs, loop))
-    return search.backward()
+    return search.backward(whole=whole)
 
 
 def _emissions(lattice: Lattice, costs: np.ndarray, loop: np.ndarray) -> Iterator[np.ndarray]:
@@ -173,10 +176,11 @@ class _Search:
         self._skipped.append(best > total)
         self._at_node[self._main] = best - self._skips
 
-    def backward(self) -> list[Step]:
-        """The path that ends in the last junction."""
+    def backward(self, *, whole: bool) -> list[Step]:
+        """The path that ends in the last junction, or in the best one."""
         steps: list[Step] = []
-        frame, at = len(self._scores), len(self._main) - 1
+        frame = len(self._scores)
+        at = len(self._main) - 1 if whole else int(self._at_node[self._main].argmax())
         node = int(self._main[at])
         while frame or at:
             if node == self._main[at] and at and self._skipped[frame][at]:
