@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pocketsphinx
 
 from asr.align.acoustics import FRAME_SECONDS, Scorer
@@ -22,7 +21,7 @@ from asr.align.build import Builder, Prices
 from asr.align.confidence import PASSED_OVER, confidence
 from asr.align.place import Found, fill, found_tokens, unwritten
 from asr.align.pronounce import Lexicon
-from asr.align.spoken import spoken
+from asr.align.spoken import UNREADABLE, spoken
 from asr.align.viterbi import best_path, loop_scores
 from asr.types import SAMPLE_RATE, Audio, Word
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from asr.align.spoken import Slot
 
-PRICES: Final = Prices(skip=25.0, skip_phone=5.0, other=30.0, other_frame=3.0)
+PRICES: Final = Prices(skip=25.0, skip_phone=5.0, other=50.0, other_frame=2.0)
 WINDOW_SECONDS: Final = 60.0
 DOUBTED_SECONDS: Final = 10.0
 """The end of a window, in which a text that goes on may still have lost its way."""
@@ -92,10 +91,9 @@ class Embedded:
         if is_last:
             return found, unwritten(steps)
         limit = round((audio.duration - DOUBTED_SECONDS) / FRAME_SECONDS)
-        places = [place for place, token in enumerate(found) if token and token.end <= limit]
-        believed = found[: places[-1] + 1] if places else []
-        until = found[places[-1]].end if places else limit
-        return believed, [span for span in unwritten(steps) if span[1] <= until]
+        ends = [(place, token.end) for place, token in enumerate(found) if token is not None]
+        place, until = max((it for it in ends if it[1] <= limit), default=(-1, limit))
+        return found[: place + 1], [span for span in unwritten(steps) if span[1] <= until]
 
     def _alignment(
         self,
@@ -111,11 +109,15 @@ class Embedded:
         ]
         filled = fill(texts, words, audio)
         doubted = (
-            replace(word, confidence=PASSED_OVER) if token is None and said else word
+            replace(word, confidence=PASSED_OVER) if token is None and _is_said(said) else word
             for word, token, said in zip(filled, found, slots, strict=True)
         )
         ends = [(_seconds(start, audio), _seconds(end, audio)) for start, end in spans]
         return Alignment(tuple(doubted), tuple(ends))
+
+
+def _is_said(slots: tuple[Slot, ...]) -> bool:
+    return bool(slots) and slots is not UNREADABLE and () not in slots[0]
 
 
 def _later(token: Found | None, frames: int) -> Found | None:

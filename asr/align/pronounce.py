@@ -18,8 +18,8 @@ MAX_PRONUNCIATIONS: Final = 6
 MAX_SPELLED: Final = 30
 """Letters; nobody says a longer word."""
 
-_VOICELESS = frozenset("P T K F TH".split())
-_HISSING = frozenset("S Z SH ZH CH JH".split())
+_VOICELESS: Final = frozenset(("P", "T", "K", "F", "TH"))
+_HISSING: Final = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
 _SUFFIXES: Final[dict[str, str]] = {
     "ing": "IH NG", "ly": "L IY", "er": "ER", "ers": "ER Z", "ness": "N AH S", "less": "L AH S",
     "like": "L AY K", "able": "AH B AH L", "ism": "IH Z AH M", "ist": "IH S T", "ful": "F AH L",
@@ -33,7 +33,8 @@ _PREFIXES: Final[dict[str, str]] = {
 
 # English spelling, the first rule that matches at a place.
 _ENGLISH: Final = """
-t?ch(?![rl]) CH|sch SH|ation EY SH AH N|tion SH AH N|ssion SH AH N|(?<=[aeiou])sion ZH AH N|sion SH AH N
+t?ch(?![rl]) CH|sch SH|ation EY SH AH N|tion SH AH N|ssion SH AH N
+(?<=[aeiou])sion ZH AH N|sion SH AH N
 cian SH AH N|[ct]ious SH AH S|ture$ CH ER|ous$ AH S|ough AO|augh AO|eigh EY|igh AY|dge JH
 \\Apn N|\\Aps S|\\Akn N|\\Agn N|\\Awr R|\\Ax Z|\\Arh R|mb$ M|ph F|sh SH|ch K|th TH|wh W|ck K
 cqu? K W|qu K W|que$ K|gh G|gu(?=[ei]) G|ng$ NG|ng(?=[^aeiouyr]) NG|ng NG G|nk NG K|sc(?=[eiy]) S
@@ -82,7 +83,7 @@ class Lexicon:
             word, _, phones = line.partition(" ")
             self._entries.setdefault(word.partition("(")[0], []).append(phones)
 
-    def __contains__(self, word: str) -> bool:
+    def __contains__(self, word: object) -> bool:
         return word in self._entries
 
     def pronounce(self, word: str) -> tuple[Pronunciation, ...]:
@@ -126,7 +127,7 @@ class Lexicon:
         return tuple(phone for letter in word for phone in self._known(letter + ".")[0])
 
     def _compounds(self, word: str) -> list[Pronunciation]:
-        """Two words written as one, cut where the shorter one is longest; or a prefix and a word."""
+        """Two words in one, cut where the shorter one is longest; or a prefix and a word."""
         cuts = sorted(range(3, len(word) - 2), key=lambda cut: -min(cut, len(word) - cut))
         for cut in cuts:
             if word[:cut] in self and word[cut:] in self:

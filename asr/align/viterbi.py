@@ -51,7 +51,8 @@ def loop_scores(phones: Phones, costs: np.ndarray) -> np.ndarray:
         ends = best[last] + leave[last]
         ended[frame] = last[ends.argmax()]
         enter = ends.max()
-    return scores[np.arange(len(scores)), _states(moved, ended)]
+    best_scores: np.ndarray = scores[np.arange(len(scores)), _states(moved, ended)]
+    return best_scores
 
 
 def _states(moved: np.ndarray, ended: np.ndarray) -> np.ndarray:

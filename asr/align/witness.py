@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from __future__ import annotations
+
+
+def witness(audio, hypothesis, start=0.0):
+    return ()
