@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from asr.align.spoken import Slot
 
-PRICES: Final = Prices(skip=25.0, skip_phone=5.0, other=50.0, other_frame=2.0)
+PRICES: Final = Prices(skip=40.0, skip_phone=8.0, other=50.0, other_frame=2.0)
 WINDOW_SECONDS: Final = 60.0
 DOUBTED_SECONDS: Final = 10.0
 """The end of a window, in which a text that goes on may still have lost its way."""
