@@ -105,7 +105,7 @@ async def _transcribe_once(
 
 
 def make_transcriber(
-    settings: Settings, make_engine: Callable[[Settings], Engine] = load_engine
+    settings: Settings, make_engine: Callable[[Settings], Engine] | None = None
 ) -> Transcriber:
     """The engine, the aligner and the witness that the settings ask for, not yet opened.
 
@@ -113,7 +113,8 @@ def make_transcriber(
         EngineUnavailable: one of them cannot be used with these settings.
     """
     aligner = load_aligner(settings)
-    return Transcriber(make_engine(settings), aligner, witness=witness if aligner else None)
+    engine = (make_engine or load_engine)(settings)
+    return Transcriber(engine, aligner, witness=witness if aligner else None)
 
 
 async def collect(

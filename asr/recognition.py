@@ -38,8 +38,9 @@ MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
 WITNESS_WEIGHT: Final = 2
 
-Witness = Callable[[Audio, Hypothesis], tuple[str, ...]]
-"""Says what speaks against a timed hypothesis in its audio, each in words for people."""
+Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
+"""Says what speaks against a timed hypothesis in its audio, each in words for people; the number is
+the chunk's start in seconds."""
 Read = Callable[[int, int], Audio]
 
 
@@ -117,7 +118,7 @@ class Recogniser:
         if not found:  # else it is likely to be replaced, and alignment is dear
             heard = await self.timed(heard, audio)
             if self._witness is not None and self._engine.guarded:
-                says = self._witness(audio, heard)
+                says = self._witness(audio, heard, chunk.start)
                 found = tuple(Finding("witness", it, WITNESS_WEIGHT) for it in says)
         COUNTS.update({f"guard_{finding.guard}" for finding in found})
         return _Attempt(heard, found)

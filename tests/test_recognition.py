@@ -215,7 +215,7 @@ def test_a_witness_counts_like_a_guard(counts):
     engine = Scripted("words that nobody said in any of these seconds", GOOD)
     seen = []
 
-    def witness(audio, hypothesis):
+    def witness(audio, hypothesis, offset):
         assert len(audio.samples) == len(SAMPLES)
         assert len(hypothesis.words) == len(hypothesis.text.split())
         seen.append(hypothesis.text)

@@ -139,8 +139,7 @@ def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:
 class Scorer:
     """How well every senone fits every frame of some audio.
 
-    pocketsphinx names its score file by the number of the utterance, so each process scores once
-    and in a folder of its own; `asr.align.sphinx` forks one per chunk.
+    It goes into a folder of its own to score, so other threads must not rely on the current one.
     """
 
     def __init__(self) -> None:
@@ -154,13 +153,15 @@ class Scorer:
     def score(self, pcm: bytes) -> np.ndarray:
         """Costs of the senones in units of `NATS_PER_UNIT`, int16 of shape (n_frames, n_senones).
 
-        Lies in a file that has no name any more, and so vanishes with the process.
+        No frames if there is nothing to hear. The array lies in a file that has no name any more,
+        and so vanishes with the process.
         """
-        if len(pcm) < WINDOW_BYTES:
+        if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
             return np.zeros((0, self.phones.n_senones), np.int16)
         with tempfile.TemporaryDirectory(prefix="asr-senones-") as name, contextlib.chdir(name):
             file = Path(f"{self._n_done:09d}.sen")
             self._n_done += 1
+            self._decoder.reinit_feat()  # else the estimate of the noise is carried along
             self._decoder.start_utt()
             with file.open("rb") as scores:
                 file.unlink()

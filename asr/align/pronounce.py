@@ -124,7 +124,8 @@ class Lexicon:
         return [*self._compounds(word), *(_apply(rules, word) for rules in _RULES)]
 
     def _spelled(self, word: str) -> Pronunciation:
-        return tuple(phone for letter in word for phone in self._known(letter + ".")[0])
+        said = (phone for letter in word for phone in self._known(letter + ".")[0])
+        return tuple(said) or ("AH",)
 
     def _compounds(self, word: str) -> list[Pronunciation]:
         """Two words in one, cut where the shorter one is longest; or a prefix and a word."""

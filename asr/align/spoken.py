@@ -53,7 +53,8 @@ _RUN: Final = re.compile(
 _ROMAN: Final = re.compile(r"(?=[IVX])(X{0,3})(IX|IV|V?I{0,3})")
 _LETTERS: Final = str.maketrans({
     "ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th",
-    "\u0131": "i", "Æ": "AE", "Œ": "OE", "Ø": "O", "Ł": "L", "Đ": "D", "\u2018": "'", "\u2019": "'", "\u02bc": "'",
+    "\u0131": "i", "Æ": "AE", "Œ": "OE", "Ø": "O", "Ł": "L", "Đ": "D",
+    "\u2018": "'", "\u2019": "'", "\u02bc": "'",
     "\u2044": "/", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-",
 })  # fmt: skip
 
@@ -115,11 +116,13 @@ class _Token:
         )
 
     def _symbol(self, text: str) -> list[Reading]:
-        """The name of a symbol that stands alone; a dash is one only before a number."""
+        """The name of a symbol that stands alone, if such are read; of a dash before a number."""
         signs = [sign for sign in text if sign in SYMBOLS]
-        if len(signs) != 1 or (signs == ["-"] and not self._after[:1].isdigit()):
+        if len(signs) != 1:
             return [()]
-        return options(SYMBOLS[signs[0]])
+        names = options(SYMBOLS[signs[0]])
+        is_read = names[0] or (signs == ["-"] and self._after[:1].isdigit())
+        return names if is_read else [()]
 
     def _abbreviation(self, core: str) -> list[Reading]:
         key = core.lower().rstrip(".")
