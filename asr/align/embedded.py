@@ -36,7 +36,7 @@ DOUBTED_SECONDS: Final = 10.0
 """The end of a window, in which a text that goes on may still have lost its way."""
 MAX_TOKENS_PER_SECOND: Final = 10.0
 """Nobody speaks faster; more text than that is not searched for."""
-SPAN_FRAMES: Final = SAMPLE_RATE // 100
+FRAME_SAMPLES: Final = SAMPLE_RATE // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +58,42 @@ class Embedded:
     def align(self, audio: Audio, texts: Sequence[str]) -> Alignment:
         """Time every token of a text; as many words, in order, inside the audio."""
         slots = spoken(texts, self._lexicon)
-        found: list[Found | None] = [None] * len(texts)
+        found, spans = self._find(audio, slots)
+        words = [
+            None if token is None else _word(text, token, audio)
+            for text, token in zip(texts, found, strict=True)
+        ]
+        doubted = (
+            replace(word, confidence=PASSED_OVER) if token is None and _is_said(said) else word
+            for word, token, said in zip(fill(texts, words, audio), found, slots, strict=True)
+        )
+        ends = [(_seconds(start, audio), _seconds(end, audio)) for start, end in spans]
+        return Alignment(tuple(doubted), tuple(ends))
+
+    def find(self, audio: Audio, texts: Sequence[str]) -> list[Found | None]:
+        """Where each token was found, with its scores; None if it was passed over."""
+        return self._find(audio, spoken(texts, self._lexicon))[0]
+
+    def _find(
+        self, audio: Audio, slots: Sequence[tuple[Slot, ...]]
+    ) -> tuple[list[Found | None], list[tuple[int, int]]]:
+        """Window by window: the tokens, and speech outside them."""
+        found: list[Found | None] = []
         spans: list[tuple[int, int]] = []
-        start, first = 0, 0  # sample and token
         n_window = round(WINDOW_SECONDS * SAMPLE_RATE)
+        start = 0  # of the window, in samples
         is_last = False
         while not is_last:
             is_last = len(audio.samples) - start <= n_window
             piece = Audio(audio.samples[start : start + n_window])
-            heard, beside = self._search(piece, slots[first:], is_last=is_last)
-            offset = start // SPAN_FRAMES
-            found[first : first + len(heard)] = [_later(token, offset) for token in heard]
+            heard, beside = self._search(piece, slots[len(found) :], is_last=is_last)
+            offset = start // FRAME_SAMPLES
+            found += [_later(token, offset) for token in heard]
             spans += [(begin + offset, end + offset) for begin, end in beside]
-            first += len(heard)
             last = next((token for token in reversed(heard) if token is not None), None)
             believed = n_window - round(DOUBTED_SECONDS * SAMPLE_RATE)
-            start += believed if last is None else last.end * SPAN_FRAMES
-        return self._alignment(audio, texts, slots, found, spans)
+            start += believed if last is None else last.end * FRAME_SAMPLES
+        return found, spans
 
     def _search(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]], *, is_last: bool
@@ -94,26 +113,6 @@ class Embedded:
         ends = [(place, token.end) for place, token in enumerate(found) if token is not None]
         place, until = max((it for it in ends if it[1] <= limit), default=(-1, limit))
         return found[: place + 1], [span for span in unwritten(steps) if span[1] <= until]
-
-    def _alignment(
-        self,
-        audio: Audio,
-        texts: Sequence[str],
-        slots: Sequence[tuple[Slot, ...]],
-        found: Sequence[Found | None],
-        spans: Sequence[tuple[int, int]],
-    ) -> Alignment:
-        words = [
-            None if token is None else _word(text, token, audio)
-            for text, token in zip(texts, found, strict=True)
-        ]
-        filled = fill(texts, words, audio)
-        doubted = (
-            replace(word, confidence=PASSED_OVER) if token is None and _is_said(said) else word
-            for word, token, said in zip(filled, found, slots, strict=True)
-        )
-        ends = [(_seconds(start, audio), _seconds(end, audio)) for start, end in spans]
-        return Alignment(tuple(doubted), tuple(ends))
 
 
 def _is_said(slots: tuple[Slot, ...]) -> bool:
