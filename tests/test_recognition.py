@@ -322,3 +322,22 @@ def test_a_cancelled_chunk_gives_its_slot_back():
         return await asyncio.wait_for(second, 2)
 
     assert asyncio.run(run()).text == GOOD
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "timing"),
+    [
+        ("en", "de", "interpolated"),
+        ("en", "en-GB", "aligned"),
+        ("en", "English", "aligned"),
+        ("en", None, "aligned"),
+        (None, "de", "aligned"),
+    ],
+)
+def test_an_aligner_of_another_language_is_not_asked(own, asked, timing):
+    engine = Scripted(GOOD)
+    aligner = NotedAligner(engine)
+    if own:
+        aligner.language = own
+    heard = recognise(engine, aligner, options=DecodeOptions(language=asked))
+    assert {word.timing for word in heard.words} == {timing}
