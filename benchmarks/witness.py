@@ -23,7 +23,16 @@ from asr.evaluation import read_manifest
 from asr.types import SAMPLE_RATE, Audio, Hypothesis
 from benchmarks import corpus
 from benchmarks.measure import save
-from benchmarks.planted import Piece, Planted, deleted, inserted, pieces, right, swapped
+from benchmarks.planted import (
+    Piece,
+    Planted,
+    RememberingScorer,
+    deleted,
+    inserted,
+    pieces,
+    right,
+    swapped,
+)
 
 NEAR = 0.3
 """Seconds by which a doubt may miss the mistake that it is about."""
@@ -40,7 +49,7 @@ class Judge:
     """Aligns a text and asks the witness."""
 
     def __init__(self) -> None:
-        self.embedded = Embedded()
+        self.embedded = Embedded(RememberingScorer())
 
     def doubts(self, audio: Audio, texts: list[str]) -> tuple[list[Doubt], Hypothesis]:
         """What the witness says of it."""
