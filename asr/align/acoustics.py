@@ -158,17 +158,20 @@ class Scorer:
         """
         if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
             return np.zeros((0, self.phones.n_senones), np.int16)
+        with self._start() as scores:
+            self._decoder.process_raw(pcm, full_utt=True)
+            self._decoder.end_utt()
+            ctypes.CDLL(None).fflush(None)  # the file is C's, and only a next utterance ends it
+            return _read_scores(scores)
+
+    def _start(self) -> io.BufferedReader:
+        """Begin an utterance; return the file of its scores, which nobody else can find."""
+        self._decoder.reinit_feat()  # else the estimate of the noise is carried along
         with tempfile.TemporaryDirectory(prefix="asr-senones-") as name, contextlib.chdir(name):
+            self._decoder.start_utt()
             file = Path(f"{self._n_done:09d}.sen")
             self._n_done += 1
-            self._decoder.reinit_feat()  # else the estimate of the noise is carried along
-            self._decoder.start_utt()
-            with file.open("rb") as scores:
-                file.unlink()
-                self._decoder.process_raw(pcm, full_utt=True)
-                self._decoder.end_utt()
-                ctypes.CDLL(None).fflush(None)  # the file is C's, and only a next utterance ends it
-                return _read_scores(scores)
+            return file.open("rb")
 
 
 def _read_scores(file: io.BufferedReader) -> np.ndarray:
