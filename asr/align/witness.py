@@ -21,8 +21,8 @@ MIN_DOUBT: Final = 4.0
 """Nats of evidence against a run of words from which on it is told (benchmarks/witness.py)."""
 SUREST: Final = 0.97
 """A word cannot speak for its neighbours more than this."""
-MIN_UNWRITTEN: Final = 0.4
-"""Seconds of speech in no word that are told."""
+MIN_UNWRITTEN: Final = 0.6
+"""Seconds of speech in no word that are told; an "um" that was left out is no mistake."""
 RATE_WORDS: Final = 8
 MAX_WORDS_PER_SECOND: Final = 9.0
 """Nobody says so many words in a row so fast."""
