@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from asr.config import (
     ENV_PREFIX,
+    ChunkOptions,
     DecodeOptions,
     Options,
     Settings,
@@ -32,7 +33,7 @@ from asr.config import (
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.formats import render
-from asr.pipeline import Progress, Transcriber, collect
+from asr.pipeline import Progress, collect, make_transcriber
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", help="auto, omni or pocketsphinx (default: ASR_ENGINE)")
+    parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="context for the engine")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
@@ -99,7 +101,7 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     env = dict(os.environ)
-    for name in ("engine", "vad"):
+    for name in ("engine", "aligner", "vad"):
         if getattr(options, name):
             env[ENV_PREFIX + name.upper()] = getattr(options, name)
     return Settings.from_env(env)
@@ -128,7 +130,7 @@ async def _transcribe_all(
 ) -> int:
     """Transcribe file after file; one that fails does not stop the others."""
     n_failed = 0
-    async with Transcriber(load_engine(settings)) as transcriber:
+    async with make_transcriber(settings) as transcriber:
         for name in options.files:
             try:
                 with _source(name) as path, _Bar(name, hidden=options.quiet) as bar:
@@ -243,6 +245,10 @@ def _run_serve(options: argparse.Namespace) -> int:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="JSON lines with file, text and maybe words")
     parser.add_argument("--collar", type=float, default=0.2, help="seconds that a word may be off")
+    parser.add_argument(
+        "--times", action="store_true", help="measure the aligner: chunks get the reference's text"
+    )
+    parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longest chunk")
     parser.add_argument("--json", type=Path, help="write the whole report here")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _add_recognition(parser)
@@ -251,17 +257,25 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _run_evaluate(options: argparse.Namespace) -> int:
     # jiwer and its friends are for this command alone.
-    from asr.evaluation import evaluate, read_manifest
+    from asr.evaluation import ReferenceEngine, evaluate, read_manifest
 
     settings = _settings(options)
+    chosen = replace(
+        _options(options, settings), chunk=ChunkOptions(max_seconds=options.chunk_seconds)
+    )
     utterances = read_manifest(options.manifest)
+    words_of = {utterance.file: utterance.words for utterance in utterances}
+    reference = ReferenceEngine(settings.workers)
+    if options.times and settings.aligner == "auto":
+        settings = replace(settings, aligner="sphinx")
     with asyncio.Runner() as runner:
-        transcriber = Transcriber(load_engine(settings))
+        make_engine = (lambda _: reference) if options.times else load_engine
+        transcriber = make_transcriber(settings, make_engine)
         runner.run(transcriber.open())
 
         def transcribe(path: Path) -> Transcript:
-            work = transcriber.transcribe_file(path, _options(options, settings))
-            return runner.run(collect(work))
+            reference.words = words_of[path]
+            return runner.run(collect(transcriber.transcribe_file(path, chosen)))
 
         bar = tqdm(total=len(utterances), unit="file", disable=True if options.quiet else None)
         with bar:

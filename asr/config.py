@@ -179,6 +179,9 @@ class Settings:
         "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
     )
     vllm_audio_format: AudioFormat = _setting("wav", "wav, or flac for slow links")
+    aligner: str = _setting(
+        "auto", "auto, sphinx, ctc or none; auto takes sphinx for an engine without word times"
+    )
     engine_slots: int = _setting(0, "chunks in flight at Omni; 0 means 64 for each server")
     host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = _setting(8000, "1024 to 65535")
@@ -201,6 +204,8 @@ class Settings:
     def __post_init__(self) -> None:
         engines = ("auto", "omni", "omni-local", "pocketsphinx")
         check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
+        aligners = ("auto", "sphinx", "ctc", "none")
+        check(self.aligner in aligners, "aligner", f"must be one of {', '.join(aligners)}")
         self._check_vllm()
         hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
         check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
@@ -264,6 +269,13 @@ class Settings:
         if self.engine != "auto":
             return self.engine
         return "omni" if self.vllm_url else "pocketsphinx"
+
+    @property
+    def aligner_name(self) -> str:
+        """The aligner after ``auto`` is settled: pocketsphinx times its words itself."""
+        if self.aligner != "auto":
+            return self.aligner
+        return "none" if self.engine_name == "pocketsphinx" else "sphinx"
 
     @property
     def workers(self) -> int:

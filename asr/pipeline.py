@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.align import load_aligner
+from asr.align.witness import witness
 from asr.chunking import Chunker
 from asr.config import Options, Settings
 from asr.engines import load_engine
@@ -32,7 +34,7 @@ from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
@@ -98,8 +100,21 @@ async def _transcribe_once(
     settings: Settings,
     on_event: Callable[[Event], None] | None,
 ) -> Transcript:
-    async with Transcriber(load_engine(settings)) as transcriber:
+    async with make_transcriber(settings) as transcriber:
         return await collect(transcriber.transcribe_file(source, options), on_event)
+
+
+def make_transcriber(
+    settings: Settings, make_engine: Callable[[Settings], Engine] | None = None
+) -> Transcriber:
+    """The engine, the aligner and the witness that the settings ask for, not yet opened.
+
+    Raises:
+        EngineUnavailable: one of them cannot be used with these settings.
+    """
+    aligner = load_aligner(settings)
+    engine = (make_engine or load_engine)(settings)
+    return Transcriber(engine, aligner, witness=witness if aligner else None)
 
 
 async def collect(
@@ -316,9 +331,14 @@ class _Run:
             speech_seconds=self._speech_samples / SAMPLE_RATE,
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
-            aligner=aligner.name if aligner else None,
+            aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
             warnings=tuple(self._warnings),
         )
+
+
+def _is_aligned(segments: Iterable[Segment]) -> bool:
+    """Whether the aligner timed any of the words; it leaves alone what the engine has timed."""
+    return any(word.timing != "engine" for segment in segments for word in segment.words)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -168,6 +168,7 @@ class Hypothesis:
             engine that has no times; whatever times the words takes it for those that it has no
             confidence of its own for.
         is_cut: the engine stopped at its limit, not at the end of the speech.
+        unwritten: (start, end) in seconds of speech that is in no word, as the aligner heard it.
     """
 
     chunk_index: int
@@ -177,6 +178,7 @@ class Hypothesis:
     warnings: tuple[str, ...] = ()
     word_confidences: tuple[float, ...] | None = None
     is_cut: bool = False
+    unwritten: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.word_confidences is not None:

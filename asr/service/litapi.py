@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import litserve
 
 from asr.errors import AsrError
-from asr.pipeline import Event, Transcriber
+from asr.pipeline import Event, Transcriber, make_transcriber
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -172,7 +172,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            self._transcriber = Transcriber(self._make_engine(self._settings))
+            self._transcriber = make_transcriber(self._settings, self._make_engine)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
         await asyncio.shield(self._opening)
