@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check serve bench samples lock docs runtime clean
+.PHONY: help demo test test-slow test-ctc lint types check serve bench samples lock docs runtime clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,6 +25,9 @@ test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m slow --timeout 1200
+
+test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
+	.venv-ctc/bin/python -m pytest tests/test_ctc.py
 
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .
@@ -57,7 +60,7 @@ lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ctc build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -73,4 +76,11 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+# torch's builds for CPUs are named 2.13.0+cpu, which pip prefers to 2.13.0 where it finds one.
+.venv-ctc/ctc.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-ctc runtime
+	.venv-ctc/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'torch>=2.13,<2.14' 'transformers>=5,<6' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
 	touch $@
