@@ -174,9 +174,9 @@ class _Trellis:
             n_some = max(0, some.stop - begin)
             if n_some:
                 columns = self._labels[row, :size]
-                labels[:n_some, row, :size] = item.columns[some][:, columns]
-                chosen = (item.blank[some, None], item.gap[some, None])
-                pauses[:n_some, row] = np.where(self._is_gap[row], chosen[1], chosen[0])
+                labels[:n_some, row, :size] = item.columns[some].take(columns, axis=1, mode="wrap")
+                pauses[:n_some, row] = item.blank[some, None]
+                pauses[:n_some, row, self._is_gap[row]] = item.gap[some, None]
         return labels, pauses
 
     def _block(
