@@ -12,6 +12,8 @@ import types
 import numpy as np
 import pytest
 
+from asr.align import ctc_aligner
+from asr.config import Settings
 from asr.errors import EngineUnavailable
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
 from tests import makers
@@ -63,19 +65,23 @@ class Planted(torch.nn.Module):
         self.batches = []
         self.fails_above = fails_above
 
-    def forward(self, input_values):
+    def forward(self, input_values, attention_mask=None):
         self.batches.append(len(input_values))
         if self.fails_above is not None and input_values.max() > self.fails_above:
             raise RuntimeError("planted failure")
         middles = input_values.unfold(1, FIELD, HOP)[..., FIELD // 2]
         labels = (middles * self.scale).round().long().clamp(0, len(VOCABULARY) - 1)
-        logits = 8.0 * torch.nn.functional.one_hot(labels, len(VOCABULARY))
+        logits = 8.0 * torch.nn.functional.one_hot(labels, len(VOCABULARY)).float()
+        if input_values.min() < -10:
+            logits *= torch.nan
         return types.SimpleNamespace(logits=logits.to(input_values.dtype))
 
 
-def planted_aligner(model=None, **options):
+def planted_aligner(model=None, can_pad=True, **options):
     def load(source, device, speak):
-        extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False)
+        extractor = transformers.Wav2Vec2FeatureExtractor(
+            do_normalize=False, return_attention_mask=can_pad
+        )
         symbols = Symbols(0, VOCABULARY["|"])
         special = ("<pad>", "<s>", "</s>", "<unk>")
         speller = speller_of(VOCABULARY, special, symbols, list, speak)
@@ -181,11 +187,12 @@ def test_text_without_sound_and_no_text():
     assert nothing.words == ()
 
 
-def test_a_chunk_that_breaks_the_model_spoils_no_other():
+@pytest.mark.parametrize("level", [50.0, -50.0])  # the planted model raises, or gives NaN
+def test_a_chunk_that_breaks_the_model_spoils_no_other(level):
     rng = np.random.default_rng(6)
     good = [plant(rng, ["ALPHA", "BRAVO"]) for _ in range(4)]
     pairs = [(samples, "alpha bravo") for samples, _ in good]
-    pairs.insert(2, (np.full(SAMPLE_RATE, 50.0, np.float32), "alpha bravo"))
+    pairs.insert(2, (np.full(SAMPLE_RATE, level, np.float32), "alpha bravo"))
     results = align(planted_aligner(Planted(fails_above=10)), *pairs)
     broken = results.pop(2)
     assert {word.timing for word in broken.words} == {"interpolated"}
@@ -200,6 +207,15 @@ def test_a_batch_holds_no_more_seconds_than_it_may():
     limit = 2.5 * len(samples) / SAMPLE_RATE
     align(planted_aligner(model, batch_seconds=limit), *[(samples, "alpha")] * 7)
     assert max(model.batches) == 2
+
+
+def test_a_model_without_a_mask_gets_its_chunks_alone():
+    model = Planted()
+    samples, times = plant(np.random.default_rng(7), ["ALPHA"])
+    results = align(planted_aligner(model, can_pad=False), *[(samples, "alpha")] * 5)
+    assert set(model.batches) == {1}
+    for result in results:
+        check_times(result.words, times)
 
 
 def test_it_must_be_open_and_opens_again():
@@ -313,6 +329,13 @@ def test_normalisation_follows_the_configuration_of_the_model(wav2vec2, tmp_path
     features = load_model(wav2vec2, "cpu").features(samples)["input_values"]
     assert float(features.mean()) == pytest.approx(0, abs=1e-4)
     assert float(features.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_settings_name_the_model(wav2vec2):
+    aligner = ctc_aligner(Settings(ctc_model=wav2vec2, ctc_device="cpu"))
+    [result] = align(aligner, (makers.speech(2.0), "hello there"))
+    assert aligner.name == f"ctc ({wav2vec2})"
+    assert [word.timing for word in result.words] == ["aligned"] * 2
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from asr.align import ctc_aligner
 from asr.align.batching import Batcher
 from asr.align.frames import FrameGrid, measure_grid
 from asr.align.placing import place_words
-from asr.align.spelling import Speller, Spelt, speller_of
+from asr.align.spelling import Speller, Spelt, likeliest, speller_of
 from asr.align.trellis import NO_LABEL, STAR, Symbols, Target
+from asr.config import Settings
+from asr.errors import EngineUnavailable, InvalidOption
 from asr.types import SAMPLE_RATE, ordered
 
 # --- frames -------------------------------------------------------------------------------------
@@ -125,6 +129,14 @@ def test_spoken_forms_belong_to_their_token():
     speller = upper(speak=speak)
     assert letters_of(speller, UPPER, "a 5% bid") == ["A", "SI*.HATS", "BID"]
     assert speller.spell(["5%", "b"]).word.tolist() == [0] * 7 + [1]
+
+
+def test_the_likeliest_reading_is_taken_and_foreign_letters_stay():
+    five = ((("five",), ("fifth",)), (("dollars",),))
+    tokens = ["$5", "B", "na\u00efve", "-", "\u4e2d"]
+    slots = [five, ((("b.",),),), ((("naive",),),), (), (((),),)]
+    forms = [["five", "dollars"], ["b"], ["na\u00efve"], ["", ""], ["\u4e2d"]]
+    assert likeliest(tokens, slots) == forms
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), max_size=6))
@@ -306,3 +318,17 @@ def test_closing_cancels_what_waits():
 
     results = asyncio.run(main())
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def test_the_aligner_needs_a_model_and_the_extra(monkeypatch):
+    with pytest.raises(EngineUnavailable, match="ASR_CTC_MODEL"):
+        ctc_aligner(Settings())
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "asr.align.ctc", raising=False)
+    with pytest.raises(EngineUnavailable, match=r"asr-service\[ctc\]"):
+        ctc_aligner(Settings(ctc_model="models/some"))
+    with pytest.raises(InvalidOption, match="auto, cpu or cuda"):
+        Settings(ctc_device="tpu")

@@ -60,6 +60,11 @@ class CtcModel:
         model: a transformers model with a CTC head, on the device and in the type it is to run in.
         extractor: makes its input from samples.
         speller: for its alphabet.
+
+    Attributes:
+        grid: where its frames lie.
+        can_pad: whether its input has a mask. Without one, as in wav2vec2-base with its norm over
+            time, what it hears of a chunk would depend on the padding.
     """
 
     def __init__(self, model: Any, extractor: Any, speller: Speller) -> None:
@@ -69,6 +74,7 @@ class CtcModel:
         parameter = next(model.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
         self.grid: FrameGrid = measure_grid(self._count)
+        self.can_pad = "attention_mask" in self.features(np.zeros(SAMPLE_RATE, np.float32))
 
     def features(self, samples: np.ndarray) -> Features:
         """The model's input for one chunk, normalised as its own configuration says."""
@@ -81,11 +87,17 @@ class CtcModel:
         Args:
             batch: features of the chunks.
             n_samples: how long each is.
+
+        Raises:
+            RuntimeError: torch's own errors, or the model gave numbers that are none.
         """
         logits = self._logits(batch)
-        n_frames = [min(self.grid.n_frames(size), logits.shape[1]) for size in n_samples]
         scores = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-        return [row[:size] for row, size in zip(scores, n_frames, strict=True)]
+        n_frames = map(self.grid.n_frames, n_samples)
+        rows = [row[:size] for row, size in zip(scores, n_frames, strict=True)]
+        if any(np.isnan(row).any() for row in rows):
+            raise RuntimeError("the model gave NaN")
+        return rows
 
     def _logits(self, batch: Sequence[Features]) -> torch.Tensor:
         inputs = {}
@@ -227,7 +239,10 @@ class _Parts:
         self._model = model
         self._features = ThreadPoolExecutor(FEATURE_THREADS, thread_name_prefix="features")
         self._forward = Batcher(
-            self._emit, lambda item: item.n_samples / SAMPLE_RATE, batch_seconds, WINDOW_SECONDS
+            self._emit,
+            lambda item: item.n_samples / SAMPLE_RATE,
+            limit=batch_seconds if model.can_pad else 0.0,
+            window=WINDOW_SECONDS if model.can_pad else 0.0,
         )
         self._search = Batcher(self._find, lambda item: len(item[0]), TRELLIS_FRAMES)
         self._stack = contextlib.AsyncExitStack()

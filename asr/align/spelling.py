@@ -35,6 +35,26 @@ def as_written(tokens: Sequence[str]) -> list[list[str]]:
     return [_DASHES.split(token) for token in tokens]
 
 
+def likeliest(
+    tokens: Sequence[str], slots: Sequence[Sequence[Sequence[Sequence[str]]]]
+) -> list[list[str]]:
+    """The spoken forms of tokens out of their readings, as `asr.align.spoken` gives them.
+
+    A token with letters beyond ASCII stays as it is written, since the model may know them, and so
+    does one that has no reading.
+
+    Args:
+        tokens: as written.
+        slots: for each token its slots, for each slot its readings, the likeliest first.
+    """
+    forms = []
+    for token, written, readings in zip(tokens, as_written(tokens), slots, strict=True):
+        said = [word.rstrip(".") for slot in readings for word in slot[0]]
+        is_foreign = any(letter.isalpha() and not letter.isascii() for letter in token)
+        forms.append(written if is_foreign or not said else said)
+    return forms
+
+
 @dataclass(frozen=True, slots=True)
 class Spelt:
     """The words of a chunk in labels.
