@@ -305,7 +305,20 @@ def test_while_a_batch_is_in_work_the_next_one_gathers():
     assert isinstance(results[2], asyncio.CancelledError)
 
 
-def test_closing_cancels_what_waits():
+def test_work_that_raises_anything_leaves_the_batcher_alive():
+    def work(batch):
+        return [10 // item for item in batch]
+
+    async def main():
+        async with Batcher(work, float, 1) as batcher:
+            with pytest.raises(ZeroDivisionError):
+                await batcher.submit(0)
+            return await batcher.submit(5)
+
+    assert asyncio.run(main()) == 2
+
+
+def test_closing_tells_who_waits():
     go = threading.Event()
 
     async def main():
@@ -314,10 +327,12 @@ def test_closing_cancels_what_waits():
             tasks = [asyncio.create_task(batcher.submit(1)) for _ in range(3)]
             await asyncio.sleep(0.05)
             asyncio.get_running_loop().call_later(0.05, go.set)
+        with pytest.raises(EngineUnavailable):
+            await batcher.submit(1)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(main())
-    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    assert [type(result) for result in results] == [EngineUnavailable] * 3
 
 
 # --- loading ------------------------------------------------------------------------------------

@@ -11,8 +11,12 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from asr.errors import EngineUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+CLOSED = "the aligner is closed"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,13 +55,14 @@ class Batcher(Generic[Item, Result]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finish the batch in work and cancel what waits."""
-        if self._task is not None:
-            self._task.cancel()
+        """Finish the batch in work; who waits is told that nothing comes."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
         while not self._waiting.empty():
-            self._waiting.get_nowait()[1].cancel()
+            _refuse(self._waiting.get_nowait()[1])
         if self._thread is not None:
             await asyncio.to_thread(self._thread.shutdown)
 
@@ -65,8 +70,11 @@ class Batcher(Generic[Item, Result]):
         """Do one item, with whatever else waits.
 
         Raises:
-            RuntimeError: the work raised it for this item, or memory was short (MemoryError).
+            EngineUnavailable: the batcher is closed, or closes meanwhile.
+            Exception: what the work raised for this item.
         """
+        if self._task is None:
+            raise EngineUnavailable(CLOSED)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((item, future))
         return await future
@@ -79,7 +87,7 @@ class Batcher(Generic[Item, Result]):
                 await self._do([entry for entry in batch if not entry[1].done()])
         finally:
             for _, future in [*batch, *([self._left_over] if self._left_over else [])]:
-                future.cancel()
+                _refuse(future)
 
     async def _gather(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch = [self._left_over or await self._waiting.get()]
@@ -103,7 +111,7 @@ class Batcher(Generic[Item, Result]):
         loop, items = asyncio.get_running_loop(), [item for item, _ in batch]
         try:
             results = await loop.run_in_executor(self._thread, self._work, items)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, whoever waits must hear of it
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._do(batch[:middle])
@@ -114,3 +122,8 @@ class Batcher(Generic[Item, Result]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _refuse(future: asyncio.Future[Result]) -> None:
+    if not future.done():
+        future.set_exception(EngineUnavailable(CLOSED))

@@ -2,9 +2,9 @@
 
     samples -> features -> model, in batches -> log-probabilities -> trellis -> words with times
 
-Three kinds of thread, so that neither the event loop nor the model waits: a few that make features,
-one that drives the model, one that searches the trellis of the batch before. Concurrent calls of
-`align` are gathered into padded batches; while the model works on one, the next gathers by itself.
+Three kinds of thread, so that neither the event loop nor the model waits: a few for what one chunk
+needs, one that drives the model, one that searches the trellis of the batch before. Concurrent
+calls of `align` are gathered into padded batches; while the model works on one, the next gathers.
 
 What each stage knows is apart and free of torch: `spelling` the alphabet, `trellis` the search,
 `frames` where frames lie, `placing` words. torch is imported here alone.
@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -50,7 +51,8 @@ BATCH_SECONDS: Final = {"cpu": 60.0, "cuda": 240.0}
 """Of audio in one batch, padding included. More takes memory and gains no speed."""
 TRELLIS_FRAMES: Final = 50_000
 """In one batch of the search, padding included."""
-FEATURE_THREADS: Final = 4
+SMALL_THREADS: Final = 4
+"""For spelling, features and placing, each of one chunk."""
 
 
 class CtcModel:
@@ -147,8 +149,11 @@ def load_model(source: str, device: str, speak: Speak = as_written) -> CtcModel:
 def speller_for(tokenizer: Any, blank: int, speak: Speak = as_written) -> Speller:
     """The speller of a transformers tokenizer."""
 
+    lock = threading.Lock()  # fast tokenizers may raise "Already borrowed" in two threads at once
+
     def encode(text: str) -> list[int]:
-        labels = tokenizer(text, add_special_tokens=False)["input_ids"]
+        with lock:
+            labels = tokenizer(text, add_special_tokens=False)["input_ids"]
         return [label for label in labels if label != tokenizer.unk_token_id]
 
     vocabulary = tokenizer.get_vocab()
@@ -223,7 +228,7 @@ class CtcAligner:
             return dataclasses.replace(hypothesis, words=())
         try:
             words = await self._parts.align(audio, texts)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             logger.warning("chunk %d cannot be aligned: %r", hypothesis.chunk_index, error)
             return _spread(audio, hypothesis, f"the aligner failed ({type(error).__name__})")
         if words is None:
@@ -237,7 +242,7 @@ class _Parts:
 
     def __init__(self, model: CtcModel, batch_seconds: float) -> None:
         self._model = model
-        self._features = ThreadPoolExecutor(FEATURE_THREADS, thread_name_prefix="features")
+        self._threads = ThreadPoolExecutor(SMALL_THREADS, thread_name_prefix="ctc")
         self._forward = Batcher(
             self._emit,
             lambda item: item.n_samples / SAMPLE_RATE,
@@ -254,21 +259,22 @@ class _Parts:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-        await asyncio.to_thread(self._features.shutdown)
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def align(self, audio: Audio, texts: Sequence[str]) -> tuple[Word, ...] | None:
         """The words with their times, or None when they do not fit the audio."""
-        loop, grid = asyncio.get_running_loop(), self._model.grid
-        spelt = self._model.speller.spell(texts)
-        n_frames = grid.n_frames(len(audio.samples))
-        if not len(spelt.word) or spelt.target.min_frames > n_frames:
+        loop, grid, samples = asyncio.get_running_loop(), self._model.grid, audio.samples
+        threads, duration = self._threads, audio.duration
+        spelt = await loop.run_in_executor(threads, self._model.speller.spell, texts)
+        if not len(spelt.word) or spelt.target.min_frames > grid.n_frames(len(samples)):
             return None
-        features = await loop.run_in_executor(self._features, self._model.features, audio.samples)
-        emission = await self._forward.submit(_Prepared(features, len(audio.samples)))
+        features = await loop.run_in_executor(threads, self._model.features, samples)
+        emission = await self._forward.submit(_Prepared(features, len(samples)))
         path = await self._search.submit((emission, spelt.target))
         if path is None:
             return None
-        return place_words(texts, spelt, path, emission, grid, audio.duration)
+        place = functools.partial(place_words, texts, spelt, path, emission, grid, duration)
+        return await loop.run_in_executor(threads, place)
 
     def _emit(self, batch: Sequence[_Prepared]) -> list[np.ndarray]:
         sizes = [item.n_samples for item in batch]

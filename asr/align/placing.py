@@ -44,12 +44,11 @@ def place_words(
     owners = spelt.word[path[frames]]
     probabilities = np.exp(emission[frames, labels], where=labels != STAR, out=np.ones(len(frames)))
     words: list[Word | None] = [None] * len(texts)
-    for index in np.unique(owners):
-        mine = owners == index
-        span = frames[mine][[0, -1]]
-        start, end = grid.seconds(int(span[0])), grid.seconds(int(span[1]) + 1)
+    spoken, begins = np.unique(owners, return_index=True)
+    for index, begin, stop in zip(spoken, begins, [*begins[1:], len(frames)], strict=True):
+        start, end = grid.seconds(int(frames[begin])), grid.seconds(int(frames[stop - 1]) + 1)
         start, end = min(max(start, 0.0), duration), min(max(end, 0.0), duration)
-        heard = probabilities[mine & (labels != STAR)]
+        heard = probabilities[begin:stop][labels[begin:stop] != STAR]
         if len(heard):
             confidence = min(float(heard.mean()), 1.0)
             words[index] = Word(texts[index], start, end, confidence, "aligned")

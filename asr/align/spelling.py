@@ -7,6 +7,7 @@ sound, though some models have learnt to write it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 WORD_START: Final = "\u2581"
 """SentencePiece's mark on the piece that opens a word."""
+WORDS_KEPT: Final = 1 << 16
+LETTERS_KEPT: Final = 1 << 12
 _APOSTROPHES: Final = dict.fromkeys(map(ord, "\u2019\u02bc\u02b9`\u00b4"), "'")
 _DASHES: Final = re.compile(r"[-/\u2010-\u2015]+")
 _SYMBOLS: Final = ("Sc", "Sm")
@@ -87,7 +90,8 @@ class Speller:
     ) -> None:
         self.symbols = symbols
         self._letters = frozenset(letters)
-        self._encode = encode
+        self._find = functools.lru_cache(LETTERS_KEPT)(self._look_up)
+        self._encode = functools.lru_cache(WORDS_KEPT)(encode)
         self._speak = speak
 
     def spell(self, tokens: Sequence[str]) -> Spelt:
@@ -115,7 +119,7 @@ class Speller:
             elif text:
                 yield self._encode(text) or (STAR,)
 
-    def _find(self, letter: str) -> str | None:
+    def _look_up(self, letter: str) -> str | None:
         """The letters to write for one: "" where it has no sound, None where there are none."""
         bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not _is_mark(c))
         forms = (letter, letter.lower(), letter.upper(), bare, bare.lower(), bare.upper())
