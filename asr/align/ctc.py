@@ -148,7 +148,6 @@ def load_model(source: str, device: str, speak: Speak = as_written) -> CtcModel:
 
 def speller_for(tokenizer: Any, blank: int, speak: Speak = as_written) -> Speller:
     """The speller of a transformers tokenizer."""
-
     lock = threading.Lock()  # fast tokenizers may raise "Already borrowed" in two threads at once
 
     def encode(text: str) -> list[int]:
