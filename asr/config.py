@@ -23,6 +23,7 @@ ENV_PREFIX = "ASR_"
 VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
+CtcDevice = Literal["auto", "cpu", "cuda"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -196,6 +197,8 @@ class Settings:
     decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
+    ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
+    ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
@@ -216,6 +219,8 @@ class Settings:
         check(self.max_waiting_requests >= 0, "max_waiting_requests", "must not be negative")
         check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
+        devices = ("auto", "cpu", "cuda")
+        check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
