@@ -82,6 +82,23 @@ def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
 
 
+def _add_subtitles(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("srt and vtt")
+    for item in fields(SubtitleOptions):
+        flag, text = "--" + item.name.replace("_", "-"), item.metadata["doc"]
+        if isinstance(item.default, bool):
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            kind = type(item.default)
+            group.add_argument(flag, type=kind, default=item.default, metavar="X", help=text)
+
+
+def _subtitles(options: argparse.Namespace) -> SubtitleOptions:
+    return SubtitleOptions(
+        **{item.name: getattr(options, item.name) for item in fields(SubtitleOptions)}
+    )
+
+
 # --- transcribe ---------------------------------------------------------------------------------
 
 
@@ -90,10 +107,8 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default="txt")
     parser.add_argument("-o", "--output-dir", type=Path, help="write FILE's name with the format")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--max-line-width", type=int, default=42, help="of srt and vtt")
-    parser.add_argument("--max-line-count", type=int, default=2, help="of srt and vtt")
-    parser.add_argument("--max-cue-duration", type=float, default=7.0, help="seconds, srt and vtt")
     _add_recognition(parser)
+    _add_subtitles(parser)
     parser.set_defaults(run=_run_transcribe)
 
 
@@ -114,9 +129,7 @@ def _options(options: argparse.Namespace, settings: Settings) -> Options:
 
 
 def _run_transcribe(options: argparse.Namespace) -> int:
-    subtitles = SubtitleOptions(
-        options.max_line_width, options.max_line_count, options.max_cue_duration
-    )
+    subtitles = _subtitles(options)
     if options.output_dir is not None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     n_failed = asyncio.run(_transcribe_all(options, _settings(options), subtitles))

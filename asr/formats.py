@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import srt
 
 from asr.config import SubtitleOptions, check
-from asr.subtitles import make_cues
+from asr.subtitles import Cue, make_cues
 from asr.types import Segment, Timing, Transcript, Word
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     Raises:
         RuntimeError: the ``srt`` library dropped a cue, which it does without a word.
     """
-    cues = make_cues(transcript.segments, options)
+    cues = make_cues(transcript.segments, options, labels=True)
     subtitles = [
         srt.Subtitle(
             index=None,
@@ -90,12 +90,43 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """WebVTT, https://www.w3.org/TR/webvtt1/. A cue's text holds neither blank lines nor tags."""
-    blocks = ["WEBVTT\n"]
+    """WebVTT, https://www.w3.org/TR/webvtt1/. Speakers are voice tags.
+
+    With ``highlight_words`` each word after a cue's first has the time at which it is said, which
+    the style in the head turns into light.
+    """
+    blocks = ["WEBVTT\n", _FUTURE_STYLE] if options.highlight_words else ["WEBVTT\n"]
     for cue in make_cues(transcript.segments, options):
-        text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{text}\n")
+        text = _timed(cue) if options.highlight_words else _escaped(cue.text)
+        voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker and cue.speaker.strip() else ""
+        blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{voice}{text}\n")
     return "\n".join(blocks)
+
+
+_FUTURE_STYLE = "STYLE\n::cue(:future) {\n  opacity: 0.5;\n}\n"
+
+
+def _timed(cue: Cue) -> str:
+    """The text with a timestamp tag before each word that begins later than the one before it.
+
+    The standard wants them to rise, between the start and the end of the cue.
+    """
+    starts = iter(cue.starts_ms)
+    last = cue.start_ms
+    lines = []
+    for line in cue.text.split("\n"):
+        words = []
+        for word, start in zip(line.split(), starts, strict=False):
+            tag = f"<{_clock(start)}>" if last < start < cue.end_ms else ""
+            last = max(last, start)
+            words.append(tag + _escaped(word))
+        lines.append(" ".join(words))
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Text on one line or several in which no player sees a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def to_tsv(transcript: Transcript, _: SubtitleOptions) -> str:

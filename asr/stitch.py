@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from asr.subtitles import ends_sentence
+from asr.phrasing import ends_sentence
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Word
 
 if TYPE_CHECKING:

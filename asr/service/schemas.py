@@ -7,7 +7,7 @@ checked form becomes: nothing behind it sees a string that a client wrote.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "tsv", "full_json"]
 Granularity = Literal["word", "segment"]
+_SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
+
+
+def _subtitle(name: str) -> Any:
+    """A field with the default and the meaning that `SubtitleOptions` gives it."""
+    item = next(item for item in fields(SubtitleOptions) if item.name == name)
+    return Field(item.default, description=f"For srt and vtt: {item.metadata['doc']}.")
 
 
 class ServerVad(BaseModel):
@@ -66,9 +73,13 @@ class TranscriptionForm(BaseModel):
     vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
     vad_min_silence: float | None = Field(None, description="Seconds that end a region.")
     vad_padding: float | None = Field(None, description="Seconds kept around speech.")
-    max_line_width: int = Field(42, description="Characters in a line of srt and vtt.")
-    max_line_count: int = Field(2, description="Lines in a cue of srt and vtt.")
-    max_cue_duration: float = Field(7.0, description="Seconds that a cue stays, at the most.")
+    max_line_width: int = _subtitle("max_line_width")
+    max_line_count: int = _subtitle("max_line_count")
+    max_cue_duration: float = _subtitle("max_cue_duration")
+    min_cue_duration: float = _subtitle("min_cue_duration")
+    max_cps: float = _subtitle("max_cps")
+    min_gap: float = _subtitle("min_gap")
+    highlight_words: bool = _subtitle("highlight_words")
 
     @field_validator("chunking_strategy", mode="before")
     @classmethod
@@ -117,7 +128,7 @@ def parse_fields(
     unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
     return TranscriptionRequest(
         options=Options(vad=_vad(form, default_vad), decode=_decode(form), limits=limits),
-        subtitles=SubtitleOptions(form.max_line_width, form.max_line_count, form.max_cue_duration),
+        subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
         granularities=frozenset(_granularities(form)),
         stream=form.stream,
