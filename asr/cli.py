@@ -80,6 +80,9 @@ def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="context for the engine")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
+    parser.add_argument(
+        "--channels", choices=("mix", "split"), default="mix", help="split: each by itself"
+    )
 
 
 def _add_subtitles(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +128,7 @@ def _options(options: argparse.Namespace, settings: Settings) -> Options:
         vad=VadOptions(kind=settings.vad),
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
         limits=settings.limits,
+        channels=options.channels,
     )
 
 

@@ -23,6 +23,7 @@ ENV_PREFIX = "ASR_"
 VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
+Channels = Literal["mix", "split"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -156,12 +157,21 @@ class AudioLimits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that one request may choose."""
+    """Everything that one request may choose.
+
+    Attributes:
+        channels: "mix" hears all channels as one; "split" transcribes each by itself, as for a
+            call with one speaker in each, and orders what was said by time.
+    """
 
     vad: VadOptions = VadOptions()
     chunk: ChunkOptions = ChunkOptions()
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
+    channels: Channels = "mix"
+
+    def __post_init__(self) -> None:
+        check(self.channels in ("mix", "split"), "channels", "must be mix or split")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 import zlib
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
@@ -190,6 +191,34 @@ def to_verbose_json(
     }
 
 
+def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
+    """OpenAI's ``diarized_json``: speakers are A, B, C by channel, or all is A."""
+    return {
+        "task": "transcribe",
+        "duration": _rounded(transcript.duration),
+        "text": transcript.text,
+        "segments": [
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{segment.id}",
+                "start": _rounded(segment.start),
+                "end": _rounded(segment.end),
+                "text": segment.text,
+                "speaker": _letter(segment),
+            }
+            for segment in transcript.segments
+        ],
+        "usage": _usage(transcript),
+        "warnings": list(transcript.warnings),
+    }
+
+
+def _letter(segment: Segment) -> str:
+    if segment.channel is not None:
+        return string.ascii_uppercase[segment.channel % 26]
+    return segment.speaker or "A"
+
+
 def from_json(text: str) -> Transcript:
     """Read a transcript that was written as ``json``.
 
@@ -319,6 +348,9 @@ FORMATS: dict[str, Format] = {
     "json": Format("application/json", "json", lambda t, _: _dump(to_json(t))),
     "verbose_json": Format(
         "application/json", "verbose.json", lambda t, _: _dump(to_verbose_json(t))
+    ),
+    "diarized_json": Format(
+        "application/json", "diarized.json", lambda t, _: _dump(to_diarized_json(t))
     ),
     "text": Format("text/plain; charset=utf-8", "txt", to_text),
     "srt": Format("application/x-subrip; charset=utf-8", "srt", to_srt),

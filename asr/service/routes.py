@@ -178,6 +178,8 @@ def _answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
             return JSONResponse(formats.to_openai_json(transcript))
         case "verbose_json":
             return JSONResponse(formats.to_verbose_json(transcript, request.granularities))
+        case "diarized_json":
+            return JSONResponse(formats.to_diarized_json(transcript))
         case "full_json":
             body = formats.render(transcript, "json")
             return Response(body, media_type="application/json")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from asr.config import (
     AudioLimits,
+    Channels,
     DecodeOptions,
     Options,
     SubtitleOptions,
@@ -25,7 +26,9 @@ from asr.service.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "tsv", "full_json"]
+ResponseFormat = Literal[
+    "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
+]
 Granularity = Literal["word", "segment"]
 _SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
 
@@ -68,6 +71,9 @@ class TranscriptionForm(BaseModel):
     stream: bool = Field(False, description="Server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
+    channels: Channels = Field(
+        "mix", description="split transcribes each channel by itself and orders them by time."
+    )
     vad: VadKind | None = Field(None, description="webrtc, silero or off.")
     vad_aggressiveness: int | None = Field(None, ge=0, le=3, description="webrtc only.")
     vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
@@ -127,7 +133,12 @@ def parse_fields(
     extra = form.model_extra or {}
     unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
     return TranscriptionRequest(
-        options=Options(vad=_vad(form, default_vad), decode=_decode(form), limits=limits),
+        options=Options(
+            vad=_vad(form, default_vad),
+            decode=_decode(form),
+            limits=limits,
+            channels=form.channels,
+        ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
         granularities=frozenset(_granularities(form)),
@@ -249,8 +260,8 @@ class SegmentBody(_Answer):
     end: float = Field(description="Seconds.")
     text: str
     avg_logprob: float | None
-    channel: int | None
-    speaker: str | None
+    channel: int | None = Field(description="With channels=split, from 0.")
+    speaker: str | None = Field(description="Who says it; null where nobody told speakers apart.")
     warnings: list[str]
     words: list[WordBody]
 
