@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +59,7 @@ def find_anchors(tokens: Sequence[str], heard: Sequence[Word]) -> list[Anchor]:
     spans: dict[int, list[int]] = {}
     for i, j in pairs:
         spans.setdefault(owners[i], []).append(sources[j])
-    n_units = np.bincount(owners, minlength=len(tokens)) if owners else []
+    n_units = Counter(owners)
     anchors: list[Anchor] = []
     for token, found in spans.items():
         follows = not anchors or found[0] > anchors[-1].last
