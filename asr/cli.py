@@ -1,4 +1,4 @@
-"""The command line: ``asr transcribe | serve | evaluate | doctor | settings | schema``.
+"""The command line: ``asr transcribe | align | serve | evaluate | doctor | ...``.
 
 Exit codes: 0 all went well, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
+from asr.alignment import align_file
 from asr.config import (
     ENV_PREFIX,
     DecodeOptions,
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr", description="Speech to text with word times.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_transcribe(commands.add_parser("transcribe", help="transcribe files"))
+    _add_align(commands.add_parser("align", help="time the words of a known text"))
     _add_serve(commands.add_parser("serve", help="start the web service"))
     _add_evaluate(commands.add_parser("evaluate", help="score against references"))
     _add_doctor(commands.add_parser("doctor", help="check this setup and say what to mend"))
@@ -80,9 +82,18 @@ def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="context for the engine")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
+
+
+def _add_channels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channels", choices=("mix", "split"), default="mix", help="split: each by itself"
     )
+
+
+def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default=default)
+    parser.add_argument("-o", "--output-dir", type=Path, help="write FILE's name with the format")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def _add_subtitles(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +118,9 @@ def _subtitles(options: argparse.Namespace) -> SubtitleOptions:
 
 def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is standard input")
-    parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default="txt")
-    parser.add_argument("-o", "--output-dir", type=Path, help="write FILE's name with the format")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    _add_output(parser, "txt")
     _add_recognition(parser)
+    _add_channels(parser)
     _add_subtitles(parser)
     parser.set_defaults(run=_run_transcribe)
 
@@ -128,7 +138,7 @@ def _options(options: argparse.Namespace, settings: Settings) -> Options:
         vad=VadOptions(kind=settings.vad),
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
         limits=settings.limits,
-        channels=options.channels,
+        channels=getattr(options, "channels", "mix"),
     )
 
 
@@ -159,6 +169,44 @@ async def _transcribe_all(
                 n_failed += 1
                 print(f"asr: {name}: {error}", file=sys.stderr)
     return n_failed
+
+
+# --- align --------------------------------------------------------------------------------------
+
+
+def _add_align(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
+    parser.add_argument("text", metavar="TEXT", type=Path, help="a file with what is said in it")
+    _add_output(parser, "srt")
+    _add_recognition(parser)
+    _add_subtitles(parser)
+    parser.set_defaults(run=_run_align)
+
+
+def _run_align(options: argparse.Namespace) -> int:
+    subtitles, settings = _subtitles(options), _settings(options)
+    try:
+        text = options.text.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption("TEXT", f"{options.text} cannot be read as UTF-8 ({error})") from error
+    options.files = [options.audio]
+    if options.output_dir is not None:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+
+    async def work(path: Path, bar: _Bar) -> Transcript:
+        async with Transcriber(load_engine(settings)) as transcriber:
+            events = align_file(transcriber, path, text, _options(options, settings))
+            return await collect(events, bar.on_event)
+
+    try:
+        with _source(options.audio) as path, _Bar(options.audio, hidden=options.quiet) as bar:
+            transcript = asyncio.run(work(path, bar))
+    except OSError as error:
+        print(f"asr: {options.audio}: {error}", file=sys.stderr)
+        return 1
+    _write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), options.audio, options)
+    _say_warnings(options.audio, transcript)
+    return 0
 
 
 @contextlib.contextmanager

@@ -121,6 +121,9 @@ class _Script:
         self.end = max([regions[-1].end, *(word.end for word in known.values())])
         self._letters = [0, *accumulate(map(_n_letters, tokens))]
         self._middles = [word.midpoint for word in heard]
+        self._starts = [region.start for region in regions]
+        self._lengths = [region.end - region.start for region in regions]
+        self._before = [0.0, *accumulate(self._lengths)]
 
     def span(self, left: int, right: int) -> tuple[float, float]:
         """The time between two known tokens; -1 and `n_tokens` stand for the ends."""
@@ -132,7 +135,14 @@ class _Script:
         """Whether there is no time for what the text has between two known tokens."""
         start, end = self.span(left, right)
         n_letters = self._letters[right] - self._letters[left + 1]
-        return n_letters - FASTEST * (end - start) >= UNSAID_LETTERS
+        return n_letters - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
+
+    def _speech(self, time: float) -> float:
+        """Seconds of speech before a time."""
+        index = bisect_right(self._starts, time) - 1
+        if index < 0:
+            return 0.0
+        return self._before[index] + min(time - self._starts[index], self._lengths[index])
 
     def is_unwritten(self, left: int, right: int) -> bool:
         """Whether something is said between two neighbours in the text."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from asr.alignment import tokens_of
 from asr.config import (
     AudioLimits,
     Channels,
@@ -105,9 +106,19 @@ class TranscriptionForm(BaseModel):
         return value
 
 
+class AlignmentForm(TranscriptionForm):
+    """The fields of ``POST /v1/align`` besides the file."""
+
+    text: str = Field("", description="What is said in the recording; a file of text will do.")
+    response_format: ResponseFormat = Field(
+        "full_json", description="As for transcriptions, but with word times unless told else."
+    )
+    channels: Literal["mix"] = Field("mix", description="The only way to align.")
+
+
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """A checked request."""
+    """A checked request; with `text` it is one to align."""
 
     options: Options
     subtitles: SubtitleOptions
@@ -115,10 +126,14 @@ class TranscriptionRequest:
     granularities: frozenset[str]
     stream: bool
     warnings: tuple[str, ...]
+    text: str | None = None
 
 
 def parse_fields(
-    pairs: Iterable[tuple[str, str]], default_vad: VadKind, limits: AudioLimits
+    pairs: Iterable[tuple[str, str]],
+    default_vad: VadKind,
+    limits: AudioLimits,
+    kind: type[TranscriptionForm] = TranscriptionForm,
 ) -> TranscriptionRequest:
     """Check the fields of a form or query, with or without brackets behind the names of lists.
 
@@ -127,7 +142,7 @@ def parse_fields(
         InvalidOption: the same, found by an option's own check.
     """
     try:
-        form = TranscriptionForm.model_validate(_gather(pairs))
+        form = kind.model_validate(_gather(pairs))
     except ValidationError as error:
         raise _explain(error) from error
     extra = form.model_extra or {}
@@ -144,6 +159,7 @@ def parse_fields(
         granularities=frozenset(_granularities(form)),
         stream=form.stream,
         warnings=unknown,
+        text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
     )
 
 
