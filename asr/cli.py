@@ -1,4 +1,4 @@
-"""The command line: ``asr transcribe | align | serve | evaluate | doctor | ...``.
+"""The command line: ``asr transcribe | align | plot | clips | serve | evaluate | doctor | ...``.
 
 Exit codes: 0 all went well, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
 """
@@ -28,16 +28,19 @@ from asr.config import (
     Settings,
     SubtitleOptions,
     VadOptions,
+    check,
     settings_table,
 )
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.formats import render
 from asr.pipeline import Progress, Transcriber, collect
+from asr.types import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from asr.inspection import Inspection
     from asr.pipeline import Event
     from asr.types import Transcript
 
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_transcribe(commands.add_parser("transcribe", help="transcribe files"))
     _add_align(commands.add_parser("align", help="time the words of a known text"))
+    _add_plot(commands.add_parser("plot", help="draw what was heard where"))
+    _add_clips(commands.add_parser("clips", help="cut a recording into its segments"))
     _add_serve(commands.add_parser("serve", help="start the web service"))
     _add_evaluate(commands.add_parser("evaluate", help="score against references"))
     _add_doctor(commands.add_parser("doctor", help="check this setup and say what to mend"))
@@ -278,6 +283,75 @@ class _Bar:
         self._tqdm.set_postfix_str(f"RTFx {rtfx:.1f}")
 
 
+# --- plot and clips -----------------------------------------------------------------------------
+
+
+def _add_plot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
+    parser.add_argument("-o", "--output", type=Path, help="PNG (default: AUDIO's name with .png)")
+    parser.add_argument("--start", type=float, default=0.0, help="seconds (default: 0)")
+    parser.add_argument("--end", type=float, help="seconds (default: a minute after the start)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    _add_recognition(parser)
+    parser.set_defaults(run=_run_plot)
+
+
+def _run_plot(options: argparse.Namespace) -> int:
+    # librosa takes seconds to import, and is an extra.
+    from asr.inspection import Inspector
+    from asr.pictures import MAX_SECONDS, plot
+
+    settings, start = _settings(options), options.start
+    end = start + 60 if options.end is None else options.end
+    check(0 <= start < end, "start", "must not be negative, and lie before --end")
+    check(end - start <= MAX_SECONDS, "end", f"at most {MAX_SECONDS:g} seconds fit in a picture")
+
+    async def work(path: Path, bar: _Bar) -> Inspection:
+        async with Inspector(load_engine(settings)) as inspector:
+            chosen = _options(options, settings)
+            return await inspector.inspect(path, chosen, (start, end), bar.on_event)
+
+    with _source(options.audio) as path, _Bar(options.audio, hidden=options.quiet) as bar:
+        inspection = asyncio.run(work(path, bar))
+    target = options.output or Path(f"{_stem(options.audio, [options.audio])}.png")
+    plot(inspection, target)
+    print(target)
+    return 0
+
+
+def _add_clips(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
+    parser.add_argument("-o", "--output-dir", type=Path, required=True, help="for the WAV files")
+    parser.add_argument("--padding", type=float, default=0.1, help="seconds around each segment")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    _add_recognition(parser)
+    parser.set_defaults(run=_run_clips)
+
+
+def _run_clips(options: argparse.Namespace) -> int:
+    # pydub is an extra.
+    from asr.clips import ClipWriter
+    from asr.inspection import Inspector
+
+    settings, writer = _settings(options), ClipWriter(options.output_dir, options.padding)
+
+    async def work(path: Path, bar: _Bar) -> Transcript:
+        async with Inspector(load_engine(settings)) as inspector:
+
+            def on_event(event: Event) -> None:
+                bar.on_event(event)
+                if isinstance(event, Segment) and event.words and inspector.recording:
+                    writer.write(event, inspector.recording, inspector.n_samples)
+
+            events = inspector.transcribe_file(path, _options(options, settings))
+            return await collect(events, on_event)
+
+    with _source(options.audio) as path, _Bar(options.audio, hidden=options.quiet) as bar:
+        transcript = asyncio.run(work(path, bar))
+    _say_warnings(options.audio, transcript)
+    return 0
+
+
 # --- serve --------------------------------------------------------------------------------------
 
 
@@ -309,6 +383,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="JSON lines with file, text and maybe words")
     parser.add_argument("--collar", type=float, default=0.2, help="seconds that a word may be off")
     parser.add_argument("--json", type=Path, help="write the whole report here")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw histograms of the errors")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _add_recognition(parser)
     parser.set_defaults(run=_run_evaluate)
@@ -335,6 +410,10 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     print(report.to_markdown(options.collar))
     if options.json is not None:
         options.json.write_text(report.to_json(options.collar), encoding="utf-8")
+    if options.plot is not None:
+        from asr.pictures import plot_errors
+
+        print(*plot_errors(report, options.plot, options.collar), sep="\n")
     return 1 if report.failures else 0
 
 

@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from asr.channels import Lane, Merger
 from asr.config import Options, Settings
@@ -137,7 +137,7 @@ class Transcriber:
         self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
-    async def __aenter__(self) -> Transcriber:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
