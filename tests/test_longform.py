@@ -178,6 +178,16 @@ def test_a_text_matches_itself_whole(text):
     assert match(text, text) == [(i, i) for i in range(len(text))]
 
 
+def test_a_text_made_to_divide_without_end():
+    """Each run of words becomes unique only where the last one was found."""
+    text = []
+    for n in range(3000):
+        text += [f"{part}{n}" for part in "abcd"] + [f"{part}{n - 1}" for part in "abcd"]
+    pairs = match(text, text)
+    assert all(text[i] == text[j] for i, j in pairs)
+    assert len(pairs) > 100
+
+
 # --- plans --------------------------------------------------------------------------------------
 
 

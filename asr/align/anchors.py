@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 4_000_000
 """Of a table of dynamic programming; a larger stretch without anchors stays without."""
+MAX_DEPTH = 100
+"""Of divisions inside each other; a natural text needs about ten."""
 ISLAND_WORDS = 3
 """Matches that stand together before they count."""
 ISLAND_GAP = 3
@@ -95,10 +97,10 @@ def _units(texts: Iterable[str]) -> tuple[list[str], list[int]]:
 
 
 def _split(
-    left: Sequence[str], right: Sequence[str], a: Pair, b: Pair, runs: Sequence[int]
+    left: Sequence[str], right: Sequence[str], a: Pair, b: Pair, runs: Sequence[int], depth: int = 0
 ) -> list[Pair]:
     """Anchors by runs of words unique in left[a] and right[b], the longest runs first."""
-    if not runs or (a[1] - a[0]) * (b[1] - b[0]) == 0:
+    if not runs or depth == MAX_DEPTH or (a[1] - a[0]) * (b[1] - b[0]) == 0:
         return []
     n, rest = runs[0], runs[1:]
     ours, theirs = _unique_runs(left, a, n), _unique_runs(right, b, n)
@@ -108,7 +110,7 @@ def _split(
     pairs: list[Pair] = []
     for (i, j), (i_next, j_next) in pairwise([(a[0] - 1, b[0] - 1), *certain, (a[1], b[1])]):
         deeper = runs if certain else rest
-        pairs += _split(left, right, (i + 1, i_next), (j + 1, j_next), deeper)
+        pairs += _split(left, right, (i + 1, i_next), (j + 1, j_next), deeper, depth + 1)
         if i_next < a[1]:
             pairs.append((i_next, j_next))
     return pairs
