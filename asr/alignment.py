@@ -148,6 +148,8 @@ class _Run:
         fits = n_letters <= MAX_RATE * max(seconds, 1)
         check(fits, "text", f"has {n_letters} letters, which nobody says in {seconds:.1f} seconds")
         chunks = make_chunks(self._regions, self._options.chunk, self._recording.read)
+        if self._options.vad.kind == "off":  # then nobody measured how much of them is speech
+            chunks = [replace(chunk, speech_samples=None) for chunk in chunks]
         hypotheses: list[Hypothesis] = []
         if len(chunks) > 1 or self._owner.aligner is None:
             async for chunk, hypothesis in _in_order(self._recognise(chunk) for chunk in chunks):

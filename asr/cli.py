@@ -433,9 +433,9 @@ def _run_doctor(options: argparse.Namespace) -> int:
     if options.vllm_url:
         env[ENV_PREFIX + "VLLM_URL"] = options.vllm_url
     n_failed = 0
-    for check in examine(Settings.from_env(env)):
-        print(check, flush=True)
-        n_failed += check.level == "fail"
+    for found in examine(Settings.from_env(env)):
+        print(found, flush=True)
+        n_failed += found.level == "fail"
     return 1 if n_failed else 0
 
 
