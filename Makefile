@@ -47,6 +47,7 @@ check: lint types test  ## what CI runs
 bench: $(VENV)/dev.stamp  ## throughput and memory; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.sphinx
+	$(BIN)/python -m benchmarks.align
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples

@@ -24,12 +24,17 @@ VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
 CtcDevice = Literal["auto", "cpu", "cuda"]
+Channels = Literal["mix", "split"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
     """Raise `InvalidOption` for `name` unless `condition` holds."""
     if not condition:
         raise InvalidOption(name, message)
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +117,26 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped for reading.
+    """How cues are shaped for reading; `asr.subtitles` says which rule yields to which.
 
-    Attributes:
-        max_line_width: characters in a line.
-        max_line_count: lines in a cue.
-        max_cue_duration: seconds.
+    Fields of a request and, as ``--max-line-width``, flags of the command line.
     """
 
-    max_line_width: int = 42
-    max_line_count: int = 2
-    max_cue_duration: float = 7.0
+    max_line_width: int = _setting(42, "characters in a line")
+    max_line_count: int = _setting(2, "lines in a cue")
+    max_cue_duration: float = _setting(7.0, "seconds that a cue stays, at the most")
+    min_cue_duration: float = _setting(0.833, "seconds that a cue stays, if the next one lets it")
+    max_cps: float = _setting(20.0, "characters to read in a second, if the next cue lets it")
+    min_gap: float = _setting(0.083, "seconds between cues: 2 frames of 24 a second")
+    highlight_words: bool = _setting(False, "vtt: a time before each word, to light it up")
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
         check(1 <= self.max_line_count <= 10, "max_line_count", "must be 1 to 10")
         check(0.5 <= self.max_cue_duration <= 60, "max_cue_duration", "must be 0.5 to 60 seconds")
+        check(0 <= self.min_cue_duration <= 10, "min_cue_duration", "must be 0 to 10 seconds")
+        check(1 <= self.max_cps <= 1000, "max_cps", "must be 1 to 1000 characters a second")
+        check(0 <= self.min_gap <= 1, "min_gap", "must be 0 to 1 second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +158,21 @@ class AudioLimits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that one request may choose."""
+    """Everything that one request may choose.
+
+    Attributes:
+        channels: "mix" hears all channels as one; "split" transcribes each by itself, as for a
+            call with one speaker in each, and orders what was said by time.
+    """
 
     vad: VadOptions = VadOptions()
     chunk: ChunkOptions = ChunkOptions()
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
+    channels: Channels = "mix"
 
-
-def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"doc": doc})
+    def __post_init__(self) -> None:
+        check(self.channels in ("mix", "split"), "channels", "must be mix or split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +195,7 @@ class Settings:
     )
     vllm_audio_format: AudioFormat = _setting("wav", "wav, or flac for slow links")
     aligner: str = _setting(
-        "auto", "auto, sphinx, ctc or none; auto takes sphinx for an engine without word times"
+        "auto", "auto, sphinx, ctc or none, for words without times of their own; auto is sphinx"
     )
     engine_slots: int = _setting(0, "chunks in flight at Omni; 0 means 64 for each server")
     host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
@@ -277,10 +291,8 @@ class Settings:
 
     @property
     def aligner_name(self) -> str:
-        """The aligner after ``auto`` is settled: pocketsphinx times its words itself."""
-        if self.aligner != "auto":
-            return self.aligner
-        return "none" if self.engine_name == "pocketsphinx" else "sphinx"
+        """The aligner after ``auto`` is settled."""
+        return "sphinx" if self.aligner == "auto" else self.aligner
 
     @property
     def workers(self) -> int:

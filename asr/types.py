@@ -189,7 +189,12 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the transcript about as long as a sentence, with absolute times."""
+    """A stretch of the transcript about as long as a sentence, with absolute times.
+
+    Attributes:
+        channel: of the recording, where channels were kept apart.
+        speaker: who says it, or None where nobody told speakers apart.
+    """
 
     id: int
     start: float
@@ -214,8 +219,8 @@ class Transcript:
     Attributes:
         language: ISO-639-1 code.
         duration: seconds of audio that were decoded.
-        speech_seconds: seconds that the engine heard.
-        dropped_seconds: seconds that the VAD took for something else and no engine heard.
+        speech_seconds: seconds that the engine heard, in all channels that were kept apart.
+        dropped_seconds: seconds that the VAD took for something else and no engine heard, likewise.
         engine: which engine recognised, with its model.
         aligner: which aligner timed the words, or None when the engine did.
     """

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import litserve
 
+from asr.alignment import align_file
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber, make_transcriber
 
@@ -40,12 +41,13 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`; decoded audio may lie in `work_dir`."""
+    """Transcribe `source`, or align the text in a file; decoded audio may lie in `work_dir`."""
 
     id: str
     source: str
     work_dir: str
     options: Options
+    text_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
         try:
             transcriber = await self._opened()
-            events = transcriber.transcribe_file(
-                Path(command.source), command.options, Path(command.work_dir)
-            )
-            async with contextlib.aclosing(events):
+            async with contextlib.aclosing(await _events(transcriber, command)) as events:
                 async for event in events:
                     reports.put_nowait(event)
         except AsrError as error:
@@ -187,6 +186,14 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         except AsrError as error:
             return EngineState(name, name, ready=False, reason=str(error))
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+async def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
+    source, folder = Path(command.source), Path(command.work_dir)
+    if not command.text_path:
+        return transcriber.transcribe_file(source, command.options, folder)
+    text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
+    return align_file(transcriber, source, text, command.options, folder)
 
 
 def configure_logging(level: str) -> None:
