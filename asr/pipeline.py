@@ -114,7 +114,9 @@ def make_transcriber(
     """
     aligner = load_aligner(settings)
     engine = (make_engine or load_engine)(settings)
-    return Transcriber(engine, aligner, witness=witness if aligner else None)
+    # It adds up confidences, which only this aligner measures as shares of right words.
+    can_witness = settings.aligner_name == "sphinx"
+    return Transcriber(engine, aligner, witness=witness if can_witness else None)
 
 
 async def collect(
