@@ -26,7 +26,7 @@ from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
-from asr.recording import PRELOAD, Recording, decode_recording
+from asr.recording import PRELOAD, Recording, decode_recording, scan_recording
 from asr.stitch import Stitcher
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
@@ -174,10 +174,21 @@ class Transcriber:
         if options.vad.kind == "silero":
             await asyncio.to_thread(load_classifier, options.vad)  # say so before any work
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
-            run = _Run(self, source, Path(folder) / "audio.pcm", options)
+            recording = Recording(Path(folder) / "audio.pcm")
+            reports = self.decode(source, recording.path, options)
+            run = _Run(self, recording, reports, options)
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
+
+    async def transcribe_pcm(self, source: Path, options: Options) -> AsyncGenerator[Event]:
+        """Transcribe 16 kHz mono PCM16 without a header; otherwise as `transcribe_file`."""
+        warnings = self.engine.check(options.decode)
+        recording = Recording(source)
+        run = _Run(self, recording, scan_recording(recording, options.vad), options)
+        async with contextlib.aclosing(run.events(warnings)) as events:
+            async for event in events:
+                yield event
 
     async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
         """One chunk through the engine and the aligner."""
@@ -194,11 +205,17 @@ _Recognised = tuple[Chunk, "asyncio.Task[Hypothesis]"]
 class _Run:
     """The state of one transcription."""
 
-    def __init__(self, owner: Transcriber, source: Path, target: Path, options: Options) -> None:
+    def __init__(
+        self,
+        owner: Transcriber,
+        recording: Recording,
+        reports: AsyncGenerator[Decoded],
+        options: Options,
+    ) -> None:
         self._owner = owner
-        self._source = source
+        self._recording = recording
+        self._reports = reports
         self._options = options
-        self._recording = Recording(target)
         self._window = asyncio.Semaphore(2 * owner.engine.slots)
         self._chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self._results: asyncio.Queue[_Recognised | None] = asyncio.Queue()
@@ -244,9 +261,8 @@ class _Run:
 
     async def _find_chunks(self) -> None:
         chunker = Chunker(self._options.chunk, self._recording.read)
-        reports = self._owner.decode(self._source, self._recording.path, self._options)
-        async with contextlib.aclosing(reports):
-            async for report in reports:
+        async with contextlib.aclosing(self._reports):
+            async for report in self._reports:
                 self._put(chunker.push(report.closed, report.open_region))
                 self._note(report)
         self._put(chunker.finish())

@@ -28,6 +28,7 @@ from asr.engines import load_engine
 from asr.engines.base import Engine
 from asr.errors import AsrError
 from asr.service.litapi import TranscriptionAPI, configure_logging
+from asr.service.live.routes import Live, make_live_router
 from asr.service.middleware import KeyCheck, RequestLog
 from asr.service.problems import Problem, problem_of
 from asr.service.routes import Service, make_router
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_PREFIX = "asr-serve-"
+WS_MAX_BYTES = 21 << 20
+"""OpenAI's 15 MiB of audio in base64, and a little JSON."""
+
 EngineMaker = Callable[[Settings], Engine]
 
 
@@ -70,14 +74,16 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: P
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
     service = Service(spec, settings, run_dir)
+    live = Live(spec, settings, run_dir)
     app.include_router(make_router(service))
+    app.include_router(make_live_router(live))
     for kind in (HTTPException, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     if settings.api_key:
         app.add_middleware(KeyCheck, key=settings.api_key)
     app.add_middleware(RequestLog)
-    _wrap_lifespan(app, service)
+    _wrap_lifespan(app, service, live)
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -92,7 +98,7 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, service: Service) -> None:
+def _wrap_lifespan(app: FastAPI, service: Service, live: Live) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
     inner = app.router.lifespan_context
 
@@ -100,7 +106,7 @@ def _wrap_lifespan(app: FastAPI, service: Service) -> None:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
             loading = asyncio.create_task(_log_ready(service))
-            _on_signal(asyncio.get_running_loop(), service)
+            _on_signal(asyncio.get_running_loop(), service, live)
             yield
             loading.cancel()
 
@@ -114,20 +120,24 @@ async def _log_ready(service: Service) -> None:
     logger.info("ready: engine %s", state.name)
 
 
-def _on_signal(loop: asyncio.AbstractEventLoop, service: Service) -> None:
-    """Tell the service of SIGTERM and SIGINT before uvicorn, which only stops listening."""
+def _on_signal(loop: asyncio.AbstractEventLoop, service: Service, live: Live) -> None:
+    """Tell the service of SIGTERM and SIGINT before uvicorn, which cuts open sockets at once."""
     tasks: set[asyncio.Task[None]] = set()
 
-    def begin() -> None:
+    async def end(signum: int, following: object) -> None:
+        await live.close()
+        if callable(following):
+            following(signum, None)
+
+    def begin(signum: int, following: object) -> None:
         tasks.add(asyncio.create_task(service.close()))
+        tasks.add(asyncio.create_task(end(signum, following)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         uvicorns = signal.getsignal(number)
 
-        def handle(signum: int, frame: object, *, following: object = uvicorns) -> None:
-            loop.call_soon_threadsafe(begin)
-            if callable(following):
-                following(signum, frame)
+        def handle(signum: int, _: object, *, following: object = uvicorns) -> None:
+            loop.call_soon_threadsafe(begin, signum, following)
 
         signal.signal(number, handle)
 
@@ -155,6 +165,10 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
                 generate_client_file=False,
                 access_log=False,
                 server_header=False,
+                ws_max_size=WS_MAX_BYTES,
+                ws_per_message_deflate=False,  # base64 of speech hardly shrinks
+                # A session that waits for the engine is not read, its pongs neither.
+                ws_ping_timeout=None,
             )
     except KeyboardInterrupt:  # while starting, or once more while ending
         logger.info("interrupted")

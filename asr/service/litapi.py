@@ -40,12 +40,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`; decoded audio may lie in `work_dir`."""
+    """Transcribe `source`; decoded audio may lie in `work_dir`.
+
+    Attributes:
+        is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
+    """
 
     id: str
     source: str
     work_dir: str
     options: Options
+    is_pcm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +158,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
         try:
             transcriber = await self._opened()
-            events = transcriber.transcribe_file(
-                Path(command.source), command.options, Path(command.work_dir)
-            )
+            events = _events(transcriber, command)
             async with contextlib.aclosing(events):
                 async for event in events:
                     reports.put_nowait(event)
@@ -187,6 +190,13 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         except AsrError as error:
             return EngineState(name, name, ready=False, reason=str(error))
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
+    source, options = Path(command.source), command.options
+    if command.is_pcm:
+        return transcriber.transcribe_pcm(source, options)
+    return transcriber.transcribe_file(source, options, Path(command.work_dir))
 
 
 def configure_logging(level: str) -> None:
