@@ -39,6 +39,9 @@ MAX_PENDING: Final = 8
 """Turns of a session that are in work before it is read no further."""
 MAX_APPEND_BYTES: Final = 15 << 20
 """OpenAI's limit for the audio of one event."""
+RETRY_SECONDS: Final = 1.0
+"""After the death of the worker. The queue's manager still waits on the dead one's behalf, and
+loses the next command on it; that should be the cancellation, which goes out meanwhile."""
 SMALL_TEXT: Final = 64 << 10
 """A longer event is parsed in a thread, beside the event loop."""
 T = TypeVar("T")
@@ -295,6 +298,7 @@ class LiveSession:
             except WorkerDied:
                 if n_sent or is_last:
                     raise
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
