@@ -529,6 +529,7 @@ def test_real_speech_with_the_real_engine():
         form = {"type": "audio/pcm", "rate": rate}
         with session(server, format=form) as connection:
             append(connection, pcm16(samples[: 6 * rate]))
+            connection.input_audio_buffer.commit()
             events = receive(connection, n=2)
     turns = of_type(events, "completed")
     assert any("morning everyone" in turn.transcript for turn in turns)
