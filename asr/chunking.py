@@ -45,6 +45,7 @@ class Chunker:
         self._start: int | None = None  # of the chunk in progress
         self._end = 0
         self._shared = 0  # samples that the chunk in progress shares with the one before
+        self._regions: list[SpeechRegion] = []  # those that the chunk in progress may hold
 
     def push(
         self, closed: Iterable[SpeechRegion], open_region: SpeechRegion | None = None
@@ -68,6 +69,7 @@ class Chunker:
         For an open region only that is done which will hold however long it becomes.
         """
         chunks = []
+        self._remember(region)
         is_new = self._start is None or self._start < region.start_sample
         if is_new:
             if not self._fits(region):
@@ -77,6 +79,11 @@ class Chunker:
         while self._start is not None and region.end_sample - self._start > self._max:
             chunks += self._cut()
         return chunks
+
+    def _remember(self, region: SpeechRegion) -> None:
+        if self._regions and self._regions[-1].start_sample == region.start_sample:
+            self._regions.pop()  # the same region, when it was still open
+        self._regions.append(region)
 
     def _fits(self, region: SpeechRegion) -> bool:
         if self._start is None:
@@ -103,10 +110,16 @@ class Chunker:
         return [chunk]
 
     def _make(self, start: int, end: int) -> Chunk:
-        chunk = Chunk(self._index, start, end, self._shared)
+        chunk = Chunk(self._index, start, end, self._shared, self._speech(start, end))
         self._index += 1
         self._shared = 0
+        self._regions = [region for region in self._regions if region.end_sample > start]
         return chunk
+
+    def _speech(self, start: int, end: int) -> int:
+        """Samples of [start, end) that lie in a region."""
+        spans = ((max(r.start_sample, start), min(r.end_sample, end)) for r in self._regions)
+        return sum(max(0, last - first) for first, last in spans)
 
 
 def quietest(audio: Audio) -> int:

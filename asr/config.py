@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from asr.errors import InvalidOption
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ENV_PREFIX = "ASR_"
 
 VadKind = Literal["webrtc", "silero", "off"]
+DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
+AudioFormat = Literal["wav", "flac"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -154,8 +156,8 @@ class Options:
     limits: AudioLimits = AudioLimits()
 
 
-def _setting(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +167,20 @@ class Settings:
     engine: str = _setting(
         "auto", "auto, omni or pocketsphinx; auto takes omni when ASR_VLLM_URL is set"
     )
-    vllm_url: str = _setting("", "address of the vLLM server that serves Omni")
+    vllm_url: str = _setting("", "addresses of the servers that serve Omni, separated by commas")
+    vllm_model: str = _setting("", "model to ask for; when unset, the first in /v1/models")
+    vllm_api_key: str = _setting("", "sent to these servers as Bearer token", secret=True)
+    vllm_ca_file: str = _setting("", "PEM file of the authorities to trust instead of the usual")
+    vllm_dialect: DialectName = _setting(
+        "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
+    )
+    vllm_audio_format: AudioFormat = _setting("wav", "wav, or flac for slow links")
+    engine_slots: int = _setting(0, "chunks in flight at Omni; 0 means 64 for each server")
     host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = _setting(8000, "1024 to 65535")
-    api_key: str = _setting("", "when set, every route but /health and /ready asks for it")
+    api_key: str = _setting(
+        "", "when set, every route but /health and /ready asks for it", secret=True
+    )
     max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
     max_upload_bytes: int = _setting(8 << 30, "largest request body")
     max_active_requests: int = _setting(8, "recordings in work at once")
@@ -189,6 +201,7 @@ class Settings:
     def __post_init__(self) -> None:
         engines = ("auto", "omni", "pocketsphinx")
         check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
+        self._check_vllm()
         hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
         check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
         check(1024 <= self.port <= 65535, "port", "must be 1024 to 65535")
@@ -207,6 +220,23 @@ class Settings:
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
         levels = ("debug", "info", "warning", "error")
         check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
+
+    def _check_vllm(self) -> None:
+        are_web = all(url.startswith(("http://", "https://")) for url in self.vllm_urls)
+        check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
+        dialects = get_args(DialectName)
+        known = self.vllm_dialect in dialects
+        check(known, "vllm_dialect", f"must be one of {', '.join(dialects)}")
+        check(self.vllm_audio_format in ("wav", "flac"), "vllm_audio_format", "must be wav or flac")
+        has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
+        check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
+        check(0 <= self.engine_slots <= 4096, "engine_slots", "must be 0 to 4096")
+
+    @property
+    def vllm_urls(self) -> tuple[str, ...]:
+        """The servers one by one, without ``/v1``."""
+        urls = (url.strip().rstrip("/").removesuffix("/v1") for url in self.vllm_url.split(","))
+        return tuple(dict.fromkeys(url for url in urls if url))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:

@@ -16,7 +16,7 @@ import logging
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
+    from asr.recognition import Witness
     from asr.recording import Decoded
 
 logger = logging.getLogger(__name__)
@@ -121,14 +122,19 @@ class Transcriber:
         engine: opened and closed with this object.
         aligner: times the words of an engine that gives none; opened and closed likewise.
         max_decoders: recordings decoded at once.
+        witness: compares the timed words with the audio.
     """
 
     def __init__(
-        self, engine: Engine, aligner: Aligner | None = None, max_decoders: int = MAX_DECODERS
+        self,
+        engine: Engine,
+        aligner: Aligner | None = None,
+        max_decoders: int = MAX_DECODERS,
+        witness: Witness | None = None,
     ) -> None:
         self.engine = engine
         self.aligner = aligner
-        self._recogniser = Recogniser(engine, aligner)
+        self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
     async def __aenter__(self) -> Transcriber:
@@ -191,8 +197,10 @@ class Transcriber:
                 yield event
 
     async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
-        """One chunk through the engine and the aligner."""
-        return await self._recogniser.recognise(chunk, recording.read, options.decode)
+        """One chunk through the engine and the aligner; each recording is a job of its own."""
+        return await self._recogniser.recognise(
+            chunk, recording.read, options.decode, job=recording
+        )
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
@@ -269,9 +277,10 @@ class _Run:
         self._chunks.put_nowait(None)
 
     def _put(self, chunks: list[Chunk]) -> None:
+        is_measured = self._options.vad.kind != "off"  # else everything passes for speech
         for chunk in chunks:
             self._speech_samples += chunk.end_sample - chunk.start_sample - chunk.overlap
-            self._chunks.put_nowait(chunk)
+            self._chunks.put_nowait(chunk if is_measured else replace(chunk, speech_samples=None))
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples

@@ -16,13 +16,24 @@ def load_engine(settings: Settings) -> Engine:
 
     Raises:
         EngineUnavailable: it cannot be used with these settings.
+        InvalidOption: the settings contradict each other.
     """
     if settings.engine_name == "pocketsphinx":
         from asr.engines.sphinx import SphinxEngine
 
         return SphinxEngine(settings.workers)
-    if not settings.vllm_url:
-        raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a vLLM server")
-    from asr.engines.vllm_http import VllmHttpEngine
+    if not settings.vllm_urls:
+        raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
+    from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 
-    return VllmHttpEngine(settings.vllm_url)
+    return VllmHttpEngine(
+        VllmOptions(
+            urls=settings.vllm_urls,
+            model=settings.vllm_model,
+            api_key=settings.vllm_api_key,
+            ca_file=settings.vllm_ca_file,
+            dialect=settings.vllm_dialect,
+            audio_format=settings.vllm_audio_format,
+            slots=settings.engine_slots,
+        )
+    )
