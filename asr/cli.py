@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_transcribe(commands.add_parser("transcribe", help="transcribe files"))
     _add_serve(commands.add_parser("serve", help="start the web service"))
     _add_evaluate(commands.add_parser("evaluate", help="score against references"))
+    _add_keys(commands.add_parser("keys", help="make API keys"))
     settings = commands.add_parser("settings", help="print the table of settings")
     settings.set_defaults(run=_run_settings)
     schema = commands.add_parser("schema", help="print the JSON Schema of transcripts")
@@ -79,6 +80,25 @@ def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="context for the engine")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="print a new key, and its line for ASR_API_KEYS_FILE")
+    new.add_argument("name", metavar="NAME", help="in logs, metrics and lists of jobs")
+    new.set_defaults(run=_run_keys_new)
+
+
+def _run_keys_new(options: argparse.Namespace) -> int:
+    from asr.service.keys import new_key
+
+    key, line = new_key(options.name)
+    print(f"key, shown this once: {key}", file=sys.stderr)
+    print(line)
+    return 0
 
 
 # --- transcribe ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "ASR_"
 
+LogFormat = Literal["text", "json"]
 VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
@@ -181,6 +182,8 @@ class Settings:
     api_key: str = _setting(
         "", "when set, every route but /health and /ready asks for it", secret=True
     )
+    api_keys_file: str = _setting("", "file of keys with scopes and limits (docs/operations.md)")
+    api_keys: str = _setting("", "the lines of such a file themselves", secret=True)
     max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
     max_upload_bytes: int = _setting(8 << 30, "largest request body")
     max_active_requests: int = _setting(8, "recordings in work at once")
@@ -197,6 +200,7 @@ class Settings:
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: LogFormat = _setting("text", "text or json")
 
     def __post_init__(self) -> None:
         engines = ("auto", "omni", "pocketsphinx")
@@ -218,6 +222,7 @@ class Settings:
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
+        check(self.log_format in ("text", "json"), "log_format", "must be text or json")
         levels = ("debug", "info", "warning", "error")
         check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
 

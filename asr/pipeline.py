@@ -137,6 +137,11 @@ class Transcriber:
         self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
+    @property
+    def n_waiting(self) -> int:
+        """Chunks that wait for the engine."""
+        return self._recogniser.n_waiting
+
     async def __aenter__(self) -> Transcriber:
         await self.open()
         return self

@@ -80,6 +80,11 @@ class Recogniser:
         self._witness = witness
         self._slots = FairSlots(engine.slots)
 
+    @property
+    def n_waiting(self) -> int:
+        """Chunks that wait for a slot of the engine."""
+        return self._slots.n_waiting
+
     async def recognise(
         self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable = None
     ) -> Hypothesis:

@@ -27,9 +27,14 @@ from asr.config import Settings
 from asr.engines import load_engine
 from asr.engines.base import Engine
 from asr.errors import AsrError
-from asr.service.litapi import TranscriptionAPI, configure_logging
+from asr.service.keys import Keyring
+from asr.service.limits import Meters
+from asr.service.litapi import TranscriptionAPI
 from asr.service.live.routes import Live, make_live_router
+from asr.service.logs import adopt_loggers as adopt_loggers, configure_logging
+from asr.service.metrics import ApiMetrics
 from asr.service.middleware import KeyCheck, RequestLog
+from asr.service.monitoring import make_metrics_router
 from asr.service.problems import Problem, problem_of
 from asr.service.routes import Service, make_router
 from asr.service.signals import Interrupts, Server, bind_children, children_ended
@@ -73,16 +78,21 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: P
     ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
+    metrics = ApiMetrics()
     service = Service(spec, settings, run_dir)
     live = Live(spec, settings, run_dir)
+    meters = Meters()
+    metrics.requests.read = service.counts
+    metrics.watch_live(lambda: live.n_sessions)
+    spec.on_transcript += [meters.add_audio, metrics.add_audio]
     app.include_router(make_router(service))
     app.include_router(make_live_router(live))
+    app.include_router(make_metrics_router(spec, metrics))
     for kind in (HTTPException, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    if settings.api_key:
-        app.add_middleware(KeyCheck, key=settings.api_key)
-    app.add_middleware(RequestLog)
+    app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
+    app.add_middleware(RequestLog, metrics=metrics)
     _wrap_lifespan(app, service, live)
 
 
@@ -149,7 +159,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
         settings: of the service.
         make_engine: called in the worker process, so it must be importable there.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
     interrupts = Interrupts()
     bind_children()
@@ -157,6 +167,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
         with run_directory(Path(settings.work_dir)) as run_dir, children_ended():
             server = create_server(settings, run_dir, make_engine)
             server.interrupts = interrupts
+            server.log_format = settings.log_format
             server.run(
                 host=settings.host,
                 port=settings.port,
@@ -164,6 +175,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
                 num_api_servers=1,
                 generate_client_file=False,
                 access_log=False,
+                **({"log_config": None} if settings.log_format == "json" else {}),
                 server_header=False,
                 ws_max_size=WS_MAX_BYTES,
                 ws_per_message_deflate=False,  # base64 of speech hardly shrinks

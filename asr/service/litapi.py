@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ import litserve
 
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber
+from asr.service.logs import adopt_loggers, configure_logging, request_id
+from asr.service.metrics import WorkerMetrics, metered
+from asr.types import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -44,6 +48,9 @@ class Transcribe:
 
     Attributes:
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
+        owner: name of the key that it is done for.
+        weight: of that key, when keys share the engine.
+        request_id: for the log.
     """
 
     id: str
@@ -51,6 +58,9 @@ class Transcribe:
     work_dir: str
     options: Options
     is_pcm: bool = False
+    owner: str = "anonymous"
+    weight: float = 1.0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,11 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Ask how the engine is; makes it load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Ask for the numbers of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +102,15 @@ class EngineState:
     reason: str = ""
 
 
-Command = Transcribe | Cancel | Ask
-Report = Event | Heartbeat | Failed | EngineState
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The numbers of the worker, as Prometheus reads them."""
+
+    text: str
+
+
+Command = Transcribe | Cancel | Ask | Measure
+Report = Event | Heartbeat | Failed | EngineState | Measured
 
 
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
@@ -107,7 +129,9 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
         """Prepare the process; the engine loads in the event loop, which starts later."""
-        configure_logging(self._settings.log_level)
+        configure_logging(self._settings.log_level, self._settings.log_format)
+        adopt_loggers(self._settings.log_format)
+        self._metrics = WorkerMetrics()
         # Ctrl-C reaches the whole process group. The main process ends this one when requests in
         # flight are answered, and the kernel ends it when the main process was killed.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -136,6 +160,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
                     self._running[job].cancel()
             case Ask():
                 yield await self._engine_state()
+            case Measure():
+                yield Measured(self._metrics.text())
 
     async def _transcribe(self, command: Transcribe) -> AsyncGenerator[Report]:
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
@@ -156,16 +182,22 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             del self._running[command.id]
 
     async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
+        request_id.set(command.request_id)
         try:
             transcriber = await self._opened()
+            started = time.perf_counter()
             events = _events(transcriber, command)
             async with contextlib.aclosing(events):
                 async for event in events:
+                    if isinstance(event, Transcript):
+                        self._metrics.succeeded(event, time.perf_counter() - started)
                     reports.put_nowait(event)
         except AsrError as error:
+            self._metrics.failed(error)
             reports.put_nowait(Failed(error))
         except Exception as error:
-            logger.exception("request %s failed", command.id)
+            self._metrics.failed(error)
+            logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
 
     async def _opened(self) -> Transcriber:
@@ -175,7 +207,9 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            self._transcriber = Transcriber(self._make_engine(self._settings))
+            engine = metered(self._make_engine(self._settings), self._metrics)
+            self._transcriber = transcriber = Transcriber(engine)
+            self._metrics.waiting.set_function(lambda: transcriber.n_waiting)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
         await asyncio.shield(self._opening)
@@ -197,10 +231,3 @@ def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Eve
     if command.is_pcm:
         return transcriber.transcribe_pcm(source, options)
     return transcriber.transcribe_file(source, options, Path(command.work_dir))
-
-
-def configure_logging(level: str) -> None:
-    """Log lines of this package to standard error, one format in every process."""
-    form = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, format=form)
-    logging.getLogger("asr").setLevel(level.upper())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from asr import formats
@@ -22,6 +22,7 @@ from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain, receive_body
+from asr.service.keys import ANONYMOUS
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, TranscriptBody, TranscriptionForm, parse_fields
@@ -69,9 +70,13 @@ class Service:
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
             state = await asyncio.wait_for(self._spec.ask(Ask()), READY_SECONDS)
-            if state is not None:
+            if isinstance(state, EngineState):
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
+
+    def counts(self) -> dict[str, float]:
+        """Recordings by state: active, waiting."""
+        return self._admission.counts()
 
     async def transcribe(self, request: Request) -> Response:
         """Answer ``POST /v1/audio/transcriptions``."""
@@ -88,7 +93,9 @@ class Service:
             checked = await self._receive(request, Path(folder) / "upload")
             turn = stack.enter_async_context(self._admission.turn())
             await self._unless_ended(request, turn, self._closing)
-            command = Transcribe(uuid.uuid4().hex, f"{folder}/upload", folder, checked.options)
+            command = Transcribe(
+                uuid.uuid4().hex, f"{folder}/upload", folder, checked.options, **origin_of(request)
+            )
             following = contextlib.aclosing(self._spec.transcribe(command))
             events = await stack.enter_async_context(following)
             started = await self._unless_ended(request, _start(events), self._closed)
@@ -135,6 +142,16 @@ class Service:
             if self._closed.is_set():
                 raise _shutting_down()
             yield event
+
+
+def origin_of(connection: HTTPConnection) -> dict[str, Any]:
+    """Whose request it is, as fields of `Transcribe`."""
+    state = connection.scope.get("state", {})
+    return {
+        "owner": state.get("owner", ANONYMOUS),
+        "weight": state.get("weight", 1.0),
+        "request_id": state.get("request_id", ""),
+    }
 
 
 def _shutting_down() -> Problem:

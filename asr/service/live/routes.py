@@ -21,19 +21,20 @@ from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession, SessionLimits
 from asr.service.live.transcripts import Transcripts
 from asr.service.problems import Problem
+from asr.service.routes import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, Settings, VadOptions
     from asr.pipeline import Event
+    from asr.service.limits import Meter
     from asr.service.litapi import Heartbeat
     from asr.service.live.turns import Turn
     from asr.service.spec import TranscriptionSpec
     from asr.types import Transcript
 
 SUBPROTOCOL: Final = "realtime"
-ANONYMOUS: Final = "anonymous"
 NORMAL, RESTART, TRY_LATER = 1000, 1012, 1013  # of RFC 6455
 
 
@@ -86,9 +87,9 @@ class Live:
             return
         session_id = f"sess_{secrets.token_hex(16)}"
         folder = Path(tempfile.mkdtemp(prefix="live-", dir=self._run_dir))
-        owner = owner_of(websocket)
+        owner = origin_of(websocket)["owner"]
         self._transcripts.begin(session_id, owner, folder)
-        backend = _Backend(self, session_id, folder)
+        backend = _Backend(self, session_id, folder, websocket)
         session = LiveSession(
             session_id,
             _Socket(websocket),
@@ -128,11 +129,8 @@ class Live:
             except (RuntimeError, WebSocketDisconnect):
                 return  # it left in the same moment
 
-    def transcribe(
-        self, turn: Turn, folder: Path, options: Options
-    ) -> AsyncGenerator[Event | Heartbeat]:
+    def transcribe(self, command: Transcribe) -> AsyncGenerator[Event | Heartbeat]:
         """Have the worker transcribe a turn."""
-        command = Transcribe(uuid.uuid4().hex, str(turn.path), str(folder), options, is_pcm=True)
         return self._spec.transcribe(command)
 
     def keep(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
@@ -143,18 +141,24 @@ class Live:
 class _Backend:
     """The service, as one session sees it."""
 
-    def __init__(self, live: Live, session_id: str, folder: Path) -> None:
+    def __init__(self, live: Live, session_id: str, folder: Path, websocket: WebSocket) -> None:
         self._live = live
         self._session_id = session_id
         self._folder = folder
+        self._origin = origin_of(websocket)
+        self._meter: Meter | None = websocket.scope.get("state", {}).get("meter")
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
     ) -> AsyncGenerator[Event | Heartbeat]:
-        return self._live.transcribe(turn, self._folder, Options(vad=vad, decode=decode))
+        options = Options(vad=vad, decode=decode)
+        ids = uuid.uuid4().hex, str(turn.path), str(self._folder)
+        return self._live.transcribe(Transcribe(*ids, options, is_pcm=True, **self._origin))
 
-    def spend(self, seconds: float) -> None:
-        pass
+    def spend(self, n_bytes: int) -> None:
+        if self._meter is not None:
+            self._meter.check()
+            self._meter.add_bytes(n_bytes)
 
     def keep(self, turn: Turn, transcript: Transcript) -> None:
         self._live.keep(self._session_id, turn, transcript)
@@ -180,11 +184,6 @@ class _Socket:
             raise ConnectionResetError("the client left") from error
 
 
-def owner_of(connection: Request | WebSocket) -> str:
-    """The name of the key that a request came with."""
-    return str(connection.scope.get("state", {}).get("owner", ANONYMOUS))
-
-
 def _shutting_down() -> Problem:
     return Problem(503, "the service is shutting down", "shutting_down", None, 5)
 
@@ -207,6 +206,6 @@ def make_live_router(live: Live) -> APIRouter:
     @router.get("/v1/realtime/sessions/{session_id}", summary="What a live session heard")
     def session(request: Request, session_id: str) -> dict[str, Any]:
         """All items of a session that is open or has ended within the last hour."""
-        return live.read(session_id, owner_of(request))
+        return live.read(session_id, origin_of(request)["owner"])
 
     return router

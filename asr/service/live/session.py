@@ -81,8 +81,8 @@ class Backend(Protocol):
         """Have the worker transcribe a turn."""
         ...
 
-    def spend(self, seconds: float) -> None:
-        """Count audio.
+    def spend(self, n_bytes: int) -> None:
+        """Count what was received.
 
         Raises:
             Problem: 429, the key has used up what it may.
@@ -216,7 +216,7 @@ class LiveSession:
 
     async def _append(self, audio: str) -> None:
         data = await _beside(len(audio), _decode_base64, audio)
-        self._spend(len(data) / self._config.format.bytes_per_second)
+        self._spend(len(data))
         await self._handle(await asyncio.to_thread(self._intake.take, data))
         if self._intake.n_samples >= self._limits.max_seconds * SAMPLE_RATE:
             raise Ended(self._expired())
@@ -225,9 +225,9 @@ class LiveSession:
         message = f"a session lasts {self._limits.max_seconds:g} s at the most"
         return Problem(400, message, "session_expired")
 
-    def _spend(self, seconds: float) -> None:
+    def _spend(self, n_bytes: int) -> None:
         try:
-            self._backend.spend(seconds)
+            self._backend.spend(n_bytes)
         except Problem as problem:
             raise Ended(problem) from problem
 
