@@ -189,16 +189,14 @@ def test_the_log_holds_neither_the_prompt_nor_the_text_nor_a_key(server):
 
 
 def test_a_line_keeps_its_message_its_fields_and_its_exception():
+    with pytest.raises(KeyError) as lost:
+        {}["lost"]
+    kind = (lost.type, lost.value, lost.tb)
+    record = logging.LogRecord("a.b", logging.INFO, "f", 1, '%d "parts"\n', (2,), kind)
+    record.fields = {"seconds": 0.5}
     token = request_id.set("r1")
-    try:
-        raise KeyError("lost")
-    except KeyError as error:
-        kind = (KeyError, error, error.__traceback__)
-        record = logging.LogRecord("a.b", logging.INFO, "f", 1, '%d "parts"\n', (2,), kind)
-    finally:
-        record.fields = {"seconds": 0.5}
-        line = JsonFormatter().format(record)
-        request_id.reset(token)
+    line = JsonFormatter().format(record)
+    request_id.reset(token)
     assert "\n" not in line
     body = json.loads(line)
     assert body["message"] == '2 "parts"\n'
