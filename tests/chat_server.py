@@ -73,6 +73,7 @@ class ChatServer:
         connections: how many were opened.
         answers: (status, headers, body) to give instead, one each.
         healthy: what ``/health`` says.
+        gate: answers wait until it is set, as it is at first.
     """
 
     def __init__(self, name: str = "one", delay: float = 0.0, tls: ssl.SSLContext | None = None):
@@ -83,6 +84,8 @@ class ChatServer:
         self.answers: list[tuple[int, dict[str, str], object]] = []
         self.headers: list[dict[str, str]] = []
         self.healthy = True
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.model = "nvidia/omni"
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -164,13 +167,19 @@ class ChatServer:
     async def _work(self, reader) -> None:
         """Take as long as it takes, and notice at once when the client has left."""
         left = asyncio.create_task(reader.read(1))
-        done, _ = await asyncio.wait([left], timeout=self.delay)
-        if done:
+        done = asyncio.create_task(self._finish())
+        await asyncio.wait([left, done], return_when=asyncio.FIRST_COMPLETED)
+        gone = left.done()
+        for task in (left, done):
+            task.cancel()
+        await asyncio.gather(left, done, return_exceptions=True)
+        if gone:
             self.aborted += 1
             raise ConnectionError
-        left.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await left
+
+    async def _finish(self) -> None:
+        await asyncio.sleep(self.delay)
+        await self.gate.wait()
 
 
 @contextlib.asynccontextmanager
@@ -201,7 +210,7 @@ async def ask(engine: VllmHttpEngine, audio: Audio = AUDIO) -> str:
     return (await engine.transcribe(CHUNK, audio, DecodeOptions())).text
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

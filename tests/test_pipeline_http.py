@@ -7,12 +7,12 @@ import contextlib
 
 import pytest
 
-from asr.config import Options
+from asr.config import Options, VadOptions
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.pipeline import Transcriber, collect
 from asr.types import Segment
 from tests import makers
-from tests.chat_server import ChatServer
+from tests.chat_server import ChatServer, completion
 
 N_CHUNKS = 12
 
@@ -89,3 +89,40 @@ def test_a_short_recording_overtakes_a_long_one(recordings):
             assert (await first).text.count("hello") == N_CHUNKS
 
     asyncio.run(run())
+
+
+def test_a_loop_is_mended_and_the_segment_says_so(recordings):
+    async def run():
+        async with service(0, 1) as (server, transcriber):
+            server.answers = [(200, {}, completion("thank you " * 40))]
+            return await collect(transcriber.transcribe_file(recordings[1], Options()))
+
+    (segment,) = asyncio.run(run()).segments
+    assert segment.text == "hello from one"
+    assert "repeats itself" in segment.warnings[0]
+
+
+def test_log_probabilities_reach_the_words_of_the_transcript(recordings):
+    tokens = [{"token": text, "bytes": None, "logprob": -0.5} for text in ("so", " it", " is")]
+
+    async def run():
+        async with service(0, 1) as (server, transcriber):
+            answer = completion("so it is", logprobs={"content": tokens})
+            server.answers = [(200, {}, answer)]
+            return await collect(transcriber.transcribe_file(recordings[1], Options()))
+
+    transcript = asyncio.run(run())
+    assert [word.confidence for word in transcript.words] == [0.6065] * 3
+    assert transcript.segments[0].avg_logprob == -0.5
+
+
+def test_an_empty_answer_is_asked_again_only_where_a_vad_heard_speech(recordings):
+    async def run(vad):
+        async with service(0, 1) as (server, transcriber):
+            server.answers = [(200, {}, completion(""))] * 4
+            options = Options(vad=VadOptions(kind=vad))
+            await collect(transcriber.transcribe_file(recordings[1], options))
+            return len(server.headers)
+
+    assert asyncio.run(run("webrtc")) > 1
+    assert asyncio.run(run("off")) == 1

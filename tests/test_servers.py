@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
+from collections import Counter
 
 import httpx
-import numpy as np
 import pytest
 import trustme
 
+from asr.counters import COUNTS
 from asr.engines import servers, vllm_http
+from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
-from asr.errors import EngineUnavailable, InvalidOption
-from asr.types import SAMPLE_RATE, Audio
+from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
 from tests.chat_server import URL, ChatServer, Vllm, ask, engine_at, ok, pair, running, until
 
 
@@ -55,22 +57,28 @@ def test_connections_are_kept_and_used_again() -> None:
 
 def test_as_many_chunks_as_there_are_slots_are_in_flight_at_once() -> None:
     async def run() -> None:
-        async with ChatServer(delay=0.3) as server, running(engine_at(server)) as engine:
-            await asyncio.gather(*(ask(engine) for _ in range(engine.slots)))
-            assert server.most == engine.slots == 64
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            server.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(engine.slots)]
+            await until(lambda: server.in_flight == engine.slots == 64)
+            server.gate.set()
+            assert await asyncio.gather(*tasks) == ["hello from one"] * 64
 
     asyncio.run(run())
 
 
 def test_the_server_with_the_fewest_in_flight_is_asked() -> None:
     async def run() -> None:
-        async with pair(0.4, 0.1) as (one, two, engine):
-            await asyncio.gather(*(ask(engine) for _ in range(10)))
-            assert (one.most, two.most) == (5, 5)
-            tasks = [asyncio.create_task(ask(engine)) for _ in range(6)]
-            await until(lambda: two.served == 8 and two.in_flight == 0)
-            assert one.in_flight == 3
-            assert await ask(engine) == "hello from two"
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(10)]
+            await until(lambda: one.in_flight == two.in_flight == 5)
+            two.gate.set()
+            await until(lambda: two.served == 5)
+            assert {await ask(engine) for _ in range(5)} == {"hello from two"}
+            assert one.in_flight == 5
+            one.gate.set()
             await asyncio.gather(*tasks)
 
     asyncio.run(run())
@@ -78,10 +86,13 @@ def test_the_server_with_the_fewest_in_flight_is_asked() -> None:
 
 def test_a_server_that_dies_in_work_loses_no_chunk() -> None:
     async def run() -> None:
-        async with pair(0.3, 0.3) as (one, two, engine):
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
             tasks = [asyncio.create_task(ask(engine)) for _ in range(8)]
             await until(lambda: one.in_flight == two.in_flight == 4)
             await one.kill()
+            two.gate.set()
             assert await asyncio.gather(*tasks) == ["hello from two"] * 8
 
     asyncio.run(run())
@@ -104,16 +115,42 @@ def test_a_dead_server_leaves_the_rotation_and_returns() -> None:
 
 def test_the_only_server_may_be_killed_and_started_again() -> None:
     async def run() -> None:
-        async with ChatServer(delay=0.2) as server, running(engine_at(server)) as engine:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            server.gate.clear()
             task = asyncio.create_task(ask(engine))
             await until(lambda: server.in_flight == 1)
             await server.kill()
+            server.gate.set()
             await asyncio.sleep(0.3)
             assert not task.done()
             await server.start()
             assert await task == "hello from one"
 
     asyncio.run(run())
+
+
+def test_what_happens_is_counted() -> None:
+    names = ("servers_lost", "servers_returned", "requests_retried", "requests_failed")
+
+    async def run() -> list[int]:
+        before = Counter(COUNTS)
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(4)]
+            await until(lambda: one.in_flight == two.in_flight == 2)
+            await one.kill()
+            one.gate.set()
+            two.gate.set()
+            await asyncio.gather(*tasks)
+            await one.start()
+            await until(lambda: engine._servers.all[0].alive)
+            one.answers = two.answers = [(400, {}, {})]
+            with pytest.raises(EngineFailed):
+                await ask(engine)
+        return [COUNTS[name] - before[name] for name in names]
+
+    assert asyncio.run(run()) == [1, 1, 2, 1]
 
 
 def test_when_none_comes_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +199,15 @@ def test_a_health_check_without_an_answer_is_no_death_at_once() -> None:
 
     async def run() -> None:
         engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(busy))
-        async with running(engine):
-            (server,) = engine._servers.all
-            await until(lambda: server.misses == 2)
-            assert server.alive
-            await ask(engine)
-            assert server.misses <= 1
-            await until(lambda: not server.alive)
+        (server,) = engine._servers.all
+        for n_before_an_answer in (2, 2, 3):
+            for _ in range(n_before_an_answer):
+                assert server.alive
+                await engine._servers._probe(server)
+            if n_before_an_answer == 2:
+                await ask(engine)
+        assert not server.alive
+        await engine.close()
 
     asyncio.run(run())
 
@@ -197,22 +236,23 @@ def test_a_slow_server_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(run())
 
 
-def test_the_loop_is_free_while_audio_is_encoded() -> None:
-    """Ten chunks of 30 s are about 13 MB of base64."""
-    audio = Audio(np.zeros(30 * SAMPLE_RATE, np.float32))
+def test_audio_is_encoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of 30 s is 1.3 MB of base64."""
+    threads = []
 
-    async def run() -> float:
-        async with ChatServer(delay=0.05) as server, running(engine_at(server)) as engine:
-            tasks = [asyncio.create_task(ask(engine, audio)) for _ in range(10)]
-            longest = 0.0
-            while not all(task.done() for task in tasks):
-                started = time.perf_counter()
-                await asyncio.sleep(0)
-                longest = max(longest, time.perf_counter() - started)
-            await asyncio.gather(*tasks)
-        return longest
+    def note(*given: object) -> bytes:
+        threads.append(threading.current_thread())
+        return request_body(*given)
 
-    assert asyncio.run(run()) < 0.5
+    monkeypatch.setattr(vllm_http, "request_body", note)
+
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            await ask(engine)
+
+    asyncio.run(run())
+    (thread,) = threads
+    assert thread is not threading.main_thread()
 
 
 # --- TLS ----------------------------------------------------------------------------------------
