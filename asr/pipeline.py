@@ -18,8 +18,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from asr import tracing
 from asr.chunking import Chunker
 from asr.config import Options, Settings
 from asr.engines import load_engine
@@ -27,12 +28,13 @@ from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
 from asr.recording import PRELOAD, Recording, decode_recording, scan_recording
+from asr.scheduler import NOBODY, Share
 from asr.stitch import Stitcher
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
@@ -164,7 +166,11 @@ class Transcriber:
         await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
-        self, source: Path, options: Options, work_dir: Path | None = None
+        self,
+        source: Path,
+        options: Options,
+        work_dir: Path | None = None,
+        share: Share = NOBODY,
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
 
@@ -172,6 +178,7 @@ class Transcriber:
             source: the file.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
+            share: whose it is; shares take turns at the engine.
 
         Yields:
             `Progress` and `Segment` as they come, and the `Transcript` at the end.
@@ -187,25 +194,30 @@ class Transcriber:
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
             recording = Recording(Path(folder) / "audio.pcm")
             reports = self.decode(source, recording.path, options)
-            run = _Run(self, recording, reports, options)
+            run = _Run(self, recording, reports, options, share)
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
 
-    async def transcribe_pcm(self, source: Path, options: Options) -> AsyncGenerator[Event]:
+    async def transcribe_pcm(
+        self, source: Path, options: Options, share: Share = NOBODY
+    ) -> AsyncGenerator[Event]:
         """Transcribe 16 kHz mono PCM16 without a header; otherwise as `transcribe_file`."""
         warnings = self.engine.check(options.decode)
         recording = Recording(source)
-        run = _Run(self, recording, scan_recording(recording, options.vad), options)
+        run = _Run(self, recording, scan_recording(recording, options.vad), options, share)
         async with contextlib.aclosing(run.events(warnings)) as events:
             async for event in events:
                 yield event
 
-    async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
+    async def recognise(
+        self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
+    ) -> Hypothesis:
         """One chunk through the engine and the aligner; each recording is a job of its own."""
-        return await self._recogniser.recognise(
-            chunk, recording.read, options.decode, job=recording
-        )
+        with tracing.span("chunk", index=chunk.index, start=chunk.start, seconds=chunk.duration):
+            return await self._recogniser.recognise(
+                chunk, recording.read, options.decode, recording, share
+            )
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
@@ -224,10 +236,12 @@ class _Run:
         recording: Recording,
         reports: AsyncGenerator[Decoded],
         options: Options,
+        share: Share,
     ) -> None:
         self._owner = owner
         self._recording = recording
         self._reports = reports
+        self._share = share
         self._options = options
         self._window = asyncio.Semaphore(2 * owner.engine.slots)
         self._chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
@@ -268,9 +282,9 @@ class _Run:
 
     async def _stages(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._find_chunks())
+            group.create_task(_traced("decode", self._find_chunks()))
             group.create_task(self._recognise_chunks(group))
-            group.create_task(self._stitch_hypotheses())
+            group.create_task(_traced("stitch", self._stitch_hypotheses()))
 
     async def _find_chunks(self) -> None:
         chunker = Chunker(self._options.chunk, self._recording.read)
@@ -304,7 +318,7 @@ class _Run:
     async def _recognise_chunks(self, group: asyncio.TaskGroup) -> None:
         while (chunk := await self._chunks.get()) is not None:
             await self._window.acquire()
-            work = self._owner.recognise(chunk, self._recording, self._options)
+            work = self._owner.recognise(chunk, self._recording, self._options, self._share)
             task = group.create_task(work)
             task.add_done_callback(lambda _: self._window.release())
             self._results.put_nowait((chunk, task))
@@ -340,6 +354,11 @@ class _Run:
             aligner=aligner.name if aligner else None,
             warnings=tuple(self._warnings),
         )
+
+
+async def _traced(name: str, stage: Coroutine[Any, Any, None]) -> None:
+    with tracing.span(name):
+        await stage
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -39,6 +39,7 @@ from asr.service.problems import Problem, problem_of
 from asr.service.routes import Service, make_router
 from asr.service.signals import Interrupts, Server, bind_children, children_ended
 from asr.service.spec import TranscriptionSpec
+from asr.service.telemetry import set_up as set_up_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -117,8 +118,11 @@ def _wrap_lifespan(app: FastAPI, service: Service, live: Live) -> None:
         async with inner(app):
             loading = asyncio.create_task(_log_ready(service))
             _on_signal(asyncio.get_running_loop(), service, live)
+            telemetry = set_up_telemetry()
             yield
             loading.cancel()
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
 
     app.router.lifespan_context = lifespan
 

@@ -16,20 +16,23 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve
 
+from asr import tracing
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber
+from asr.scheduler import Share
 from asr.service.logs import adopt_loggers, configure_logging, request_id
 from asr.service.metrics import WorkerMetrics, metered
+from asr.service.telemetry import set_up as set_up_telemetry
 from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from litserve.specs.base import LitSpec
 
@@ -51,6 +54,7 @@ class Transcribe:
         owner: name of the key that it is done for.
         weight: of that key, when keys share the engine.
         request_id: for the log.
+        trace: the span that it is a part of.
     """
 
     id: str
@@ -61,6 +65,7 @@ class Transcribe:
     owner: str = "anonymous"
     weight: float = 1.0
     request_id: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         """Prepare the process; the engine loads in the event loop, which starts later."""
         configure_logging(self._settings.log_level, self._settings.log_format)
         adopt_loggers(self._settings.log_format)
+        set_up_telemetry()
         self._metrics = WorkerMetrics()
         # Ctrl-C reaches the whole process group. The main process ends this one when requests in
         # flight are answered, and the kernel ends it when the main process was killed.
@@ -187,11 +193,12 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             transcriber = await self._opened()
             started = time.perf_counter()
             events = _events(transcriber, command)
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if isinstance(event, Transcript):
-                        self._metrics.succeeded(event, time.perf_counter() - started)
-                    reports.put_nowait(event)
+            with tracing.within(command.trace):
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        if isinstance(event, Transcript):
+                            self._metrics.succeeded(event, time.perf_counter() - started)
+                        reports.put_nowait(event)
         except AsrError as error:
             self._metrics.failed(error)
             reports.put_nowait(Failed(error))
@@ -228,6 +235,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 
 def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
     source, options = Path(command.source), command.options
+    share = Share(command.owner, command.weight)
     if command.is_pcm:
-        return transcriber.transcribe_pcm(source, options)
-    return transcriber.transcribe_file(source, options, Path(command.work_dir))
+        return transcriber.transcribe_pcm(source, options, share)
+    return transcriber.transcribe_file(source, options, Path(command.work_dir), share)

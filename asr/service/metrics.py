@@ -40,7 +40,7 @@ CHUNK_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80)
 RTFX: Final = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 GUARD_PREFIX: Final = "guard_"
 
-disable_created_metrics()  # the moment of each counter's making, as one more series
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the moment of each counter's making, as one more series
 
 
 class Watched(Collector):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
+from asr import tracing
 from asr.service.intake import drain
 from asr.service.logs import is_well_formed, request_id
 from asr.service.problems import Problem, problem_of
@@ -58,7 +59,7 @@ class RequestLog:
         request_id.set(exchange.id)
         self._metrics.began()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._traced(exchange)
         except Exception as error:  # nothing above this would answer
             logger.exception("request %s failed", exchange.id)
             if exchange.status == NOT_SENT:
@@ -66,12 +67,25 @@ class RequestLog:
         finally:
             self._note(exchange)
 
+    async def _traced(self, exchange: _Exchange) -> None:
+        scope = exchange.scope
+        if scope["path"] in OPEN_PATHS:
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        with tracing.within(Headers(scope=scope)), tracing.span("request") as span:
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                if span is not None:
+                    span.set_attribute("http.route", exchange.route)
+                    span.set_attribute("http.response.status_code", exchange.status)
+                    span.set_attribute("request.id", exchange.id)
+
     def _note(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, time.perf_counter() - exchange.started
         method, owner = scope.get("method", "WEBSOCKET"), scope["state"].get("owner", "")
-        route = getattr(scope.get("route"), "path", "other")
         known = method if method in METHODS else "other"
-        labels = (known, route, str(exchange.status), owner)
+        labels = (known, exchange.route, str(exchange.status), owner)
         self._metrics.ended(labels, seconds, exchange.n_bytes)
         level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
         values = (method, scope["path"], exchange.status, seconds, exchange.id)
@@ -93,6 +107,11 @@ class _Exchange:
         scope.setdefault("state", {})["request_id"] = self.id
         self._receive = receive
         self._send = send
+
+    @property
+    def route(self) -> str:
+        """The template of the path; clients may send any number of paths."""
+        return getattr(self.scope.get("route"), "path", "other")
 
     async def receive(self) -> Message:
         message = await self._receive()

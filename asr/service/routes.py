@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from asr import formats
+from asr import formats, tracing
 from asr.errors import WorkerDied
 from asr.pipeline import Event
 from asr.service.admission import Admission
@@ -151,6 +151,7 @@ def origin_of(connection: HTTPConnection) -> dict[str, Any]:
         "owner": state.get("owner", ANONYMOUS),
         "weight": state.get("weight", 1.0),
         "request_id": state.get("request_id", ""),
+        "trace": tracing.carrier(),
     }
 
 
