@@ -186,7 +186,7 @@ class Settings:
     api_keys: str = _setting("", "the lines of such a file themselves", secret=True)
     max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
     max_upload_bytes: int = _setting(8 << 30, "largest request body")
-    max_active_requests: int = _setting(8, "recordings in work at once")
+    max_active_requests: int = _setting(16, "recordings in work at once")
     max_waiting_requests: int = _setting(32, "recordings waiting; more are answered 429")
     cpu_workers: int = _setting(0, "recogniser processes; 0 means one per core")
     decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")

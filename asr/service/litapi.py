@@ -215,7 +215,10 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         """
         if self._transcriber is None:
             engine = metered(self._make_engine(self._settings), self._metrics)
-            self._transcriber = transcriber = Transcriber(engine)
+            # A recording that may begin finds a decoder: the system shares the processors better
+            # than a queue would, in which a short recording waits behind long ones.
+            n_decoders = self._settings.max_active_requests
+            self._transcriber = transcriber = Transcriber(engine, max_decoders=n_decoders)
             self._metrics.waiting.set_function(lambda: transcriber.n_waiting)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
