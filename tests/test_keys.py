@@ -74,7 +74,7 @@ def test_the_command_prints_a_key_once_and_its_line():
         ('{"name": "a", "key": "x", "scope": []}', "scope"),
         ('{"name": "a", "key": "x", "scopes": ["everything"]}', "scopes"),
         ('{"name": "a b", "key": "x"}', "name"),
-        ('{"name": "anonymous", "key": "x"}', "name"),
+        ('{"name": "default", "key": "x"}', "name"),
         ('{"name": "first", "key": "x"}', "second key"),
         ('{"name": "a", "key": "x", "concurrency": 0}', "concurrency"),
         ("[]", "line 2"),

@@ -130,6 +130,14 @@ def test_every_metric_of_the_dashboard_exists_with_its_labels():
     assert len(ids) == len(set(ids))
 
 
+def test_the_documents_name_every_metric_and_no_other():
+    text = ApiMetrics().text(WorkerMetrics().text()).decode()
+    page = (ROOT / "docs" / "operations.md").read_text()
+    families = {family.name for family in text_string_to_metric_families(text)}
+    named = {name.removesuffix("_total") for name in re.findall(r"`(asr_\w+)`", page)}
+    assert named == families
+
+
 def test_the_dashboard_is_what_its_script_makes():
     made = runpy.run_path(str(ROOT / "scripts" / "dashboard.py"))["dashboard"]()
     assert json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text()) == made

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Scope = Literal["transcribe", "jobs", "uploads", "realtime", "metrics", "admin"]
-ANONYMOUS: Final = "anonymous"
+ANONYMOUS: Final = ""
 """The owner of what is sent to a service without keys."""
 DEFAULT: Final = "default"
 """The name of ASR_API_KEY, which may do everything."""
@@ -99,7 +99,7 @@ def parse_keys(text: str, source: str) -> tuple[Key, ...]:
             first = error.errors(include_input=False, include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "key"
             raise InvalidOption(source, f"line {number}: {field}: {first['msg']}") from None
-        if not _NAME.fullmatch(key.name) or key.name in (ANONYMOUS, DEFAULT):
+        if not _NAME.fullmatch(key.name) or key.name == DEFAULT:
             raise InvalidOption(source, f"line {number}: name: {key.name!r} cannot be used")
         if key.name in keys:
             raise InvalidOption(source, f"line {number}: a second key with the name {key.name}")

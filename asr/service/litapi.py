@@ -62,7 +62,7 @@ class Transcribe:
     work_dir: str
     options: Options
     is_pcm: bool = False
-    owner: str = "anonymous"
+    owner: str = ""
     weight: float = 1.0
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)

@@ -16,12 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from asr import tracing
 from asr.service.intake import drain
+from asr.service.keys import ANONYMOUS
 from asr.service.logs import is_well_formed, request_id
 from asr.service.problems import Problem, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping
 
+    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Send
 
     from asr.service.keys import Keyring, Scope
@@ -37,6 +39,22 @@ OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 
 NOT_SENT: Final = 499
 """What the log says of a request whose client left before it was answered (nginx's number)."""
+
+
+def owner_of(connection: HTTPConnection) -> str:
+    """The name of the key that the request came with; "" where there are no keys."""
+    return str(connection.scope.get("state", {}).get("owner", ANONYMOUS))
+
+
+def origin_of(connection: HTTPConnection) -> dict[str, Any]:
+    """Whose request it is, as fields of `asr.service.litapi.Transcribe`."""
+    state = connection.scope.get("state", {})
+    return {
+        "owner": owner_of(connection),
+        "weight": state.get("weight", 1.0),
+        "request_id": state.get("request_id", ""),
+        "trace": tracing.carrier(),
+    }
 
 
 class RequestLog:
@@ -83,7 +101,7 @@ class RequestLog:
 
     def _note(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, time.perf_counter() - exchange.started
-        method, owner = scope.get("method", "WEBSOCKET"), scope["state"].get("owner", "")
+        method, owner = scope.get("method", "WEBSOCKET"), scope["state"].get("owner", ANONYMOUS)
         known = method if method in METHODS else "other"
         labels = (known, exchange.route, str(exchange.status), owner)
         self._metrics.ended(labels, seconds, exchange.n_bytes)

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from asr import formats, tracing
+from asr import formats
 from asr.errors import WorkerDied
 from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain, receive_body
-from asr.service.keys import ANONYMOUS
 from asr.service.litapi import Ask, EngineState, Transcribe
+from asr.service.middleware import origin_of
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, TranscriptBody, TranscriptionForm, parse_fields
 from asr.types import Transcript
@@ -142,17 +142,6 @@ class Service:
             if self._closed.is_set():
                 raise _shutting_down()
             yield event
-
-
-def origin_of(connection: HTTPConnection) -> dict[str, Any]:
-    """Whose request it is, as fields of `Transcribe`."""
-    state = connection.scope.get("state", {})
-    return {
-        "owner": state.get("owner", ANONYMOUS),
-        "weight": state.get("weight", 1.0),
-        "request_id": state.get("request_id", ""),
-        "trace": tracing.carrier(),
-    }
 
 
 def _shutting_down() -> Problem:

@@ -17,11 +17,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.config import Options
 from asr.service.litapi import Transcribe
+from asr.service.live.base import SessionLimits
 from asr.service.live.client_events import SessionConfig
-from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.session import LiveSession
 from asr.service.live.transcripts import Transcripts
+from asr.service.middleware import origin_of, owner_of
 from asr.service.problems import Problem
-from asr.service.routes import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -87,7 +88,7 @@ class Live:
             return
         session_id = f"sess_{secrets.token_hex(16)}"
         folder = Path(tempfile.mkdtemp(prefix="live-", dir=self._run_dir))
-        owner = origin_of(websocket)["owner"]
+        owner = owner_of(websocket)
         self._transcripts.begin(session_id, owner, folder)
         backend = _Backend(self, session_id, folder, websocket)
         session = LiveSession(
@@ -206,6 +207,6 @@ def make_live_router(live: Live) -> APIRouter:
     @router.get("/v1/realtime/sessions/{session_id}", summary="What a live session heard")
     def session(request: Request, session_id: str) -> dict[str, Any]:
         """All items of a session that is open or has ended within the last hour."""
-        return live.read(session_id, origin_of(request)["owner"])
+        return live.read(session_id, owner_of(request))
 
     return router

@@ -12,8 +12,8 @@ import base64
 import binascii
 import contextlib
 import logging
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.errors import AsrError, WorkerDied
 from asr.service.live import server_events
@@ -24,12 +24,13 @@ from asr.service.problems import Problem, problem_of
 from asr.types import SAMPLE_RATE, Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from asr.config import DecodeOptions, VadOptions
+    from asr.config import VadOptions
     from asr.pipeline import Event
     from asr.service.litapi import Heartbeat
+    from asr.service.live.base import Backend, SessionLimits, Socket
     from asr.service.live.client_events import SessionConfig
     from asr.service.live.turns import InputEvent
 
@@ -45,53 +46,6 @@ loses the next command on it; that should be the cancellation, which goes out me
 SMALL_TEXT: Final = 64 << 10
 """A longer event is parsed in a thread, beside the event loop."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """When a session ends by itself.
-
-    Attributes:
-        idle_seconds: without a message.
-        max_seconds: of audio or of the clock, whichever comes first.
-    """
-
-    idle_seconds: float
-    max_seconds: float
-
-
-class Socket(Protocol):
-    """The client. Both methods raise `ConnectionError` when it has left."""
-
-    async def receive(self) -> str:
-        """The next text message."""
-        ...
-
-    async def send(self, body: dict[str, Any]) -> None:
-        """Send one event."""
-        ...
-
-
-class Backend(Protocol):
-    """What a session needs of the service."""
-
-    def transcribe(
-        self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Event | Heartbeat]:
-        """Have the worker transcribe a turn."""
-        ...
-
-    def spend(self, n_bytes: int) -> None:
-        """Count what was received.
-
-        Raises:
-            Problem: 429, the key has used up what it may.
-        """
-        ...
-
-    def keep(self, turn: Turn, transcript: Transcript) -> None:
-        """Keep a transcript for who asks later."""
-        ...
 
 
 class Ended(Exception):
