@@ -10,6 +10,7 @@ length, and a chunk can be read again for a second look.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 # PyAV imports the second when it opens a file; a child under RLIMIT_AS may not be able to.
 PRELOAD = ("asr.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
+LONG_SAMPLES = 60 * SAMPLE_RATE
+"""A recording this long is decoded at low priority from here on: it is far ahead of the engine, and
+the decoders of short recordings need the processor more."""
+LOW_PRIORITY = 10
 _BYTES_PER_SAMPLE = 2
 
 
@@ -156,11 +161,15 @@ def decode_job(channel: Channel) -> None:
     decoding = decode(Path(request["source"]), AudioLimits(**request["limits"]))
     detector = SpeechDetector(VadOptions(**request["vad"]))
     report = _Report(channel, detector)
+    is_polite = False
     with Path(request["target"]).open("wb", buffering=0) as target:
         for block in decoding.blocks:
             pcm = np.frombuffer(Audio(block).pcm16(), np.dtype("<i2"))
             _write_all(target, pcm.tobytes())
             report.add(detector.push(pcm), decoding.promised_seconds)
+            if not is_polite and detector.n_samples >= LONG_SAMPLES:
+                os.nice(LOW_PRIORITY)  # for good, but this process serves one recording
+                is_polite = True
     report.add(detector.finish(), decoding.promised_seconds)
     report.send(finished=True, warnings=decoding.warnings)
 

@@ -309,7 +309,9 @@ def test_a_wrong_event_is_answered_and_the_session_goes_on(server, sent, param):
         assert receive(connection)[-1].transcript == TEXT
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"\\ud800"', '{"type": 1}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "null", '"\\ud800"', '{"type": 1}', b"\xff\x00", "[" * 200_000]
+)
 def test_what_is_not_an_event_is_answered(server, text):
     url = server.url.replace("http", "ws") + "/v1/realtime"
     with connect(url) as raw:
@@ -318,6 +320,30 @@ def test_what_is_not_an_event_is_answered(server, text):
         assert json.loads(raw.recv())["error"]["type"] == "invalid_request_error"
         raw.send('{"type": "input_audio_buffer.clear"}')
         assert json.loads(raw.recv())["type"] == "input_audio_buffer.cleared"
+
+
+def test_a_message_beyond_every_limit_closes_the_socket_and_nothing_else(server):
+    with session(server) as connection:
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            connection.send_raw(" " * (22 << 20))
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            connection.recv()
+        assert closed.value.rcvd.code == 1009
+    with session(server, **MANUAL) as connection:
+        connection.input_audio_buffer.clear()
+        assert connection.recv().type == "input_audio_buffer.cleared"
+
+
+def test_frames_that_are_none_close_the_socket_and_nothing_else(server):
+    url = server.url.replace("http", "ws") + "/v1/realtime"
+    with connect(url) as raw:
+        raw.recv()
+        raw.socket.sendall(b"\xff" * 64)
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            raw.recv()
+        assert closed.value.rcvd.code == 1002
+    with session(server):
+        pass
 
 
 def test_an_event_takes_15_mib_of_audio(server):
