@@ -328,7 +328,8 @@ def test_a_message_beyond_every_limit_closes_the_socket_and_nothing_else(server)
             connection.send_raw(" " * (22 << 20))
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             connection.recv()
-        assert closed.value.rcvd.code == 1009
+        # The reset by the unread rest may overtake the frame that says why.
+        assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
     with session(server, **MANUAL) as connection:
         connection.input_audio_buffer.clear()
         assert connection.recv().type == "input_audio_buffer.cleared"
