@@ -16,13 +16,14 @@ from starlette.requests import Request  # noqa: TC002  # FastAPI reads the annot
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.config import Options
+from asr.errors import AsrError
 from asr.service.litapi import Transcribe
 from asr.service.live.base import SessionLimits
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession
 from asr.service.live.transcripts import Transcripts
 from asr.service.middleware import origin_of, owner_of
-from asr.service.problems import Problem
+from asr.service.problems import Problem, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -81,24 +82,13 @@ class Live:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket from its handshake to its end."""
+        session_id = f"sess_{secrets.token_hex(16)}"
         try:
             self._check(websocket)
-        except Problem as problem:
-            await websocket.send_denial_response(problem.response())
+            session = self._begin(session_id, websocket)
+        except (Problem, AsrError, OSError) as error:
+            await websocket.send_denial_response(problem_of(error).response())
             return
-        session_id = f"sess_{secrets.token_hex(16)}"
-        folder = Path(tempfile.mkdtemp(prefix="live-", dir=self._run_dir))
-        owner = owner_of(websocket)
-        self._transcripts.begin(session_id, owner, folder)
-        backend = _Backend(self, session_id, folder, websocket)
-        session = LiveSession(
-            session_id,
-            _Socket(websocket),
-            backend,
-            SessionConfig(self._settings.vad),
-            folder,
-            SessionLimits(self._settings.live_idle_seconds, self._settings.live_max_seconds),
-        )
         self._sessions[session_id] = session
         self._none_open.clear()
         try:
@@ -108,6 +98,24 @@ class Live:
             if not self._sessions:
                 self._none_open.set()
             self._transcripts.end(session_id)
+
+    def _begin(self, session_id: str, websocket: WebSocket) -> LiveSession:
+        folder = Path(tempfile.mkdtemp(prefix="live-", dir=self._run_dir))
+        settings = self._settings
+        try:
+            session = LiveSession(
+                session_id,
+                _Socket(websocket),
+                _Backend(self, session_id, folder, websocket),
+                SessionConfig(settings.vad),
+                folder,
+                SessionLimits(settings.live_idle_seconds, settings.live_max_seconds),
+            )
+        except BaseException:
+            folder.rmdir()
+            raise
+        self._transcripts.begin(session_id, owner_of(websocket), folder)
+        return session
 
     def _check(self, websocket: WebSocket) -> None:
         if self._closing:
