@@ -8,6 +8,7 @@ import runpy
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from asr.service.logs import JsonFormatter, is_well_formed, request_id
 from asr.service.metrics import ApiMetrics, WorkerMetrics
@@ -17,7 +18,7 @@ WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
 KEY_LINES = "\n".join(
     json.dumps({"name": name, "key": f"key-{name}", "scopes": scopes})
-    for name, scopes in (("alice", ["transcribe"]), ("watch", ["metrics"]))
+    for name, scopes in (("alice", ["transcribe", "realtime"]), ("watch", ["metrics"]))
 )
 
 
@@ -88,6 +89,25 @@ def test_errors_are_counted_by_their_class(server):
     assert grown(before, after, "asr_engine_errors_total", error="ValueError") == 1
 
 
+def test_a_live_session_is_counted_while_it_is_open_and_when_it_ends(server):
+    url = server.url.replace("http", "ws") + "/v1/realtime?intent=transcription"
+    before = samples(server)
+    headers = {"x-api-key": "key-alice", "x-request-id": "live-1"}
+    with connect(url, additional_headers=headers) as raw:
+        raw.recv()
+        assert raw.response.headers["x-request-id"] == "live-1"
+        assert samples(server)["asr_live_sessions",] == 1
+        raw.send("not an event")
+        raw.recv()
+    line = log_of(server, {"request_id": "live-1", "status": 101})
+    assert (line["method"], line["path"], line["key"]) == ("WEBSOCKET", "/v1/realtime", "alice")
+    after = samples(server)
+    labels = {"method": "WEBSOCKET", "route": "/v1/realtime", "status": "101", "key": "alice"}
+    assert grown(before, after, "asr_http_requests_total", **labels) == 1
+    assert grown(before, after, "asr_received_bytes_total", route="/v1/realtime") == 12
+    assert after["asr_live_sessions",] == 0
+
+
 def test_labels_do_not_grow_with_what_clients_send(server):
     for name in ("one", "two", "three"):
         headers = {"x-api-key": "key-alice"}
@@ -99,7 +119,15 @@ def test_labels_do_not_grow_with_what_clients_send(server):
         dict(key[1:])["route"] for key in samples(server) if key[0] == "asr_http_requests_total"
     }
     assert "/v1/models/{name}" in routes
-    assert routes <= {PATH, "/v1/models/{name}", "/metrics", "/ready", "/health", "other"}
+    assert routes <= {
+        PATH,
+        "/v1/realtime",
+        "/v1/models/{name}",
+        "/metrics",
+        "/ready",
+        "/health",
+        "other",
+    }
     text = httpx.get(server.url + "/metrics", headers={"x-api-key": "key-watch"}).text
     assert "three" not in text
     assert "THREE" not in text
