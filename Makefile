@@ -5,11 +5,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check serve bench samples lock docs runtime clean
+.PHONY: help demo test test-slow test-vllm lint types check serve bench samples lock lock-vllm docs runtime clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,6 +26,9 @@ test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m slow --timeout 1200
+
+test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
+	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
 
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .
@@ -54,10 +58,16 @@ lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	  --no-emit-index-url --custom-compile-command "make lock" --extra build --extra dev pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
 
+lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
+	$(BIN)/python -m uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-vllm" \
+	  --overrides tests/vllm/overrides.txt --extra build pyproject.toml tests/vllm/requirements.in \
+	  -o tests/vllm/requirements.lock
+
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -73,4 +83,11 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+# No hashes: torch for CPUs comes from another index than the rest, or from a folder of wheels.
+$(VLLM_VENV)/stamp: tests/vllm/requirements.lock pyproject.toml
+	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.lock
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -1,4 +1,4 @@
-"""The command line: ``asr transcribe | serve | evaluate | settings | schema``.
+"""The command line: ``asr transcribe | serve | evaluate | doctor | settings | schema``.
 
 Exit codes: 0 all went well, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
 """
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="start the web service"))
     _add_evaluate(commands.add_parser("evaluate", help="score against references"))
     _add_keys(commands.add_parser("keys", help="make API keys"))
+    _add_doctor(commands.add_parser("doctor", help="check this setup and say what to mend"))
     settings = commands.add_parser("settings", help="print the table of settings")
     settings.set_defaults(run=_run_settings)
     schema = commands.add_parser("schema", help="print the JSON Schema of transcripts")
@@ -290,6 +291,28 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     if options.json is not None:
         options.json.write_text(report.to_json(options.collar), encoding="utf-8")
     return 1 if report.failures else 0
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vllm-url", help="servers to look at (default: ASR_VLLM_URL)")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    # It loads every part, which no other command does.
+    from asr.doctor import examine
+
+    env = dict(os.environ)
+    if options.vllm_url:
+        env[ENV_PREFIX + "VLLM_URL"] = options.vllm_url
+    n_failed = 0
+    for check in examine(Settings.from_env(env)):
+        print(check, flush=True)
+        n_failed += check.level == "fail"
+    return 1 if n_failed else 0
 
 
 def _run_settings(_: argparse.Namespace) -> int:

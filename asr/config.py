@@ -166,10 +166,14 @@ class Settings:
     """What the service reads at its start. Field `x_y` is ``ASR_X_Y`` and ``--x-y``."""
 
     engine: str = _setting(
-        "auto", "auto, omni or pocketsphinx; auto takes omni when ASR_VLLM_URL is set"
+        "auto",
+        "auto, omni, omni-local or pocketsphinx; auto takes omni when ASR_VLLM_URL is set",
     )
     vllm_url: str = _setting("", "addresses of the servers that serve Omni, separated by commas")
-    vllm_model: str = _setting("", "model to ask for; when unset, the first in /v1/models")
+    vllm_model: str = _setting(
+        "", "model to ask for; when unset, the first in /v1/models; for omni-local its folder or id"
+    )
+    vllm_args: str = _setting("", "engine arguments of vLLM as a JSON object, for omni-local")
     vllm_api_key: str = _setting("", "sent to these servers as Bearer token", secret=True)
     vllm_ca_file: str = _setting("", "PEM file of the authorities to trust instead of the usual")
     vllm_dialect: DialectName = _setting(
@@ -203,7 +207,7 @@ class Settings:
     log_format: LogFormat = _setting("text", "text or json")
 
     def __post_init__(self) -> None:
-        engines = ("auto", "omni", "pocketsphinx")
+        engines = ("auto", "omni", "omni-local", "pocketsphinx")
         check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
         self._check_vllm()
         hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asr.config import check
 from asr.errors import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ def load_engine(settings: Settings) -> Engine:
         from asr.engines.sphinx import SphinxEngine
 
         return SphinxEngine(settings.workers)
+    if settings.engine_name == "omni-local":
+        from asr.engines.vllm_local import VllmLocalEngine, read_arguments
+
+        message = "omni-local needs the folder or the id of the model"
+        check(bool(settings.vllm_model), "vllm_model", message)
+        arguments = read_arguments(settings.vllm_args)
+        return VllmLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
     if not settings.vllm_urls:
         raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
     from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
