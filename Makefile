@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm lint types check serve bench samples lock lock-vllm docs runtime clean
+.PHONY: help demo test test-slow test-vllm lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -30,6 +30,9 @@ test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
 
+test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
+	.venv-ctc/bin/python -m pytest tests/test_ctc.py
+
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +47,7 @@ check: lint types test  ## what CI runs
 bench: $(VENV)/dev.stamp  ## throughput and memory; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.sphinx
+	$(BIN)/python -m benchmarks.align
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
@@ -67,7 +71,7 @@ lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (te
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -90,4 +94,11 @@ $(VLLM_VENV)/stamp: tests/vllm/requirements.lock pyproject.toml
 	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.lock
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# torch's builds for CPUs are named 2.13.0+cpu, which pip prefers to 2.13.0 where it finds one.
+.venv-ctc/ctc.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-ctc runtime
+	.venv-ctc/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'torch>=2.13,<2.14' 'transformers>=5,<6' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
 	touch $@

@@ -47,16 +47,33 @@ class Chunker:
         self._shared = 0  # samples that the chunk in progress shares with the one before
         self._regions: list[SpeechRegion] = []  # those that the chunk in progress may hold
 
+    @property
+    def start_sample(self) -> int | None:
+        """Of the chunk in progress, or None while there is none."""
+        return self._start
+
     def push(
-        self, closed: Iterable[SpeechRegion], open_region: SpeechRegion | None = None
+        self,
+        closed: Iterable[SpeechRegion],
+        open_region: SpeechRegion | None = None,
+        settled_sample: int = 0,
     ) -> list[Chunk]:
-        """Take regions that ended, and the one still open; return the chunks that are certain."""
+        """Take regions that ended, and the one still open; return the chunks that are certain.
+
+        Args:
+            closed: since the last push.
+            open_region: as far as it is known.
+            settled_sample: no further region begins before it, so that the chunk in progress need
+                not wait for a region that will not be part of it.
+        """
         chunks = []
         for region in closed:
             chunks += self._take(region)
             self._end = region.end_sample
         if open_region is not None:
             chunks += self._take(open_region)
+        elif settled_sample - self._end > self._max_gap:
+            chunks += self._emit()
         return chunks
 
     def finish(self) -> list[Chunk]:

@@ -24,12 +24,18 @@ LogFormat = Literal["text", "json"]
 VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
+CtcDevice = Literal["auto", "cpu", "cuda"]
+Channels = Literal["mix", "split"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
     """Raise `InvalidOption` for `name` unless `condition` holds."""
     if not condition:
         raise InvalidOption(name, message)
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +118,26 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped for reading.
+    """How cues are shaped for reading; `asr.subtitles` says which rule yields to which.
 
-    Attributes:
-        max_line_width: characters in a line.
-        max_line_count: lines in a cue.
-        max_cue_duration: seconds.
+    Fields of a request and, as ``--max-line-width``, flags of the command line.
     """
 
-    max_line_width: int = 42
-    max_line_count: int = 2
-    max_cue_duration: float = 7.0
+    max_line_width: int = _setting(42, "characters in a line")
+    max_line_count: int = _setting(2, "lines in a cue")
+    max_cue_duration: float = _setting(7.0, "seconds that a cue stays, at the most")
+    min_cue_duration: float = _setting(0.833, "seconds that a cue stays, if the next one lets it")
+    max_cps: float = _setting(20.0, "characters to read in a second, if the next cue lets it")
+    min_gap: float = _setting(0.083, "seconds between cues: 2 frames of 24 a second")
+    highlight_words: bool = _setting(False, "vtt: a time before each word, to light it up")
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
         check(1 <= self.max_line_count <= 10, "max_line_count", "must be 1 to 10")
         check(0.5 <= self.max_cue_duration <= 60, "max_cue_duration", "must be 0.5 to 60 seconds")
+        check(0 <= self.min_cue_duration <= 10, "min_cue_duration", "must be 0 to 10 seconds")
+        check(1 <= self.max_cps <= 1000, "max_cps", "must be 1 to 1000 characters a second")
+        check(0 <= self.min_gap <= 1, "min_gap", "must be 0 to 1 second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +159,21 @@ class AudioLimits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that one request may choose."""
+    """Everything that one request may choose.
+
+    Attributes:
+        channels: "mix" hears all channels as one; "split" transcribes each by itself, as for a
+            call with one speaker in each, and orders what was said by time.
+    """
 
     vad: VadOptions = VadOptions()
     chunk: ChunkOptions = ChunkOptions()
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
+    channels: Channels = "mix"
 
-
-def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"doc": doc})
+    def __post_init__(self) -> None:
+        check(self.channels in ("mix", "split"), "channels", "must be mix or split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +195,9 @@ class Settings:
         "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
     )
     vllm_audio_format: AudioFormat = _setting("wav", "wav, or flac for slow links")
+    aligner: str = _setting(
+        "auto", "auto, sphinx, ctc or none, for words without times of their own; auto is sphinx"
+    )
     engine_slots: int = _setting(0, "chunks in flight at Omni; 0 means 64 for each server")
     host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = _setting(8000, "1024 to 65535")
@@ -200,6 +218,8 @@ class Settings:
     live_max_seconds: float = _setting(14_400.0, "audio that one live session takes")
     live_idle_seconds: float = _setting(60.0, "seconds without a message that end a live session")
     live_keep_seconds: float = _setting(3600.0, "how long the transcript of one stays after it")
+    ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
+    ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
@@ -209,6 +229,8 @@ class Settings:
     def __post_init__(self) -> None:
         engines = ("auto", "omni", "omni-local", "pocketsphinx")
         check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
+        aligners = ("auto", "sphinx", "ctc", "none")
+        check(self.aligner in aligners, "aligner", f"must be one of {', '.join(aligners)}")
         self._check_vllm()
         hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
         check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
@@ -223,6 +245,8 @@ class Settings:
             check(getattr(self, name) > 0, name, "must be positive")
         check(self.live_keep_seconds >= 0, "live_keep_seconds", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
+        devices = ("auto", "cpu", "cuda")
+        check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
@@ -277,6 +301,11 @@ class Settings:
         if self.engine != "auto":
             return self.engine
         return "omni" if self.vllm_url else "pocketsphinx"
+
+    @property
+    def aligner_name(self) -> str:
+        """The aligner after ``auto`` is settled."""
+        return "sphinx" if self.aligner == "auto" else self.aligner
 
     @property
     def workers(self) -> int:

@@ -40,8 +40,9 @@ MIN_SPLIT_SECONDS: Final = 3.0
 WITNESS_WEIGHT: Final = 2
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
 
-Witness = Callable[[Audio, Hypothesis], tuple[str, ...]]
-"""Says what speaks against a timed hypothesis in its audio, each in words for people."""
+Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
+"""Says what speaks against a timed hypothesis in its audio, each in words for people; the number is
+the chunk's start in seconds."""
 Read = Callable[[int, int], Audio]
 
 
@@ -114,7 +115,9 @@ class Recogniser:
             if attempts[-1].findings:
                 attempts += await work.tried(step)
         best = _settle(attempts)
-        return await self.timed(best, await work.audio()) if _is_untimed(best) else best
+        if not _is_untimed(best):
+            return best
+        return await self.timed(best, await work.audio(), options.language)
 
     async def hear(
         self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable, share: Share
@@ -125,22 +128,24 @@ class Recogniser:
             audio = await asyncio.to_thread(read, chunk.start_sample, chunk.end_sample)
             return audio, await self._engine.transcribe(chunk, audio, options)
 
-    async def judge(self, chunk: Chunk, audio: Audio, heard: Hypothesis) -> _Attempt:
+    async def judge(
+        self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
+    ) -> _Attempt:
         """Time the words, and look for what speaks against them."""
         found = findings(heard, chunk) if self._engine.guarded else ()
         if not found:  # else it is likely to be replaced, and alignment is dear
-            heard = await self.timed(heard, audio)
+            heard = await self.timed(heard, audio, language)
             if self._witness is not None and self._engine.guarded:
-                says = self._witness(audio, heard)
+                says = self._witness(audio, heard, chunk.start)
                 found = tuple(Finding("witness", it, WITNESS_WEIGHT) for it in says)
         COUNTS.update({f"guard_{finding.guard}" for finding in found})
         return _Attempt(heard, found)
 
-    async def timed(self, heard: Hypothesis, audio: Audio) -> Hypothesis:
-        """The hypothesis with a time for every word."""
+    async def timed(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
+        """The hypothesis with a time for every word; an aligner of another language is no help."""
         if not _is_untimed(heard):
             return heard
-        if self._aligner is None:
+        if self._aligner is None or not _speaks(self._aligner, language):
             return interpolate(audio, heard)
         return await self._aligner.align(audio, heard)
 
@@ -172,7 +177,7 @@ class _Work:
     async def whole(self) -> _Attempt:
         """The chunk as it is."""
         audio, heard = await self._hear(self._chunk, self._options)
-        return await self._recogniser.judge(self._chunk, audio, heard)
+        return await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
 
     async def tried(self, step: Callable[[], Awaitable[_Attempt | None]]) -> list[_Attempt]:
         """The attempt of one step; none if it failed, since there is an answer already."""
@@ -190,7 +195,7 @@ class _Work:
         temperature = max(RETRY_TEMPERATURE, min(1.0, (self._options.temperature or 0.0) + 0.2))
         options = replace(self._options, temperature=temperature)
         audio, heard = await self._hear(self._chunk, options)
-        attempt = await self._recogniser.judge(self._chunk, audio, heard)
+        attempt = await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
         return replace(attempt, how="a second attempt at a higher temperature")
 
     async def halves(self) -> _Attempt | None:
@@ -203,11 +208,20 @@ class _Work:
         _, second = await self._hear(right, self._options)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
         joined = _join(first, second, offset)
-        attempt = await self._recogniser.judge(self._chunk, await self.audio(), joined)
+        attempt = await self._recogniser.judge(
+            self._chunk, await self.audio(), joined, self._options.language
+        )
         return replace(attempt, how="an attempt at each half of the chunk")
 
     async def _hear(self, chunk: Chunk, options: DecodeOptions) -> tuple[Audio, Hypothesis]:
         return await self._recogniser.hear(chunk, self._read, options, self._job, self._share)
+
+
+def _speaks(aligner: Aligner, language: str | None) -> bool:
+    """Whether it knows a language; one that names none knows all, and English is asked for so."""
+    own: str | None = getattr(aligner, "language", None)
+    asked = (language or "en").lower().split("-")[0]
+    return own is None or asked in (own, "english")
 
 
 def _is_untimed(hypothesis: Hypothesis) -> bool:

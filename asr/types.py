@@ -168,6 +168,7 @@ class Hypothesis:
             engine that has no times; whatever times the words takes it for those that it has no
             confidence of its own for.
         is_cut: the engine stopped at its limit, not at the end of the speech.
+        unwritten: (start, end) in seconds of speech that is in no word, as the aligner heard it.
     """
 
     chunk_index: int
@@ -177,6 +178,7 @@ class Hypothesis:
     warnings: tuple[str, ...] = ()
     word_confidences: tuple[float, ...] | None = None
     is_cut: bool = False
+    unwritten: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.word_confidences is not None:
@@ -187,7 +189,12 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the transcript about as long as a sentence, with absolute times."""
+    """A stretch of the transcript about as long as a sentence, with absolute times.
+
+    Attributes:
+        channel: of the recording, where channels were kept apart.
+        speaker: who says it, or None where nobody told speakers apart.
+    """
 
     id: int
     start: float
@@ -212,8 +219,8 @@ class Transcript:
     Attributes:
         language: ISO-639-1 code.
         duration: seconds of audio that were decoded.
-        speech_seconds: seconds that the engine heard.
-        dropped_seconds: seconds that the VAD took for something else and no engine heard.
+        speech_seconds: seconds that the engine heard, in all channels that were kept apart.
+        dropped_seconds: seconds that the VAD took for something else and no engine heard, likewise.
         engine: which engine recognised, with its model.
         aligner: which aligner timed the words, or None when the engine did.
     """

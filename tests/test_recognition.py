@@ -215,7 +215,7 @@ def test_a_witness_counts_like_a_guard(counts):
     engine = Scripted("words that nobody said in any of these seconds", GOOD)
     seen = []
 
-    def witness(audio, hypothesis):
+    def witness(audio, hypothesis, offset):
         assert len(audio.samples) == len(SAMPLES)
         assert len(hypothesis.words) == len(hypothesis.text.split())
         seen.append(hypothesis.text)
@@ -322,3 +322,22 @@ def test_a_cancelled_chunk_gives_its_slot_back():
         return await asyncio.wait_for(second, 2)
 
     assert asyncio.run(run()).text == GOOD
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "timing"),
+    [
+        ("en", "de", "interpolated"),
+        ("en", "en-GB", "aligned"),
+        ("en", "English", "aligned"),
+        ("en", None, "aligned"),
+        (None, "de", "aligned"),
+    ],
+)
+def test_an_aligner_of_another_language_is_not_asked(own, asked, timing):
+    engine = Scripted(GOOD)
+    aligner = NotedAligner(engine)
+    if own:
+        aligner.language = own
+    heard = recognise(engine, aligner, options=DecodeOptions(language=asked))
+    assert {word.timing for word in heard.words} == {timing}

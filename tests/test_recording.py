@@ -231,7 +231,8 @@ def test_only_long_recordings_give_way_to_others(tmp_path, monkeypatch, seconds,
     soundfile.write(tmp_path / "a.wav", makers.silence(seconds), SAMPLE_RATE)
     target = tmp_path / "audio.pcm"
     request = {"source": tmp_path / "a.wav", "target": target}
-    wire = Wire(request | {"vad": asdict(VadOptions()), "limits": asdict(LIMITS)})
+    asked = {"vad": asdict(VadOptions()), "limits": asdict(LIMITS), "split": False}
+    wire = Wire(request | asked)
     decode_job(wire)
     assert calls == niced
     assert wire.reports[-1]["finished"]

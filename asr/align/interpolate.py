@@ -47,3 +47,19 @@ def _loud_seconds(audio: Audio) -> np.ndarray:
     chosen = loud if len(loud) else np.arange(n_hops)
     seconds: np.ndarray = chosen * (HOP_SAMPLES / SAMPLE_RATE)
     return seconds
+
+
+class Interpolator:
+    """`interpolate` as an `asr.align.base.Aligner`, where there is no better one."""
+
+    name = "interpolation"
+
+    async def open(self) -> None:
+        """Nothing to load."""
+
+    async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
+        """Spread the words over the loud part of the audio."""
+        return interpolate(audio, hypothesis)
+
+    async def close(self) -> None:
+        """Nothing to free."""

@@ -89,6 +89,7 @@ def segment_body(segment: Segment, origin: float = 0.0) -> dict[str, Any]:
         "start": round(origin + segment.start, 3),
         "end": round(origin + segment.end, 3),
         "text": segment.text,
+        "channel": segment.channel,
         "speaker": segment.speaker,
         "words": [
             {

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import litserve
 
 from asr import tracing
+from asr.alignment import align_file
 from asr.errors import AsrError
-from asr.pipeline import Event, Transcriber
+from asr.pipeline import Event, Transcriber, make_transcriber
 from asr.scheduler import Share
 from asr.service.logs import adopt_loggers, configure_logging, request_id
 from asr.service.metrics import WorkerMetrics, metered
@@ -47,7 +48,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`; decoded audio may lie in `work_dir`.
+    """Transcribe `source`, or align the text in a file; decoded audio may lie in `work_dir`.
 
     Attributes:
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
@@ -61,6 +62,7 @@ class Transcribe:
     source: str
     work_dir: str
     options: Options
+    text_path: str = ""
     is_pcm: bool = False
     owner: str = ""
     weight: float = 1.0
@@ -192,9 +194,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         try:
             transcriber = await self._opened()
             started = time.perf_counter()
-            events = _events(transcriber, command)
             with tracing.within(command.trace):
-                async with contextlib.aclosing(events):
+                async with contextlib.aclosing(await _events(transcriber, command)) as events:
                     async for event in events:
                         if isinstance(event, Transcript):
                             self._metrics.succeeded(event, time.perf_counter() - started)
@@ -207,6 +208,9 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
 
+    def _make_metered(self, settings: Settings) -> Engine:
+        return metered(self._make_engine(settings), self._metrics)
+
     async def _opened(self) -> Transcriber:
         """The transcriber with its engine loaded; several callers share one attempt.
 
@@ -214,11 +218,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            engine = metered(self._make_engine(self._settings), self._metrics)
-            # A recording that may begin finds a decoder: the system shares the processors better
-            # than a queue would, in which a short recording waits behind long ones.
-            n_decoders = self._settings.max_active_requests
-            self._transcriber = transcriber = Transcriber(engine, max_decoders=n_decoders)
+            self._transcriber = transcriber = make_transcriber(self._settings, self._make_metered)
             self._metrics.waiting.set_function(lambda: transcriber.n_waiting)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
@@ -236,9 +236,12 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
 
 
-def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
-    source, options = Path(command.source), command.options
+async def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
+    source, folder, options = Path(command.source), Path(command.work_dir), command.options
     share = Share(command.owner, command.weight)
     if command.is_pcm:
         return transcriber.transcribe_pcm(source, options, share)
-    return transcriber.transcribe_file(source, options, Path(command.work_dir), share)
+    if not command.text_path:
+        return transcriber.transcribe_file(source, options, folder, share)
+    text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
+    return align_file(transcriber, source, text, options, folder)
