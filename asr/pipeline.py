@@ -19,8 +19,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from asr import tracing
 from asr.align import load_aligner
 from asr.align.witness import witness
 from asr.channels import Lane, Merger
@@ -29,12 +30,13 @@ from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
-from asr.recording import PRELOAD, Recording, channel_path, decode_recording
+from asr.recording import PRELOAD, Recording, channel_path, decode_recording, scan_recording
+from asr.scheduler import NOBODY, Share
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
@@ -116,7 +118,10 @@ def make_transcriber(
     engine = (make_engine or load_engine)(settings)
     # It adds up confidences, which only this aligner measures as shares of right words.
     can_witness = settings.aligner_name == "sphinx"
-    return Transcriber(engine, aligner, witness=witness if can_witness else None)
+    # A recording that may begin finds a decoder: the system shares the processors better than a
+    # queue would, in which a short recording waits behind long ones.
+    n_decoders = settings.max_active_requests
+    return Transcriber(engine, aligner, n_decoders, witness if can_witness else None)
 
 
 async def collect(
@@ -154,6 +159,11 @@ class Transcriber:
         self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
+    @property
+    def n_waiting(self) -> int:
+        """Chunks that wait for the engine."""
+        return self._recogniser.n_waiting
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self
@@ -176,7 +186,11 @@ class Transcriber:
         await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
-        self, source: Path, options: Options, work_dir: Path | None = None
+        self,
+        source: Path,
+        options: Options,
+        work_dir: Path | None = None,
+        share: Share = NOBODY,
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
 
@@ -184,6 +198,7 @@ class Transcriber:
             source: the file.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
+            share: whose it is; shares take turns at the engine.
 
         Yields:
             `Progress` and `Segment` as they come, and the `Transcript` at the end.
@@ -197,16 +212,31 @@ class Transcriber:
         if options.vad.kind == "silero":
             await asyncio.to_thread(load_classifier, options.vad)  # say so before any work
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
-            run = _Run(self, source, Path(folder) / "audio.pcm", options)
+            target = Path(folder) / "audio.pcm"
+            run = _Run(self, target, self.decode(source, target, options), options, share)
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
 
-    async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
+    async def transcribe_pcm(
+        self, source: Path, options: Options, share: Share = NOBODY
+    ) -> AsyncGenerator[Event]:
+        """Transcribe 16 kHz mono PCM16 without a header; otherwise as `transcribe_file`."""
+        warnings = self.engine.check(options.decode)
+        reports = scan_recording(Recording(source), options.vad)
+        run = _Run(self, source, reports, options, share)
+        async with contextlib.aclosing(run.events(warnings)) as events:
+            async for event in events:
+                yield event
+
+    async def recognise(
+        self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
+    ) -> Hypothesis:
         """One chunk through the engine and the aligner; each recording is a job of its own."""
-        return await self._recogniser.recognise(
-            chunk, recording.read, options.decode, job=recording
-        )
+        with tracing.span("chunk", index=chunk.index, start=chunk.start, seconds=chunk.duration):
+            return await self._recogniser.recognise(
+                chunk, recording.read, options.decode, recording, share
+            )
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
@@ -223,9 +253,17 @@ _Recognised = tuple[int, Chunk, "asyncio.Task[Hypothesis]"]
 class _Run:
     """The state of one transcription."""
 
-    def __init__(self, owner: Transcriber, source: Path, target: Path, options: Options) -> None:
+    def __init__(
+        self,
+        owner: Transcriber,
+        target: Path,
+        reports: AsyncGenerator[Decoded],
+        options: Options,
+        share: Share,
+    ) -> None:
         self._owner = owner
-        self._source = source
+        self._reports = reports
+        self._share = share
         self._options = options
         self._target = target
         self._lanes: list[Lane] = []
@@ -267,15 +305,14 @@ class _Run:
 
     async def _stages(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._find_chunks())
+            group.create_task(_traced("decode", self._find_chunks()))
             group.create_task(self._recognise_chunks(group))
-            group.create_task(self._stitch_hypotheses())
+            group.create_task(_traced("stitch", self._stitch_hypotheses()))
 
     async def _find_chunks(self) -> None:
         is_measured = self._options.vad.kind != "off"  # else everything passes for speech
-        reports = self._owner.decode(self._source, self._target, self._options)
-        async with contextlib.aclosing(reports):
-            async for report in reports:
+        async with contextlib.aclosing(self._reports):
+            async for report in self._reports:
                 if not self._lanes:
                     self._open_lanes(report.n_channels)
                 for chunk in self._lanes[report.channel].take(report):
@@ -311,7 +348,7 @@ class _Run:
             channel, chunk = found
             await self._window.acquire()
             recording = self._lanes[channel].recording
-            work = self._owner.recognise(chunk, recording, self._options)
+            work = self._owner.recognise(chunk, recording, self._options, self._share)
             task = group.create_task(work)
             task.add_done_callback(lambda _: self._window.release())
             self._results.put_nowait((channel, chunk, task))
@@ -346,6 +383,11 @@ class _Run:
             aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
             warnings=tuple(self._warnings),
         )
+
+
+async def _traced(name: str, stage: Coroutine[Any, Any, None]) -> None:
+    with tracing.span(name):
+        await stage
 
 
 def _is_aligned(segments: Iterable[Segment]) -> bool:
