@@ -213,7 +213,12 @@ class Settings:
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
     ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
     ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
-    work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
+    work_dir: str = _setting(tempfile.gettempdir(), "where files lie while they are in work")
+    data_dir: str = _setting("", "where jobs and uploads are kept; none means ~/.local/state/asr")
+    upload_quota_bytes: int = _setting(64 << 30, "resumable uploads that one key may have, in all")
+    upload_ttl: float = _setting(86_400.0, "seconds after its last byte that an upload is kept")
+    max_followed: int = _setting(16, "uploads transcribed while they arrive; more are answered 429")
+    cors_origins: str = _setting("", "browser origins allowed, with commas between, or *")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
@@ -236,6 +241,9 @@ class Settings:
         devices = ("auto", "cpu", "cuda")
         check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        check(self.upload_quota_bytes > 0, "upload_quota_bytes", "must be positive")
+        check(self.upload_ttl >= 1, "upload_ttl", "must be at least 1 second")
+        check(self.max_followed >= 0, "max_followed", "must not be negative")
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
         levels = ("debug", "info", "warning", "error")
@@ -293,6 +301,18 @@ class Settings:
     def aligner_name(self) -> str:
         """The aligner after ``auto`` is settled."""
         return "sphinx" if self.aligner == "auto" else self.aligner
+
+    @property
+    def data_path(self) -> Path:
+        """Where jobs and uploads are kept."""
+        if self.data_dir:
+            return Path(self.data_dir)
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "asr"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The browser origins of `cors_origins`."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def workers(self) -> int:

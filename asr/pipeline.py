@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
+    from asr.growing import GrowingFile
     from asr.recognition import Witness
     from asr.recording import Decoded
 
@@ -174,12 +175,12 @@ class Transcriber:
         await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
-        self, source: Path, options: Options, work_dir: Path | None = None
+        self, source: Path | GrowingFile, options: Options, work_dir: Path | None = None
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
 
         Args:
-            source: the file.
+            source: the file. Of one that grows, everything is done as far as it goes.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
 
@@ -206,7 +207,9 @@ class Transcriber:
             chunk, recording.read, options.decode, job=recording
         )
 
-    def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
+    def decode(
+        self, source: Path | GrowingFile, target: Path, options: Options
+    ) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
         split = options.channels == "split"
         return decode_recording(
@@ -221,7 +224,9 @@ _Recognised = tuple[int, Chunk, "asyncio.Task[Hypothesis]"]
 class _Run:
     """The state of one transcription."""
 
-    def __init__(self, owner: Transcriber, source: Path, target: Path, options: Options) -> None:
+    def __init__(
+        self, owner: Transcriber, source: Path | GrowingFile, target: Path, options: Options
+    ) -> None:
         self._owner = owner
         self._source = source
         self._options = options

@@ -16,17 +16,18 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve
 
 from asr.alignment import align_file
 from asr.errors import AsrError
+from asr.growing import GrowingFile
 from asr.pipeline import Event, Transcriber, make_transcriber
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from pathlib import Path
 
     from litserve.specs.base import LitSpec
 
@@ -41,13 +42,16 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`, or align the text in a file; decoded audio may lie in `work_dir`."""
+    """Transcribe `source`, which may still be growing, or align the text in a file to it.
+
+    Decoded audio may lie in `work_dir`.
+    """
 
     id: str
-    source: str
-    work_dir: str
+    source: Path | GrowingFile
+    work_dir: Path
     options: Options
-    text_path: str = ""
+    text: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +193,10 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 
 
 async def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
-    source, folder = Path(command.source), Path(command.work_dir)
-    if not command.text_path:
+    source, folder = command.source, command.work_dir
+    if command.text is None or isinstance(source, GrowingFile):
         return transcriber.transcribe_file(source, command.options, folder)
-    text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
+    text = await asyncio.to_thread(command.text.read_text, encoding="utf-8")
     return align_file(transcriber, source, text, command.options, folder)
 
 
