@@ -303,9 +303,10 @@ def _request_body(form: type[TranscriptionForm]) -> dict[str, Any]:
             option.clear()
             option.update(server_vad)
     schema["properties"]["file"] = {"type": "string", "format": "binary"}
-    schema["required"] = [] if "text" not in schema["properties"] else ["text"]
+    also = ["text"] if "text" in schema["properties"] else []
+    schema["required"] = ["file", *also]
     schema.pop("additionalProperties", None)
-    named = {**schema, "required": ["upload_id", *schema["required"]]}
+    named = {**schema, "required": ["upload_id", *also]}
     named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
     raw = {"schema": {"type": "string", "format": "binary"}}
     return {
