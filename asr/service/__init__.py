@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import litserve.server
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -40,6 +41,8 @@ from asr.service.routes import Service, make_router
 from asr.service.signals import Interrupts, Server, bind_children, children_ended
 from asr.service.spec import TranscriptionSpec
 from asr.service.telemetry import set_up as set_up_telemetry
+from asr.service.upload_routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
+from asr.service.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -80,21 +83,42 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: P
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
     metrics = ApiMetrics()
-    service = Service(spec, settings, run_dir)
+    uploads = Uploads(
+        settings.data_path / "uploads",
+        settings.max_upload_bytes,
+        settings.upload_quota_bytes,
+        settings.upload_ttl,
+    )
+    service = Service(spec, settings, run_dir, uploads)
     live = Live(spec, settings, run_dir)
     meters = Meters()
     metrics.requests.read = service.counts
     metrics.watch_live(lambda: live.n_sessions)
     spec.on_transcript += [meters.add_audio, metrics.add_audio]
     app.include_router(make_router(service))
+    app.include_router(make_upload_router(uploads))
     app.include_router(make_live_router(live))
     app.include_router(make_metrics_router(spec, metrics))
     for kind in (HTTPException, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
+    if settings.origins:
+        _allow_browsers(app, settings.origins)
     app.add_middleware(RequestLog, metrics=metrics)
-    _wrap_lifespan(app, service, live)
+    _wrap_lifespan(app, service, live, uploads)
+
+
+def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """CORS, outside of the key: a browser asks without it whether it may ask."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+        max_age=86_400,
+    )
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -109,18 +133,22 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, service: Service, live: Live) -> None:
+def _wrap_lifespan(app: FastAPI, service: Service, live: Live, uploads: Uploads) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
-            loading = asyncio.create_task(_log_ready(service))
+            background = [
+                asyncio.create_task(_log_ready(service)),
+                asyncio.create_task(sweep_for_ever(uploads)),
+            ]
             _on_signal(asyncio.get_running_loop(), service, live)
             telemetry = set_up_telemetry()
             yield
-            loading.cancel()
+            for task in background:
+                task.cancel()
             if telemetry is not None:
                 await asyncio.to_thread(telemetry.close)
 

@@ -72,6 +72,12 @@ class TranscriptionForm(BaseModel):
     stream: bool = Field(False, description="Server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
+    upload_id: str | None = Field(
+        None,
+        description="The id of an upload, in the place of the file. Of one that still arrives: "
+        "with stream=true.",
+        pattern=r"^[0-9a-f]{32}$",
+    )
     channels: Channels = Field(
         "mix", description="split transcribes each channel by itself and orders them by time."
     )
@@ -127,6 +133,7 @@ class TranscriptionRequest:
     stream: bool
     warnings: tuple[str, ...]
     text: str | None = None
+    upload_id: str | None = None
 
 
 def parse_fields(
@@ -160,6 +167,7 @@ def parse_fields(
         stream=form.stream,
         warnings=unknown,
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
+        upload_id=form.upload_id,
     )
 
 
