@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
+from asr.errors import InvalidOption
 from asr.growing import GrowingFile
 from asr.service.intake import (
     MAX_FIELD_BYTES,
@@ -129,7 +130,11 @@ class Sources:
             ClientDisconnect: the client left.
         """
         if is_raw(request) and kind is TranscriptionForm:
-            checked = self._check(request.query_params.multi_items(), kind)
+            try:
+                checked = self._check(request.query_params.multi_items(), kind)
+            except (Problem, InvalidOption):
+                await drain(request)
+                raise
             if checked.stream and checked.upload_id is None:
                 return self._incoming(request, checked, folder, stack)
         target = folder / "upload"
