@@ -178,6 +178,18 @@ class Settings:
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
+    data_dir: str = _setting(
+        "", "where jobs and their recordings lie; by default ~/.local/share/asr-service"
+    )
+    database_url: str = _setting(
+        "", "postgresql://... for the jobs of several servers; by default SQLite in the data_dir"
+    )
+    max_active_jobs: int = _setting(4, "jobs in work at once, beside the requests")
+    max_waiting_jobs: int = _setting(1000, "jobs waiting; more are answered 429")
+    job_ttl: float = _setting(604_800.0, "seconds after its end when a job is forgotten")
+    job_lease: float = _setting(15.0, "seconds after which the jobs of a dead server are taken up")
+    webhook_secret: str = _setting("", "signs callbacks; without it callback_url is refused")
+    webhook_allow_private: bool = _setting(False, "callbacks may go to private addresses")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
@@ -195,6 +207,13 @@ class Settings:
         check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        schemes = ("postgresql://", "postgres://", "sqlite:///")
+        is_known = not self.database_url or self.database_url.startswith(schemes)
+        check(is_known, "database_url", "must begin with postgresql:// or sqlite:///")
+        check(self.max_active_jobs >= 0, "max_active_jobs", "must not be negative")
+        check(self.max_waiting_jobs > 0, "max_waiting_jobs", "must be positive")
+        check(self.job_ttl > 0, "job_ttl", "must be positive")
+        check(1 <= self.job_lease <= 600, "job_lease", "must be 1 to 600 seconds")
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
         check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
         levels = ("debug", "info", "warning", "error")
@@ -232,6 +251,17 @@ class Settings:
         return "omni" if self.vllm_url else "pocketsphinx"
 
     @property
+    def data_path(self) -> Path:
+        """Where jobs lie."""
+        home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+        return Path(self.data_dir) if self.data_dir else home / "asr-service"
+
+    @property
+    def database(self) -> str:
+        """The address of the database of jobs."""
+        return self.database_url or f"sqlite:///{self.data_path.absolute()}/jobs.db"
+
+    @property
     def workers(self) -> int:
         """Recogniser processes."""
         return self.cpu_workers or len(os.sched_getaffinity(0))
@@ -247,9 +277,15 @@ class Settings:
         )
 
 
+_BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 def _parse(kind: type, name: str, text: str) -> Any:
     if get_origin(kind) is Literal:
         return text  # checked with the other values
+    if kind is bool:
+        check(text.lower() in _BOOLS, name, f"must be one of {', '.join(_BOOLS)}, not {text!r}")
+        return _BOOLS[text.lower()]
     try:
         return kind(text)
     except ValueError:

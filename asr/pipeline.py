@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from asr.align.base import Aligner
+    from asr.checkpoint import Checkpoint
     from asr.engines.base import Engine
     from asr.recording import Decoded
 
@@ -153,7 +154,11 @@ class Transcriber:
         await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
-        self, source: Path, options: Options, work_dir: Path | None = None
+        self,
+        source: Path,
+        options: Options,
+        work_dir: Path | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
 
@@ -161,6 +166,7 @@ class Transcriber:
             source: the file.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
+            checkpoint: gives the hypotheses of an earlier attempt and takes new ones.
 
         Yields:
             `Progress` and `Segment` as they come, and the `Transcript` at the end.
@@ -174,7 +180,7 @@ class Transcriber:
         if options.vad.kind == "silero":
             await asyncio.to_thread(load_classifier, options.vad)  # say so before any work
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
-            run = _Run(self, source, Path(folder) / "audio.pcm", options)
+            run = _Run(self, source, Path(folder) / "audio.pcm", options, checkpoint)
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
@@ -194,8 +200,16 @@ _Recognised = tuple[Chunk, "asyncio.Task[Hypothesis]"]
 class _Run:
     """The state of one transcription."""
 
-    def __init__(self, owner: Transcriber, source: Path, target: Path, options: Options) -> None:
+    def __init__(
+        self,
+        owner: Transcriber,
+        source: Path,
+        target: Path,
+        options: Options,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self._owner = owner
+        self._checkpoint = checkpoint
         self._source = source
         self._options = options
         self._recording = Recording(target)
@@ -274,11 +288,20 @@ class _Run:
     async def _recognise_chunks(self, group: asyncio.TaskGroup) -> None:
         while (chunk := await self._chunks.get()) is not None:
             await self._window.acquire()
-            work = self._owner.recognise(chunk, self._recording, self._options)
-            task = group.create_task(work)
+            task = group.create_task(self._recognise(chunk))
             task.add_done_callback(lambda _: self._window.release())
             self._results.put_nowait((chunk, task))
         self._results.put_nowait(None)
+
+    async def _recognise(self, chunk: Chunk) -> Hypothesis:
+        """Through the engine, unless an earlier attempt has heard this chunk."""
+        kept = self._checkpoint.get(chunk) if self._checkpoint else None
+        if kept is not None:
+            return kept
+        hypothesis = await self._owner.recognise(chunk, self._recording, self._options)
+        if self._checkpoint:
+            self._checkpoint.put(chunk, hypothesis)
+        return hypothesis
 
     async def _stitch_hypotheses(self) -> None:
         stitcher = Stitcher(max_overlap=self._options.chunk.overlap)

@@ -181,6 +181,7 @@ def launched(*command, work_dir=None, **env):
     chosen = {
         "ASR_PORT": str(port),
         "ASR_WORK_DIR": str(work),
+        "ASR_DATA_DIR": str(home / "data"),
         "ASR_VAD": "off",  # so that any sound is speech
         "FAKE_ENGINE_LOG": str(home / "engine.log"),
         "TMPDIR": str(home),

@@ -26,7 +26,9 @@ from starlette.responses import Response
 from asr.config import Settings
 from asr.engines import load_engine
 from asr.engines.base import Engine
-from asr.errors import AsrError
+from asr.errors import AsrError, InvalidOption
+from asr.service.jobs.routes import make_job_router
+from asr.service.jobs.service import Jobs
 from asr.service.litapi import TranscriptionAPI, configure_logging
 from asr.service.middleware import KeyCheck, RequestLog
 from asr.service.problems import Problem, problem_of
@@ -47,7 +49,7 @@ EngineMaker = Callable[[Settings], Engine]
 
 
 def create_server(
-    settings: Settings, run_dir: Path, make_engine: EngineMaker = load_engine
+    settings: Settings, run_dir: Path, incoming: Path, make_engine: EngineMaker = load_engine
 ) -> Server:
     """A LitServe server with our routes, errors and keys; not yet running."""
     # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
@@ -60,24 +62,25 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
-    _adopt(server.app, settings, spec, run_dir)
+    service = Service(spec, settings, run_dir)
+    _adopt(server.app, settings, service, Jobs(spec, settings, run_dir, incoming))
     return server
 
 
-def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: Path) -> None:
+def _adopt(app: FastAPI, settings: Settings, service: Service, jobs: Jobs) -> None:
     """Put our routes in the place of LitServe's own, and our errors around them."""
     ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
-    service = Service(spec, settings, run_dir)
     app.include_router(make_router(service))
+    app.include_router(make_job_router(jobs))
     for kind in (HTTPException, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     if settings.api_key:
         app.add_middleware(KeyCheck, key=settings.api_key)
     app.add_middleware(RequestLog)
-    _wrap_lifespan(app, service)
+    _wrap_lifespan(app, service, jobs)
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -92,7 +95,7 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, service: Service) -> None:
+def _wrap_lifespan(app: FastAPI, service: Service, jobs: Jobs) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
     inner = app.router.lifespan_context
 
@@ -100,8 +103,9 @@ def _wrap_lifespan(app: FastAPI, service: Service) -> None:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
             loading = asyncio.create_task(_log_ready(service))
-            _on_signal(asyncio.get_running_loop(), service)
-            yield
+            _on_signal(asyncio.get_running_loop(), service, jobs)
+            async with jobs.working():
+                yield
             loading.cancel()
 
     app.router.lifespan_context = lifespan
@@ -114,12 +118,13 @@ async def _log_ready(service: Service) -> None:
     logger.info("ready: engine %s", state.name)
 
 
-def _on_signal(loop: asyncio.AbstractEventLoop, service: Service) -> None:
+def _on_signal(loop: asyncio.AbstractEventLoop, service: Service, jobs: Jobs) -> None:
     """Tell the service of SIGTERM and SIGINT before uvicorn, which only stops listening."""
     tasks: set[asyncio.Task[None]] = set()
 
     def begin() -> None:
         tasks.add(asyncio.create_task(service.close()))
+        tasks.add(asyncio.create_task(jobs.close()))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         uvicorns = signal.getsignal(number)
@@ -144,8 +149,12 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
     interrupts = Interrupts()
     bind_children()
     try:
-        with run_directory(Path(settings.work_dir)) as run_dir, children_ended():
-            server = create_server(settings, run_dir, make_engine)
+        with (
+            run_directory(Path(settings.work_dir)) as run_dir,
+            run_directory(_data_directory(settings)) as incoming,
+            children_ended(),
+        ):
+            server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
             server.run(
                 host=settings.host,
@@ -158,6 +167,14 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
             )
     except KeyboardInterrupt:  # while starting, or once more while ending
         logger.info("interrupted")
+
+
+def _data_directory(settings: Settings) -> Path:
+    try:
+        settings.data_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
+    return settings.data_path
 
 
 @contextlib.contextmanager

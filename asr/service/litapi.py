@@ -21,16 +21,20 @@ from typing import TYPE_CHECKING
 
 import litserve
 
+from asr.checkpoint import Records
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber
+from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from litserve.specs.base import LitSpec
 
+    from asr.checkpoint import Checkpoint
     from asr.config import Options, Settings
     from asr.engines.base import Engine
+    from asr.types import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +44,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`; decoded audio may lie in `work_dir`."""
+    """Transcribe `source`; decoded audio may lie in `work_dir`.
+
+    Attributes:
+        kept: a file with the records of finished chunks; new ones are then reported too.
+    """
 
     id: str
     source: str
     work_dir: str
     options: Options
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,21 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkDone:
+    """A chunk was recognised; the segments that come of it follow.
+
+    Attributes:
+        index: of the chunk.
+        seconds: of it that no chunk before it has.
+        record: as `asr.checkpoint` writes it.
+    """
+
+    index: int
+    seconds: float
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The command ended with an error."""
 
@@ -83,7 +107,8 @@ class EngineState:
 
 
 Command = Transcribe | Cancel | Ask
-Report = Event | Heartbeat | Failed | EngineState
+Happening = Event | ChunkDone | Heartbeat
+Report = Happening | Failed | EngineState
 
 
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
@@ -154,7 +179,10 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         try:
             transcriber = await self._opened()
             events = transcriber.transcribe_file(
-                Path(command.source), command.options, Path(command.work_dir)
+                Path(command.source),
+                command.options,
+                Path(command.work_dir),
+                await _checkpoint(command, transcriber.engine.name, reports),
             )
             async with contextlib.aclosing(events):
                 async for event in events:
@@ -187,6 +215,24 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         except AsrError as error:
             return EngineState(name, name, ready=False, reason=str(error))
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+async def _checkpoint(
+    command: Transcribe, engine: str, reports: asyncio.Queue[Report | None]
+) -> Checkpoint | None:
+    if command.kept is None:
+        return None
+    path = Path(command.kept)
+
+    def keep(chunk: Chunk, record: str) -> None:
+        seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE
+        reports.put_nowait(ChunkDone(chunk.index, seconds, record))
+
+    def read() -> Records:
+        with path.open(encoding="ascii") as lines:
+            return Records(lines, engine, keep)
+
+    return await asyncio.to_thread(read)
 
 
 def configure_logging(level: str) -> None:

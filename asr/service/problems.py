@@ -23,6 +23,7 @@ from asr.errors import (
     EngineTimeout,
     EngineUnavailable,
     InvalidOption,
+    StoreUnavailable,
     UnsupportedAudio,
     WorkerDied,
 )
@@ -86,6 +87,7 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     (EngineTimeout, 504, "engine_timeout", None, None),
     (EngineUnavailable, 503, "engine_unavailable", None, 5),
     (EngineError, 500, "engine_failed", None, None),
+    (StoreUnavailable, 503, "database_unavailable", None, 5),
     (WorkerDied, 503, "worker_died", None, 2),
     (AsrError, 500, "internal_error", None, None),
 ]

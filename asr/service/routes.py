@@ -24,14 +24,14 @@ from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain, receive_body
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.problems import Problem
-from asr.service.schemas import ErrorBody, TranscriptBody, TranscriptionForm, parse_fields
+from asr.service.schemas import ErrorBody, TranscriptBody, parse_fields, transcription_body
 from asr.types import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from asr.config import Settings
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
     from asr.service.schemas import TranscriptionRequest
     from asr.service.spec import TranscriptionSpec
 
@@ -128,9 +128,7 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
-    async def _until_closed(
-        self, events: AsyncIterator[Event | Heartbeat]
-    ) -> AsyncGenerator[Event | Heartbeat]:
+    async def _until_closed(self, events: AsyncIterator[Happening]) -> AsyncGenerator[Happening]:
         async for event in events:  # heartbeats come every second, so this looks often enough
             if self._closed.is_set():
                 raise _shutting_down()
@@ -147,14 +145,14 @@ async def _client_left(request: Request) -> None:
 
 
 async def _start(
-    events: AsyncGenerator[Event | Heartbeat],
-) -> AsyncGenerator[Event | Heartbeat]:
+    events: AsyncGenerator[Happening],
+) -> AsyncGenerator[Happening]:
     """Wait for the first real event, so that bad audio is told by the status of the answer."""
     first = await anext(events)
     while not isinstance(first, Event):
         first = await anext(events)
 
-    async def replay() -> AsyncGenerator[Event | Heartbeat]:
+    async def replay() -> AsyncGenerator[Happening]:
         yield first
         async for event in events:
             yield event
@@ -162,7 +160,7 @@ async def _start(
     return replay()
 
 
-async def _collect(events: AsyncGenerator[Event | Heartbeat]) -> Transcript:
+async def _collect(events: AsyncGenerator[Happening]) -> Transcript:
     async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Transcript):
@@ -193,7 +191,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post(
         "/v1/audio/transcriptions",
         summary="Transcribe a recording",
-        openapi_extra={"requestBody": _request_body()},
+        openapi_extra={"requestBody": transcription_body()},
         responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
         response_class=Response,
     )
@@ -236,22 +234,4 @@ def _model(state: EngineState) -> dict[str, Any]:
         "owned_by": "asr-service",
         "engine": state.name,
         "ready": state.ready,
-    }
-
-
-def _request_body() -> dict[str, Any]:
-    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
-    schema = TranscriptionForm.model_json_schema(ref_template="#/components/schemas/{model}")
-    server_vad = schema.pop("$defs")["ServerVad"]
-    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
-        if "$ref" in option:
-            option.clear()
-            option.update(server_vad)
-    schema["properties"]["file"] = {"type": "string", "format": "binary"}
-    schema["required"] = ["file"]
-    schema.pop("additionalProperties", None)
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    return {
-        "required": True,
-        "content": {"multipart/form-data": {"schema": schema}, "audio/*": raw},
     }

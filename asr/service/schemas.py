@@ -274,3 +274,25 @@ class ErrorBody(_Answer):
     """Every answer that is an error."""
 
     error: ErrorDetail
+
+
+def transcription_body(*, with_upload: bool = False) -> dict[str, Any]:
+    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
+    schema = TranscriptionForm.model_json_schema(ref_template="#/components/schemas/{model}")
+    server_vad = schema.pop("$defs")["ServerVad"]
+    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
+        if "$ref" in option:
+            option.clear()
+            option.update(server_vad)
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    if with_upload:
+        schema["properties"]["upload_id"] = {"type": "string", "description": "Instead of a file."}
+        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    else:
+        schema["required"] = ["file"]
+    schema.pop("additionalProperties", None)
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": schema}, "audio/*": raw},
+    }

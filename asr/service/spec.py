@@ -17,13 +17,12 @@ from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from asr.errors import WorkerDied
-from asr.service.litapi import Cancel, EngineState, Failed, Heartbeat
+from asr.service.litapi import Cancel, EngineState, Failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from asr.pipeline import Event
-    from asr.service.litapi import Command, Report, Transcribe
+    from asr.service.litapi import Command, Happening, Report, Transcribe
 
 START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
@@ -86,7 +85,7 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             patience = self._silence
             yield report
 
-    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Event | Heartbeat]:
+    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Run a transcription; leaving early cancels it in the worker.
 
         Raises:
