@@ -21,7 +21,8 @@ from asr.types import Segment, Transcript
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asr.service.jobs.store import Job, JobStore
+    from asr.service.jobs.rows import Job
+    from asr.service.jobs.store import JobStore
 
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 

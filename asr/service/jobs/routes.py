@@ -24,8 +24,8 @@ from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, transcription_body
 
 if TYPE_CHECKING:
+    from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
-    from asr.service.jobs.store import Job
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -27,8 +29,8 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.pipeline import Progress
+from asr.service.jobs.leases import Advance, LeaseLost
 from asr.service.jobs.request import JobRequest
-from asr.service.jobs.store import Advance, LeaseLost
 from asr.service.litapi import ChunkDone, Transcribe
 from asr.service.problems import Problem, problem_of
 from asr.types import Segment, Transcript
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from asr.config import Settings
+    from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
-    from asr.service.jobs.store import Job, JobStore
+    from asr.service.jobs.rows import Job
     from asr.service.litapi import Happening
     from asr.service.spec import TranscriptionSpec
 
@@ -59,7 +62,7 @@ class JobRunner:
     """Works on up to ``max_active_jobs`` jobs at once.
 
     Args:
-        store: all jobs.
+        leases: who works on which job.
         recordings: what they transcribe.
         spec: the way to the worker.
         settings: of the service.
@@ -68,13 +71,13 @@ class JobRunner:
 
     def __init__(
         self,
-        store: JobStore,
+        leases: Leases,
         recordings: Recordings,
         spec: TranscriptionSpec,
         settings: Settings,
         run_dir: Path,
     ) -> None:
-        self._store = store
+        self._leases = leases
         self._recordings = recordings
         self._spec = spec
         self._settings = settings
@@ -117,7 +120,7 @@ class JobRunner:
         self._n_claims += 1
         lease = f"{self._name}-{self._n_claims}"
         try:
-            job = await self._store.claim(lease, self._settings.job_lease)
+            job = await self._leases.claim(lease, self._settings.job_lease)
         except StoreUnavailable as error:
             logger.warning("no jobs are taken: %s", error)
             return False
@@ -137,18 +140,18 @@ class JobRunner:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(min(POLL_SECONDS, self._settings.job_lease / 4))
-            leases = list(self._tasks)
-            if not leases:
+            mine = list(self._tasks)
+            if not mine:
                 continue
             # While the database is away nobody else can claim them either.
             with contextlib.suppress(StoreUnavailable):
-                held = await self._store.hold(leases, self._settings.job_lease)
-                for lease in set(leases) - held:
+                held = await self._leases.hold(mine, self._settings.job_lease)
+                for lease in set(mine) - held:
                     if lease in self._tasks:
                         self._tasks[lease].cancel()
 
     async def _work(self, job: Job, lease: str) -> None:
-        attempt = _Attempt(self._store, job, lease)
+        attempt = _Attempt(self._leases, job, lease)
         try:
             await self._transcribe(job, attempt)
             self._recordings.remove(job.id)
@@ -157,7 +160,7 @@ class JobRunner:
         except asyncio.CancelledError:
             # The end of the service, or of this job alone; the store knows which.
             with contextlib.suppress(LeaseLost, StoreUnavailable):
-                await self._store.give_back(job.id, lease, 0, counts=False)
+                await self._leases.give_back(job.id, lease, 0, counts=False)
             raise
         except Exception as error:
             await attempt.ended_by(error)
@@ -188,12 +191,20 @@ def _write_lines(path: Path, lines: list[str]) -> Path:
     return path
 
 
+def _is_disk_full(error: Exception) -> bool:
+    """Whether the disk was full, here or in a helper process, of which only the words come."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in codes
+    return any(os.strerror(code) in str(error) for code in codes)
+
+
 class _Attempt:
     """One attempt at one job: gathers what comes, and writes it down as fast as the disk allows."""
 
-    def __init__(self, store: JobStore, job: Job, lease: str) -> None:
+    def __init__(self, leases: Leases, job: Job, lease: str) -> None:
         self.id = f"{job.id}-{lease}"
-        self._store = store
+        self._leases = leases
         self._stalls = job.stalls
         self._mine = (job.id, lease)
         self._chunks: list[ChunkDone] = []
@@ -207,7 +218,7 @@ class _Attempt:
 
     async def kept(self) -> list[str]:
         """The records of earlier attempts."""
-        return await self._patiently(partial(self._store.kept, self._mine[0]))
+        return await self._patiently(partial(self._leases.kept, self._mine[0]))
 
     async def follow(self, events: AsyncGenerator[Happening]) -> None:
         """Write everything down until the transcript is."""
@@ -221,7 +232,7 @@ class _Attempt:
         if transcript is None:
             raise WorkerDied("the recogniser process ended without a transcript")
         summary, rest, n = pack_summary(transcript), self._gathered(), self._n_segments
-        await self._patiently(partial(self._store.succeed, *self._mine, rest, n, summary))
+        await self._patiently(partial(self._leases.succeed, *self._mine, rest, n, summary))
         logger.info("job %s: %.1f s of audio transcribed", self._mine[0], transcript.duration)
 
     async def _gather(self, events: AsyncGenerator[Happening]) -> None:
@@ -249,7 +260,7 @@ class _Attempt:
         """What comes while one transaction is under way goes into the next."""
         await self._dirty.wait()
         while not self._is_over:
-            await self._patiently(partial(self._store.record, *self._mine, self._gathered()))
+            await self._patiently(partial(self._leases.record, *self._mine, self._gathered()))
             await self._dirty.wait()
 
     def _gathered(self) -> Advance:
@@ -265,18 +276,18 @@ class _Attempt:
         """Write down that this attempt failed, and whether there will be another."""
         job, _ = self._mine
         with contextlib.suppress(LeaseLost):
-            if isinstance(error, _TRANSIENT):
+            if isinstance(error, _TRANSIENT) or _is_disk_full(error):
                 delay = min(2.0 ** min(self._stalls, 6), MAX_DELAY)
                 logger.warning("job %s waits %.0f s: %s", job, delay, error)
-                # A job waits for an engine that is away as long as it takes.
-                counts = not isinstance(error, EngineUnavailable)
-                give_back = partial(self._store.give_back, *self._mine, delay, counts=counts)
+                # For an engine that is away, and for room on the disk, it waits as long as it takes.
+                counts = not isinstance(error, EngineUnavailable) and not _is_disk_full(error)
+                give_back = partial(self._leases.give_back, *self._mine, delay, counts=counts)
                 await self._patiently(give_back)
             else:
                 problem = problem_of(error)
                 logger.warning("job %s failed: %s", job, problem.code)
                 body = json.dumps(problem.body["error"])
-                await self._patiently(partial(self._store.fail, *self._mine, body))
+                await self._patiently(partial(self._leases.fail, *self._mine, body))
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again until the database is there; the lease says whether it is still ours."""

@@ -11,7 +11,7 @@ from asr.service.jobs.request import JobRequest
 from asr.service.schemas import ErrorDetail  # noqa: TC001  # pydantic looks it up
 
 if TYPE_CHECKING:
-    from asr.service.jobs.store import Job
+    from asr.service.jobs.rows import Job
 
 EXTENSIONS: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
 """Of a transcript's address, with the name of its format."""

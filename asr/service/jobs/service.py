@@ -16,10 +16,12 @@ from urllib.parse import parse_qsl
 from asr.errors import StoreUnavailable
 from asr.service.intake import drain, receive_body
 from asr.service.jobs.database import Database
+from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings
 from asr.service.jobs.request import JobRequest
+from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
-from asr.service.jobs.store import JobStore, KeyReused, NewJob
+from asr.service.jobs.store import JobStore, KeyReused
 from asr.service.jobs.webhooks import Webhooks, check_address
 from asr.service.problems import Problem
 from asr.service.schemas import parse_fields
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from asr.config import Settings
-    from asr.service.jobs.store import Job
+    from asr.service.jobs.rows import Job
     from asr.service.spec import TranscriptionSpec
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 MAX_FORM_BYTES: Final = 64 << 10
 MAX_KEY_LENGTH: Final = 255
 SWEEP_SECONDS: Final = 600.0
+RESTART_SECONDS: Final = 5.0
 _OURS: Final = ("upload_id", "callback_url")
 _NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
 
@@ -80,9 +83,10 @@ class Jobs:
         incoming: Path,
         uploads: FinishedUploads | None = None,
     ) -> None:
-        self.store = JobStore(Database(settings.database))
+        database = Database(settings.database)
+        self.store = JobStore(database)
         self.recordings = Recordings(settings.data_path / "recordings")
-        self.runner = JobRunner(self.store, self.recordings, spec, settings, run_dir)
+        self.runner = JobRunner(Leases(database), self.recordings, spec, settings, run_dir)
         self.webhooks = Webhooks(self.store, settings)
         self._settings = settings
         self._incoming = incoming
@@ -108,12 +112,17 @@ class Jobs:
         await self.store.close()
 
     async def _run(self) -> None:
-        await asyncio.to_thread(self.recordings.open)
-        await self._open()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.runner.run())
-            group.create_task(self.webhooks.run())
-            group.create_task(self._sweep())
+        while True:
+            try:
+                await asyncio.to_thread(self.recordings.open)
+                await self._open()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.runner.run())
+                    group.create_task(self.webhooks.run())
+                    group.create_task(self._sweep())
+            except Exception:  # whatever it was, jobs must not stand still until someone looks
+                logger.exception("jobs stopped, and start again in %.0f s", RESTART_SECONDS)
+                await asyncio.sleep(RESTART_SECONDS)
 
     async def _open(self) -> None:
         while True:

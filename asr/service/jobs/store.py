@@ -1,26 +1,19 @@
-"""Jobs in the database: who may see one, who works on it, how far it has come.
-
-A job in work has a lease. Whoever claims it gets a token that no claim had before, and writes only
-while the job still names that token: a worker that was thought dead and is not writes nothing. The
-lease runs out when its holder dies, and then anyone may claim the job. SQLite runs one writer at a
-time; in Postgres ``FOR UPDATE SKIP LOCKED`` keeps two claims apart.
-"""
+"""Jobs in the database, as their owners see them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
 from asr.service.jobs import tables
 from asr.service.jobs.database import Database, now, upsert
+from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
 from asr.service.jobs.tables import (
     CANCELLED,
-    FAILED,
     QUEUED,
-    RUNNING,
     SUCCEEDED,
     UNFINISHED,
     callbacks,
@@ -31,103 +24,11 @@ from asr.service.jobs.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from asr.service.litapi import ChunkDone
-
-
-class LeaseLost(Exception):
-    """The job was cancelled, deleted, or is someone else's by now."""
+    from collections.abc import Collection
 
 
 class KeyReused(Exception):
     """The idempotency key belongs to another recording or other options."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What a client asked for, and where its recording lies under the same id."""
-
-    id: str
-    owner: str
-    request: str
-    fingerprint: str
-    sha256: str
-    n_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of `tables.jobs`."""
-
-    id: str
-    owner: str
-    state: str
-    request: str
-    fingerprint: str
-    sha256: str
-    n_bytes: int
-    created: float
-    started: float | None
-    finished: float | None
-    lease: str | None
-    attempts: int
-    stalls: int
-    decoded: float
-    transcribed: float
-    total: float | None
-    work_seconds: float
-    n_chunks: int | None
-    summary: str | None
-    error: str | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Nothing more will happen."""
-        return self.state not in UNFINISHED
-
-
-@dataclass(frozen=True, slots=True)
-class Callback:
-    """Whom to tell of a job that ended.
-
-    Attributes:
-        job: as it ended.
-        id: the same at every attempt.
-        url: where to.
-        attempts: with this one.
-        now: seconds since 1970.
-    """
-
-    job: Job
-    id: str
-    url: str
-    attempts: int
-    now: int
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """What came out of a job since the last time it was written down.
-
-    Attributes:
-        chunks: recognised.
-        segments: index and record of each that became certain.
-        progress: seconds decoded, transcribed, and in all.
-        work_seconds: that it took.
-    """
-
-    chunks: Sequence[ChunkDone] = ()
-    segments: Sequence[tuple[int, str]] = ()
-    progress: tuple[float, float, float | None] | None = None
-    work_seconds: float = 0.0
-
-
-_JOB = tuple(jobs.c[field.name] for field in fields(Job))
-
-
-def _job(row: sa.Row[Any] | None) -> Job | None:
-    return None if row is None else Job(*tuple(row))
 
 
 class JobStore:
@@ -163,14 +64,14 @@ class JobStore:
 
     async def find(self, owner: str, job: str) -> Job | None:
         """The job, if it is the owner's."""
-        query = sa.select(*_JOB).where(jobs.c.id == job, jobs.c.owner == owner)
-        return await self._database.read(lambda c: _job(c.execute(query).first()))
+        query = sa.select(*JOB).where(jobs.c.id == job, jobs.c.owner == owner)
+        return await self._database.read(lambda c: read_job(c.execute(query).first()))
 
     async def page(
         self, owner: str, limit: int, after: str | None = None, state: str | None = None
     ) -> list[Job]:
         """The owner's jobs, newest first, behind the job `after`."""
-        query = sa.select(*_JOB).where(jobs.c.owner == owner)
+        query = sa.select(*JOB).where(jobs.c.owner == owner)
         if state is not None:
             query = query.where(jobs.c.state == state)
         if after is not None:
@@ -212,116 +113,6 @@ class JobStore:
         statement = sa.delete(jobs).where(jobs.c.id == job, jobs.c.owner == owner)
         return await self._database.run(lambda c: c.execute(statement).rowcount) > 0
 
-    # --- workers --------------------------------------------------------------------------------
-
-    async def claim(self, lease: str, seconds: float) -> Job | None:
-        """Take the next job: of the owner with the fewest in work, the oldest."""
-        other = jobs.alias()
-        in_work = sa.and_(other.c.state == RUNNING, other.c.lease_until >= now())
-        n_in_work = (
-            sa.select(sa.func.count())
-            .select_from(other)
-            .where(other.c.owner == jobs.c.owner, in_work)
-            .scalar_subquery()
-        )
-        waits = sa.and_(jobs.c.state == QUEUED, jobs.c.not_before <= now())
-        left = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until < now())
-        found = (
-            sa.select(jobs.c.id)
-            .where(sa.or_(waits, left))
-            .order_by(n_in_work, jobs.c.created, jobs.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        statement = (
-            sa.update(jobs)
-            .where(jobs.c.id == found.scalar_subquery())
-            .values(
-                state=RUNNING,
-                lease=lease,
-                lease_until=now() + seconds,
-                started=sa.func.coalesce(jobs.c.started, now()),
-                attempts=jobs.c.attempts + 1,
-                stalls=jobs.c.stalls + 1,
-            )
-            .returning(*_JOB)
-        )
-        return await self._database.run(lambda c: _job(c.execute(statement).first()))
-
-    async def hold(self, leases: Collection[str], seconds: float) -> set[str]:
-        """Prolong the leases; those that are not given back are lost."""
-        statement = (
-            sa.update(jobs)
-            .where(jobs.c.lease.in_(leases), jobs.c.state == RUNNING)
-            .values(lease_until=now() + seconds)
-            .returning(jobs.c.lease)
-        )
-        return await self._database.run(lambda c: {str(name) for name in c.scalars(statement)})
-
-    async def kept(self, job: str) -> list[str]:
-        """The records of its finished chunks."""
-        query = sa.select(chunks.c.record).where(chunks.c.job == job).order_by(chunks.c.index)
-        return await self._database.read(lambda c: list(c.scalars(query)))
-
-    async def record(self, job: str, lease: str, advance: Advance) -> None:
-        """Write down what came out; twice is the same as once.
-
-        Raises:
-            LeaseLost: nothing was written.
-        """
-        await self._database.run(lambda c: _record(c, job, lease, advance))
-
-    async def succeed(
-        self, job: str, lease: str, advance: Advance, n_segments: int, summary: str
-    ) -> None:
-        """Write down the rest, and that it is done. The chunks have served their purpose.
-
-        Raises:
-            LeaseLost: nothing was written.
-        """
-
-        def work(connection: sa.Connection) -> None:
-            _record(connection, job, lease, advance)
-            mine = chunks.c.job == job
-            n_chunks = sa.select(sa.func.count()).select_from(chunks).where(mine)
-            _end(
-                connection,
-                job,
-                lease,
-                {"state": SUCCEEDED, "summary": summary, "n_chunks": n_chunks.scalar_subquery()},
-            )
-            connection.execute(sa.delete(chunks).where(mine))
-            # Of an earlier attempt with another engine, which cut the speech elsewhere.
-            left_over = segments.c.index >= n_segments
-            connection.execute(sa.delete(segments).where(segments.c.job == job, left_over))
-
-        await self._database.run(work)
-
-    async def fail(self, job: str, lease: str, error: str) -> None:
-        """Write down that it failed, and why.
-
-        Raises:
-            LeaseLost: nothing was written.
-        """
-        await self._database.run(lambda c: _end(c, job, lease, {"state": FAILED, "error": error}))
-
-    async def give_back(self, job: str, lease: str, delay: float, *, counts: bool) -> None:
-        """Let it be claimed again, after `delay` seconds.
-
-        Args:
-            job: its id.
-            lease: of the worker that gives it back.
-            delay: seconds.
-            counts: whether this was an attempt that may be the job's own fault.
-
-        Raises:
-            LeaseLost: it is not the worker's to give.
-        """
-        values: dict[str, Any] = {"state": QUEUED, "not_before": now() + delay}
-        if not counts:
-            values["stalls"] = jobs.c.stalls - 1
-        await self._database.run(lambda c: _change(c, job, lease, values | _NO_LEASE))
-
     # --- callbacks ------------------------------------------------------------------------------
 
     async def next_callback(self, seconds: float) -> Callback | None:
@@ -350,9 +141,6 @@ class JobStore:
         return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
 
 
-_NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
-
-
 def _create(
     connection: sa.Connection, new: NewJob, key: str | None, callback: tuple[str, str] | None
 ) -> tuple[Job, bool]:
@@ -376,17 +164,17 @@ def _of_key(connection: sa.Connection, new: NewJob, key: str) -> Job | None:
         return None
     if found.fingerprint != new.fingerprint:
         raise KeyReused
-    return _job(connection.execute(sa.select(*_JOB).where(jobs.c.id == found.job)).first())
+    return read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == found.job)).first())
 
 
 def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     values = {field.name: getattr(new, field.name) for field in fields(NewJob)}
-    same = sa.select(*_JOB).where(
+    same = sa.select(*JOB).where(
         jobs.c.fingerprint == new.fingerprint, jobs.c.state.in_((*UNFINISHED, SUCCEEDED))
     )
     created = connection.execute(sa.select(now())).scalar_one()
     upsert(connection, jobs, [{**values, "state": QUEUED, "created": created}])
-    job = _job(connection.execute(same).first())
+    job = read_job(connection.execute(same).first())
     if job is None:
         raise StoreUnavailable("the same job ended or was deleted meanwhile: send it again")
     return job, job.id == new.id
@@ -399,32 +187,6 @@ def _keep_key(connection: sa.Connection, new: NewJob, key: str, job: Job) -> str
     columns = idempotency_keys.c
     query = sa.select(columns.job).where(columns.owner == new.owner, columns.key == key)
     return str(connection.execute(query).scalar_one())
-
-
-def _change(connection: sa.Connection, job: str, lease: str, values: dict[str, Any]) -> None:
-    mine = sa.and_(jobs.c.id == job, jobs.c.lease == lease, jobs.c.state == RUNNING)
-    if connection.execute(sa.update(jobs).where(mine).values(values)).rowcount != 1:
-        raise LeaseLost
-
-
-def _end(connection: sa.Connection, job: str, lease: str, values: dict[str, Any]) -> None:
-    _change(connection, job, lease, {"finished": now(), **values, **_NO_LEASE})
-
-
-def _record(connection: sa.Connection, job: str, lease: str, advance: Advance) -> None:
-    values: dict[str, Any] = {"work_seconds": jobs.c.work_seconds + advance.work_seconds}
-    if advance.progress is not None:
-        values |= dict(zip(("decoded", "transcribed", "total"), advance.progress, strict=True))
-    if advance.chunks:
-        values["stalls"] = 0
-    _change(connection, job, lease, values)
-    rows = [
-        {"job": job, "index": chunk.index, "seconds": chunk.seconds, "record": chunk.record}
-        for chunk in advance.chunks
-    ]
-    upsert(connection, chunks, rows, "seconds", "record")
-    rows = [{"job": job, "index": index, "record": record} for index, record in advance.segments]
-    upsert(connection, segments, rows, "record")
 
 
 def _next_callback(connection: sa.Connection, seconds: float) -> Callback | None:
@@ -447,5 +209,5 @@ def _next_callback(connection: sa.Connection, seconds: float) -> Callback | None
     if row is None:
         return None
     job_id, callback_id, url, attempts, time = row
-    job = _job(connection.execute(sa.select(*_JOB).where(jobs.c.id == job_id)).first())
+    job = read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == job_id)).first())
     return None if job is None else Callback(job, callback_id, url, attempts, int(time))

@@ -26,8 +26,8 @@ from asr.service.jobs.tables import SUCCEEDED
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+    from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
-    from asr.service.jobs.store import Job
 
 POLL_SECONDS: Final = 0.3
 KEEP_ALIVE_SECONDS: Final = 15.0

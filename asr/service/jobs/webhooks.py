@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from asr.config import Settings
-    from asr.service.jobs.store import Callback, JobStore
+    from asr.service.jobs.rows import Callback
+    from asr.service.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
