@@ -178,9 +178,7 @@ class Settings:
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
-    data_dir: str = _setting(
-        "", "where jobs and their recordings lie; by default ~/.local/share/asr-service"
-    )
+    data_dir: str = _setting("", "where jobs and uploads are kept; none means ~/.local/state/asr")
     database_url: str = _setting(
         "", "postgresql://... for the jobs of several servers; by default SQLite in the data_dir"
     )
@@ -252,9 +250,10 @@ class Settings:
 
     @property
     def data_path(self) -> Path:
-        """Where jobs lie."""
-        home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-        return Path(self.data_dir) if self.data_dir else home / "asr-service"
+        """Where jobs and uploads are kept."""
+        if self.data_dir:
+            return Path(self.data_dir)
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "asr"
 
     @property
     def database(self) -> str:

@@ -30,6 +30,11 @@ NOT_SENT: Final = 499
 """What the log says of a request whose client left before it was answered (nginx's number)."""
 
 
+def owner_of(request: Request) -> str:
+    """The name of the key that came with the request; "" where there are no keys."""
+    return str(request.scope.get("state", {}).get("owner", ""))
+
+
 class RequestLog:
     """Names each request in ``x-request-id``, and logs method, path, status and seconds.
 

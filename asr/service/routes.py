@@ -23,8 +23,10 @@ from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain, receive_body
 from asr.service.litapi import Ask, EngineState, Transcribe
+from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, TranscriptBody, parse_fields, transcription_body
+from asr.service.sharing import Caller, Sharing, Work
 from asr.types import Transcript
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Service:
         self._settings = settings
         self._run_dir = run_dir
         self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
+        self._sharing = Sharing()
         self._closing = asyncio.Event()  # requests that wait are refused
         self._closed = asyncio.Event()  # requests in work are refused too
 
@@ -63,6 +66,7 @@ class Service:
         self._closing.set()
         await asyncio.sleep(self._settings.shutdown_grace)
         self._closed.set()
+        await self._sharing.close()
 
     async def engine_state(self) -> EngineState:
         """How the engine is, asked of the worker itself."""
@@ -83,20 +87,59 @@ class Service:
             except Problem:
                 await drain(request)
                 raise
+            files = await stack.enter_async_context(contextlib.AsyncExitStack())
             folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir)
-            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+            files.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
             checked = await self._receive(request, Path(folder) / "upload")
-            turn = stack.enter_async_context(self._admission.turn())
-            await self._unless_ended(request, turn, self._closing)
-            command = Transcribe(uuid.uuid4().hex, f"{folder}/upload", folder, checked.options)
-            following = contextlib.aclosing(self._spec.transcribe(command))
-            events = await stack.enter_async_context(following)
+            events = await self._join(request, checked, Path(folder), stack, files)
             started = await self._unless_ended(request, _start(events), self._closed)
             if checked.stream:
                 sse = to_sse(self._until_closed(started), checked.warnings)
                 return EventStream(sse, stack.pop_all())
             transcript = await self._unless_ended(request, _collect(started), self._closed)
             return await asyncio.to_thread(_answer, transcript, checked)
+
+    async def _join(
+        self,
+        request: Request,
+        checked: TranscriptionRequest,
+        folder: Path,
+        stack: contextlib.AsyncExitStack,
+        files: contextlib.AsyncExitStack,
+    ) -> AsyncGenerator[Happening]:
+        """The events of new work, or of that which an earlier sending of the request began.
+
+        Args:
+            request: which may be sent again.
+            checked: its fields.
+            folder: its files.
+            stack: what the request holds.
+            files: what the work holds, which may outlive the request.
+        """
+        caller = Caller(request, owner_of(request))
+        if not caller.may_repeat:
+            return await self._begin(request, checked, folder, stack)
+        mark = await asyncio.to_thread(caller.fingerprint, folder / "upload", checked)
+        work = self._sharing.find(mark) if caller.is_repeated else None
+        if work is None:
+            events = await self._begin(request, checked, folder, files)
+            work = Work(events, files.pop_all())
+            self._sharing.add(mark, work)
+        await stack.enter_async_context(self._sharing.following(work, caller))
+        return await stack.enter_async_context(contextlib.aclosing(work.follow()))
+
+    async def _begin(
+        self,
+        request: Request,
+        checked: TranscriptionRequest,
+        folder: Path,
+        holder: contextlib.AsyncExitStack,
+    ) -> AsyncGenerator[Happening]:
+        turn = holder.enter_async_context(self._admission.turn())
+        await self._unless_ended(request, turn, self._closing)
+        command = Transcribe(uuid.uuid4().hex, f"{folder}/upload", str(folder), checked.options)
+        following = contextlib.aclosing(self._spec.transcribe(command))
+        return await holder.enter_async_context(following)
 
     async def _receive(self, request: Request, target: Path) -> TranscriptionRequest:
         body = await receive_body(request, target, self._settings.max_upload_bytes)

@@ -18,8 +18,9 @@ from asr.service.jobs.schemas import (
     JobList,
     job_body,
 )
-from asr.service.jobs.service import no_such_job, owner_of
+from asr.service.jobs.service import no_such_job
 from asr.service.jobs.stream import follow
+from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, transcription_body
 

@@ -279,7 +279,7 @@ class _Attempt:
             if isinstance(error, _TRANSIENT) or _is_disk_full(error):
                 delay = min(2.0 ** min(self._stalls, 6), MAX_DELAY)
                 logger.warning("job %s waits %.0f s: %s", job, delay, error)
-                # For an engine that is away, and for room on the disk, it waits as long as it takes.
+                # For an engine that is away and for room on the disk it waits without end.
                 counts = not isinstance(error, EngineUnavailable) and not _is_disk_full(error)
                 give_back = partial(self._leases.give_back, *self._mine, delay, counts=counts)
                 await self._patiently(give_back)

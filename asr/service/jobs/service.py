@@ -23,6 +23,7 @@ from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore, KeyReused
 from asr.service.jobs.webhooks import Webhooks, check_address
+from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import parse_fields
 
@@ -50,18 +51,13 @@ Pairs = list[tuple[str, str]]
 class FinishedUploads(Protocol):
     """Where ``upload_id`` leads."""
 
-    async def link(self, upload: str, owner: str, target: Path) -> None:
-        """Make a finished upload of this owner appear at `target` too, as a hard link.
+    def take(self, upload_id: str, owner: str, target: Path) -> None:
+        """Make `target` a name of a finished upload of this owner.
 
         Raises:
             Problem: 404 there is none, 409 it is not finished.
         """
         ...
-
-
-def owner_of(request: Request) -> str:
-    """The name of the key that came with the request; "" where there are no keys."""
-    return str(getattr(request.state, "owner", ""))
 
 
 class Jobs:
@@ -161,8 +157,7 @@ class Jobs:
             raise
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._incoming))
         try:
-            arrived = folder / "recording"
-            pairs = await self._receive(request, arrived)
+            pairs, arrived = await self._receive(request, folder)
             asked, callback = self._check(pairs)
             return await self._keep(owner_of(request), asked, arrived, key, callback)
         finally:
@@ -179,24 +174,27 @@ class Jobs:
             raise Problem(429, "too many jobs are waiting", "too_many_jobs", None, 30)
         return key
 
-    async def _receive(self, request: Request, target: Path) -> Pairs:
+    async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
+        """The fields, and where the recording lies."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("application/json", "application/x-www-form-urlencoded"):
             pairs = _pairs(kind, await _small_body(request))
         else:
+            target = folder / "body"
             body = await receive_body(request, target, self._settings.max_upload_bytes)
             pairs = body.fields
             if body.has_file:
-                return [*pairs, ("upload_id", "")]
-        upload = dict(pairs).get("upload_id", "")
-        if not upload:
+                return pairs, target
+        upload_id = dict(pairs).get("upload_id", "")
+        if not upload_id:
             message = "file: send the recording, or the upload_id of a finished upload"
             raise Problem(400, message, "invalid_value", "file")
         if self._uploads is None:
             message = "upload_id: this server takes no uploads"
             raise Problem(400, message, "invalid_value", "upload_id")
-        await self._uploads.link(upload, owner_of(request), target)
-        return pairs
+        target = folder / "upload"
+        await asyncio.to_thread(self._uploads.take, upload_id, owner_of(request), target)
+        return pairs, target
 
     def _check(self, pairs: Pairs) -> tuple[JobRequest, str]:
         ours = {name: value for name, value in pairs if name in _OURS}
