@@ -91,6 +91,7 @@ class Site:
         self.work = folder / "work"
         self.engine_log = folder / "engine.log"
         self.stack = contextlib.ExitStack()
+        self.log = ""
         self.server = None
 
     def start(self):
@@ -104,7 +105,7 @@ class Site:
     def kill_server(self):
         os.kill(self.server.pid, signal.SIGKILL)
         self.server.process.wait()
-        self.stack.close()  # takes its children, and its log
+        self.close()  # takes its children along
         self.start()
 
     def kill_worker(self):
@@ -117,6 +118,7 @@ class Site:
         self.database.start()
 
     def close(self):
+        self.log += self.server.log
         self.stack.close()
 
 
@@ -177,6 +179,7 @@ def chaos(folder, n_jobs, n_kills, database=None, seed=0):
         client.transcripts = finish(client, n_jobs)
     finally:
         site.close()
+    client.log = site.log
     client.engine = site.engine_log.read_text().split()
     return client, killed
 
@@ -210,7 +213,8 @@ def main():
     print(f"attempts: {client.attempts}")
     print(f"chunks: {n_chunks} needed, {client.engine.count('finished')} recognised")
     print(f"refused meanwhile: {dict(client.refusals)}")
-    raise SystemExit(bool(different))
+    (options.folder / "log").write_text(client.log)
+    raise SystemExit(bool(different) or "internal_error" in client.refusals)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve.server
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -74,7 +75,7 @@ def _adopt(app: FastAPI, settings: Settings, service: Service, jobs: Jobs) -> No
     app.title = "asr-service"
     app.include_router(make_router(service))
     app.include_router(make_job_router(jobs))
-    for kind in (HTTPException, Problem, AsrError, OSError):
+    for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     if settings.api_key:

@@ -12,6 +12,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -95,16 +96,24 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
 
 def problem_of(error: Exception) -> Problem:
     """The answer to an error; one that nobody foresaw says nothing of the inside."""
-    if isinstance(error, Problem):
-        return error
     match error:
+        case Problem():
+            return error
         case InvalidOption(name=name):
             return Problem(400, f"{name}: {error}", "invalid_value", name)
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return Problem(status, str(detail), "http_error", headers=headers or {})
+        case RequestValidationError():
+            return _invalid(error)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return Problem(503, "the server's disk is full", "disk_full", None, 30)
     return _look_up(error)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return Problem(400, f"{name}: {first['msg']}", "invalid_value", name)
 
 
 def _look_up(error: Exception) -> Problem:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from asr.service.jobs.service import Jobs
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Extension = Annotated[str, Path(pattern=rf"^({'|'.join(EXTENSIONS)})$")]
+JobId = Annotated[str, Path(description="As the job has it.")]
+Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -114,6 +114,9 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
     )
     async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
         """`x-transcript-complete` says whether it is whole. The query may shape subtitles."""
+        if extension not in EXTENSIONS:
+            message = f"there is no transcript.{extension}: ask for {', '.join(EXTENSIONS)}"
+            raise Problem(404, message, "no_such_format", "extension")
         job = await _find(jobs, request, job_id)
         tags = request.headers.get("if-none-match", "")
         return await document(jobs.store, job, extension, request.query_params, tags)
