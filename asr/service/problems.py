@@ -100,23 +100,22 @@ def problem_of(error: Exception) -> Problem:
         case Problem():
             return error
         case InvalidOption(name=name):
-            return Problem(400, f"{name}: {error}", "invalid_value", name)
+            return _invalid(name, str(error))
+        case RequestValidationError():
+            first = error.errors()[0]
+            return _invalid(str(first["loc"][-1]), first["msg"])
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return Problem(status, str(detail), "http_error", headers=headers or {})
-        case RequestValidationError():
-            return _invalid(error)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Problem(503, "the server's disk is full", "disk_full", None, 30)
     return _look_up(error)
 
 
-def _invalid(error: RequestValidationError) -> Problem:
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    return Problem(400, f"{name}: {first['msg']}", "invalid_value", name)
+def _invalid(name: str, message: str) -> Problem:
+    return Problem(400, f"{name}: {message}", "invalid_value", name)
 
 
 def _look_up(error: Exception) -> Problem:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(503, "the server's disk is full", "disk_full", None, 30)
     found = next((row for row in _TABLE if isinstance(error, row[0])), None)
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")
