@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -30,7 +31,7 @@ ENV = {
     "ASR_WORKER_TIMEOUT": "2",
     "ASR_MAX_ACTIVE_JOBS": "3",
     "FAKE_ENGINE_ECHO": "1",
-    "FAKE_ENGINE_DELAY": "0.6",
+    "FAKE_ENGINE_DELAY": "0.8",
 }
 LENGTHS = (40, 95, 150, 260)  # seconds: 2, 4, 6 and 11 chunks
 END_SECONDS = 120
@@ -39,6 +40,27 @@ END_SECONDS = 120
 def recording(number):
     """Noise that no other number has."""
     return wav_bytes(noise(LENGTHS[number % len(LENGTHS)], seed=number))
+
+
+@dataclass
+class Outcome:
+    """What was lost, and what it cost.
+
+    Attributes:
+        client: which jobs were accepted, in how many attempts they were done.
+        killed: how often each victim.
+        differing: numbers of the jobs whose transcripts are not as they should be.
+        n_needed: chunks that the engine has to recognise when nobody kills it.
+        n_recognised: chunks that it did.
+        log: of all servers.
+    """
+
+    client: "Client"
+    killed: collections.Counter
+    differing: list
+    n_needed: int
+    n_recognised: int
+    log: str
 
 
 class Client:
@@ -102,6 +124,22 @@ class Site:
     def wait(self):
         self.server.wait_ready("/health")
 
+    def wait_for_work(self, seconds=15):
+        """Until the engine begins with a chunk; what is killed at once may die in its start."""
+        began = self.n_began()
+        deadline = time.monotonic() + seconds
+        while self.n_began() == began and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def n_began(self):
+        return self._did().count("began")
+
+    def n_finished(self):
+        return self._did().count("finished")
+
+    def _did(self):
+        return self.engine_log.read_text().split() if self.engine_log.exists() else []
+
     def kill_server(self):
         os.kill(self.server.pid, signal.SIGKILL)
         self.server.process.wait()
@@ -122,20 +160,14 @@ class Site:
         self.stack.close()
 
 
-def reference(folder, n_jobs):
-    """The transcripts when nobody kills anything, and how many chunks that takes."""
-    client = Client()
-    site = Site(folder, None, client)
-    site.env["FAKE_ENGINE_DELAY"] = "0"
-    site.start()
-    try:
-        site.wait()
-        for number in range(n_jobs):
-            client.send(number)
-        transcripts = finish(client, n_jobs)
-        return transcripts, site.engine_log.read_text().split().count("finished")
-    finally:
-        site.close()
+def reference(client, n_jobs):
+    """The transcripts when nobody kills anything: those of the synchronous route."""
+    path = "/v1/audio/transcriptions?response_format=full_json&prompt=0"
+    headers = {"content-type": "audio/wav"}
+    return [
+        client.request("POST", path, content=recording(number), headers=headers).json()
+        for number in range(n_jobs)
+    ]
 
 
 def finish(client, n_jobs):
@@ -151,7 +183,18 @@ def finish(client, n_jobs):
 
 
 def chaos(folder, n_jobs, n_kills, database=None, seed=0):
-    """Kill while jobs are sent and done; the client, and how often each was killed."""
+    """Kill while jobs are sent and done, then do them again and let them live.
+
+    Args:
+        folder: for everything.
+        n_jobs: are sent over the time.
+        n_kills: are made over the time, of each victim in turn.
+        database: a Postgres; without one SQLite is used, which has no process to kill.
+        seed: of the moments.
+
+    Returns:
+        What there is to compare.
+    """
     chance = random.Random(seed)
     client = Client()
     site = Site(folder, database, client)
@@ -171,23 +214,21 @@ def chaos(folder, n_jobs, n_kills, database=None, seed=0):
                 sender = threading.Thread(target=client.send, args=[len(senders)])
                 sender.start()
                 senders.append(sender)
-            time.sleep(chance.uniform(0.0, 3.0))
+            if chance.random() < 0.75:
+                site.wait_for_work()
+            time.sleep(chance.uniform(0.0, 1.5))
             kill()
             killed[kill.__name__] += 1
         for sender in senders:
             sender.join(END_SECONDS)
-        client.transcripts = finish(client, n_jobs)
+        transcripts = finish(client, n_jobs)
+        n_recognised = site.n_finished()
+        expected = reference(client, n_jobs)
+        n_needed = site.n_finished() - n_recognised
     finally:
         site.close()
-    client.log = site.log
-    client.engine = site.engine_log.read_text().split()
-    return client, killed
-
-
-def compare(expected, client):
-    """Numbers of the jobs whose transcripts differ."""
-    pairs = enumerate(zip(expected, client.transcripts, strict=True))
-    return [number for number, (one, other) in pairs if one != other]
+    differing = [n for n in range(n_jobs) if transcripts[n] != expected[n]]
+    return Outcome(client, killed, differing, n_needed, n_recognised, site.log)
 
 
 def main():
@@ -198,23 +239,19 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
-    for name in ("expected", "killed"):
-        (options.folder / name).mkdir(parents=True)
+    options.folder.mkdir(parents=True)
     started = time.monotonic()
-    expected, n_chunks = reference(options.folder / "expected", options.jobs)
     open_database = postgres() if options.database == "postgres" else contextlib.nullcontext()
     with open_database as database:
-        client, killed = chaos(
-            options.folder / "killed", options.jobs, options.kills, database, options.seed
-        )
-    different = compare(expected, client)
-    print(f"{options.database}: {dict(killed)} kills, {time.monotonic() - started:.0f} s")
-    print(f"jobs: {len(client.accepted)} accepted and succeeded, {len(different)} differ")
-    print(f"attempts: {client.attempts}")
-    print(f"chunks: {n_chunks} needed, {client.engine.count('finished')} recognised")
+        out = chaos(options.folder, options.jobs, options.kills, database, options.seed)
+    client = out.client
+    print(f"{options.database}: {dict(out.killed)}, {time.monotonic() - started:.0f} s")
+    print(f"jobs: {len(client.accepted)} accepted and succeeded in {client.attempts} attempts")
+    print(f"transcripts that differ: {out.differing}")
+    print(f"chunks: {out.n_needed} needed, {out.n_recognised} recognised")
     print(f"refused meanwhile: {dict(client.refusals)}")
-    (options.folder / "log").write_text(client.log)
-    raise SystemExit(bool(different) or "internal_error" in client.refusals)
+    (options.folder / "log").write_text(out.log)
+    raise SystemExit(bool(out.differing) or "internal_error" in client.refusals)
 
 
 if __name__ == "__main__":
