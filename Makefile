@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check serve bench samples lock docs runtime clean
+.PHONY: help demo test test-slow test-postgres test-kill lint types check serve bench samples lock docs runtime clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,7 +24,13 @@ test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
+
+test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
+	$(BIN)/python -m pytest tests/test_job_store.py tests/test_job_kill.py -m "not kill" -k postgres -rs
+
+test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
+	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s
 
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .

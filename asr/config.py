@@ -297,6 +297,8 @@ def settings_table() -> str:
     for item in fields(Settings):
         flag = "--" + item.name.replace("_", "-")
         default = "the system's" if item.name == "work_dir" else item.default
+        if isinstance(default, bool):
+            default = str(default).lower()
         shown = f"`{default}`" if default != "" else "none"
         row = (f"`{ENV_PREFIX}{item.name.upper()}`", f"`{flag}`", shown, item.metadata["doc"])
         rows.append(f"| {' | '.join(row)} |")

@@ -48,7 +48,7 @@ def test_fifty_kills_on_postgres(tmp_path):
 
 @pytest.mark.slow
 @needs_postgres
-def test_database_that_is_away_is_503_and_loses_nothing():
+def test_postgres_that_is_away_is_503_and_loses_nothing():
     with (
         postgres() as database,
         launched(*FAKE, ASR_DATABASE_URL=database.url, FAKE_ENGINE_DELAY="1") as server,

@@ -229,4 +229,6 @@ def test_lost_postgres_is_unavailable(owner):
     pytest.importorskip("psycopg")
     store = JobStore(Database("postgresql://nobody@127.0.0.1:1/none"))
     with pytest.raises(StoreUnavailable, match="refused"):
+        asyncio.run(store.open())
+    with pytest.raises(StoreUnavailable, match="not reached"):
         asyncio.run(store.create(new(owner)))

@@ -72,6 +72,7 @@ class Database:
         )
         one_view = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(only_reads=True, **one_view)
+        self._has_tables = False
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do `work`, which changes nothing, on one view of the database.
@@ -79,6 +80,7 @@ class Database:
         Raises:
             StoreUnavailable: the database is away.
         """
+        self._check()
         return await asyncio.to_thread(_transact, self._reader, work)
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
@@ -87,7 +89,12 @@ class Database:
         Raises:
             StoreUnavailable: nothing was done, or nobody knows; do it again.
         """
+        self._check()
         return await asyncio.to_thread(_transact, self._engine, work)
+
+    def _check(self) -> None:
+        if not self._has_tables:
+            raise StoreUnavailable("the database of jobs was not reached yet")
 
     async def create(self, metadata: sa.MetaData) -> None:
         """Make the tables that are not there yet."""
@@ -97,7 +104,8 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
             metadata.create_all(connection)
 
-        await self.run(work)
+        await asyncio.to_thread(_transact, self._engine, work)
+        self._has_tables = True
 
     async def close(self) -> None:
         """Close the connections that nobody uses."""

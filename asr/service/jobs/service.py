@@ -92,7 +92,9 @@ class Jobs:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None]:
-        """Work on jobs in this block."""
+        """Work on jobs in this block; the first requests find the tables, if there is a way to."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.open()
         self._work = asyncio.create_task(self._run())
         try:
             yield
