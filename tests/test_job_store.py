@@ -109,6 +109,10 @@ def test_what_is_recorded_twice_is_there_once(store, leases, owner):
         step = Advance([chunk(0), chunk(1)], [(0, "a"), (1, "b")], (9.0, 8.0, None), 1.0)
         for _ in range(2):
             await leases.record(job.id, "lease", step)
+        await leases.record(job.id, "lease", Advance(progress=(1.0, 1.0, 30.0)))
+        found = await store.find(owner, job.id)
+        assert (found.decoded, found.transcribed, found.total) == (9.0, 8.0, 30.0)
+        assert found.work_seconds == 2.0
         assert await leases.kept(job.id) == ["record 0", "record 1"]
         assert await store.segments(job.id) == ["a", "b"]
         assert await store.segments(job.id, 1) == ["b"]

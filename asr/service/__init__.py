@@ -172,7 +172,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
 
 def _data_directory(settings: Settings) -> Path:
     try:
-        settings.data_path.mkdir(parents=True, exist_ok=True)
+        settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
     return settings.data_path

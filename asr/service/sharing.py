@@ -46,7 +46,7 @@ class Caller:
         self._key = request.headers.get("idempotency-key", "")
         attempt = request.headers.get("x-stainless-retry-count", "")
         patience = request.headers.get("x-stainless-read-timeout", "")
-        self.is_repeated = bool(self._key) or (attempt.isdecimal() and int(attempt) > 0)
+        self.is_repeated = bool(self._key) or attempt.strip("0") != ""
         self.patience = float(patience) if patience.isdecimal() else None
         self.may_repeat = bool(self._key or attempt)
 

@@ -172,10 +172,17 @@ def _end(connection: sa.Connection, job: str, lease: str, values: dict[str, Any]
     _change(connection, job, lease, {"finished": now(), **values, **_NO_LEASE})
 
 
+def _at_least(column: sa.Column[float], value: float) -> sa.Case[float]:
+    return sa.case((column > value, column), else_=value)
+
+
 def _record(connection: sa.Connection, job: str, lease: str, advance: Advance) -> None:
     values: dict[str, Any] = {"work_seconds": jobs.c.work_seconds + advance.work_seconds}
     if advance.progress is not None:
-        values |= dict(zip(("decoded", "transcribed", "total"), advance.progress, strict=True))
+        decoded, transcribed, values["total"] = advance.progress
+        # An attempt begins at 0 and passes quickly through what is kept; none is further back.
+        values["decoded"] = _at_least(jobs.c.decoded, decoded)
+        values["transcribed"] = _at_least(jobs.c.transcribed, transcribed)
     if advance.chunks:
         values["stalls"] = 0
     _change(connection, job, lease, values)

@@ -18,6 +18,11 @@ ORPHAN_SECONDS: Final = 3600.0
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` may be the id of a job."""
+    return _ID.fullmatch(text) is not None
+
+
 class Recordings:
     """A folder that all servers of one database share."""
 
@@ -26,11 +31,11 @@ class Recordings:
 
     def open(self) -> None:
         """Make the folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, job: str) -> Path:
         """Where the recording of a job lies."""
-        if not _ID.fullmatch(job):
+        if not is_id(job):
             raise ValueError(f"{job!r} is no id of a job")
         return self._folder / job
 
@@ -59,7 +64,7 @@ class Recordings:
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if _ID.fullmatch(path.name) and now - path.stat().st_mtime > ORPHAN_SECONDS:
+                    if is_id(path.name) and now - path.stat().st_mtime > ORPHAN_SECONDS:
                         found.append(path.name)
         return found
 

@@ -18,7 +18,7 @@ from asr.service.jobs.schemas import (
     JobList,
     job_body,
 )
-from asr.service.jobs.service import no_such_job
+from asr.service.jobs.service import check_id, no_such_job
 from asr.service.jobs.stream import follow
 from asr.service.middleware import owner_of
 from asr.service.problems import Problem
@@ -48,6 +48,7 @@ def make_job_router(jobs: Jobs) -> APIRouter:
 
 
 async def _find(jobs: Jobs, request: Request, job_id: str) -> Job:
+    check_id(job_id)
     found = await jobs.store.find(owner_of(request), job_id)
     if found is None:
         raise no_such_job()

@@ -154,7 +154,7 @@ class JobRunner:
         attempt = _Attempt(self._leases, job, lease)
         try:
             await self._transcribe(job, attempt)
-            self._recordings.remove(job.id)
+            await asyncio.to_thread(self._recordings.remove, job.id)
         except LeaseLost:
             logger.info("job %s was cancelled or taken over", job.id)
         except asyncio.CancelledError:

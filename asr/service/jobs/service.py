@@ -17,7 +17,7 @@ from asr.errors import StoreUnavailable
 from asr.service.intake import drain, receive_body
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
-from asr.service.jobs.recordings import Recordings
+from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
@@ -239,14 +239,25 @@ class Jobs:
         Raises:
             Problem: 404, the owner has no such job.
         """
+        check_id(job)
         ended = await self.store.cancel(owner, job)
         if ended is None:
             raise no_such_job()
         self.runner.stop(job)
         if forget:
             await self.store.delete(owner, job)
-        self.recordings.remove(job)
+        await asyncio.to_thread(self.recordings.remove, job)
         return ended
+
+
+def check_id(job: str) -> None:
+    """Let nothing pass that is no id, which a database might choke on.
+
+    Raises:
+        Problem: 404.
+    """
+    if not is_id(job):
+        raise no_such_job()
 
 
 def no_such_job() -> Problem:
