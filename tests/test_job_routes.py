@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from asr.config import Settings
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
+from asr.service.jobs.stream import follow
 from asr.service.problems import Problem, problem_of
 
 RAW = {"content-type": "audio/wav"}
@@ -28,11 +29,11 @@ class Uploads:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder):
+async def serving(folder, **settings):
     """An HTTP client whose header x-owner stands for a key."""
     upload = folder / "upload"
     upload.write_bytes(b"uploaded")
-    settings = Settings(data_dir=str(folder), work_dir=str(folder))
+    settings = Settings(data_dir=str(folder), work_dir=str(folder), **settings)
     jobs = Jobs(None, settings, folder, folder, Uploads(upload))
     jobs.recordings.open()
     await jobs.store.open()
@@ -100,6 +101,37 @@ def test_job_of_a_finished_upload(tmp_path, how):
             refused = await client.post("/v1/jobs", headers={"x-owner": "bob"}, **sent)
             assert refused.status_code == 404
             assert refused.json()["error"]["param"] == "upload_id"
+
+    asyncio.run(run())
+
+
+def test_full_queue_is_429(tmp_path):
+    async def run():
+        async with serving(tmp_path, max_waiting_jobs=2) as (client, _):
+            for content in (b"1", b"2"):
+                assert (await client.post("/v1/jobs", content=content, headers=RAW)).is_success
+            answer = await client.post("/v1/jobs", content=b"3", headers=RAW)
+            assert answer.status_code == 429
+            assert answer.headers["x-should-retry"] == "true"
+            assert int(answer.headers["retry-after"]) > 0
+
+    asyncio.run(run())
+
+
+def test_silence_is_filled_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("asr.service.jobs.stream.POLL_SECONDS", 0.05)
+
+    async def run():
+        async with serving(tmp_path) as (client, jobs):
+            made = (await client.post("/v1/jobs", content=b"x", headers=RAW)).json()
+            job = await jobs.store.find("", made["id"])
+            told = []
+            async for event in follow(jobs, job, 0):
+                told.append(event)
+                jobs.is_closing = len(told) == 4
+            assert told[0].startswith("event: progress\ndata: ")
+            assert told[1:] == [": keep-alive\n\n"] * 3
 
     asyncio.run(run())
 
