@@ -398,7 +398,7 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
 def test_openai_client_that_sends_again_joins_the_work(server):
     """Its patience ends before the engine has; the engine works once all the same."""
     began = server.engine_did().count("began")
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", timeout=3, max_retries=3)
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", timeout=2.5, max_retries=3)
     with client:
         answer = client.audio.transcriptions.create(model="m", file=recording(), prompt="5")
     assert len(answer.text.split()) == 4

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 from asr.pipeline import Event
@@ -32,6 +33,8 @@ LINGER_SECONDS: Final = 60.0
 """How long work goes on, and its result stays, for a client that is expected again."""
 SLACK_SECONDS: Final = 1.0
 
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
 
 class Caller:
     """What a request says about its being sent again.
@@ -47,7 +50,7 @@ class Caller:
         attempt = request.headers.get("x-stainless-retry-count", "")
         patience = request.headers.get("x-stainless-read-timeout", "")
         self.is_repeated = bool(self._key) or attempt.strip("0") != ""
-        self.patience = float(patience) if patience.isdecimal() else None
+        self.patience = float(patience) if _SECONDS.fullmatch(patience) else None
         self.may_repeat = bool(self._key or attempt)
 
     def fingerprint(self, recording: Path, request: TranscriptionRequest) -> str:
