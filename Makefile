@@ -5,11 +5,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-postgres test-kill lint types check serve bench samples lock docs runtime clean
+.PHONY: help demo test test-slow test-postgres test-kill test-vllm lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -32,6 +33,12 @@ test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get in
 test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s
 
+test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
+	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
+
+test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
+	.venv-ctc/bin/python -m pytest tests/test_ctc.py
+
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +53,7 @@ check: lint types test  ## what CI runs
 bench: $(VENV)/dev.stamp  ## throughput and memory; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.sphinx
+	$(BIN)/python -m benchmarks.align
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
@@ -60,10 +68,16 @@ lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	  --no-emit-index-url --custom-compile-command "make lock" --extra build --extra dev pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
 
+lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
+	$(BIN)/python -m uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-vllm" \
+	  --overrides tests/vllm/overrides.txt --extra build pyproject.toml tests/vllm/requirements.in \
+	  -o tests/vllm/requirements.lock
+
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -79,4 +93,18 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+# No hashes: torch for CPUs comes from another index than the rest, or from a folder of wheels.
+$(VLLM_VENV)/stamp: tests/vllm/requirements.lock pyproject.toml
+	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.lock
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# torch's builds for CPUs are named 2.13.0+cpu, which pip prefers to 2.13.0 where it finds one.
+.venv-ctc/ctc.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-ctc runtime
+	.venv-ctc/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'torch>=2.13,<2.14' 'transformers>=5,<6' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
 	touch $@

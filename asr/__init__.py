@@ -8,6 +8,7 @@ The web service is `asr.service`, the command line ``asr``. Importing this packa
 of them, nor vLLM, Ray or torch.
 """
 
+from asr.alignment import align_text
 from asr.config import (
     AudioLimits,
     ChunkOptions,
@@ -40,6 +41,7 @@ __all__ = [
     "Transcript",
     "VadOptions",
     "Word",
+    "align_text",
     "render",
     "transcribe",
 ]

@@ -35,6 +35,8 @@ ACCEPTED: Final = (
 MIN_RATE: Final = 8_000
 MAX_RATE: Final = 192_000
 MAX_CHANNELS: Final = 64
+MAX_SPLIT_CHANNELS: Final = 8
+"""Each costs as much as a recording of its own."""
 BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
 """A larger jump of the timestamps in a container is filled with silence, so times stay true."""
@@ -52,7 +54,7 @@ _HEADER_SLACK: Final = 1.0
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
 
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
-"""Blocks of mono samples with the rate of each."""
+"""Blocks of shape (n_frames, n_channels) with the rate of each."""
 
 
 @dataclass(slots=True)
@@ -69,11 +71,17 @@ class Decoding:
     warnings: list[str] = field(default_factory=list)
 
 
-def decode(path: Path, limits: AudioLimits) -> Decoding:
+def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
     """Open a recording.
 
+    Args:
+        path: the file.
+        limits: what decoding it may cost.
+        split: keep the channels apart instead of mixing them.
+
     Returns:
-        A `Decoding` whose blocks are float32, shape (n_samples,), mono at 16 kHz.
+        A `Decoding` whose blocks are float32 at 16 kHz: mono of shape (n_samples,), or of shape
+        (n_samples, n_channels) when they are to be kept apart.
 
     Raises:
         UnsupportedAudio: not audio in an accepted format.
@@ -90,12 +98,31 @@ def decode(path: Path, limits: AudioLimits) -> Decoding:
     source = _open_libsndfile(path, decoding)
     if source is None:
         source = _open_ffmpeg(path, decoding)
-    decoding.blocks = _resampled(source, limits.max_seconds, decoding)
+    blocks = _apart(source) if split else ((rate, _to_mono(block)) for rate, block in source)
+    decoding.blocks = _resampled(blocks, limits.max_seconds, decoding)
     return decoding
 
 
+def _apart(source: RatedBlocks) -> RatedBlocks:
+    """The same blocks, of which all have as many channels as the first.
+
+    Raises:
+        UnsupportedAudio: there are too many, or their number changes.
+    """
+    n_channels = 0
+    for rate, block in source:
+        n_channels = n_channels or block.shape[1]
+        if n_channels > MAX_SPLIT_CHANNELS:
+            message = f"the recording has {n_channels} channels, and {MAX_SPLIT_CHANNELS} at most"
+            raise UnsupportedAudio(f"{message} can be kept apart. Send channels=mix.")
+        if block.shape[1] != n_channels:
+            message = f"the number of channels changes from {n_channels} to {block.shape[1]}"
+            raise UnsupportedAudio(f"{message}. Send channels=mix.")
+        yield rate, _sane(block)
+
+
 def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
-    """Bring (rate, samples) blocks to 16 kHz and hold them to the limit."""
+    """Bring blocks to 16 kHz and hold them to the limit."""
     n_samples = 0
     resampler = _Resampler()
     for rate, block in source:
@@ -118,19 +145,22 @@ def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> I
 
 
 class _Resampler:
-    """Mono blocks of any rate, which may change on the way, to 16 kHz."""
+    """Blocks of any rate, which may change on the way, to 16 kHz."""
 
     def __init__(self) -> None:
         self._rate = SAMPLE_RATE
+        self._nothing = np.zeros(0, np.float32)  # in the shape of the blocks
         self._stream: soxr.ResampleStream | None = None
 
     def push(self, rate: int, block: np.ndarray) -> np.ndarray:
         if rate == self._rate:
             return self._convert(block)
+        self._nothing = block[:0]
         head = self.finish()
         self._rate = rate
         if rate != SAMPLE_RATE:
-            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+            n_channels = block[0].size if len(block) else 1
+            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, n_channels, dtype="float32")
         return np.concatenate((head, self._convert(block)))
 
     def _convert(self, block: np.ndarray) -> np.ndarray:
@@ -138,10 +168,9 @@ class _Resampler:
 
     def finish(self) -> np.ndarray:
         """What the filter still holds."""
-        nothing = np.zeros(0, np.float32)
         if self._stream is None:
-            return nothing
-        tail: np.ndarray = self._stream.resample_chunk(nothing, last=True)
+            return self._nothing
+        tail: np.ndarray = self._stream.resample_chunk(self._nothing, last=True)
         self._stream = None
         return tail
 
@@ -162,11 +191,16 @@ def _to_mono(block: np.ndarray) -> np.ndarray:
             mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # far faster than mean()
         else:
             mono = block.mean(axis=1, dtype=np.float32)
-        is_sane = np.abs(mono).max(initial=0.0) <= MAX_PEAK  # false for a block with a NaN
+    return _sane(mono)
+
+
+def _sane(samples: np.ndarray) -> np.ndarray:
+    """Samples as they are, or clipped where one is absurd: the filter would spread it."""
+    with np.errstate(invalid="ignore"):
+        is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false where there is a NaN
     if not is_sane:
-        # The filter would spread one absurd sample over its neighbours.
-        mono = np.clip(np.nan_to_num(mono, nan=0.0), -1.0, 1.0)
-    return np.ascontiguousarray(mono)
+        samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
+    return np.ascontiguousarray(samples)
 
 
 # --- libsndfile ---------------------------------------------------------------------------------
@@ -201,7 +235,7 @@ def _libsndfile_blocks(
             if len(block) == 0:
                 break
             n_frames += len(block)
-            yield file.samplerate, _to_mono(block)
+            yield file.samplerate, block
         _check_trailer(file.format, descriptor, decoding)
 
 
@@ -261,11 +295,11 @@ def _ffmpeg_blocks(
             rate, block = frame.sample_rate, _frame_samples(frame)
             _check_layout(rate, block.shape[1])
             gap = 0.0 if frame.time is None else frame.time - origin - seconds
-            for silence in _silence(gap, rate):
+            for silence in _silence(gap, rate, block.shape[1]):
                 seconds += len(silence) / rate
                 yield rate, silence
             seconds += len(block) / rate
-            yield rate, _to_mono(block)
+            yield rate, block
 
 
 def _frames(
@@ -297,12 +331,12 @@ def _packet_seconds(stream: av.AudioStream) -> float:
     return (stream.codec_context.frame_size or 1024) / (stream.rate or SAMPLE_RATE)
 
 
-def _silence(gap: float, rate: int) -> Iterator[np.ndarray]:
+def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
     """Blocks of zeros that fill `gap` seconds; none for what is no more than jitter."""
     n_left = round(gap * rate) if gap > MAX_GAP_SECONDS else 0
     while n_left > 0:
         n = min(n_left, BLOCK_FRAMES)
-        yield np.zeros(n, np.float32)
+        yield np.zeros((n, n_channels), np.float32)
         n_left -= n
 
 

@@ -15,15 +15,18 @@ from asr.types import Chunk, Hypothesis, Segment, Transcript, Word
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+Place = tuple[int, Chunk]
+"""The channel, and a chunk of it."""
+
 
 class Checkpoint(Protocol):
     """Where the pipeline looks for the hypothesis of a chunk, and leaves it."""
 
-    def get(self, chunk: Chunk) -> Hypothesis | None:
+    def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:
         """The hypothesis of exactly this chunk, if it was kept."""
         ...
 
-    def put(self, chunk: Chunk, hypothesis: Hypothesis) -> None:
+    def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:
         """Keep it. Called before any segment that comes of it is handed out."""
         ...
 
@@ -34,37 +37,37 @@ class Records:
     Args:
         lines: records, of any engine.
         engine: whose hypotheses count, by its full name.
-        keep: called with a chunk and its new record.
+        keep: called with the channel, a chunk of it, and the new record.
     """
 
     def __init__(
-        self, lines: Iterable[str], engine: str, keep: Callable[[Chunk, str], None]
+        self, lines: Iterable[str], engine: str, keep: Callable[[int, Chunk, str], None]
     ) -> None:
         self._engine = engine
         self._keep = keep
         found = (unpack_chunk(line) for line in lines)
-        self._known = {chunk: heard for chunk, heard, name in found if name == engine}
+        self._known = {place: heard for place, heard, name in found if name == engine}
 
-    def get(self, chunk: Chunk) -> Hypothesis | None:
+    def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:
         """Known only if start, end and overlap agree too: options or VAD may have changed."""
-        return self._known.get(chunk)
+        return self._known.get((channel, chunk))
 
-    def put(self, chunk: Chunk, hypothesis: Hypothesis) -> None:
+    def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:
         """Hand the record on."""
-        self._keep(chunk, pack_chunk(chunk, hypothesis, self._engine))
+        self._keep(channel, chunk, pack_chunk((channel, chunk), hypothesis, self._engine))
 
 
-def pack_chunk(chunk: Chunk, hypothesis: Hypothesis, engine: str) -> str:
+def pack_chunk(place: Place, hypothesis: Hypothesis, engine: str) -> str:
     """One finished chunk as a record."""
-    return json.dumps({"engine": engine, "chunk": asdict(chunk), "heard": asdict(hypothesis)})
+    channel, chunk = place
+    body = {"engine": engine, "channel": channel, "chunk": asdict(chunk)}
+    return json.dumps({**body, "heard": asdict(hypothesis)})
 
 
-def unpack_chunk(record: str) -> tuple[Chunk, Hypothesis, str]:
-    """The chunk, what was heard in it, and by which engine."""
-    body = json.loads(record)
-    heard = body["heard"]
-    hypothesis = Hypothesis(**{**heard, "words": _words(heard), "warnings": _warnings(heard)})
-    return Chunk(**body["chunk"]), hypothesis, body["engine"]
+def unpack_chunk(record: str) -> tuple[Place, Hypothesis, str]:
+    """The channel and chunk, what was heard in it, and by which engine."""
+    body = _read(record)
+    return (body["channel"], Chunk(**body["chunk"])), Hypothesis(**body["heard"]), body["engine"]
 
 
 def pack_segment(segment: Segment) -> str:
@@ -74,8 +77,7 @@ def pack_segment(segment: Segment) -> str:
 
 def unpack_segment(record: str) -> Segment:
     """The segment again."""
-    body = json.loads(record)
-    return Segment(**{**body, "words": _words(body), "warnings": _warnings(body)})
+    return Segment(**_read(record))
 
 
 def pack_summary(transcript: Transcript) -> str:
@@ -87,13 +89,20 @@ def pack_summary(transcript: Transcript) -> str:
 
 def unpack_summary(record: str, segments: tuple[Segment, ...]) -> Transcript:
     """The transcript again, with the segments that were kept apart."""
-    body = json.loads(record)
-    return Transcript(**{**body, "segments": segments, "warnings": _warnings(body)})
+    return Transcript(segments=segments, **_read(record))
 
 
-def _words(body: dict[str, Any]) -> tuple[Word, ...]:
-    return tuple(Word(**word) for word in body["words"])
+def _read(record: str) -> dict[str, Any]:
+    """The fields of a record as the types of `asr.types` have them."""
+    return {name: _frozen(name, value) for name, value in json.loads(record).items()}
 
 
-def _warnings(body: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(body["warnings"])
+def _frozen(name: str, value: Any) -> Any:
+    """Lists as tuples, whatever they hold, and the words as words."""
+    if isinstance(value, dict):
+        return {key: _frozen(key, item) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    if name == "words":
+        return tuple(Word(**word) for word in value)
+    return tuple(_frozen("", item) for item in value)

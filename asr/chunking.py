@@ -45,17 +45,35 @@ class Chunker:
         self._start: int | None = None  # of the chunk in progress
         self._end = 0
         self._shared = 0  # samples that the chunk in progress shares with the one before
+        self._regions: list[SpeechRegion] = []  # those that the chunk in progress may hold
+
+    @property
+    def start_sample(self) -> int | None:
+        """Of the chunk in progress, or None while there is none."""
+        return self._start
 
     def push(
-        self, closed: Iterable[SpeechRegion], open_region: SpeechRegion | None = None
+        self,
+        closed: Iterable[SpeechRegion],
+        open_region: SpeechRegion | None = None,
+        settled_sample: int = 0,
     ) -> list[Chunk]:
-        """Take regions that ended, and the one still open; return the chunks that are certain."""
+        """Take regions that ended, and the one still open; return the chunks that are certain.
+
+        Args:
+            closed: since the last push.
+            open_region: as far as it is known.
+            settled_sample: no further region begins before it, so that the chunk in progress need
+                not wait for a region that will not be part of it.
+        """
         chunks = []
         for region in closed:
             chunks += self._take(region)
             self._end = region.end_sample
         if open_region is not None:
             chunks += self._take(open_region)
+        elif settled_sample - self._end > self._max_gap:
+            chunks += self._emit()
         return chunks
 
     def finish(self) -> list[Chunk]:
@@ -68,6 +86,7 @@ class Chunker:
         For an open region only that is done which will hold however long it becomes.
         """
         chunks = []
+        self._remember(region)
         is_new = self._start is None or self._start < region.start_sample
         if is_new:
             if not self._fits(region):
@@ -77,6 +96,11 @@ class Chunker:
         while self._start is not None and region.end_sample - self._start > self._max:
             chunks += self._cut()
         return chunks
+
+    def _remember(self, region: SpeechRegion) -> None:
+        if self._regions and self._regions[-1].start_sample == region.start_sample:
+            self._regions.pop()  # the same region, when it was still open
+        self._regions.append(region)
 
     def _fits(self, region: SpeechRegion) -> bool:
         if self._start is None:
@@ -103,10 +127,16 @@ class Chunker:
         return [chunk]
 
     def _make(self, start: int, end: int) -> Chunk:
-        chunk = Chunk(self._index, start, end, self._shared)
+        chunk = Chunk(self._index, start, end, self._shared, self._speech(start, end))
         self._index += 1
         self._shared = 0
+        self._regions = [region for region in self._regions if region.end_sample > start]
         return chunk
+
+    def _speech(self, start: int, end: int) -> int:
+        """Samples of [start, end) that lie in a region."""
+        spans = ((max(r.start_sample, start), min(r.end_sample, end)) for r in self._regions)
+        return sum(max(0, last - first) for first, last in spans)
 
 
 def quietest(audio: Audio) -> int:

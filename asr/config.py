@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from asr.errors import InvalidOption
 
@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 ENV_PREFIX = "ASR_"
 
 VadKind = Literal["webrtc", "silero", "off"]
+DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
+AudioFormat = Literal["wav", "flac"]
+CtcDevice = Literal["auto", "cpu", "cuda"]
+Channels = Literal["mix", "split"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
     """Raise `InvalidOption` for `name` unless `condition` holds."""
     if not condition:
         raise InvalidOption(name, message)
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +117,26 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped for reading.
+    """How cues are shaped for reading; `asr.subtitles` says which rule yields to which.
 
-    Attributes:
-        max_line_width: characters in a line.
-        max_line_count: lines in a cue.
-        max_cue_duration: seconds.
+    Fields of a request and, as ``--max-line-width``, flags of the command line.
     """
 
-    max_line_width: int = 42
-    max_line_count: int = 2
-    max_cue_duration: float = 7.0
+    max_line_width: int = _setting(42, "characters in a line")
+    max_line_count: int = _setting(2, "lines in a cue")
+    max_cue_duration: float = _setting(7.0, "seconds that a cue stays, at the most")
+    min_cue_duration: float = _setting(0.833, "seconds that a cue stays, if the next one lets it")
+    max_cps: float = _setting(20.0, "characters to read in a second, if the next cue lets it")
+    min_gap: float = _setting(0.083, "seconds between cues: 2 frames of 24 a second")
+    highlight_words: bool = _setting(False, "vtt: a time before each word, to light it up")
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
         check(1 <= self.max_line_count <= 10, "max_line_count", "must be 1 to 10")
         check(0.5 <= self.max_cue_duration <= 60, "max_cue_duration", "must be 0.5 to 60 seconds")
+        check(0 <= self.min_cue_duration <= 10, "min_cue_duration", "must be 0 to 10 seconds")
+        check(1 <= self.max_cps <= 1000, "max_cps", "must be 1 to 1000 characters a second")
+        check(0 <= self.min_gap <= 1, "min_gap", "must be 0 to 1 second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +158,21 @@ class AudioLimits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that one request may choose."""
+    """Everything that one request may choose.
+
+    Attributes:
+        channels: "mix" hears all channels as one; "split" transcribes each by itself, as for a
+            call with one speaker in each, and orders what was said by time.
+    """
 
     vad: VadOptions = VadOptions()
     chunk: ChunkOptions = ChunkOptions()
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
+    channels: Channels = "mix"
 
-
-def _setting(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+    def __post_init__(self) -> None:
+        check(self.channels in ("mix", "split"), "channels", "must be mix or split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +180,29 @@ class Settings:
     """What the service reads at its start. Field `x_y` is ``ASR_X_Y`` and ``--x-y``."""
 
     engine: str = _setting(
-        "auto", "auto, omni or pocketsphinx; auto takes omni when ASR_VLLM_URL is set"
+        "auto",
+        "auto, omni, omni-local or pocketsphinx; auto takes omni when ASR_VLLM_URL is set",
     )
-    vllm_url: str = _setting("", "address of the vLLM server that serves Omni")
+    vllm_url: str = _setting("", "addresses of the servers that serve Omni, separated by commas")
+    vllm_model: str = _setting(
+        "", "model to ask for; when unset, the first in /v1/models; for omni-local its folder or id"
+    )
+    vllm_args: str = _setting("", "engine arguments of vLLM as a JSON object, for omni-local")
+    vllm_api_key: str = _setting("", "sent to these servers as Bearer token", secret=True)
+    vllm_ca_file: str = _setting("", "PEM file of the authorities to trust instead of the usual")
+    vllm_dialect: DialectName = _setting(
+        "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
+    )
+    vllm_audio_format: AudioFormat = _setting("wav", "wav, or flac for slow links")
+    aligner: str = _setting(
+        "auto", "auto, sphinx, ctc or none, for words without times of their own; auto is sphinx"
+    )
+    engine_slots: int = _setting(0, "chunks in flight at Omni; 0 means 64 for each server")
     host: str = _setting("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = _setting(8000, "1024 to 65535")
-    api_key: str = _setting("", "when set, every route but /health and /ready asks for it")
+    api_key: str = _setting(
+        "", "when set, every route but /health and /ready asks for it", secret=True
+    )
     max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
     max_upload_bytes: int = _setting(8 << 30, "largest request body")
     max_active_requests: int = _setting(8, "recordings in work at once")
@@ -177,24 +211,33 @@ class Settings:
     decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
+    ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
+    ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
     data_dir: str = _setting("", "where jobs and uploads are kept; none means ~/.local/state/asr")
     database_url: str = _setting(
-        "", "postgresql://... for the jobs of several servers; by default SQLite in the data_dir"
+        "",
+        "postgresql://... for the jobs of several servers; by default SQLite in the data_dir",
+        secret=True,
     )
     max_active_jobs: int = _setting(4, "jobs in work at once, beside the requests")
     max_waiting_jobs: int = _setting(1000, "jobs waiting; more are answered 429")
     job_ttl: float = _setting(604_800.0, "seconds after its end when a job is forgotten")
     job_lease: float = _setting(15.0, "seconds after which the jobs of a dead server are taken up")
-    webhook_secret: str = _setting("", "signs callbacks; without it callback_url is refused")
+    webhook_secret: str = _setting(
+        "", "signs callbacks; without it callback_url is refused", secret=True
+    )
     webhook_allow_private: bool = _setting(False, "callbacks may go to private addresses")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
-        engines = ("auto", "omni", "pocketsphinx")
+        engines = ("auto", "omni", "omni-local", "pocketsphinx")
         check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
+        aligners = ("auto", "sphinx", "ctc", "none")
+        check(self.aligner in aligners, "aligner", f"must be one of {', '.join(aligners)}")
+        self._check_vllm()
         hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
         check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
         check(1024 <= self.port <= 65535, "port", "must be 1024 to 65535")
@@ -204,7 +247,27 @@ class Settings:
         check(self.max_waiting_requests >= 0, "max_waiting_requests", "must not be negative")
         check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
+        devices = ("auto", "cpu", "cuda")
+        check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        self._check_jobs()
+        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
+        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
+        levels = ("debug", "info", "warning", "error")
+        check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
+
+    def _check_vllm(self) -> None:
+        are_web = all(url.startswith(("http://", "https://")) for url in self.vllm_urls)
+        check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
+        dialects = get_args(DialectName)
+        known = self.vllm_dialect in dialects
+        check(known, "vllm_dialect", f"must be one of {', '.join(dialects)}")
+        check(self.vllm_audio_format in ("wav", "flac"), "vllm_audio_format", "must be wav or flac")
+        has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
+        check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
+        check(0 <= self.engine_slots <= 4096, "engine_slots", "must be 0 to 4096")
+
+    def _check_jobs(self) -> None:
         schemes = ("postgresql://", "postgres://", "sqlite:///")
         is_known = not self.database_url or self.database_url.startswith(schemes)
         check(is_known, "database_url", "must begin with postgresql:// or sqlite:///")
@@ -212,10 +275,12 @@ class Settings:
         check(self.max_waiting_jobs > 0, "max_waiting_jobs", "must be positive")
         check(self.job_ttl > 0, "job_ttl", "must be positive")
         check(1 <= self.job_lease <= 600, "job_lease", "must be 1 to 600 seconds")
-        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
-        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
-        levels = ("debug", "info", "warning", "error")
-        check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
+
+    @property
+    def vllm_urls(self) -> tuple[str, ...]:
+        """The servers one by one, without ``/v1``."""
+        urls = (url.strip().rstrip("/").removesuffix("/v1") for url in self.vllm_url.split(","))
+        return tuple(dict.fromkeys(url for url in urls if url))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -247,6 +312,11 @@ class Settings:
         if self.engine != "auto":
             return self.engine
         return "omni" if self.vllm_url else "pocketsphinx"
+
+    @property
+    def aligner_name(self) -> str:
+        """The aligner after ``auto`` is settled."""
+        return "sphinx" if self.aligner == "auto" else self.aligner
 
     @property
     def data_path(self) -> Path:

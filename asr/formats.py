@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 import zlib
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import srt
 
 from asr.config import SubtitleOptions, check
-from asr.subtitles import make_cues
+from asr.subtitles import Cue, make_cues
 from asr.types import Segment, Timing, Transcript, Word
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     Raises:
         RuntimeError: the ``srt`` library dropped a cue, which it does without a word.
     """
-    cues = make_cues(transcript.segments, options)
+    cues = make_cues(transcript.segments, options, labels=True)
     subtitles = [
         srt.Subtitle(
             index=None,
@@ -90,12 +91,43 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """WebVTT, https://www.w3.org/TR/webvtt1/. A cue's text holds neither blank lines nor tags."""
-    blocks = ["WEBVTT\n"]
+    """WebVTT, https://www.w3.org/TR/webvtt1/. Speakers are voice tags.
+
+    With ``highlight_words`` each word after a cue's first has the time at which it is said, which
+    the style in the head turns into light.
+    """
+    blocks = ["WEBVTT\n", _FUTURE_STYLE] if options.highlight_words else ["WEBVTT\n"]
     for cue in make_cues(transcript.segments, options):
-        text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{text}\n")
+        text = _timed(cue) if options.highlight_words else _escaped(cue.text)
+        voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker and cue.speaker.strip() else ""
+        blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{voice}{text}\n")
     return "\n".join(blocks)
+
+
+_FUTURE_STYLE = "STYLE\n::cue(:future) {\n  opacity: 0.5;\n}\n"
+
+
+def _timed(cue: Cue) -> str:
+    """The text with a timestamp tag before each word that begins later than the one before it.
+
+    The standard wants them to rise, between the start and the end of the cue.
+    """
+    starts = iter(cue.starts_ms)
+    last = cue.start_ms
+    lines = []
+    for line in cue.text.split("\n"):
+        words = []
+        for word, start in zip(line.split(), starts, strict=False):
+            tag = f"<{_clock(start)}>" if last < start < cue.end_ms else ""
+            last = max(last, start)
+            words.append(tag + _escaped(word))
+        lines.append(" ".join(words))
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Text on one line or several in which no player sees a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def to_tsv(transcript: Transcript, _: SubtitleOptions) -> str:
@@ -157,6 +189,34 @@ def to_verbose_json(
         "warnings": list(transcript.warnings),
         "speech_seconds": _rounded(transcript.speech_seconds),
     }
+
+
+def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
+    """OpenAI's ``diarized_json``: speakers are A, B, C by channel, or all is A."""
+    return {
+        "task": "transcribe",
+        "duration": _rounded(transcript.duration),
+        "text": transcript.text,
+        "segments": [
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{segment.id}",
+                "start": _rounded(segment.start),
+                "end": _rounded(segment.end),
+                "text": segment.text,
+                "speaker": _letter(segment),
+            }
+            for segment in transcript.segments
+        ],
+        "usage": _usage(transcript),
+        "warnings": list(transcript.warnings),
+    }
+
+
+def _letter(segment: Segment) -> str:
+    if segment.channel is not None:
+        return string.ascii_uppercase[segment.channel % 26]
+    return segment.speaker or "A"
 
 
 def from_json(text: str) -> Transcript:
@@ -288,6 +348,9 @@ FORMATS: dict[str, Format] = {
     "json": Format("application/json", "json", lambda t, _: _dump(to_json(t))),
     "verbose_json": Format(
         "application/json", "verbose.json", lambda t, _: _dump(to_verbose_json(t))
+    ),
+    "diarized_json": Format(
+        "application/json", "diarized.json", lambda t, _: _dump(to_diarized_json(t))
     ),
     "text": Format("text/plain; charset=utf-8", "txt", to_text),
     "srt": Format("application/x-subrip; charset=utf-8", "srt", to_srt),

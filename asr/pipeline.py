@@ -5,7 +5,8 @@
 `transcribe_file` is that line as three tasks joined by queues: decoding runs ahead in its child
 process; chunks go to the engine, a window of them at once, so that one long recording does not
 fill the engine's own queue; hypotheses come back in any order and are stitched in the order of
-the chunks. Segments are handed out as soon as they are certain.
+the chunks. Segments are handed out as soon as they are certain. Channels that are kept apart share
+all of this, each in a lane of its own from the speech regions on (`asr.channels`).
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ import logging
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from asr.chunking import Chunker
+from asr.align import load_aligner
+from asr.align.witness import witness
+from asr.channels import Lane, Merger
 from asr.config import Options, Settings
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
-from asr.recording import PRELOAD, Recording, decode_recording
-from asr.stitch import Stitcher
+from asr.recording import PRELOAD, Recording, channel_path, decode_recording
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from asr.align.base import Aligner
     from asr.checkpoint import Checkpoint
     from asr.engines.base import Engine
+    from asr.recognition import Witness
     from asr.recording import Decoded
 
 logger = logging.getLogger(__name__)
@@ -98,8 +101,21 @@ async def _transcribe_once(
     settings: Settings,
     on_event: Callable[[Event], None] | None,
 ) -> Transcript:
-    async with Transcriber(load_engine(settings)) as transcriber:
+    async with make_transcriber(settings) as transcriber:
         return await collect(transcriber.transcribe_file(source, options), on_event)
+
+
+def make_transcriber(
+    settings: Settings, make_engine: Callable[[Settings], Engine] | None = None
+) -> Transcriber:
+    """The engine, the aligner and the witness that the settings ask for, not yet opened.
+
+    Raises:
+        EngineUnavailable: one of them cannot be used with these settings.
+    """
+    aligner = load_aligner(settings)
+    engine = (make_engine or load_engine)(settings)
+    return Transcriber(engine, aligner, witness=witness if aligner else None)
 
 
 async def collect(
@@ -122,17 +138,22 @@ class Transcriber:
         engine: opened and closed with this object.
         aligner: times the words of an engine that gives none; opened and closed likewise.
         max_decoders: recordings decoded at once.
+        witness: compares the timed words with the audio.
     """
 
     def __init__(
-        self, engine: Engine, aligner: Aligner | None = None, max_decoders: int = MAX_DECODERS
+        self,
+        engine: Engine,
+        aligner: Aligner | None = None,
+        max_decoders: int = MAX_DECODERS,
+        witness: Witness | None = None,
     ) -> None:
         self.engine = engine
         self.aligner = aligner
-        self._recogniser = Recogniser(engine, aligner)
+        self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
-    async def __aenter__(self) -> Transcriber:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -186,15 +207,21 @@ class Transcriber:
                     yield event
 
     async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
-        """One chunk through the engine and the aligner."""
-        return await self._recogniser.recognise(chunk, recording.read, options.decode)
+        """One chunk through the engine and the aligner; each recording is a job of its own."""
+        return await self._recogniser.recognise(
+            chunk, recording.read, options.decode, job=recording
+        )
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
-        return decode_recording(self._decoders, source, target, options.vad, options.limits)
+        split = options.channels == "split"
+        return decode_recording(
+            self._decoders, source, target, options.vad, options.limits, split=split
+        )
 
 
-_Recognised = tuple[Chunk, "asyncio.Task[Hypothesis]"]
+_Found = tuple[int, Chunk]
+_Recognised = tuple[int, Chunk, "asyncio.Task[Hypothesis]"]
 
 
 class _Run:
@@ -212,15 +239,15 @@ class _Run:
         self._checkpoint = checkpoint
         self._source = source
         self._options = options
-        self._recording = Recording(target)
+        self._target = target
+        self._lanes: list[Lane] = []
+        self._merger = Merger(0, named=False)
         self._window = asyncio.Semaphore(2 * owner.engine.slots)
-        self._chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
+        self._chunks: asyncio.Queue[_Found | None] = asyncio.Queue()
         self._results: asyncio.Queue[_Recognised | None] = asyncio.Queue()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._decoded_samples = 0
         self._total: float | None = None
-        self._transcribed = 0.0
-        self._speech_samples = 0
         self._warnings: list[str] = []
         self._segments: list[Segment] = []
 
@@ -257,19 +284,23 @@ class _Run:
             group.create_task(self._stitch_hypotheses())
 
     async def _find_chunks(self) -> None:
-        chunker = Chunker(self._options.chunk, self._recording.read)
-        reports = self._owner.decode(self._source, self._recording.path, self._options)
+        is_measured = self._options.vad.kind != "off"  # else everything passes for speech
+        reports = self._owner.decode(self._source, self._target, self._options)
         async with contextlib.aclosing(reports):
             async for report in reports:
-                self._put(chunker.push(report.closed, report.open_region))
+                if not self._lanes:
+                    self._open_lanes(report.n_channels)
+                for chunk in self._lanes[report.channel].take(report):
+                    known = chunk if is_measured else replace(chunk, speech_samples=None)
+                    self._chunks.put_nowait((report.channel, known))
+                self._release(report.channel, [])
                 self._note(report)
-        self._put(chunker.finish())
         self._chunks.put_nowait(None)
 
-    def _put(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            self._speech_samples += chunk.end_sample - chunk.start_sample - chunk.overlap
-            self._chunks.put_nowait(chunk)
+    def _open_lanes(self, n_channels: int) -> None:
+        paths = [channel_path(self._target, channel) for channel in range(n_channels)]
+        self._lanes = [Lane(self._options.chunk, Recording(path)) for path in paths]
+        self._merger = Merger(n_channels, named=self._options.channels == "split")
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples
@@ -280,59 +311,67 @@ class _Run:
             self._total = decoded
         elif promised is not None and promised <= self._options.limits.max_seconds:
             self._total = max(promised, decoded)
-        self._events.put_nowait(self._progress())
+        if report.channel == report.n_channels - 1:
+            self._events.put_nowait(self._progress())
 
     def _progress(self) -> Progress:
-        return Progress(self._decoded_samples / SAMPLE_RATE, self._transcribed, self._total)
+        transcribed = min(lane.transcribed for lane in self._lanes)
+        return Progress(self._decoded_samples / SAMPLE_RATE, transcribed, self._total)
 
     async def _recognise_chunks(self, group: asyncio.TaskGroup) -> None:
-        while (chunk := await self._chunks.get()) is not None:
+        while (found := await self._chunks.get()) is not None:
+            channel, chunk = found
             await self._window.acquire()
-            task = group.create_task(self._recognise(chunk))
+            task = group.create_task(self._recognise(channel, chunk))
             task.add_done_callback(lambda _: self._window.release())
-            self._results.put_nowait((chunk, task))
+            self._results.put_nowait((channel, chunk, task))
         self._results.put_nowait(None)
 
-    async def _recognise(self, chunk: Chunk) -> Hypothesis:
+    async def _recognise(self, channel: int, chunk: Chunk) -> Hypothesis:
         """Through the engine, unless an earlier attempt has heard this chunk."""
-        kept = self._checkpoint.get(chunk) if self._checkpoint else None
+        kept = self._checkpoint.get(channel, chunk) if self._checkpoint else None
         if kept is not None:
             return kept
-        hypothesis = await self._owner.recognise(chunk, self._recording, self._options)
+        recording = self._lanes[channel].recording
+        hypothesis = await self._owner.recognise(chunk, recording, self._options)
         if self._checkpoint:
-            self._checkpoint.put(chunk, hypothesis)
+            self._checkpoint.put(channel, chunk, hypothesis)
         return hypothesis
 
     async def _stitch_hypotheses(self) -> None:
-        stitcher = Stitcher(max_overlap=self._options.chunk.overlap)
         while (item := await self._results.get()) is not None:
-            chunk, task = item
-            self._release(stitcher.push(chunk, await task))
-            self._transcribed = chunk.end
+            channel, chunk, task = item
+            self._release(channel, self._lanes[channel].stitch(chunk, await task))
             self._events.put_nowait(self._progress())
-        self._release(stitcher.finish())
-        self._transcribed = self._decoded_samples / SAMPLE_RATE
-        self._events.put_nowait(self._progress())
 
-    def _release(self, segments: list[Segment]) -> None:
-        self._segments += segments
-        for segment in segments:
+    def _release(self, channel: int, segments: list[Segment]) -> None:
+        """Hand out the segments of a channel, and those that waited for it."""
+        lane = self._lanes[channel]
+        segments = segments + lane.rest()
+        for segment in self._merger.push(channel, segments, lane.settled):
+            self._segments.append(segment)
             self._events.put_nowait(segment)
 
     def _transcript(self) -> Transcript:
         engine, aligner = self._owner.engine, self._owner.aligner
         language = self._options.decode.language
-        dropped = self._decoded_samples - self._speech_samples
+        speech = sum(lane.speech_samples for lane in self._lanes)
+        dropped = self._decoded_samples * len(self._lanes) - speech
         return Transcript(
             segments=tuple(self._segments),
             language=language or engine.language,
             duration=self._decoded_samples / SAMPLE_RATE,
-            speech_seconds=self._speech_samples / SAMPLE_RATE,
+            speech_seconds=speech / SAMPLE_RATE,
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
-            aligner=aligner.name if aligner else None,
+            aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
             warnings=tuple(self._warnings),
         )
+
+
+def _is_aligned(segments: Iterable[Segment]) -> bool:
+    """Whether the aligner timed any of the words; it leaves alone what the engine has timed."""
+    return any(word.timing != "engine" for segment in segments for word in segment.words)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -4,11 +4,13 @@ Decoding runs in a process of its own with limits on CPU time and address space:
 strangers, and codecs are where their bugs are. It writes 16 kHz mono PCM16 to a file, finds the
 speech on the way, and reports both while it goes, so that recognition begins long before decoding
 ends. Everything later reads the stretch it needs from that file: memory does not grow with the
-length, and a chunk can be read again for a second look.
+length, and a chunk can be read again for a second look. Channels that are kept apart have a file
+each, written in the same pass.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 from asr.vad import SpeechDetector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from asr.zygote import Channel
 
@@ -54,9 +56,14 @@ class Recording:
         return Audio(np.frombuffer(data, np.dtype("<i2")).astype(np.float32) / np.float32(32768))
 
 
+def channel_path(target: Path, channel: int) -> Path:
+    """Where a channel lies when channel 0 lies in `target`."""
+    return target.with_name(f"{target.stem}-{channel}{target.suffix}") if channel else target
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """How far decoding has come.
+    """How far decoding one channel has come.
 
     Attributes:
         n_samples: decoded so far, all of them readable.
@@ -64,7 +71,10 @@ class Decoded:
         open_region: the region that has begun and not ended.
         promised_seconds: what the header says of the length, for progress alone.
         finished: nothing follows.
-        warnings: with the last report, what was repaired.
+        warnings: with the last report of channel 0, what was repaired.
+        settled_sample: no region that is still to begin will begin before it.
+        channel: 0 for all that is mixed.
+        n_channels: the same in every report.
     """
 
     n_samples: int
@@ -73,12 +83,24 @@ class Decoded:
     promised_seconds: float | None = None
     finished: bool = False
     warnings: tuple[str, ...] = ()
+    settled_sample: int = 0
+    channel: int = 0
+    n_channels: int = 1
 
 
 async def decode_recording(
-    pool: ProcessPool, source: Path, target: Path, vad: VadOptions, limits: AudioLimits
+    pool: ProcessPool,
+    source: Path,
+    target: Path,
+    vad: VadOptions,
+    limits: AudioLimits,
+    *,
+    split: bool = False,
 ) -> AsyncGenerator[Decoded]:
     """Decode `source` to `target` in a child process and report as it goes.
+
+    Channels that are to be kept apart go to their `channel_path`, and each time all of them
+    report, one after the other.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -90,12 +112,14 @@ async def decode_recording(
         "target": str(target),
         "vad": asdict(vad),
         "limits": asdict(limits),
+        "split": split,
     }
     guard = ProcessLimits(limits.max_cpu_seconds, limits.max_memory_bytes)
     async with pool.job("asr.recording:decode_job", request, limits=guard) as job:
         try:
             async for message in job:
-                yield _decoded(message)
+                for channel in range(len(message["channels"])):
+                    yield _decoded(message, channel)
         except WorkerDied as error:
             raise _blame(error, limits) from error
 
@@ -112,15 +136,19 @@ def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
     return error
 
 
-def _decoded(message: dict[str, Any]) -> Decoded:
-    open_region = message["open"]
+def _decoded(message: dict[str, Any], channel: int) -> Decoded:
+    regions = message["channels"][channel]
+    open_region = regions["open"]
     return Decoded(
         n_samples=message["n_samples"],
-        closed=tuple(SpeechRegion(*pair) for pair in message["closed"]),
+        closed=tuple(SpeechRegion(*pair) for pair in regions["closed"]),
         open_region=None if open_region is None else SpeechRegion(*open_region),
         promised_seconds=message["promised"],
         finished=message["finished"],
-        warnings=tuple(message["warnings"]),
+        warnings=() if channel else tuple(message["warnings"]),
+        settled_sample=regions["settled"],
+        channel=channel,
+        n_channels=len(message["channels"]),
     )
 
 
@@ -130,51 +158,82 @@ def _decoded(message: dict[str, Any]) -> Decoded:
 def decode_job(channel: Channel) -> None:
     """Decode one file: the request says which and how, reports go back."""
     request, _ = channel.receive()
-    decoding = decode(Path(request["source"]), AudioLimits(**request["limits"]))
-    detector = SpeechDetector(VadOptions(**request["vad"]))
-    report = _Report(channel, detector)
-    with Path(request["target"]).open("wb", buffering=0) as target:
+    limits, split = AudioLimits(**request["limits"]), request["split"]
+    decoding = decode(Path(request["source"]), limits, split=split)
+    with contextlib.ExitStack() as files:
+        tracks: list[_Track] = []
+        report = _Report(channel, tracks)
+        differ = False
         for block in decoding.blocks:
-            pcm = np.frombuffer(Audio(block).pcm16(), np.dtype("<i2"))
-            _write_all(target, pcm.tobytes())
-            report.add(detector.push(pcm), decoding.promised_seconds)
-    report.add(detector.finish(), decoding.promised_seconds)
-    report.send(finished=True, warnings=decoding.warnings)
+            columns = block.T if split else block[np.newaxis]
+            while len(tracks) < len(columns):
+                path = channel_path(Path(request["target"]), len(tracks))
+                target = files.enter_context(path.open("wb", buffering=0))
+                tracks.append(_Track(target, SpeechDetector(VadOptions(**request["vad"]))))
+            for track, samples in zip(tracks, columns, strict=True):
+                track.push(samples)
+            differ = differ or any(not np.array_equal(columns[0], other) for other in columns[1:])
+            report.add(decoding.promised_seconds)
+    if len(tracks) > 1 and not differ:
+        message = f"all {len(tracks)} channels hold the same sound; channels=mix hears it once"
+        decoding.warnings.append(message)
+    report.finish(decoding.warnings)
 
 
-def _write_all(target: BinaryIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[target.write(left) :]
+class _Track:
+    """One channel: its samples go to its file, and its speech is found on the way."""
+
+    def __init__(self, target: BinaryIO, detector: SpeechDetector) -> None:
+        self._target = target
+        self._closed: list[SpeechRegion] = []
+        self.detector = detector
+
+    def push(self, samples: np.ndarray) -> None:
+        pcm = np.frombuffer(Audio(samples).pcm16(), np.dtype("<i2"))
+        left = memoryview(pcm.tobytes())
+        while left:
+            left = left[self._target.write(left) :]
+        self._closed += self.detector.push(pcm)
+
+    def regions(self, *, finished: bool) -> dict[str, Any]:
+        """What happened since the last report."""
+        if finished:
+            self._closed += self.detector.finish()
+        region = None if finished else self.detector.open_region
+        closed, self._closed = self._closed, []
+        return {
+            "closed": [(r.start_sample, r.end_sample) for r in closed],
+            "open": region and (region.start_sample, region.end_sample),
+            "settled": self.detector.n_samples if finished else self.detector.settled_sample,
+        }
 
 
 class _Report:
-    """Collects what happened and sends it every few seconds of audio."""
+    """Says every few seconds of audio what happened in all channels."""
 
-    def __init__(self, channel: Channel, detector: SpeechDetector) -> None:
+    def __init__(self, channel: Channel, tracks: Sequence[_Track]) -> None:
         self._channel = channel
-        self._detector = detector
-        self._closed: list[SpeechRegion] = []
+        self._tracks = tracks
         self._promised: float | None = None
         self._next = REPORT_SAMPLES
 
-    def add(self, closed: list[SpeechRegion], promised: float | None) -> None:
-        self._closed += closed
+    def add(self, promised: float | None) -> None:
         self._promised = promised
-        if self._detector.n_samples >= self._next:
-            self._next = self._detector.n_samples + REPORT_SAMPLES
-            self.send()
+        n_samples = self._tracks[0].detector.n_samples
+        if n_samples >= self._next:
+            self._next = n_samples + REPORT_SAMPLES
+            self._send([], finished=False)
 
-    def send(self, *, finished: bool = False, warnings: list[str] | None = None) -> None:
-        region = None if finished else self._detector.open_region
+    def finish(self, warnings: Sequence[str]) -> None:
+        self._send(warnings, finished=True)
+
+    def _send(self, warnings: Sequence[str], *, finished: bool) -> None:
         self._channel.send(
             {
-                "n_samples": self._detector.n_samples,
-                "closed": [(r.start_sample, r.end_sample) for r in self._closed],
-                "open": region and (region.start_sample, region.end_sample),
+                "n_samples": self._tracks[0].detector.n_samples,
+                "channels": [track.regions(finished=finished) for track in self._tracks],
                 "promised": self._promised,
                 "finished": finished,
-                "warnings": warnings or [],
+                "warnings": list(warnings),
             }
         )
-        self._closed = []

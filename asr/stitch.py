@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from asr.subtitles import ends_sentence
+from asr.phrasing import ends_sentence
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Word
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Stitcher:
         self._n_segments = 0
         self._end = 0.0  # of the last word released
 
+    @property
+    def earliest(self) -> float:
+        """No segment of the chunks so far that is still held back starts before this."""
+        starts = [heard.word.start for heard in self._pending[:1]]
+        starts += [max(start, self._end) for start, _ in self._warnings[:1]]
+        return min(starts, default=math.inf)
+
     def push(self, chunk: Chunk, hypothesis: Hypothesis) -> list[Segment]:
         """Take the next chunk; return the segments that have become certain.
 
@@ -81,7 +88,7 @@ class Stitcher:
         return segments + self._release(certain)
 
     def finish(self) -> list[Segment]:
-        """End the recording; return the segments that were held back."""
+        """End the recording, or begin anew after silence; return what was held back."""
         segments = self._release(math.inf)
         if self._warnings and self._previous:
             start = max(self._end, self._warnings[0][0])

@@ -88,18 +88,23 @@ class Chunk:
     Attributes:
         index: 0, 1, 2, ... in the order of the recording.
         overlap: samples shared with the previous chunk; 0 when the cut lies in silence.
+        speech_samples: how many of its samples the VAD took for speech, or None when no VAD ran.
     """
 
     index: int
     start_sample: int
     end_sample: int
     overlap: int = 0
+    speech_samples: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_sample < self.end_sample:
             raise ValueError(f"chunk [{self.start_sample}, {self.end_sample}) is empty or reversed")
         if not 0 <= self.overlap <= self.end_sample - self.start_sample:
             raise ValueError(f"overlap of {self.overlap} samples does not fit the chunk")
+        speech = self.speech_samples
+        if speech is not None and not 0 <= speech <= self.end_sample - self.start_sample:
+            raise ValueError(f"{speech} samples of speech do not fit the chunk")
 
     @property
     def start(self) -> float:
@@ -115,6 +120,11 @@ class Chunk:
     def duration(self) -> float:
         """Seconds."""
         return (self.end_sample - self.start_sample) / SAMPLE_RATE
+
+    @property
+    def speech_seconds(self) -> float | None:
+        """Seconds of speech in it, or None when no VAD ran."""
+        return None if self.speech_samples is None else self.speech_samples / SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +161,40 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an engine heard in one chunk. Word times count from the start of the chunk."""
+    """What an engine heard in one chunk. Word times count from the start of the chunk.
+
+    Attributes:
+        word_confidences: how sure the engine is of each token of ``text.split()``, 0 to 1, from an
+            engine that has no times; whatever times the words takes it for those that it has no
+            confidence of its own for.
+        is_cut: the engine stopped at its limit, not at the end of the speech.
+        unwritten: (start, end) in seconds of speech that is in no word, as the aligner heard it.
+    """
 
     chunk_index: int
     text: str
     words: tuple[Word, ...] = ()
     avg_logprob: float | None = None
     warnings: tuple[str, ...] = ()
+    word_confidences: tuple[float, ...] | None = None
+    is_cut: bool = False
+    unwritten: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.word_confidences is not None:
+            n_words = len(self.text.split())
+            if len(self.word_confidences) != n_words:
+                raise ValueError(f"{len(self.word_confidences)} confidences for {n_words} words")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the transcript about as long as a sentence, with absolute times."""
+    """A stretch of the transcript about as long as a sentence, with absolute times.
+
+    Attributes:
+        channel: of the recording, where channels were kept apart.
+        speaker: who says it, or None where nobody told speakers apart.
+    """
 
     id: int
     start: float
@@ -187,8 +219,8 @@ class Transcript:
     Attributes:
         language: ISO-639-1 code.
         duration: seconds of audio that were decoded.
-        speech_seconds: seconds that the engine heard.
-        dropped_seconds: seconds that the VAD took for something else and no engine heard.
+        speech_seconds: seconds that the engine heard, in all channels that were kept apart.
+        dropped_seconds: seconds that the VAD took for something else and no engine heard, likewise.
         engine: which engine recognised, with its model.
         aligner: which aligner timed the words, or None when the engine did.
     """

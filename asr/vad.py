@@ -116,6 +116,14 @@ class SpeechDetector:
             return SpeechRegion(0, self.n_samples) if self.n_samples else None
         return None if self._start is None else SpeechRegion(self._start, self._voiced_until)
 
+    @property
+    def settled_sample(self) -> int:
+        """No region that is still to begin will begin before this sample."""
+        if self._off or self._start is not None:
+            return self._voiced_until
+        first = self._position - len(self._flags) * self._frame
+        return max(first - self._pad_start, self._floor)
+
     def push(self, pcm: np.ndarray) -> list[SpeechRegion]:
         """Take int16 samples of shape (n,); return the regions that ended in them."""
         self.n_samples += len(pcm)

@@ -95,10 +95,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, rows: list[dict[str, Any]]) -> None:
+def save(name: str, rows: list[dict[str, Any]], more: dict[str, Any] | None = None) -> None:
     """Print the rows as a Markdown table and write them with the machine line."""
     RESULTS.mkdir(exist_ok=True)
-    body = {"machine": machine(), "rows": rows}
+    body = {"machine": machine(), **(more or {}), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     print(f"| {' | '.join(rows[0])} |")
     print(f"|{' --- |' * len(rows[0])}")

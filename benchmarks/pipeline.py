@@ -38,6 +38,7 @@ class InstantEngine:
     model = "instant"
     slots = 8
     language = "en"
+    guarded = False
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:  # noqa: ARG002
         """Everything goes."""

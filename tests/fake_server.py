@@ -29,6 +29,7 @@ class FakeEngine:
     model = "fake"
     language = "en"
     slots = 4
+    guarded = False
 
     def __init__(self, env):
         self.delay = float(env.get("FAKE_ENGINE_DELAY", 0))

@@ -38,6 +38,7 @@ class FakeEngine:
 
     language = "en"
     model = "fake"
+    guarded = False
 
     def __init__(
         self,

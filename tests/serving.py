@@ -94,6 +94,7 @@ class Server:
     log_path: Path
     work_dir: Path
     engine_log: Path
+    start_seconds: float = START_SECONDS
     clients: list = field(default_factory=list)
 
     @property
@@ -131,7 +132,7 @@ class Server:
         def settled():
             return self.process.poll() is not None or self.is_ready(path)
 
-        wait_for(settled, START_SECONDS, f"an answer of {path}")
+        wait_for(settled, self.start_seconds, f"an answer of {path}")
         assert self.process.poll() is None, f"the server ended:\n{self.log}"
 
     def engine_did(self):
@@ -166,12 +167,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def launched(*command, work_dir=None, **env):
+def launched(*command, work_dir=None, python=sys.executable, start_seconds=START_SECONDS, **env):
     """A server that has been started and may not be ready; killed at the end.
 
     Args:
         command: what follows ``python``.
         work_dir: shared with another server; by default its own.
+        python: interpreter of another environment.
+        start_seconds: what it gets to be ready.
         env: settings and other variables.
     """
     home = Path(tempfile.mkdtemp(prefix="serving-"))
@@ -189,7 +192,7 @@ def launched(*command, work_dir=None, **env):
     }
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *(command or FAKE)],
+            [python, *(command or FAKE)],
             env=clean_env(chosen | env),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -198,7 +201,7 @@ def launched(*command, work_dir=None, **env):
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
-    server = Server(process, url, mark, home / "log", work, home / "engine.log")
+    server = Server(process, url, mark, home / "log", work, home / "engine.log", start_seconds)
     try:
         yield server
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -69,6 +69,36 @@ def segment_lists(draw, max_size: int = 6) -> list[Segment]:
     return made
 
 
+PHRASES = (
+    "Yes.", "No.", "Mhm.", "I see,", "and then", "well, you know,", "Mr. J. R. Poe", "No. 7",
+    "on 24 November 2026", "it cost 5 million dollars.", "in New York City", "so then,",
+    "Donaudampfschifffahrtsgesellschaftskapitän", "so what?", "nobody was there to see it", "the",
+)  # fmt: skip
+
+
+@st.composite
+def conversations(draw, max_size: int = 12) -> list[Segment]:
+    """What people say, at a human or inhuman speed, each in a channel, often at the same time."""
+    ends_ms = [0, 0]
+    made: list[Segment] = []
+    for _ in range(draw(st.integers(0, max_size))):
+        channel = draw(st.integers(0, 1))
+        start_ms = ends_ms[channel] + draw(st.sampled_from([0, 80, 300, 800, 4000]))
+        texts = " ".join(draw(st.lists(st.sampled_from(PHRASES), min_size=1, max_size=8))).split()
+        step = draw(st.sampled_from([20, 150, 330, 330, 330, 900]))
+        words = tuple(
+            Word(text, (start_ms + i * step) / 1000, (start_ms + (i + 1) * step) / 1000)
+            for i, text in enumerate(texts)
+        )
+        ends_ms[channel] = start_ms + len(words) * step
+        made.append(
+            Segment(0, words[0].start, words[-1].end, " ".join(texts), words, None, (), channel,
+                    f"channel {channel}")
+        )  # fmt: skip
+    made.sort(key=lambda segment: segment.start)
+    return [replace(segment, id=i) for i, segment in enumerate(made)]
+
+
 @st.composite
 def transcripts(draw) -> Transcript:
     made = tuple(draw(segment_lists()))
@@ -82,6 +112,9 @@ subtitle_options = st.builds(
     max_line_width=st.integers(10, 60),
     max_line_count=st.integers(1, 3),
     max_cue_duration=st.sampled_from([0.5, 2.0, 7.0]),
+    min_cue_duration=st.sampled_from([0.0, 0.833, 3.0]),
+    max_cps=st.sampled_from([5.0, 17.5, 20.0, 1000.0]),
+    min_gap=st.sampled_from([0.0, 0.083, 0.5]),
 )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, strategies as st
@@ -21,10 +22,14 @@ OPTIONS = Options(vad=VadOptions(kind="off"))
 @given(strategies.heard_chunks(1.0), st.sampled_from(["e", "ü\n\x00"]))
 def test_chunks_are_read_back_exactly(pairs, engine):
     for chunk, hypothesis in pairs:
-        record = checkpoint.pack_chunk(chunk, hypothesis, engine)
+        place = (chunk.index % 2, chunk)
+        n_words = len(hypothesis.text.split())
+        more = {"word_confidences": (0.1,) * n_words, "is_cut": True, "unwritten": ((0.1, 0.2),)}
+        hypothesis = replace(hypothesis, **more)
+        record = checkpoint.pack_chunk(place, hypothesis, engine)
         assert record.isascii()
         assert "\n" not in record
-        assert checkpoint.unpack_chunk(record) == (chunk, hypothesis, engine)
+        assert checkpoint.unpack_chunk(record) == (place, hypothesis, engine)
 
 
 @given(strategies.transcripts())
@@ -42,7 +47,7 @@ def transcribe(path, records, options=OPTIONS, name="fake engine", engine=None):
 
     async def run():
         async with Transcriber(engine) as transcriber:
-            kept = checkpoint.Records(records, name, lambda _, record: new.append(record))
+            kept = checkpoint.Records(records, name, lambda *found: new.append(found[-1]))
             events = transcriber.transcribe_file(path, options, checkpoint=kept)
             return await collect(events)
 
@@ -67,6 +72,20 @@ def test_only_what_is_missing_is_recognised(path):
         assert sorted(now) == sorted(records)
 
 
+def test_channels_are_kept_apart(tmp_path):
+    """Both have a chunk of the same samples."""
+    path = tmp_path / "two.wav"
+    soundfile.write(path, np.stack([noise(70, seed=1), noise(70, seed=2)], axis=1), 16_000)
+    split = replace(OPTIONS, channels="split")
+    whole, chunks, records = transcribe(path, [], split)
+    assert {segment.channel for segment in whole.segments} == {0, 1}
+    assert len(chunks) == len(records) == 6
+    for n_kept in range(len(records) + 1):
+        again, heard, _ = transcribe(path, records[:n_kept], split)
+        assert again == whole
+        assert len(heard) == len(records) - n_kept
+
+
 def test_records_of_other_chunks_or_engines_are_not_used(path):
     _, chunks, records = transcribe(path, [])
     _, heard, _ = transcribe(path, records, name="another engine")
@@ -84,7 +103,7 @@ def test_a_chunk_is_kept_before_its_segments_are_told(path):
     async def run():
         async with Transcriber(FakeEngine(slots=1)) as transcriber:
             kept = checkpoint.Records(
-                [], "fake engine", lambda chunk, _: kept_until.append(chunk.end)
+                [], "fake engine", lambda _, chunk, __: kept_until.append(chunk.end)
             )
             await collect(
                 transcriber.transcribe_file(path, OPTIONS, checkpoint=kept),

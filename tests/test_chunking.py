@@ -104,6 +104,16 @@ def test_no_chunk_spans_a_long_pause_or_holds_nothing(regions, options):
             assert after.start_sample - before.end_sample <= samples(options.max_gap)
 
 
+@given(some_regions(), some_options)
+def test_a_chunk_knows_how_much_of_it_is_speech(regions, options):
+    for chunk in make_chunks(regions, options, read):
+        inside = sum(
+            max(0, min(r.end_sample, chunk.end_sample) - max(r.start_sample, chunk.start_sample))
+            for r in regions
+        )
+        assert chunk.speech_samples == inside
+
+
 @given(some_regions(), some_options, st.data())
 def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
     """Also not on open regions, which grow by and by until they close."""

@@ -58,6 +58,12 @@ def test_the_limits_are_those_of_the_settings() -> None:
         ("ASR_LOG_LEVEL", "loud"),
         ("ASR_CPU_WORKERS", "-1"),
         ("ASR_MAX_AUDIO_SECONDS", "nan"),
+        ("ASR_VLLM_URL", "gpu:8000"),
+        ("ASR_VLLM_URL", "http://a, ftp://b"),
+        ("ASR_VLLM_DIALECT", "gpt"),
+        ("ASR_VLLM_AUDIO_FORMAT", "mp3"),
+        ("ASR_VLLM_CA_FILE", "/nowhere/at/all.pem"),
+        ("ASR_ENGINE_SLOTS", "-1"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
@@ -96,6 +102,11 @@ def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
 def test_an_option_out_of_range_is_refused(kind: type, values: dict[str, object]) -> None:
     with pytest.raises(InvalidOption):
         kind(**values)
+
+
+def test_addresses_are_taken_one_by_one() -> None:
+    settings = Settings(vllm_url=" http://a:8000/v1/ ,https://b,, http://a:8000")
+    assert settings.vllm_urls == ("http://a:8000", "https://b")
 
 
 def test_the_table_has_a_row_for_every_setting() -> None:

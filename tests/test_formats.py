@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import srt
@@ -18,6 +19,7 @@ from asr.types import Segment, Transcript, Word
 from tests.golden_transcript import TRANSCRIPT
 from tests.strategies import subtitle_options, transcripts
 
+HIGHLIGHT = SubtitleOptions(highlight_words=True)
 EMPTY = Transcript((), "en", 0.0, 0.0, 0.0, "sphinx")
 
 
@@ -37,9 +39,12 @@ def parse_vtt(text):
         hours, minutes, seconds, millis, *end = map(int, found.groups())
         start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis
         end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3]
-        payload = "\n".join(lines)
+        voice, payload = re.fullmatch(
+            r"(?:<v ([^<>\n]+)>)?(.*)", "\n".join(lines), re.DOTALL
+        ).groups()
         assert not re.search(r"-->|<|>", payload)
-        cues.append(Cue(start_ms, end_ms, html.unescape(payload)))
+        speaker = voice and html.unescape(voice)
+        cues.append(Cue(start_ms, end_ms, html.unescape(payload), speaker))
     return cues
 
 
@@ -58,7 +63,7 @@ def test_an_empty_transcript(name, expected):
 def test_formats_say_what_they_are():
     assert {name: f.extension for name, f in FORMATS.items()} == {
         "json": "json", "verbose_json": "verbose.json", "text": "txt",
-        "srt": "srt", "vtt": "vtt", "tsv": "tsv",
+        "diarized_json": "diarized.json", "srt": "srt", "vtt": "vtt", "tsv": "tsv",
     }  # fmt: skip
     assert FORMATS["srt"].content_type == "application/x-subrip; charset=utf-8"
 
@@ -75,7 +80,9 @@ def test_subtitle_options_reach_the_writers():
 
 
 def test_a_cue_that_srt_drops_is_an_error(monkeypatch):
-    monkeypatch.setattr(formats, "make_cues", lambda *_: [Cue(5, 5, "gone"), Cue(6, 7, "kept")])
+    monkeypatch.setattr(
+        formats, "make_cues", lambda *_, **__: [Cue(5, 5, "gone"), Cue(6, 7, "kept")]
+    )
     with pytest.raises(RuntimeError, match="kept 1 of 2"):
         render(TRANSCRIPT, "srt")
 
@@ -157,18 +164,42 @@ def test_json_may_write_whole_seconds_as_integers():
 
 @given(transcripts(), subtitle_options)
 def test_srt_is_parsed_as_written(transcript, options):
-    cues = make_cues(transcript.segments, options)
+    cues = make_cues(transcript.segments, options, labels=True)
     text = render(transcript, "srt", options)
     # srt.parse takes a line of digits before "1.2.3" for the head of a cue; players do not.
     if not re.search(r"\n\d+\.?\d*\n\d+\.\d+\.\d+(?! --> )", text):
-        parsed = [Cue(ms(s.start), ms(s.end), s.content) for s in srt.parse(text)]
-        assert parsed == cues
+        parsed = [(ms(s.start), ms(s.end), s.content) for s in srt.parse(text)]
+        assert parsed == [(cue.start_ms, cue.end_ms, cue.text) for cue in cues]
 
 
 @given(transcripts(), subtitle_options)
 def test_vtt_is_parsed_as_written(transcript, options):
     cues = make_cues(transcript.segments, options)
     assert parse_vtt(render(transcript, "vtt", options)) == cues
+
+
+@given(transcripts(), subtitle_options)
+def test_word_times_in_vtt_rise_inside_their_cue(transcript, options):
+    lit = replace(options, highlight_words=True)
+    header, style, *blocks = render(transcript, "vtt", lit).split("\n\n")
+    assert style.startswith("STYLE\n::cue(:future)")
+    plain = "\n\n".join([header, *(re.sub(r"<\d\d[\d:.]+>", "", block) for block in blocks)])
+    assert plain.rstrip("\n") == render(transcript, "vtt", options).rstrip("\n")
+    for cue, block in zip(make_cues(transcript.segments, lit), blocks, strict=True):
+        tags = [parse_clock(tag) for tag in re.findall(r"<(\d\d[\d:.]+)>", block)]
+        assert sorted({cue.start_ms, cue.end_ms, *tags}) == [cue.start_ms, *tags, cue.end_ms]
+        assert set(cue.starts_ms).issuperset(tags)
+
+
+def parse_clock(text):
+    hours, minutes, seconds = text.split(":")
+    return round((int(hours) * 60 + int(minutes)) * 60_000 + float(seconds) * 1000)
+
+
+def test_highlighted_words():
+    said = Segment(0, 0.5, 1.5, "a b", (Word("a", 0.5, 1.0), Word("<b", 1.0, 1.5)), speaker="A & B")
+    text = render(Transcript((said,), "en", 2, 1, 1, "omni"), "vtt", HIGHLIGHT)
+    assert text.endswith("<v A &amp; B>a <00:00:01.000>&lt;b\n")
 
 
 @given(transcripts())

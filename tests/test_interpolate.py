@@ -64,6 +64,13 @@ def test_no_words_no_times():
     assert interpolate(Audio(makers.noise(1)), hypothesis) is hypothesis
 
 
+def test_the_confidences_of_the_engine_are_carried_over():
+    hypothesis = Hypothesis(0, "one two", word_confidences=(0.25, 0.75), is_cut=True)
+    timed = interpolate(Audio(makers.noise(1)), hypothesis)
+    assert [word.confidence for word in timed.words] == [0.25, 0.75]
+    assert timed.is_cut
+
+
 def test_more_words_than_hops():
     audio = Audio(np.full(3 * SAMPLE_RATE // 100, 0.1, np.float32))
     timed = interpolate(audio, Hypothesis(0, "x " * 50))

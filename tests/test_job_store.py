@@ -62,7 +62,7 @@ async def drain(leases):
 
 
 def chunk(index):
-    return ChunkDone(index, 1.0, f"record {index}")
+    return ChunkDone(0, index, 1.0, f"record {index}")
 
 
 def test_no_owner_sees_another(store, owner):

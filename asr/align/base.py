@@ -31,7 +31,8 @@ class Aligner(Protocol):
         Returns:
             The same hypothesis with one `Word` for each token of ``text.split()``: as many, in
             order, inside the chunk, starts never running backwards. Each says by `timing` how it
-            got its time, and has a confidence where the audio was witness to it.
+            got its time, and has a confidence where the audio was witness to it, else that of
+            ``hypothesis.word_confidences``, if there are any.
         """
         ...
 

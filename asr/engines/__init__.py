@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asr.config import check
 from asr.errors import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -16,13 +17,31 @@ def load_engine(settings: Settings) -> Engine:
 
     Raises:
         EngineUnavailable: it cannot be used with these settings.
+        InvalidOption: the settings contradict each other.
     """
     if settings.engine_name == "pocketsphinx":
         from asr.engines.sphinx import SphinxEngine
 
         return SphinxEngine(settings.workers)
-    if not settings.vllm_url:
-        raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a vLLM server")
-    from asr.engines.vllm_http import VllmHttpEngine
+    if settings.engine_name == "omni-local":
+        from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 
-    return VllmHttpEngine(settings.vllm_url)
+        message = "omni-local needs the folder or the id of the model"
+        check(bool(settings.vllm_model), "vllm_model", message)
+        arguments = read_arguments(settings.vllm_args)
+        return VllmLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
+    if not settings.vllm_urls:
+        raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
+    from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+
+    return VllmHttpEngine(
+        VllmOptions(
+            urls=settings.vllm_urls,
+            model=settings.vllm_model,
+            api_key=settings.vllm_api_key,
+            ca_file=settings.vllm_ca_file,
+            dialect=settings.vllm_dialect,
+            audio_format=settings.vllm_audio_format,
+            slots=settings.engine_slots,
+        )
+    )

@@ -21,12 +21,15 @@ class Engine(Protocol):
         model: the id in ``/v1/models``.
         slots: chunks that it works on at once.
         language: ISO-639-1 code of what it recognises when the request names none.
+        guarded: whether its answers are worth doubting: it may invent text, and asked again it may
+            answer otherwise.
     """
 
     name: str
     model: str
     slots: int
     language: str
+    guarded: bool
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Warnings about options that this engine ignores.

@@ -41,6 +41,7 @@ class SphinxEngine:
 
     language = "en"
     model = "pocketsphinx"
+    guarded = False  # it says the same of the same samples, however often it is asked
 
     def __init__(self, workers: int) -> None:
         self.slots = workers

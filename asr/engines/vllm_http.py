@@ -1,117 +1,246 @@
-"""Omni on a vLLM server, over HTTP.
+"""Omni on one or many vLLM servers, over HTTP; or on another server with OpenAI's chat completions.
 
-Batching is vLLM's own: it batches continuously whatever is in flight, so this engine only keeps
-`slots` requests there. Closing the connection of a request makes vLLM abort it.
+Batching is the server's own: vLLM batches continuously whatever is in flight, so this engine only
+keeps `slots` requests there. A task that is cancelled closes its connection, on which vLLM aborts
+the request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
+import re
+import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from asr.engines.omni import chat_request, read_answer
+from asr.config import check
+from asr.counters import COUNTS
+from asr.engines import omni
+from asr.engines.dialects import DIALECTS, read_answer, request_body
+from asr.engines.servers import Servers
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
-from asr.types import Hypothesis
 
 if TYPE_CHECKING:
-    from asr.config import DecodeOptions
-    from asr.types import Audio, Chunk
+    from asr.config import AudioFormat, DecodeOptions, DialectName
+    from asr.engines.servers import Server
+    from asr.types import Audio, Chunk, Hypothesis
 
 logger = logging.getLogger(__name__)
 
-SLOTS: Final = 64
+SLOTS_PER_SERVER: Final = 64
 RETRIES: Final = 3
-RETRIED_STATUSES: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+RETRIED_STATUSES: Final = frozenset({408, 409, 429})
+"""And all from 500 on. No other 4xx: what a server refuses once it refuses again."""
 FIRST_DELAY: Final = 0.5
-TIMEOUT_BASE: Final = 60.0
-TIMEOUT_PER_SECOND: Final = 4.0
+MAX_RETRY_AFTER: Final = 120.0
+ANSWER_BASE: Final = 60.0
+ANSWER_PER_SECOND: Final = 4.0
+"""Seconds to wait for one answer, for any chunk and for each second of it."""
+DEADLINE_ANSWERS: Final = 2.0
+"""A chunk with all its attempts and waits gets as long as so many answers may take."""
+SLOW_REST_SECONDS: Final = 30.0
+"""A server that gave no answer in that time is left alone for a while, if there are others."""
 CONNECT_SECONDS: Final = 5.0
+KEEP_ALIVE_SECONDS: Final = 4.0
+"""Idle connections are closed by us, before uvicorn does it at 5 s while we write."""
+MAX_MESSAGE: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """Where the servers are and how to talk to them; the fields are settings of the service."""
+
+    urls: tuple[str, ...]
+    model: str = ""
+    api_key: str = field(default="", repr=False)
+    ca_file: str = ""
+    dialect: DialectName = "vllm"
+    audio_format: AudioFormat = "wav"
+    slots: int = 0
+
+    def __post_init__(self) -> None:
+        formats = DIALECTS[self.dialect].audio_formats
+        message = f"{self.dialect} decodes {' and '.join(formats)} only"
+        check(self.audio_format in formats, "vllm_audio_format", message)
 
 
 class VllmHttpEngine:
     """Nemotron-3-Nano-Omni behind ``/v1/chat/completions``.
 
     Args:
-        url: of the server, without ``/v1``.
+        options: servers and manners.
         transport: for tests.
     """
 
     language = "en"
+    guarded = True
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.slots = SLOTS
-        self.model = "omni"
-        self.name = "omni (vLLM, model not yet known)"
-        limits = httpx.Limits(max_connections=SLOTS, max_keepalive_connections=SLOTS)
-        timeout = httpx.Timeout(TIMEOUT_BASE, connect=CONNECT_SECONDS)
-        base = url.rstrip("/").removesuffix("/v1")
-        self._url = base
-        self._client = httpx.AsyncClient(
-            base_url=base, limits=limits, timeout=timeout, transport=transport
-        )
+    def __init__(
+        self, options: VllmOptions, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.slots = options.slots or SLOTS_PER_SERVER * len(options.urls)
+        self.model = options.model or "omni"
+        self.name = f"omni ({options.dialect}, model not yet known)"
+        self._options = options
+        self._dialect = DIALECTS[options.dialect]
+        self._client = _make_client(options, self.slots, transport)
+        self._servers = Servers(options.urls, self._client, self._dialect.health)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Everything can be asked for; other languages than English are beyond the model card."""
-        is_english = (options.language or "en").lower().split("-")[0] == "en"
-        return () if is_english else ("the model card of Omni names English only",)
+        """Everything can be asked for; what is not read in full is a warning."""
+        return omni.ignored(options)
 
     async def open(self) -> None:
-        """Ask the server for its model."""
+        """Ask the servers for their model, and begin to watch them."""
+        answers = await asyncio.gather(*map(self._first_model, self._servers.all))
+        models = sorted({model for model in answers if model is not None})
+        if not models:
+            raise EngineUnavailable(f"no server answers at {self._servers}")
+        if len(models) > 1 and not self._options.model:
+            names = ", ".join(models)
+            raise EngineUnavailable(f"the servers differ ({names}): set ASR_VLLM_MODEL to one")
+        self.model = self._options.model or models[0]
+        self.name = f"omni ({self.model} on {self._options.dialect})"
+        self._servers.watch()
+
+    async def _first_model(self, server: Server) -> str | None:
         try:
-            answer = await self._client.get("/v1/models", timeout=CONNECT_SECONDS)
+            answer = await self._client.get(server.url + "/v1/models", timeout=CONNECT_SECONDS)
             answer.raise_for_status()
-            self.model = str(answer.json()["data"][0]["id"])
-        except (httpx.HTTPError, json.JSONDecodeError, LookupError, TypeError) as error:
-            message = f"the vLLM server at {self._url} does not answer: {error!r}"
-            raise EngineUnavailable(message) from error
-        self.name = f"omni ({self.model} on vLLM)"
+            model = str(answer.json()["data"][0]["id"])
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            self._servers.lost(server, f"/v1/models: {type(error).__name__}")
+            return None
+        self._servers.answered(server)
+        return model
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
-        request = await asyncio.to_thread(chat_request, self.model, audio, options)
-        timeout = TIMEOUT_BASE + TIMEOUT_PER_SECOND * chunk.duration
-        body = await self._post(request, timeout, chunk)
-        text, warnings = read_answer(body, chunk.index)
-        return Hypothesis(chunk.index, text, warnings=warnings)
+        body = await asyncio.to_thread(
+            request_body, self.model, audio, options, self._dialect, self._options.audio_format
+        )
+        patience = ANSWER_BASE + ANSWER_PER_SECOND * audio.duration
+        try:
+            async with asyncio.timeout(DEADLINE_ANSWERS * patience):
+                answer = await self._ask(body, patience, chunk)
+        except TimeoutError as error:
+            COUNTS["requests_failed"] += 1
+            message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
+            raise EngineTimeout(message) from error
+        return await asyncio.to_thread(read_answer, answer, chunk.index)
 
-    async def _post(self, request: dict[str, Any], timeout: float, chunk: Chunk) -> Any:
+    async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
         """Send until it is answered; what a repetition cannot mend is not repeated."""
+        server: Server | None = None
         for attempt in range(RETRIES + 1):
+            if attempt:
+                COUNTS["requests_retried"] += 1
+                await asyncio.sleep(_backoff(attempt))
+            server = await self._servers.pick(avoid=server)
             try:
-                answer = await self._client.post(
-                    "/v1/chat/completions", json=request, timeout=timeout
-                )
+                return await self._ask_once(server, body, patience, chunk)
+            except _Again as again:
+                problem = f"{server.name}: {again}"
+                logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
+        COUNTS["requests_failed"] += 1
+        raise EngineUnavailable(f"no server gave an answer; the last was {problem}")
+
+    async def _ask_once(self, server: Server, body: bytes, patience: float, chunk: Chunk) -> Any:
+        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
+        url = server.url + "/v1/chat/completions"
+        with server.asked():
+            try:
+                answer = await self._client.post(url, content=body, timeout=timeout)
             except httpx.ReadTimeout as error:
-                message = f"no answer on the chunk at {chunk.start:.1f} s within {timeout:.0f} s"
-                raise EngineTimeout(message) from error
+                if len(self._servers.all) == 1:  # it would only get more to do
+                    raise TimeoutError from error
+                server.rest(SLOW_REST_SECONDS)
+                raise _Again("no answer in time") from error
             except httpx.TransportError as error:
-                problem, delay = repr(error), None
-            else:
-                if answer.is_success:
-                    return answer.json()
-                problem, delay = f"status {answer.status_code}", _retry_after(answer)
-                if answer.status_code not in RETRIED_STATUSES:
-                    message = f"the vLLM server refused the chunk at {chunk.start:.1f} s: {problem}"
-                    raise EngineFailed(message, chunk.index)
-            logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
-            if attempt < RETRIES:
-                backoff = FIRST_DELAY * 2**attempt * random.uniform(0.75, 1)  # noqa: S311
-                await asyncio.sleep(backoff if delay is None else delay)
-        raise EngineUnavailable(f"the vLLM server at {self._url} does not answer: {problem}")
+                self._servers.lost(server, type(error).__name__)
+                raise _Again(type(error).__name__) from error
+        if answer.is_success:
+            self._servers.answered(server)
+            return _json(answer)
+        return self._refused(server, answer, chunk)
+
+    def _refused(self, server: Server, answer: httpx.Response, chunk: Chunk) -> Any:
+        problem = f"status {answer.status_code}{_message(answer)}"
+        if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
+            server.rest(_retry_after(answer))
+            raise _Again(problem)
+        COUNTS["requests_failed"] += 1
+        message = f"the server refused the chunk at {chunk.start:.1f} s: {problem}"
+        raise EngineFailed(message, chunk.index)
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._servers.close()
         await self._client.aclose()
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
-    """What the server asks for, up to two minutes."""
+class _Again(Exception):
+    """An attempt that failed in a way that may pass; says how."""
+
+
+def _make_client(
+    options: VllmOptions, slots: int, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    n_connections = slots + 2 * len(options.urls)  # health checks have room of their own
+    limits = httpx.Limits(
+        max_connections=n_connections,
+        max_keepalive_connections=n_connections,
+        keepalive_expiry=KEEP_ALIVE_SECONDS,
+    )
+    headers = {"content-type": "application/json"}
+    if options.api_key:
+        headers["authorization"] = f"Bearer {options.api_key}"
+    return httpx.AsyncClient(
+        headers=headers,
+        limits=limits,
+        verify=_trust(options.ca_file) if options.ca_file else True,
+        transport=transport,
+    )
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
     try:
-        return min(max(float(answer.headers["retry-after"]), 0.0), 120.0)
-    except (KeyError, ValueError):
-        return None
+        return ssl.create_default_context(cafile=ca_file)
+    except (ssl.SSLError, OSError) as error:
+        check(False, "vllm_ca_file", f"{ca_file} holds no certificates: {error}")
+        raise
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds before an attempt, drawn so that many that failed together do not return so."""
+    return float(FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """What the server asks for, up to two minutes; 0 if it asks for nothing."""
+    try:
+        return min(max(float(answer.headers.get("retry-after", "0")), 0.0), MAX_RETRY_AFTER)
+    except ValueError:
+        return 0.0
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None  # read_answer says what is wrong with it
+
+
+def _message(answer: httpx.Response) -> str:
+    """What the server says, after a colon; never the audio or text that it may repeat."""
+    body = _json(answer)
+    error = body.get("error", body) if isinstance(body, dict) else None
+    said = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(said, str):
+        return ""
+    said = re.sub(r"[\w+/=,;:-]{80,}", "...", said)
+    return ": " + said[:MAX_MESSAGE]

@@ -7,12 +7,14 @@ its words count as deletions, its wall time counts, and it is listed.
 
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.normalise import NORMALISER, normalise
+from asr.evaluation.reference import ReferenceEngine
 from asr.evaluation.report import Report, Result, evaluate
 from asr.evaluation.scores import COLLAR, TimeScore, WordScore, score_times, score_words
 
 __all__ = [
     "COLLAR",
     "NORMALISER",
+    "ReferenceEngine",
     "Report",
     "Result",
     "TimeScore",

@@ -16,22 +16,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from asr.numerals import cardinal, digits, ordinal_of, year
+
 NORMALISER = "NFKC, casefold, no punctuation, numbers in English words"
 
 _ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "dr": "doctor", "prof": "professor", "jr": "junior",
     "sr": "senior", "vs": "versus", "etc": "et cetera", "ok": "okay",
-}  # fmt: skip
-_ONES = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-    "nineteen",
-]  # fmt: skip
-_TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
-_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
-    "nine": "ninth", "twelve": "twelfth",
 }  # fmt: skip
 _NUMBER = re.compile(
     r"(?<![^\W_])(?P<minus>(?<!\S)[-\u2212])?(?P<dollar>\$)?"
@@ -57,12 +48,12 @@ def _spoken(written: str) -> list[str]:
 def _say_number(found: re.Match[str]) -> str:
     words, part = _integer(found["whole"]), found["part"] or ""
     if found["ordinal"]:
-        words[-1] = _ORDINALS.get(words[-1]) or re.sub("y$", "ie", words[-1]) + "th"
+        words = ordinal_of(words)
     if found["dollar"] and len(part) in (0, 2):
         words += ["dollar" if words == ["one"] else "dollars"]
-        words += [*_cardinal(int(part)), "cents"] if part else []
+        words += [*cardinal(int(part)), "cents"] if part else []
     else:
-        words += ["point", *(_ONES[int(digit)] for digit in part)] if part else []
+        words += ["point", *digits(part)] if part else []
         words += ["dollars"] if found["dollar"] else []
     around = "minus" if found["minus"] else "", "percent" if found["percent"] else ""
     return f" {around[0]} {' '.join(words)} {around[1]} "
@@ -70,23 +61,10 @@ def _say_number(found: re.Match[str]) -> str:
 
 def _integer(text: str) -> list[str]:
     """A row of digits, a year or a cardinal number."""
-    digits = text.replace(",", "")
-    plain = digits == text
-    if len(digits) > (6 if plain else 12) or (len(digits) > 1 and digits[0] == "0"):
-        return [_ONES[int(digit)] for digit in digits]
-    value = int(digits)
-    if plain and (1100 <= value <= 1999 or 2010 <= value <= 2099):
-        century, year = divmod(value, 100)
-        rest = _cardinal(year) if year else ["hundred"]
-        return [*_cardinal(century), *(["oh"] if 0 < year < 10 else []), *rest]
-    return _cardinal(value)
-
-
-def _cardinal(value: int) -> list[str]:
-    for size, name in _SCALES:
-        if value >= size:
-            rest = value % size
-            return [*_cardinal(value // size), name, *(_cardinal(rest) if rest else [])]
-    if value < 20:
-        return [_ONES[value]]
-    return [_TENS[value // 10], *([_ONES[value % 10]] if value % 10 else [])]
+    figures = text.replace(",", "")
+    plain = figures == text
+    if len(figures) > (6 if plain else 12) or (len(figures) > 1 and figures[0] == "0"):
+        return digits(figures)
+    value = int(figures)
+    is_year = plain and (1100 <= value <= 1999 or 2010 <= value <= 2099)
+    return year(value) if is_year else cardinal(value)

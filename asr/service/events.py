@@ -87,6 +87,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
         "text": segment.text,
+        "channel": segment.channel,
         "speaker": segment.speaker,
         "words": [
             {

@@ -39,11 +39,14 @@ class Body:
     fields: list[tuple[str, str]] = field(default_factory=list)
 
 
-async def receive_body(request: Request, target: Path, max_bytes: int) -> Body:
+async def receive_body(
+    request: Request, target: Path, max_bytes: int, max_text_bytes: int = MAX_FIELD_BYTES
+) -> Body:
     """Write the recording in a request to `target`.
 
     Takes ``multipart/form-data`` with a part called file, or the bare bytes with a content type
-    of audio or video and the fields in the query, of known length or chunked.
+    of audio or video and the fields in the query, of known length or chunked. A field called text
+    may have `max_text_bytes`, the others 64 KiB.
 
     Raises:
         Problem: 400 a malformed body, 413 too large, 415 another content type.
@@ -56,7 +59,7 @@ async def receive_body(request: Request, target: Path, max_bytes: int) -> Body:
     with target.open("wb", buffering=0) as file:
         try:
             return await _receive(
-                request, kind, parameters.get(b"boundary"), _Sink(file), max_bytes
+                request, kind, parameters.get(b"boundary"), _Sink(file, max_text_bytes), max_bytes
             )
         except Problem:
             await drain(request)
@@ -83,7 +86,8 @@ def _too_large(max_bytes: int, n_bytes: int) -> Problem:
 class _Sink:
     """Gathers small pieces and writes large ones, off the event loop."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, max_text_bytes: int) -> None:
+        self.max_text_bytes = max_text_bytes
         self._file = file
         self._buffer = bytearray()
         self.n_bytes = 0
@@ -206,8 +210,9 @@ class _Form:
             self._sink.add(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > MAX_FIELD_BYTES:
-            message = f"{self._name}: longer than {MAX_FIELD_BYTES} bytes"
+        limit = self._sink.max_text_bytes if self._name == "text" else MAX_FIELD_BYTES
+        if len(self._value) > limit:
+            message = f"{self._name}: longer than {limit} bytes"
             raise Problem(400, message, "invalid_value", self._name)
 
     def _end_part(self) -> None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 import litserve
 
+from asr.alignment import align_file
 from asr.checkpoint import Records
 from asr.errors import AsrError
-from asr.pipeline import Event, Transcriber
+from asr.pipeline import Event, Transcriber, make_transcriber
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`; decoded audio may lie in `work_dir`.
+    """Transcribe `source`, or align the text in a file; decoded audio may lie in `work_dir`.
 
     Attributes:
         kept: a file with the records of finished chunks; new ones are then reported too.
@@ -54,7 +55,8 @@ class Transcribe:
     source: str
     work_dir: str
     options: Options
-    kept: str | None = None
+    text_path: str = ""
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class ChunkDone:
     """A chunk was recognised; the segments that come of it follow.
 
     Attributes:
+        channel: in which it lies.
         index: of the chunk.
         seconds: of it that no chunk before it has.
         record: as `asr.checkpoint` writes it.
     """
 
+    channel: int
     index: int
     seconds: float
     record: str
@@ -178,12 +182,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
         try:
             transcriber = await self._opened()
-            events = transcriber.transcribe_file(
-                Path(command.source),
-                command.options,
-                Path(command.work_dir),
-                await _checkpoint(command, transcriber.engine.name, reports),
-            )
+            events = await _events(transcriber, command, reports)
             async with contextlib.aclosing(events):
                 async for event in events:
                     reports.put_nowait(event)
@@ -200,7 +199,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            self._transcriber = Transcriber(self._make_engine(self._settings))
+            self._transcriber = make_transcriber(self._settings, self._make_engine)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
         await asyncio.shield(self._opening)
@@ -217,20 +216,32 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
 
 
+async def _events(
+    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
+) -> AsyncGenerator[Event]:
+    source, folder = Path(command.source), Path(command.work_dir)
+    if not command.text_path:
+        checkpoint = await _checkpoint(transcriber, command, reports)
+        return transcriber.transcribe_file(source, command.options, folder, checkpoint)
+    text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
+    return align_file(transcriber, source, text, command.options, folder)
+
+
 async def _checkpoint(
-    command: Transcribe, engine: str, reports: asyncio.Queue[Report | None]
+    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
 ) -> Checkpoint | None:
-    if command.kept is None:
+    if not command.kept:
         return None
     path = Path(command.kept)
+    aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
 
-    def keep(chunk: Chunk, record: str) -> None:
+    def keep(channel: int, chunk: Chunk, record: str) -> None:
         seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE
-        reports.put_nowait(ChunkDone(chunk.index, seconds, record))
+        reports.put_nowait(ChunkDone(channel, chunk.index, seconds, record))
 
     def read() -> Records:
         with path.open(encoding="ascii") as lines:
-            return Records(lines, engine, keep)
+            return Records(lines, f"{transcriber.engine.name}, {aligner}", keep)
 
     return await asyncio.to_thread(read)
 

@@ -21,11 +21,18 @@ from asr.errors import WorkerDied
 from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
-from asr.service.intake import drain, receive_body
+from asr.service.intake import MAX_FIELD_BYTES, drain, receive_body
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.middleware import owner_of
 from asr.service.problems import Problem
-from asr.service.schemas import ErrorBody, TranscriptBody, parse_fields, transcription_body
+from asr.service.schemas import (
+    AlignmentForm,
+    ErrorBody,
+    TranscriptBody,
+    TranscriptionForm,
+    parse_fields,
+    transcription_body,
+)
 from asr.service.sharing import Caller, Sharing, Work
 from asr.types import Transcript
 
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READY_SECONDS = 3.0
+MAX_TEXT_BYTES = 8_000_000
 T = TypeVar("T")
 
 
@@ -77,8 +85,10 @@ class Service:
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
 
-    async def transcribe(self, request: Request) -> Response:
-        """Answer ``POST /v1/audio/transcriptions``."""
+    async def transcribe(
+        self, request: Request, kind: type[TranscriptionForm] = TranscriptionForm
+    ) -> Response:
+        """Answer ``POST /v1/audio/transcriptions``, or ``/v1/align`` by its form."""
         async with contextlib.AsyncExitStack() as stack:
             try:
                 if self._closing.is_set():
@@ -90,7 +100,7 @@ class Service:
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
             folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir)
             files.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
-            checked = await self._receive(request, Path(folder) / "upload")
+            checked = await self._receive(request, Path(folder), kind)
             events = await self._join(request, checked, Path(folder), stack, files)
             started = await self._unless_ended(request, _start(events), self._closed)
             if checked.stream:
@@ -137,15 +147,27 @@ class Service:
     ) -> AsyncGenerator[Happening]:
         turn = holder.enter_async_context(self._admission.turn())
         await self._unless_ended(request, turn, self._closing)
-        command = Transcribe(uuid.uuid4().hex, f"{folder}/upload", str(folder), checked.options)
+        command = Transcribe(
+            uuid.uuid4().hex,
+            f"{folder}/upload",
+            str(folder),
+            checked.options,
+            "" if checked.text is None else f"{folder}/text",
+        )
         following = contextlib.aclosing(self._spec.transcribe(command))
         return await holder.enter_async_context(following)
 
-    async def _receive(self, request: Request, target: Path) -> TranscriptionRequest:
-        body = await receive_body(request, target, self._settings.max_upload_bytes)
-        checked = parse_fields(body.fields, self._settings.vad, self._settings.limits)
+    async def _receive(
+        self, request: Request, folder: Path, kind: type[TranscriptionForm]
+    ) -> TranscriptionRequest:
+        limit = self._settings.max_upload_bytes
+        longest = MAX_TEXT_BYTES if kind is AlignmentForm else MAX_FIELD_BYTES
+        body = await receive_body(request, folder / "upload", limit, longest)
+        checked = parse_fields(body.fields, self._settings.vad, self._settings.limits, kind)
         if not body.has_file:
             raise Problem(400, "file: the recording is missing", "invalid_value", "file")
+        if checked.text is not None:
+            await asyncio.to_thread((folder / "text").write_text, checked.text, encoding="utf-8")
         return checked
 
     async def _unless_ended(
@@ -219,6 +241,8 @@ def _answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
             return JSONResponse(formats.to_openai_json(transcript))
         case "verbose_json":
             return JSONResponse(formats.to_verbose_json(transcript, request.granularities))
+        case "diarized_json":
+            return JSONResponse(formats.to_diarized_json(transcript))
         case "full_json":
             body = formats.render(transcript, "json")
             return Response(body, media_type="application/json")
@@ -230,17 +254,7 @@ def _answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
 def make_router(service: Service) -> APIRouter:
     """All routes of this service."""
     router = APIRouter()
-
-    @router.post(
-        "/v1/audio/transcriptions",
-        summary="Transcribe a recording",
-        openapi_extra={"requestBody": transcription_body()},
-        responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
-        response_class=Response,
-    )
-    async def create_transcription(request: Request) -> Response:
-        """OpenAI's contract. Send multipart/form-data, or the bytes with the fields as query."""
-        return await service.transcribe(request)
+    _add_audio_routes(router, service)
 
     @router.get("/health", summary="Whether the service is alive")
     async def health() -> dict[str, str]:
@@ -267,6 +281,30 @@ def make_router(service: Service) -> APIRouter:
         return TranscriptBody.model_json_schema()
 
     return router
+
+
+def _add_audio_routes(router: APIRouter, service: Service) -> None:
+    @router.post(
+        "/v1/audio/transcriptions",
+        summary="Transcribe a recording",
+        openapi_extra={"requestBody": transcription_body(TranscriptionForm)},
+        responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
+        response_class=Response,
+    )
+    async def create_transcription(request: Request) -> Response:
+        """OpenAI's contract. Send multipart/form-data, or the bytes with the fields as query."""
+        return await service.transcribe(request)
+
+    @router.post(
+        "/v1/align",
+        summary="Time the words of a known text",
+        openapi_extra={"requestBody": transcription_body(AlignmentForm)},
+        responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
+        response_class=Response,
+    )
+    async def create_alignment(request: Request) -> Response:
+        """The recording as file, and as text what is said in it: a script, lyrics, a book."""
+        return await service.transcribe(request, AlignmentForm)
 
 
 def _model(state: EngineState) -> dict[str, Any]:

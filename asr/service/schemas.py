@@ -7,13 +7,15 @@ checked form becomes: nothing behind it sees a string that a client wrote.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from asr.alignment import tokens_of
 from asr.config import (
     AudioLimits,
+    Channels,
     DecodeOptions,
     Options,
     SubtitleOptions,
@@ -23,10 +25,19 @@ from asr.config import (
 from asr.service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "tsv", "full_json"]
+ResponseFormat = Literal[
+    "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
+]
 Granularity = Literal["word", "segment"]
+_SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
+
+
+def _subtitle(name: str) -> Any:
+    """A field with the default and the meaning that `SubtitleOptions` gives it."""
+    item = next(item for item in fields(SubtitleOptions) if item.name == name)
+    return Field(item.default, description=f"For srt and vtt: {item.metadata['doc']}.")
 
 
 class ServerVad(BaseModel):
@@ -61,14 +72,21 @@ class TranscriptionForm(BaseModel):
     stream: bool = Field(False, description="Server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
+    channels: Channels = Field(
+        "mix", description="split transcribes each channel by itself and orders them by time."
+    )
     vad: VadKind | None = Field(None, description="webrtc, silero or off.")
     vad_aggressiveness: int | None = Field(None, ge=0, le=3, description="webrtc only.")
     vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
     vad_min_silence: float | None = Field(None, description="Seconds that end a region.")
     vad_padding: float | None = Field(None, description="Seconds kept around speech.")
-    max_line_width: int = Field(42, description="Characters in a line of srt and vtt.")
-    max_line_count: int = Field(2, description="Lines in a cue of srt and vtt.")
-    max_cue_duration: float = Field(7.0, description="Seconds that a cue stays, at the most.")
+    max_line_width: int = _subtitle("max_line_width")
+    max_line_count: int = _subtitle("max_line_count")
+    max_cue_duration: float = _subtitle("max_cue_duration")
+    min_cue_duration: float = _subtitle("min_cue_duration")
+    max_cps: float = _subtitle("max_cps")
+    min_gap: float = _subtitle("min_gap")
+    highlight_words: bool = _subtitle("highlight_words")
 
     @field_validator("chunking_strategy", mode="before")
     @classmethod
@@ -88,9 +106,19 @@ class TranscriptionForm(BaseModel):
         return value
 
 
+class AlignmentForm(TranscriptionForm):
+    """The fields of ``POST /v1/align`` besides the file."""
+
+    text: str = Field("", description="What is said in the recording; a file of text will do.")
+    response_format: ResponseFormat = Field(
+        "full_json", description="As for transcriptions, but with word times unless told else."
+    )
+    channels: Literal["mix"] = Field("mix", description="The only way to align.")
+
+
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """A checked request."""
+    """A checked request; with `text` it is one to align."""
 
     options: Options
     subtitles: SubtitleOptions
@@ -98,10 +126,14 @@ class TranscriptionRequest:
     granularities: frozenset[str]
     stream: bool
     warnings: tuple[str, ...]
+    text: str | None = None
 
 
 def parse_fields(
-    pairs: Iterable[tuple[str, str]], default_vad: VadKind, limits: AudioLimits
+    pairs: Iterable[tuple[str, str]],
+    default_vad: VadKind,
+    limits: AudioLimits,
+    kind: type[TranscriptionForm] = TranscriptionForm,
 ) -> TranscriptionRequest:
     """Check the fields of a form or query, with or without brackets behind the names of lists.
 
@@ -110,19 +142,40 @@ def parse_fields(
         InvalidOption: the same, found by an option's own check.
     """
     try:
-        form = TranscriptionForm.model_validate(_gather(pairs))
+        form = kind.model_validate(_gather(pairs))
     except ValidationError as error:
         raise _explain(error) from error
     extra = form.model_extra or {}
     unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
     return TranscriptionRequest(
-        options=Options(vad=_vad(form, default_vad), decode=_decode(form), limits=limits),
-        subtitles=SubtitleOptions(form.max_line_width, form.max_line_count, form.max_cue_duration),
+        options=Options(
+            vad=_vad(form, default_vad),
+            decode=_decode(form),
+            limits=limits,
+            channels=form.channels,
+        ),
+        subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
         granularities=frozenset(_granularities(form)),
         stream=form.stream,
         warnings=unknown,
+        text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
     )
+
+
+def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:
+    """Subtitle options with those of a query in their place.
+
+    Raises:
+        Problem: 400, which names the field.
+        InvalidOption: the same, found by the options' own check.
+    """
+    given = {name: query[name] for name in _SUBTITLE_NAMES if name in query}
+    try:
+        form = TranscriptionForm.model_validate(given)
+    except ValidationError as error:
+        raise _explain(error) from error
+    return replace(chosen, **form.model_dump(include=set(given)))
 
 
 def _is_list(name: str) -> bool:
@@ -238,8 +291,8 @@ class SegmentBody(_Answer):
     end: float = Field(description="Seconds.")
     text: str
     avg_logprob: float | None
-    channel: int | None
-    speaker: str | None
+    channel: int | None = Field(description="With channels=split, from 0.")
+    speaker: str | None = Field(description="Who says it; null where nobody told speakers apart.")
     warnings: list[str]
     words: list[WordBody]
 
@@ -276,20 +329,23 @@ class ErrorBody(_Answer):
     error: ErrorDetail
 
 
-def transcription_body(*, with_upload: bool = False) -> dict[str, Any]:
+def transcription_body(
+    form: type[TranscriptionForm] = TranscriptionForm, *, for_job: bool = False
+) -> dict[str, Any]:
     """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
-    schema = TranscriptionForm.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
     server_vad = schema.pop("$defs")["ServerVad"]
     for option in schema["properties"]["chunking_strategy"]["anyOf"]:
         if "$ref" in option:
             option.clear()
             option.update(server_vad)
-    schema["properties"]["file"] = {"type": "string", "format": "binary"}
-    if with_upload:
-        schema["properties"]["upload_id"] = {"type": "string", "description": "Instead of a file."}
-        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    properties = schema["properties"]
+    properties["file"] = {"type": "string", "format": "binary"}
+    if for_job:
+        properties["upload_id"] = {"type": "string", "description": "Instead of a file."}
+        properties["callback_url"] = {"type": "string", "format": "uri"}
     else:
-        schema["required"] = ["file"]
+        schema["required"] = ["file"] if "text" not in properties else ["file", "text"]
     schema.pop("additionalProperties", None)
     raw = {"schema": {"type": "string", "format": "binary"}}
     return {

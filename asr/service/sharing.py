@@ -57,7 +57,7 @@ class Caller:
         """Of the same key's same recording with the same options; reads the file."""
         with recording.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        parts = repr((self._owner, self._key, content, request.options))
+        parts = repr((self._owner, self._key, content, request.options, request.text))
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def will_return(self, waited: float) -> bool:

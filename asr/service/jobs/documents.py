@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from asr import formats
 from asr.checkpoint import unpack_segment, unpack_summary
-from asr.config import SubtitleOptions, check
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
+from asr.service.schemas import reshaped
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def document(
         known_tags: the If-None-Match of the request.
     """
     request = JobRequest.unpack(job.request)
-    subtitles = _subtitles(request.subtitles, query)
+    subtitles = reshaped(request.subtitles, query)
     records = await store.segments(job.id)
     speech = 0.0 if job.summary else await store.speech_seconds(job.id)
 
@@ -67,21 +67,6 @@ async def document(
 def _matches(tag: str, known: str) -> bool:
     tags = {item.strip().removeprefix("W/") for item in known.split(",")}
     return tag in tags or "*" in tags
-
-
-def _subtitles(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:
-    changes: dict[str, float] = {}
-    for name, kind in (
-        ("max_line_width", int),
-        ("max_line_count", int),
-        ("max_cue_duration", float),
-    ):
-        if text := query.get(name):
-            try:
-                changes[name] = kind(text)
-            except ValueError:
-                check(condition=False, name=name, message=f"must be a number, not {text!r}")
-    return replace(chosen, **changes)  # type: ignore[arg-type]  # kinds are those of the fields
 
 
 def _transcript(

@@ -96,7 +96,11 @@ class Leases:
 
     async def kept(self, job: str) -> list[str]:
         """The records of its finished chunks."""
-        query = sa.select(chunks.c.record).where(chunks.c.job == job).order_by(chunks.c.index)
+        query = (
+            sa.select(chunks.c.record)
+            .where(chunks.c.job == job)
+            .order_by(chunks.c.channel, chunks.c.index)
+        )
         return await self._database.read(lambda c: list(c.scalars(query)))
 
     async def record(self, job: str, lease: str, advance: Advance) -> None:
@@ -186,8 +190,14 @@ def _record(connection: sa.Connection, job: str, lease: str, advance: Advance) -
     if advance.chunks:
         values["stalls"] = 0
     _change(connection, job, lease, values)
-    rows = [
-        {"job": job, "index": chunk.index, "seconds": chunk.seconds, "record": chunk.record}
+    rows: list[dict[str, Any]] = [
+        {
+            "job": job,
+            "channel": chunk.channel,
+            "index": chunk.index,
+            "seconds": chunk.seconds,
+            "record": chunk.record,
+        }
         for chunk in advance.chunks
     ]
     upsert(connection, chunks, rows, "seconds", "record")

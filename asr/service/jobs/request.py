@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
 
 if TYPE_CHECKING:
-    from asr.config import AudioLimits
+    from asr.config import AudioLimits, Channels
     from asr.service.schemas import TranscriptionRequest
 
 T = TypeVar("T")
@@ -24,17 +24,25 @@ class JobRequest:
     chunk: ChunkOptions
     decode: DecodeOptions
     subtitles: SubtitleOptions
+    channels: Channels = "mix"
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
         """From a form that was checked."""
         options = checked.options
-        return cls(options.vad, options.chunk, options.decode, checked.subtitles, checked.warnings)
+        return cls(
+            options.vad,
+            options.chunk,
+            options.decode,
+            checked.subtitles,
+            options.channels,
+            checked.warnings,
+        )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """As the pipeline takes them."""
-        return Options(self.vad, self.chunk, self.decode, limits)
+        return Options(self.vad, self.chunk, self.decode, limits, self.channels)
 
     def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
         """Equal for the same owner, recording, options and engine, and for nothing else."""
@@ -57,6 +65,7 @@ class JobRequest:
             _make(ChunkOptions, body["chunk"]),
             _make(DecodeOptions, body["decode"]),
             _make(SubtitleOptions, body["subtitles"]),
+            body.get("channels", "mix"),
             tuple(body["warnings"]),
         )
 

@@ -62,7 +62,7 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         status_code=202,
         response_model=JobBody,
         responses={200: {"model": JobBody}, **_errors(400, 404, 409, 413, 415, 422, 429)},
-        openapi_extra={"requestBody": transcription_body(with_upload=True)},
+        openapi_extra={"requestBody": transcription_body(for_job=True)},
     )
     async def create_job(request: Request) -> Response:
         """202 with a new job; 200 with the one that does the same already."""

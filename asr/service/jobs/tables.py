@@ -65,6 +65,7 @@ chunks = sa.Table(
     "asr_chunks",
     metadata,
     _of_job(),
+    sa.Column("channel", sa.Integer, primary_key=True),
     sa.Column("index", sa.Integer, primary_key=True),
     sa.Column("seconds", sa.Double, nullable=False),
     sa.Column("record", sa.Text, nullable=False),

@@ -1,0 +1,294 @@
+"""A known text over a long recording: which stretch of the audio holds which words.
+
+A forced aligner wants pieces of some seconds and exactly what is said in them. The recording is
+recognised roughly first; words that text and recognition share (`asr.align.anchors`) say how far
+the text has come at which time. `make_plan` cuts both between two neighbours that are anchored,
+where the pause is longest. So a piece holds its own words and no others, however wrong the
+recognition is inside it.
+
+Text that cannot have been said (more letters than any mouth has time for between two anchors) goes
+to no piece: it gets the time that is there, is marked as interpolated with confidence 0, and told.
+So is speech between two words that follow each other in the text: no piece holds it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, pairwise, zip_longest
+from typing import TYPE_CHECKING
+
+from asr.align.anchors import find_anchors
+from asr.phrasing import ends_sentence
+from asr.types import SAMPLE_RATE, SpeechRegion, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+MIN_SECONDS = 4.0
+MAX_SECONDS = 20.0
+"""A piece is cut at its longest pause between these two, and later only where none was anchored."""
+LIMIT_SECONDS = 60.0
+"""Beyond this a piece is cut without an anchor, in proportion to the speech."""
+PAD_SECONDS = 0.3
+FASTEST = 25.0
+"""Letters a second; fast speech has about 20."""
+UNSAID_LETTERS = 15
+"""So many letters too many are text that was not said; fewer may be an anchor's imprecision."""
+UNWRITTEN_SECONDS = 1.5
+UNWRITTEN_WORDS = 3
+"""Recognised in that time between two neighbours in the text: speech that is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of the recording and the tokens [first, last) said in it."""
+
+    start: float
+    end: float
+    first: int
+    last: int
+
+    @property
+    def start_sample(self) -> int:
+        """Of its audio."""
+        return round(self.start * SAMPLE_RATE)
+
+    @property
+    def end_sample(self) -> int:
+        """Of its audio."""
+        return round(self.end * SAMPLE_RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be aligned.
+
+    Attributes:
+        pieces: in order, disjoint in time; each holds tokens of its own.
+        known: when tokens were recognised, by their index.
+        warnings: text that nobody says and speech that is not in the text.
+    """
+
+    pieces: tuple[Piece, ...]
+    known: dict[int, Word]
+    warnings: tuple[str, ...]
+
+
+def make_plan(
+    tokens: Sequence[str], heard: Sequence[Word], regions: Sequence[SpeechRegion]
+) -> Plan:
+    """Cut a text and a recording into pieces that belong together.
+
+    Args:
+        tokens: the words of the text, at least one.
+        heard: the words that were recognised, in order, with their times.
+        regions: where speech was found, at least one.
+    """
+    known = _known(tokens, heard)
+    warnings = [] if known or not heard else ["no passage of the text was recognised"]
+    pieces: list[Piece] = []
+    for stretch in _stretches(_Script(tokens, heard, regions, known), warnings):
+        for piece in _cut(stretch, known):
+            pieces += _force(piece, tokens, regions)
+    return Plan(tuple(pieces), known, tuple(warnings))
+
+
+def _known(tokens: Sequence[str], heard: Sequence[Word]) -> dict[int, Word]:
+    known = {}
+    for token, first, last in find_anchors(tokens, heard):
+        parts = heard[first : last + 1]
+        measured = [word.confidence for word in parts if word.confidence is not None]
+        confidence = min(measured, default=None)
+        known[token] = Word(tokens[token], parts[0].start, parts[-1].end, confidence, "engine")
+    return known
+
+
+class _Script:
+    """The text and the recording between two of the tokens that were recognised."""
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        heard: Sequence[Word],
+        regions: Sequence[SpeechRegion],
+        known: dict[int, Word],
+    ) -> None:
+        self.n_tokens = len(tokens)
+        self.known = known
+        self.start = min([regions[0].start, *(word.start for word in known.values())])
+        self.end = max([regions[-1].end, *(word.end for word in known.values())])
+        self._letters = [0, *accumulate(map(_n_letters, tokens))]
+        self._middles = [word.midpoint for word in heard]
+        self._starts = [region.start for region in regions]
+        self._lengths = [region.end - region.start for region in regions]
+        self._before = [0.0, *accumulate(self._lengths)]
+
+    def span(self, left: int, right: int) -> tuple[float, float]:
+        """The time between two known tokens; -1 and `n_tokens` stand for the ends."""
+        start = self.known[left].end if left >= 0 else self.start
+        end = self.known[right].start if right < self.n_tokens else self.end
+        return start, max(start, end)
+
+    def is_unsaid(self, left: int, right: int) -> bool:
+        """Whether there is no time for what the text has between two known tokens."""
+        start, end = self.span(left, right)
+        n_letters = self._letters[right] - self._letters[left + 1]
+        return n_letters - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
+
+    def _speech(self, time: float) -> float:
+        """Seconds of speech before a time."""
+        index = bisect_right(self._starts, time) - 1
+        if index < 0:
+            return 0.0
+        return self._before[index] + min(time - self._starts[index], self._lengths[index])
+
+    def is_unwritten(self, left: int, right: int) -> bool:
+        """Whether something is said between two neighbours in the text."""
+        start, end = self.span(left, right)
+        n_heard = bisect_left(self._middles, end) - bisect_right(self._middles, start)
+        return right == left + 1 and end - start >= UNWRITTEN_SECONDS and n_heard >= UNWRITTEN_WORDS
+
+
+def _stretches(script: _Script, warnings: list[str]) -> Iterator[Piece]:
+    """Text and audio without what is in only one of them, which goes to the warnings."""
+    first, begin = 0, script.start
+    for left, right in pairwise([-1, *script.known, script.n_tokens]):
+        start, end = script.span(left, right)
+        if script.is_unsaid(left, right):
+            missing = f"words {left + 2} to {right} of the text were not said"
+            warnings.append(f"{missing} between {start:.1f} and {end:.1f} s")
+        elif script.is_unwritten(left, right):
+            warnings.append(f"what is said from {start:.1f} to {end:.1f} s is not in the text")
+        else:
+            continue
+        pad = min(PAD_SECONDS, (end - start) / 2)
+        if left >= first:
+            yield Piece(begin, start + pad, first, left + 1)
+        first, begin = right, end - pad
+    if first < script.n_tokens:
+        yield Piece(begin, script.end, first, script.n_tokens)
+
+
+def _cut(stretch: Piece, known: dict[int, Word]) -> Iterator[Piece]:
+    """Cut at the longest pauses between neighbours that both are known."""
+    cuts: list[tuple[float, float, int]] = []  # pause, time, token
+    start, first = stretch.start, stretch.first
+    for token in range(stretch.first + 1, stretch.last):
+        before, after = known.get(token - 1), known.get(token)
+        if before is None or after is None:
+            continue
+        pause, time = after.start - before.end, (before.end + after.start) / 2
+        if cuts and time - start > MAX_SECONDS:
+            _, start_of_next, first_of_next = max(cuts)
+            yield Piece(start, start_of_next, first, first_of_next)
+            start, first = start_of_next, first_of_next
+            cuts = [cut for cut in cuts if cut[1] - start >= MIN_SECONDS]
+        if time - start >= MIN_SECONDS:
+            cuts.append((pause, time, token))
+    yield Piece(start, stretch.end, first, stretch.last)
+
+
+def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion]) -> list[Piece]:
+    """Cut a piece that is too long in silence, and its text in proportion to the speech."""
+    n_parts = math.ceil((piece.end - piece.start) / LIMIT_SECONDS)
+    if n_parts == 1:
+        return [piece]
+    speech = [
+        (max(region.start, piece.start), min(region.end, piece.end))
+        for region in regions
+        if region.end > piece.start and region.start < piece.end
+    ]
+    total = sum(end - start for start, end in speech)
+    letters = [0, *accumulate(_n_letters(token) for token in tokens[piece.first : piece.last])]
+    bounds = [(piece.start, piece.first)]
+    done = 0.0
+    for (start, end), (next_start, _) in pairwise(speech):
+        done += end - start
+        if done < total * len(bounds) / n_parts or next_start - bounds[-1][0] < MIN_SECONDS:
+            continue
+        token = piece.first + bisect_left(letters, letters[-1] * done / total)
+        bounds.append(((end + next_start) / 2, max(bounds[-1][1], _sentence_near(tokens, token))))
+    bounds.append((piece.end, piece.last))
+    parts = [Piece(a[0], b[0], a[1], min(b[1], piece.last)) for a, b in pairwise(bounds)]
+    return [part for part in parts if part.last > part.first]
+
+
+def _sentence_near(tokens: Sequence[str], token: int, reach: int = 8) -> int:
+    """The beginning of a sentence that is nearest to a token, or the token itself."""
+    starts = [
+        near
+        for near in range(max(1, token - reach), min(len(tokens), token + reach + 1))
+        if ends_sentence(tokens[near - 1])
+    ]
+    return min(starts, key=lambda near: abs(near - token), default=token)
+
+
+def place(tokens: Sequence[str], plan: Plan, aligned: Iterable[Sequence[Word]]) -> list[Word]:
+    """The words of the text at their times in the recording.
+
+    Args:
+        tokens: the words of the text.
+        plan: of these tokens.
+        aligned: for each piece its words, which count from its start. Where an aligner could only
+            interpolate and the recogniser heard the word, its time is taken.
+    """
+    placed: list[Word | None] = [None] * len(tokens)
+    for piece, words in zip(plan.pieces, aligned, strict=True):
+        placed[piece.first : piece.last] = _overlay(piece, words, plan.known)
+    last = 0.0
+    for is_unsaid, group in groupby(range(len(tokens)), key=lambda token: placed[token] is None):
+        indexes = list(group)
+        if is_unsaid:
+            following = placed[indexes[-1] + 1] if indexes[-1] + 1 < len(tokens) else None
+            end = max(last, following.start if following else last)
+            placed[indexes[0] : indexes[-1] + 1] = _spread(
+                [tokens[index] for index in indexes], last, end, 0.0
+            )
+        last = max(last, *(word.end for word in map(placed.__getitem__, indexes) if word))
+    return [word for word in placed if word is not None]
+
+
+def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> list[Word]:
+    """The words of a piece at their times in the recording, the better of two for each."""
+    placed = []
+    has_changed = False
+    for token, word in enumerate(words, piece.first):
+        start, end = piece.start + word.start, min(piece.start + word.end, piece.end)
+        chosen = replace(word, start=min(start, end), end=end)
+        if word.timing == "interpolated" and token in known:
+            chosen, has_changed = known[token], True
+        placed.append(chosen)
+    return _between(piece, placed) if has_changed else placed
+
+
+def _between(piece: Piece, words: Sequence[Word]) -> list[Word]:
+    """Spread what is interpolated over the time between what is not."""
+    spread: list[Word] = []
+    groups = [
+        (is_guess, list(group))
+        for is_guess, group in groupby(words, key=lambda word: word.timing == "interpolated")
+    ]
+    for (is_guess, group), following in zip_longest(groups, groups[1:]):
+        if not is_guess:
+            spread += group
+            continue
+        start = spread[-1].end if spread else piece.start
+        end = following[1][0].start if following else piece.end
+        spread += _spread([word.text for word in group], start, max(start, end), None)
+    return spread
+
+
+def _spread(texts: Sequence[str], start: float, end: float, confidence: float | None) -> list[Word]:
+    """Words that follow each other from start to end, each as long as it has letters."""
+    letters = [0, *accumulate(map(_n_letters, texts))]
+    times = [start + (end - start) * n / letters[-1] for n in letters]
+    return [
+        Word(text, begin, max(begin, stop), confidence, "interpolated")
+        for text, (begin, stop) in zip(texts, pairwise(times), strict=True)
+    ]
+
+
+def _n_letters(text: str) -> int:
+    return max(1, sum(sign.isalnum() for sign in text))

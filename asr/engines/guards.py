@@ -1,0 +1,173 @@
+"""What is suspicious in an answer, judged by the text and by how long somebody spoke. Pure.
+
+A language model that hears can repeat itself without end, answer instead of writing down, follow
+what it hears, or say nothing. No check here proves that: each says that the answer is worth asking
+again, and `asr.recognition` does. The acoustic witness comes from an aligner, later.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asr.types import Chunk, Hypothesis
+
+MAX_COMPRESSION: Final = 2.4
+MIN_COMPRESSED: Final = 100
+"""Whisper's limit of the ratio of bytes to bytes in zlib. English speech has 1.2 to 1.9; shorter
+texts than this many bytes compress too little to tell."""
+MAX_NGRAM: Final = 12
+MIN_RUN: Final = 4
+MIN_RUN_WORDS: Final = 8
+"""A phrase of up to so many words, so often in a row and so many words in all, is a loop. People
+do say "no, no, no, no, no"."""
+MAX_WORDS_PER_SECOND: Final = 7.0
+MAX_LETTERS_PER_SECOND: Final = 40.0
+FREE_WORDS: Final = 4
+FREE_LETTERS: Final = 30
+"""The fastest speakers reach 6 words a second; some words are free, since regions are not exact."""
+MIN_WORDS_PER_SECOND: Final = 0.4
+SLOW_SECONDS: Final = 8.0
+"""Less than this over so much speech is too little. webrtcvad takes music for speech."""
+EMPTY_SECONDS: Final = 1.5
+"""So much speech has words in it. A single voiced burst becomes 0.6 s of region by its padding."""
+
+_CANNOT: Final = (
+    r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
+    r"unable\s+to|(?:am\s+|['\u2019]m\s+)?not\s+able\s+to|do\s?n['\u2019]t\s+have|do\s+not\s+have)"
+)
+_COMMENTARY: Final = re.compile(
+    rf"""\A\W*(?:
+      # refusals
+      (?:i['\u2019]?m\s+|i\s+am\s+|i\s+|we\s+)?(?:sorry|apologi[sz]e)\W+(?:but\s+)?(?:i|we)\b\s*{_CANNOT}\b.{{0,40}}?
+        \b(?:assist|help\s+(?:you\s+)?with|transcri\w+|audio|process|listen\s+to|comply|fulfil\w*|request)
+      |i\s*{_CANNOT}\b.{{0,40}}?\b(?:transcri\w+|audio|listen\s+to|hear\s+any\s+speech)
+      |as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
+      |(?:please\s+provide|could\s+you\s+(?:please\s+)?provide)\b.{{0,40}}?\b(?:audio|recording|transcri\w+)
+      # descriptions
+      |(?:there\s+is|there['\u2019]s|i\s+(?:hear|detect))\s+no\s+(?:speech|audio|discernible|audible|spoken)
+      |no\s+(?:speech|audio|spoken\s+words?)\s+(?:is|was|were|has|detected|present|found|in)\b
+      |(?:the|this)\s+(?:audio|recording|clip|sound)(?:\s+(?:clip|file|recording|segment))?\s+
+        (?:contains?|features?|appears|seems|consists|includes|does\s+not\s+contain
+          |(?:is|was|has)\s+(?:of|in\s+(?!the\b)\w+|silent|empty|too|not|unclear|inaudible|no\s+|just
+            |an?\s+(?:\w+\s+)?(?:clip|conversation|monologue|speech|man|woman|person|speaker)))\b
+      |(?:the|a)\s+(?:speaker|narrator|man|woman|voice)\s+(?:is|seems|appears)\s+
+        (?:speaking|talking|saying|discussing|describing|explaining|asking)\b
+      # replies
+      |(?:sure|certainly|of\s+course|absolutely)\W+(?:here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)
+        |i\s+can\s+(?:help\s+you|assist|transcribe|write))\b
+      |here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)\s+(?:\w+\s+){{0,2}}?(?:
+        (?:poem|haiku|summary|translation|transcri\w+)\b|(?:story|song|answer|list|joke|code|essay)\b[^.]{{0,40}}:)
+      |transcrib(?:e|ing)\s+the\s+speech\s+in\s+this\s+audio
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a guard found.
+
+    Attributes:
+        guard: its name, as it is counted.
+        says: for people, without any of the text.
+        weight: how much it speaks against the answer.
+    """
+
+    guard: str
+    says: str
+    weight: int
+
+
+def findings(hypothesis: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
+    """All that is suspicious in the answer to a chunk, one finding of a guard at most."""
+    found = (guard(hypothesis, chunk) for guard in GUARDS)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def loop(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
+    """The same over and over."""
+    is_loop = compression(hypothesis.text) > MAX_COMPRESSION or has_run(hypothesis.text.split())
+    return Finding("loop", "it repeats itself", 4) if is_loop else None
+
+
+def cut(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
+    """The token limit, which no speech of that length should reach."""
+    return Finding("cut", "it was cut at its token limit", 3) if hypothesis.is_cut else None
+
+
+def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
+    """More than anyone can say in the time: invented, or an instruction that was followed."""
+    seconds = chunk.duration if chunk.speech_seconds is None else chunk.speech_seconds
+    n_words = len(hypothesis.text.split())
+    n_letters = len(hypothesis.text)
+    is_much = (
+        n_words > FREE_WORDS + MAX_WORDS_PER_SECOND * seconds
+        or n_letters > FREE_LETTERS + MAX_LETTERS_PER_SECOND * seconds
+    )
+    says = f"it has {n_words} words for {seconds:.1f} s of speech"
+    return Finding("too_many_words", says, 4) if is_much else None
+
+
+def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
+    """Some, but less than the slowest speaker says."""
+    seconds, n_words = chunk.speech_seconds, len(hypothesis.text.split())
+    if seconds is None or seconds < SLOW_SECONDS or not n_words:
+        return None
+    says = f"it has {n_words} words for {seconds:.1f} s of speech"
+    return Finding("too_few_words", says, 2) if n_words < MIN_WORDS_PER_SECOND * seconds else None
+
+
+def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
+    """Nothing, where the VAD heard speech."""
+    seconds = chunk.speech_seconds
+    if seconds is None or seconds < EMPTY_SECONDS or hypothesis.text.strip():
+        return None
+    return Finding("empty", f"it is empty, for {seconds:.1f} s that sound like speech", 3)
+
+
+def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
+    """A refusal, a description or a reply instead of a transcript."""
+    is_reply = _COMMENTARY.search(hypothesis.text) is not None
+    return (
+        Finding("commentary", "it reads like a reply, not like a transcript", 3)
+        if is_reply
+        else None
+    )
+
+
+GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
+    loop,
+    cut,
+    too_many_words,
+    too_few_words,
+    empty,
+    commentary,
+)
+
+
+def compression(text: str) -> float:
+    """Bytes of the text by bytes of it in zlib; 1 for texts too short to tell."""
+    data = text.encode(errors="replace")
+    return len(data) / len(zlib.compress(data)) if len(data) >= MIN_COMPRESSED else 1.0
+
+
+def has_run(words: Sequence[str]) -> bool:
+    """Whether a phrase follows itself often enough to be a loop."""
+    bare = [re.sub(r"\W+", "", word).casefold() for word in words]
+    return any(_longest_run(bare, size) >= MIN_RUN for size in range(1, MAX_NGRAM + 1))
+
+
+def _longest_run(words: Sequence[str], size: int) -> int:
+    """How often a phrase of `size` words follows itself at most; 0 if in too few words."""
+    best = same = 0
+    for here in range(size, len(words)):
+        same = same + 1 if words[here] == words[here - size] else 0
+        best = max(best, same)
+    n_words = best + size
+    return n_words // size if best and n_words >= MIN_RUN_WORDS else 0

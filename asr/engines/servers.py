@@ -1,0 +1,173 @@
+"""One or many servers with the same model: which one is asked next, and which one is away.
+
+The next request goes to the server with the fewest in flight, which also favours the faster one.
+A server that refuses connections, or whose health check says so, leaves the rotation and is
+looked at every second until it is back. One that only answers slowly stays: under full load the
+health check of a server that works may well time out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from asr.counters import COUNTS
+from asr.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+logger = logging.getLogger(__name__)
+
+HEALTH_SECONDS: Final = 5.0
+RETURN_SECONDS: Final = 1.0
+"""Between health checks: of servers that are all there, and while one is away."""
+HEALTH_TIMEOUT: Final = 5.0
+MAX_MISSES: Final = 3
+"""Health checks in a row without an answer, and no request answered since."""
+OUTAGE_SECONDS: Final = 60.0
+"""How long a chunk waits for a server to come back when none is there."""
+
+_turns = itertools.count()
+
+
+class Server:
+    """One address.
+
+    Attributes:
+        url: without ``/v1``.
+        name: host and port, for messages; an address may hold a password.
+        in_flight: requests that it works on for us.
+        alive: whether it is in the rotation.
+        rest_until: loop time before which it asked not to be asked.
+        turn: grows with each request, so that equals take turns.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.name = httpx.URL(url).netloc.decode()
+        self.in_flight = 0
+        self.alive = True
+        self.rest_until = 0.0
+        self.turn = next(_turns)
+        self.misses = 0
+
+    @contextlib.contextmanager
+    def asked(self) -> Generator[None]:
+        """Count a request while it is in flight."""
+        self.in_flight += 1
+        self.turn = next(_turns)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def rest(self, seconds: float) -> None:
+        """Leave it alone for a while; others are asked meanwhile."""
+        self.rest_until = max(self.rest_until, asyncio.get_running_loop().time() + seconds)
+
+
+class Servers:
+    """The rotation.
+
+    Args:
+        urls: at least one.
+        client: for the health checks.
+        health: their path.
+    """
+
+    def __init__(self, urls: Sequence[str], client: httpx.AsyncClient, health: str) -> None:
+        self.all = tuple(Server(url) for url in urls)
+        self._client = client
+        self._health = health
+        self._someone = asyncio.Event()
+        self._someone.set()
+        self._look = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(server.name for server in self.all)
+
+    def watch(self) -> None:
+        """Begin the health checks, if they have not begun."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """End the health checks."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def pick(self, avoid: Server | None = None) -> Server:
+        """The server to ask next; waits while all rest or all are away.
+
+        Args:
+            avoid: the one that has just failed, asked again only when there is no other.
+
+        Raises:
+            EngineUnavailable: none came back in time.
+        """
+        while True:
+            await self._wait_for_someone()
+            now = asyncio.get_running_loop().time()
+            alive = [server for server in self.all if server.alive]
+            if rested := [server for server in alive if server.rest_until <= now]:
+                return min(rested, key=lambda it: (it is avoid, it.in_flight, it.turn))
+            await asyncio.sleep(min(server.rest_until for server in alive) - now)
+
+    async def _wait_for_someone(self) -> None:
+        try:
+            async with asyncio.timeout(OUTAGE_SECONDS):
+                await self._someone.wait()
+        except TimeoutError:
+            raise EngineUnavailable(f"no server answers at {self}") from None
+
+    def lost(self, server: Server, reason: str) -> None:
+        """Take a server out of the rotation and look after it at once."""
+        if server.alive:
+            server.alive = False
+            COUNTS["servers_lost"] += 1
+            logger.warning("server %s left the rotation: %s", server.name, reason)
+            if not any(other.alive for other in self.all):
+                self._someone.clear()
+            self._look.set()
+
+    def answered(self, server: Server) -> None:
+        """Note that a server works, whatever its health checks say."""
+        server.misses = 0
+        if not server.alive:
+            server.alive = True
+            COUNTS["servers_returned"] += 1
+            logger.warning("server %s is back in the rotation", server.name)
+            self._someone.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._look.clear()
+            await asyncio.gather(*map(self._probe, self.all))
+            all_there = all(server.alive for server in self.all)
+            with contextlib.suppress(TimeoutError):
+                pause = HEALTH_SECONDS if all_there else RETURN_SECONDS
+                await asyncio.wait_for(self._look.wait(), pause)
+
+    async def _probe(self, server: Server) -> None:
+        try:
+            answer = await self._client.get(server.url + self._health, timeout=HEALTH_TIMEOUT)
+        except httpx.ReadTimeout:
+            server.misses += 1
+            if server.misses >= MAX_MISSES:
+                self.lost(server, f"{server.misses} health checks without an answer")
+        except httpx.TransportError as error:
+            self.lost(server, type(error).__name__)
+        else:
+            if answer.is_server_error:
+                self.lost(server, f"its health check says {answer.status_code}")
+            else:  # also where that path is unknown
+                self.answered(server)

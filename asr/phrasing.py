@@ -1,0 +1,154 @@
+"""Where a text may be parted: ends of sentences and clauses, words that belong together, lines.
+
+Only looks at the words and their punctuation. The lists are English, harmless elsewhere: what is
+not in them counts as an ordinary place between two words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_UNEVEN_COST = 10.0
+"""Against the costs of breaks in `line_bounds`: a line of all the width costs as much."""
+
+
+def _lexicon(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_OPENING = "\"'“‘«‹([{"  # noqa: RUF001
+_CLOSING = "\"'”’»›)]}"  # noqa: RUF001
+_SENTENCE_ENDS = ("?", "!", "…", "。", "？", "！", "؟", "।")  # noqa: RUF001
+_CLAUSE_ENDS = (",", ";", ":", "—", "–", "،", "؛", "，", "、")  # noqa: RUF001
+_ABBREVIATION = re.compile(
+    r"(?:mrs?|ms|dr|prof|rev|hon|gen|col|capt|lt|sgt|st|mt|jr|sr|messrs|vs|cf|approx|dept|fig|vol"
+    r"|(?:[^\W\d_]\.)*[^\W\d_])\.",  # and initials: J., U.S., e.g.
+    re.IGNORECASE,
+)
+_TITLE = re.compile(
+    r"(?:mrs?|ms|dr|prof|rev|hon|gen|col|capt|lt|sgt|st|mt|messrs|(?:[^\W\d_]\.)+)\.?",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(
+    r"(?:no|nr|nos|fig|vol|chapter|page|section|room|gate|flight|line)\.?", re.IGNORECASE
+)
+_NUMERAL = re.compile(r"[$€£¥#+-]?\d[\d.,:/'-]*(?:st|nd|rd|th|%|[a-z]{1,2})?", re.IGNORECASE)
+_SPELLED = _lexicon(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+    " hundred thousand million billion trillion point"
+)
+_MONTHS = _lexicon(
+    "january february march april may june july august september october november december"
+)
+_UNITS = _lexicon(
+    "% percent per cent degrees dollars euros pounds cents o'clock am pm a.m p.m hours minutes"
+    " seconds days weeks months years km m cm mm kg g mg lb l ml hz khz mhz gb mb kb miles feet"
+    " inches"
+)
+_NO_NAME = _lexicon(
+    "a an the i i'm i'll i've i'd and but or so if in on at of to for with from by as it he she we"
+    " they you this that these those there then when what who how why where no yes well my your"
+    " his her our their"
+)
+_LEADING = _lexicon(
+    "a an the of to in on at for with from by and or but that my your his her our their"
+)
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether a word with its punctuation ends a sentence; ``Mr.`` and ``J.`` do not."""
+    bare = text.rstrip(_CLOSING)
+    if not bare.endswith("."):
+        return bare.endswith(_SENTENCE_ENDS)
+    return not _ABBREVIATION.fullmatch(bare.lstrip(_OPENING))
+
+
+def ends_clause(text: str) -> bool:
+    """Whether a word with its punctuation ends a clause."""
+    return text.rstrip(_CLOSING).endswith(_CLAUSE_ENDS)
+
+
+def belong_together(left: str, right: str) -> bool:
+    """Whether two neighbouring words are parts of one number, quantity, date or name."""
+    bare = left.lstrip(_OPENING)
+    following = right.lstrip(_OPENING)
+    if _COUNTED.fullmatch(bare) and _is_number(following):  # before the next line: "No. 5"
+        return True
+    if bare != bare.rstrip(_CLOSING) or ends_sentence(left) or ends_clause(left):
+        return False
+    word = following.rstrip(_CLOSING + ".,;:?!…").casefold()
+    if _is_number(bare):
+        return _is_number(following) or word in _UNITS or word in _MONTHS
+    if bare.casefold() in _MONTHS:
+        return _is_number(following)
+    return _is_name(bare) and _is_name(following)
+
+
+def leads_on(text: str) -> bool:
+    """Whether a word, such as an article, is better read on one line with the next one."""
+    return text.lstrip(_OPENING).casefold() in _LEADING
+
+
+def _is_number(text: str) -> bool:
+    bare = text.rstrip(_CLOSING + ".,;:?!…").casefold()
+    return bool(_NUMERAL.fullmatch(bare)) or all(part in _SPELLED for part in bare.split("-"))
+
+
+def _is_name(text: str) -> bool:
+    if _TITLE.fullmatch(text):
+        return text[0].isupper()
+    return text[:1].isupper() and text.rstrip(_CLOSING + ".,;:?!…").casefold() not in _NO_NAME
+
+
+def wrap(texts: Iterable[str], width: int) -> list[str]:
+    """Fill line after line; a text wider than `width` gets a line of its own."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and len(lines[-1]) + 1 + len(text) <= width:
+            lines[-1] += " " + text
+        else:
+            lines.append(text)
+    return lines
+
+
+def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tuple[int, ...]:
+    """The cheapest way to part a cue into as few lines as it needs, and those about equally long.
+
+    Args:
+        texts: the words.
+        costs: of a line's end before each word.
+        width: of a line, which only a single word exceeds.
+
+    Returns:
+        Line k holds texts[bounds[k]:bounds[k + 1]].
+    """
+    n_lines = len(wrap(texts, width))
+    if n_lines == 1:
+        return 0, len(texts)
+    # By the number of words so far: the price and the bounds of the lines that hold them.
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, (0,))}
+    for _ in range(n_lines):
+        longer: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for start, (price, bounds) in best.items():
+            for end, length in _line_ends(texts, start, width):
+                # The sum of the lengths is given, so squares are least where all are equal.
+                broken = costs[end] if end < len(texts) else 0.0
+                found = (price + broken + _UNEVEN_COST * (length / width) ** 2, (*bounds, end))
+                longer[end] = min(longer.get(end, found), found)
+        best = longer
+    return best[len(texts)][1]
+
+
+def _line_ends(texts: Sequence[str], start: int, width: int) -> Iterator[tuple[int, int]]:
+    """Every end for which texts[start:end] may be one line, with its length."""
+    length = -1
+    for end in range(start + 1, len(texts) + 1):
+        length += 1 + len(texts[end - 1])
+        if length > width and end > start + 1:
+            return
+        yield end, length

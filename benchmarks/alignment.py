@@ -1,0 +1,144 @@
+"""How exact word times are, through the whole pipeline: decoding, VAD, chunks, aligner, stitching.
+
+The engine is the reference's text (`asr evaluate --times`), so nothing but the times can be wrong.
+Beside the aligner stand the naive way (words spread over the speech by their letters) and, on some
+clean recordings, the times that pocketsphinx gives to the words it recognises itself.
+
+    python -m benchmarks.alignment [--real MANIFEST]
+
+Needs Festival (benchmarks/corpus.py). A manifest of real recordings with word times is optional:
+none is free to be kept here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.align.embedded import Embedded
+from asr.align.sphinx import SphinxAligner
+from asr.audio import decode
+from asr.config import AudioLimits, ChunkOptions, Options
+from asr.engines.sphinx import SphinxEngine
+from asr.evaluation import ReferenceEngine, Report, evaluate, read_manifest
+from asr.pipeline import Transcriber, collect
+from asr.types import SAMPLE_RATE, Audio
+from benchmarks import corpus
+from benchmarks.measure import save
+
+if TYPE_CHECKING:
+    from asr.align.base import Aligner
+    from asr.evaluation import Utterance
+    from asr.types import Transcript
+
+WORKERS = 2
+OWN_TEXT = "gettysburg"
+"""The text on which pocketsphinx is measured, which takes 30 times as long as the aligner."""
+
+
+def run(
+    utterances: list[Utterance], aligner: Aligner | None, chunk_seconds: float, *, own: bool = False
+) -> Report:
+    """Transcribe and score; `own` lets pocketsphinx recognise instead of telling it the text."""
+    words_of = {utterance.file: utterance.words for utterance in utterances}
+    reference = ReferenceEngine(WORKERS)
+    options = Options(chunk=ChunkOptions(max_seconds=chunk_seconds))
+    with asyncio.Runner() as runner:
+        transcriber = Transcriber(SphinxEngine(WORKERS) if own else reference, aligner)
+        runner.run(transcriber.open())
+
+        def transcribe(path: Path) -> Transcript:
+            reference.words = words_of[path]
+            return runner.run(collect(transcriber.transcribe_file(path, options)))
+
+        report = evaluate(utterances, transcribe)
+        runner.run(transcriber.close())
+    return report
+
+
+def rows(report: Report, times: str, chunk_seconds: float) -> list[dict[str, Any]]:
+    """A row of the table for each category."""
+    return [
+        {"times": times, "chunks": f"{chunk_seconds:.0f} s", "speech": name, **_row(part)}
+        for name, part in report.categories.items()
+    ]
+
+
+def _row(report: Report) -> dict[str, Any]:
+    figures, times = report.figures(), report.times
+    heard = [word for it in report.results if it.transcript for word in it.transcript.words]
+    estimated = sum(word.timing == "interpolated" for word in heard)
+    start, end = (1000 * np.abs(errors) for errors in (times.start_errors, times.end_errors))
+    return {
+        "words": figures["timed_words"],
+        "timed": _percent(times.matched_share or 0.0),
+        "estimated": _percent(estimated / max(len(heard), 1)),
+        "start median ms": round(float(np.median(start)), 1),
+        "start p95 ms": round(float(np.quantile(start, 0.95)), 1),
+        "start ≤ 100 ms": _percent(float(np.mean(start <= 100))),
+        "start ≤ 200 ms": _percent(float(np.mean(start <= 200))),
+        "end median ms": round(float(np.median(end)), 1),
+        "end ≤ 100 ms": _percent(float(np.mean(end <= 100))),
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def one_core(utterances: list[Utterance]) -> dict[str, float]:
+    """Seconds of speech aligned in a second of CPU time, in one thread, chunk by chunk of 20 s."""
+    embedded = Embedded()
+    spoken = used = 0.0
+    for utterance in utterances:
+        samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
+        for start in range(0, len(samples) // SAMPLE_RATE, 20):
+            audio = Audio(samples[start * SAMPLE_RATE : (start + 20) * SAMPLE_RATE])
+            texts = [it.text for it in utterance.words if start <= it.midpoint < start + 20]
+            began = time.process_time()
+            embedded.align(audio, texts)
+            used += time.process_time() - began
+            spoken += audio.duration
+    return {
+        "seconds": round(spoken, 1),
+        "CPU seconds": round(used, 1),
+        "RTFx": round(spoken / used, 1),
+    }
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--real", type=Path, help="manifest of real recordings with word times")
+    options = parser.parse_args()
+    if not corpus.is_available():
+        raise SystemExit("festival is not installed; see benchmarks/corpus.py")
+    aligner = SphinxAligner(WORKERS)
+    table: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        made = read_manifest(corpus.write(Path(folder)))
+        for chunk_seconds in (10.0, 30.0):
+            table += rows(run(made, aligner, chunk_seconds), "aligned", chunk_seconds)
+            table += rows(run(made, None, chunk_seconds), "by letters", chunk_seconds)
+        plain = [it for it in made if it.categories == ("clean",)]
+        some = [it for it in plain if OWN_TEXT in it.file.name]
+        table += rows(run(some, None, 30.0, own=True), "pocketsphinx's own", 30.0)
+        speed = one_core(plain)
+    if options.real is None:
+        print("no real recordings: none were given by --real")
+    else:
+        real = [it for it in read_manifest(options.real) if it.words]
+        for times, by in (("aligned", aligner), ("by letters", None)):
+            table += rows(run(real, by, 30.0), times, 30.0)
+    print("one core:", speed)
+    save("alignment", table, {"one core": speed})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Raw vLLM: noise chunks at several concurrencies, straight to chat completions.
+
+Every chunk is sent once, so no cache answers for the encoder, and every answer has the same
+number of tokens. Two passes for each concurrency; the first, which compiles kernels, is marked.
+
+    python -m benchmarks.gpu.load http://127.0.0.1:8000 --concurrency 16 256 [--seconds 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import time
+import wave
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+
+RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send: `n_chunks` of `seconds`, `concurrency` at once, `n_tokens` each answer."""
+
+    url: str
+    model: str
+    seconds: float
+    n_tokens: int
+    concurrency: int
+    n_chunks: int
+
+
+def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
+    """A request with samples of the noise that begin at `start`."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(noise[start : start + round(load.seconds * RATE)].tobytes())
+    url = "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
+    content = [
+        {"type": "audio_url", "audio_url": {"url": url}},
+        {"type": "text", "text": "Transcribe the speech in this audio word for word."},
+    ]
+    body = {
+        "model": load.model,
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": load.n_tokens,
+        "min_tokens": load.n_tokens,
+        "ignore_eos": True,
+        "temperature": 0.2,
+        "top_k": 1,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    return json.dumps(body).encode()
+
+
+async def run(load: Load) -> dict[str, Any]:
+    """Send everything and say how fast it was answered."""
+    rng = np.random.default_rng(time.time_ns())
+    n_noise = round(load.seconds * RATE) + 64 * load.n_chunks
+    noise = (rng.standard_normal(n_noise) * 3000).astype("<i2")
+    bodies = [make_body(load, noise, 64 * i) for i in range(load.n_chunks)]
+    latencies: list[float] = []
+    slots = asyncio.Semaphore(load.concurrency)
+    limits = httpx.Limits(max_connections=load.concurrency, keepalive_expiry=4)  # uvicorn: 5
+    async with httpx.AsyncClient(base_url=load.url, timeout=500, limits=limits) as client:
+
+        async def send(body: bytes) -> None:
+            async with slots:
+                started = time.perf_counter()
+                headers = {"content-type": "application/json"}
+                answer = await client.post("/v1/chat/completions", content=body, headers=headers)
+                answer.raise_for_status()
+                latencies.append(time.perf_counter() - started)
+
+        started = time.perf_counter()
+        await asyncio.gather(*map(send, bodies))
+        wall = time.perf_counter() - started
+    latencies.sort()
+    return {
+        "concurrency": load.concurrency,
+        "chunk_s": load.seconds,
+        "tokens": load.n_tokens,
+        "chunks": load.n_chunks,
+        "chunks_per_s": round(load.n_chunks / wall, 1),
+        "rtfx": round(load.n_chunks * load.seconds / wall),
+        "p50_s": round(latencies[len(latencies) // 2], 2),
+        "p95_s": round(latencies[int(0.95 * len(latencies)) - 1], 2),
+    }
+
+
+def main() -> None:
+    """Run every concurrency twice."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--model", default="omni")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 256])
+    parser.add_argument("--rounds", type=int, default=3, help="chunks = rounds x concurrency")
+    parser.add_argument("--no-warm-up", action="store_true", help="count the first pass")
+    options = parser.parse_args()
+    passes = ["measured"] if options.no_warm_up else ["warm-up", "measured"]
+    for name in passes:
+        for n in options.concurrency:
+            rounds = options.rounds if name == "measured" else 1
+            what = (options.seconds, options.tokens, n, max(rounds * n, 4))
+            row = asyncio.run(run(Load(options.url, options.model, *what)))
+            print(json.dumps({"raw": name, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

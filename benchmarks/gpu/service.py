@@ -1,0 +1,181 @@
+"""The whole service in front of vLLM: hour-long recordings posted at once, each timed.
+
+The engine is the real one but for two things, because the weights are random: every answer has the
+same number of tokens, and the guards, which would doubt every answer, are off. The recordings are
+the samples repeated as 16 kHz wav, each with its own faint noise, so that no cache can answer.
+
+    python -m benchmarks.gpu.service http://127.0.0.1:8000 --files 1 4 16 --slots 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import soundfile
+import soxr
+
+from asr.config import Settings
+from asr.engines import vllm_http
+from asr.engines.dialects import request_body
+from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.service import serve
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+TOKENS = "BENCH_TOKENS"
+READ_BYTES = 1 << 20
+
+
+class FixedLengthEngine(VllmHttpEngine):
+    """The real engine with answers of a fixed length, and no guards."""
+
+    guarded = False
+
+
+def fixed_length_body(*arguments: Any) -> bytes:
+    """The real request; of two fields of one name the later one counts.
+
+    Random weights give log-probabilities that are no numbers, which vLLM answers with 400.
+    """
+    n = int(os.environ[TOKENS])
+    tail = f',"max_tokens":{n},"min_tokens":{n},"ignore_eos":true,"logprobs":false}}'
+    return request_body(*arguments)[:-1] + tail.encode()
+
+
+def make_engine(settings: Settings) -> FixedLengthEngine:
+    """For the worker process of the service."""
+    vllm_http.request_body = fixed_length_body  # type: ignore[assignment, attr-defined]
+    return FixedLengthEngine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
+
+
+def make_recording(path: Path, seconds: float, seed: int) -> None:
+    """Speech that no other recording has."""
+    parts = []
+    for name in ("meeting.wav", "lecture.mp3"):
+        samples, rate = soundfile.read(SAMPLES / name, dtype="float32", always_2d=True)
+        parts.append(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE))
+    speech = np.resize(np.concatenate(parts).astype(np.float32), round(seconds * SAMPLE_RATE))
+    noise = np.random.default_rng(seed).standard_normal(len(speech), dtype=np.float32)
+    soundfile.write(path, speech * 0.9 + noise * 1e-3, SAMPLE_RATE, subtype="PCM_16")
+
+
+@contextlib.contextmanager
+def service(url: str, slots: int, n_tokens: int) -> Generator[str]:
+    """Our service on a free port, with its processes apart from this one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {
+        "ASR_VLLM_URL": url,
+        "ASR_PORT": str(port),
+        "ASR_ENGINE_SLOTS": str(slots),
+        "ASR_MAX_ACTIVE_REQUESTS": "64",
+        "ASR_LOG_LEVEL": "info",
+        TOKENS: str(n_tokens),
+    }
+    process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--serve"], env=env)
+    try:
+        ours = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{ours}/ready").is_success:
+                    break
+            time.sleep(0.2)
+        yield ours
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+
+
+async def read(path: Path) -> AsyncIterator[bytes]:
+    """The file in pieces."""
+    with path.open("rb") as file:
+        while data := await asyncio.to_thread(file.read, READ_BYTES):
+            yield data
+
+
+async def post(client: httpx.AsyncClient, path: Path) -> dict[str, Any]:
+    """Transcribe a file; seconds, and what the transcript says of itself."""
+    started = time.perf_counter()
+    answer = await client.post(
+        "/v1/audio/transcriptions",
+        params={"response_format": "full_json"},
+        headers={"content-type": "audio/wav"},
+        content=read(path),
+    )
+    answer.raise_for_status()
+    wall = time.perf_counter() - started
+    body = answer.json()
+    n_words = sum(len(segment["words"]) for segment in body["segments"])
+    return {
+        "wall": wall,
+        "n_words": n_words,
+        **{k: body[k] for k in ("duration", "speech_seconds")},
+    }
+
+
+async def post_all(url: str, paths: list[Path]) -> dict[str, Any]:
+    """Post every file at once."""
+    limits = httpx.Limits(max_connections=len(paths))
+    async with httpx.AsyncClient(base_url=url, timeout=590, limits=limits) as client:
+        started = time.perf_counter()
+        results = await asyncio.gather(*(post(client, path) for path in paths))
+        wall = time.perf_counter() - started
+    audio = sum(result["duration"] for result in results)
+    speech = sum(result["speech_seconds"] for result in results)
+    return {
+        "files": len(paths),
+        "hours": round(audio / 3600, 2),
+        "wall_s": round(wall, 2),
+        "rtfx": round(audio / wall),
+        "rtfx_of_speech": round(speech / wall),
+        "slowest_s": round(max(result["wall"] for result in results), 2),
+        "words": sum(result["n_words"] for result in results),
+    }
+
+
+def main() -> None:
+    """Measure, or be the service that is measured."""
+    if "--serve" in sys.argv:
+        serve(Settings.from_env(), make_engine)
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", help="of vLLM")
+    parser.add_argument("--files", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--slots", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--work", type=Path, help="recordings are kept here for a next run")
+    options = parser.parse_args()
+    folder = options.work or Path(tempfile.mkdtemp(prefix="asr-bench-"))
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{seed}.wav" for seed in range(max(options.files))]
+    for seed, path in enumerate(paths):
+        if not path.exists():
+            make_recording(path, options.seconds, seed)
+    with service(options.url, options.slots, options.tokens) as ours:
+        for n_files in options.files:
+            row = asyncio.run(post_all(ours, paths[:n_files]))
+            print(json.dumps({"service": options.slots, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

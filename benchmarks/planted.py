@@ -1,0 +1,141 @@
+"""Texts with planted mistakes, and what the aligner makes of them; for `witness` and `confidence`.
+
+Each chunk is a stretch of a recording between two pauses. Its text is taken as it is, or with five
+words put in, five words left out, one word in ten replaced, or all of another chunk's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from asr.align.acoustics import Scorer
+from asr.audio import decode
+from asr.config import AudioLimits
+from asr.types import SAMPLE_RATE, Audio
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from asr.align.embedded import Embedded
+    from asr.evaluation import Utterance
+
+N_WORDS: Final = 5
+CHUNK_SECONDS: Final = 13.0
+MIN_WORDS: Final = 10
+
+
+class RememberingScorer(Scorer):
+    """Scores audio once, however many texts are then tried on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = b"", np.zeros((0, 0), np.int16)
+
+    def score(self, pcm: bytes) -> np.ndarray:
+        """What `Scorer` says, or said of the same samples just before."""
+        if pcm != self._last[0]:
+            self._last = pcm, np.array(super().score(pcm))
+        return self._last[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a recording with what is said in it.
+
+    Attributes:
+        category: the recording's.
+        texts: the words said.
+        starts: when each of them starts, in seconds.
+        ends: when each ends.
+    """
+
+    category: str
+    audio: Audio
+    texts: tuple[str, ...]
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A text for a piece.
+
+    Attributes:
+        truth: when each word really starts; None for one that nobody said.
+        span: seconds within which the mistake is, if it is one of speech that was left out.
+        words: the words within which it is, if it is one of words that were put in.
+    """
+
+    texts: list[str]
+    truth: list[float | None]
+    span: tuple[float, float] | None = None
+    words: tuple[int, int] | None = None
+
+
+def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piece]:
+    """Cut recordings at pauses; recordings whose words have no times are timed by the aligner."""
+    for utterance in utterances:
+        samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
+        words = utterance.words or embedded.align(Audio(samples), utterance.text.split()).words
+        category = (utterance.categories or ("real",))[0]
+        cuts = [0]
+        for place in range(1, len(words)):
+            far = words[place].end - words[cuts[-1]].start > CHUNK_SECONDS
+            near = words[place].end - words[cuts[-1]].start > 0.6 * CHUNK_SECONDS
+            if far or (near and words[place].start - words[place - 1].end > 0.15):
+                cuts.append(place)
+        for first, end in zip(cuts, [*cuts[1:], len(words)], strict=True):
+            start = 0.0 if first == 0 else (words[first - 1].end + words[first].start) / 2
+            stop = len(samples) / SAMPLE_RATE
+            if end < len(words):
+                stop = (words[end - 1].end + words[end].start) / 2
+            some = words[first:end]
+            if len(some) >= MIN_WORDS:
+                audio = Audio(samples[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)])
+                starts = tuple(word.start - start for word in some)
+                ends = tuple(word.end - start for word in some)
+                yield Piece(category, audio, tuple(word.text for word in some), starts, ends)
+
+
+def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:
+    """The text as it was said."""
+    return Planted(list(piece.texts), list(piece.starts))
+
+
+def inserted(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
+    """Five words that nobody said."""
+    place = chance.randrange(len(piece.texts) + 1)
+    at = chance.randrange(len(pool) - N_WORDS)
+    texts, truth = list(piece.texts), [*piece.starts]
+    texts[place:place] = pool[at : at + N_WORDS]
+    planted: list[float | None] = [*truth[:place], *[None] * N_WORDS, *truth[place:]]
+    return Planted(texts, planted, words=(place, place + N_WORDS))
+
+
+def deleted(piece: Piece, chance: random.Random, _: Sequence[str]) -> Planted:
+    """Five words that were said and are missing."""
+    place = chance.randrange(len(piece.texts) - N_WORDS + 1)
+    texts, truth = list(piece.texts), list[float | None](piece.starts)
+    span = piece.starts[place], piece.ends[place + N_WORDS - 1]
+    del texts[place : place + N_WORDS], truth[place : place + N_WORDS]
+    return Planted(texts, truth, span=span)
+
+
+def replaced(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
+    """One word in ten is another."""
+    texts, truth = list(piece.texts), list[float | None](piece.starts)
+    for place in range(len(texts)):
+        if chance.random() < 0.1:
+            texts[place], truth[place] = chance.choice(pool), None
+    return Planted(texts, truth)
+
+
+def swapped(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
+    """As many words of something else."""
+    n_words = min(len(piece.texts), len(pool) - 1)
+    at = chance.randrange(len(pool) - n_words)
+    return Planted(list(pool[at : at + n_words]), [None] * n_words)

@@ -1,0 +1,4 @@
+# vLLM with what it needs to decode audio. Without it, every request with audio is answered
+# "Invalid or unsupported audio file".
+FROM vllm/vllm-openai:v0.20.0
+RUN python3 -m pip install --no-cache-dir "vllm[audio]==0.20.0"

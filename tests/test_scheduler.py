@@ -1,0 +1,169 @@
+"""Slots that jobs take in turns: the laws under any order of events, and the turns themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.scheduler import FairSlots
+
+JOBS = "abcd"
+
+
+class Crowd:
+    """Tasks that hold a slot until they are told to let go."""
+
+    def __init__(self, n_slots: int) -> None:
+        self.slots = FairSlots(n_slots)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.doors: dict[int, asyncio.Event] = {}
+        self.holding: list[int] = []
+        self.granted: list[str] = []
+        self._numbers = itertools.count()
+
+    def enter(self, job: str) -> int:
+        number = next(self._numbers)
+        self.doors[number] = asyncio.Event()
+        self.tasks.append(asyncio.create_task(self._hold(number, job)))
+        return number
+
+    async def _hold(self, number: int, job: str) -> None:
+        async with self.slots.slot(job):
+            self.holding.append(number)
+            self.granted.append(job)
+            try:
+                await self.doors[number].wait()
+            finally:
+                self.holding.remove(number)
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def leave(self, number: int) -> None:
+        self.doors[number].set()
+        await self.settle()
+
+    async def empty(self) -> None:
+        """Let everybody through and see that all slots are there again."""
+        for door in self.doors.values():
+            door.set()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("enter"), st.sampled_from(JOBS)),
+        st.tuples(st.sampled_from(["leave", "cancel", "cancel as it leaves"]), st.integers(0, 99)),
+        st.tuples(st.just("settle"), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(st.integers(1, 4), steps)
+def test_never_more_than_n_and_none_is_lost(n_slots, script):
+    async def run():
+        crowd = Crowd(n_slots)
+        for what, which in script:
+            if what == "enter":
+                crowd.enter(which)
+            elif what == "settle":
+                await crowd.settle()
+                n_inside = len(crowd.holding)
+                n_there = sum(not task.done() for task in crowd.tasks)
+                assert n_inside == min(n_slots, n_there)  # nobody waits beside a free slot
+                assert crowd.slots.n_free == n_slots - n_inside
+                assert crowd.slots.n_waiting == n_there - n_inside
+            elif crowd.tasks:
+                number = which % len(crowd.tasks)
+                if what != "cancel":
+                    crowd.doors[number].set()
+                if what != "leave":
+                    crowd.tasks[number].cancel()
+            assert len(crowd.holding) <= n_slots
+        await crowd.empty()
+        assert (crowd.slots.n_free, crowd.slots.n_waiting) == (n_slots, 0)
+
+    asyncio.run(run())
+
+
+@given(st.integers(1, 3), st.dictionaries(st.sampled_from(JOBS), st.integers(1, 30), min_size=2))
+def test_no_job_is_passed_over_twice_by_another(n_slots, sizes):
+    """Between two grants to one waiting job, each other job gets at most one."""
+
+    async def run():
+        crowd = Crowd(n_slots)
+        for job, size in sizes.items():
+            for _ in range(size):
+                crowd.enter(job)
+        await crowd.settle()
+        n_first = len(crowd.granted)
+        while crowd.holding:
+            await crowd.leave(crowd.holding[0])
+        assert Counter(crowd.granted) == sizes
+        left = Counter(sizes) - Counter(crowd.granted[:n_first])
+        check_turns(crowd.granted[n_first:], left)
+
+    asyncio.run(run())
+
+
+def check_turns(granted, left):
+    since = {job: set() for job in left}  # who had a turn since the last one of each
+    for job in granted:
+        for other in left.keys() - {job}:
+            assert not left[other] or job not in since[other], f"two turns of {job} before {other}"
+            since[other].add(job)
+        since[job] = set()
+        left[job] -= 1
+
+
+def test_a_short_job_waits_for_one_turn_of_a_long_one():
+    async def run():
+        crowd = Crowd(2)
+        for _ in range(100):
+            crowd.enter("long")
+        await crowd.settle()
+        crowd.enter("short")
+        await crowd.settle()
+        await crowd.leave(crowd.holding[0])
+        await crowd.leave(crowd.holding[0])
+        assert crowd.granted[2:] == ["long", "short"]
+        await crowd.empty()
+
+    asyncio.run(run())
+
+
+def test_within_a_job_the_first_comes_first():
+    async def run():
+        crowd = Crowd(1)
+        numbers = [crowd.enter("a") for _ in range(5)]
+        order = []
+        await crowd.settle()
+        while crowd.holding:
+            order.append(crowd.holding[0])
+            await crowd.leave(crowd.holding[0])
+        assert order == numbers
+
+    asyncio.run(run())
+
+
+def test_an_error_inside_gives_the_slot_back():
+    async def run():
+        slots = FairSlots(1)
+        with contextlib.suppress(RuntimeError):
+            async with slots.slot("a"):
+                raise RuntimeError
+        assert slots.n_free == 1
+
+    asyncio.run(run())
+
+
+def test_no_slots_are_refused():
+    with pytest.raises(ValueError, match="0 slots"):
+        FairSlots(0)

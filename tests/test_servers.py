@@ -1,0 +1,290 @@
+"""One or many servers on real sockets: connections, rotation, death and return, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections import Counter
+
+import httpx
+import pytest
+import trustme
+
+from asr.counters import COUNTS
+from asr.engines import servers, vllm_http
+from asr.engines.dialects import request_body
+from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
+from tests.chat_server import URL, ChatServer, Vllm, ask, engine_at, ok, pair, running, until
+
+
+@pytest.fixture(autouse=True)
+def _soon(impatient: None) -> None:
+    """Retries and health checks come at once."""
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+def test_a_cancelled_chunk_closes_its_connection() -> None:
+    async def run() -> None:
+        async with ChatServer(delay=30) as server, running(engine_at(server)) as engine:
+            task = asyncio.create_task(ask(engine))
+            await until(lambda: server.in_flight == 1)
+            task.cancel()
+            await until(lambda: server.aborted == 1, 1)
+            assert server.in_flight == 0
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            server.delay = 0
+            assert await ask(engine) == "hello from one"
+
+    asyncio.run(run())
+
+
+def test_connections_are_kept_and_used_again() -> None:
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            for _ in range(20):
+                await ask(engine)
+            assert server.served == 20
+            assert server.connections <= 3
+
+    asyncio.run(run())
+
+
+def test_as_many_chunks_as_there_are_slots_are_in_flight_at_once() -> None:
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            server.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(engine.slots)]
+            await until(lambda: server.in_flight == engine.slots == 64)
+            server.gate.set()
+            assert await asyncio.gather(*tasks) == ["hello from one"] * 64
+
+    asyncio.run(run())
+
+
+def test_the_server_with_the_fewest_in_flight_is_asked() -> None:
+    async def run() -> None:
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(10)]
+            await until(lambda: one.in_flight == two.in_flight == 5)
+            two.gate.set()
+            await until(lambda: two.served == 5)
+            assert {await ask(engine) for _ in range(5)} == {"hello from two"}
+            assert one.in_flight == 5
+            one.gate.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_dies_in_work_loses_no_chunk() -> None:
+    async def run() -> None:
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(8)]
+            await until(lambda: one.in_flight == two.in_flight == 4)
+            await one.kill()
+            two.gate.set()
+            assert await asyncio.gather(*tasks) == ["hello from two"] * 8
+
+    asyncio.run(run())
+
+
+def test_a_dead_server_leaves_the_rotation_and_returns() -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            first, second = engine._servers.all
+            await one.kill()
+            await until(lambda: not first.alive)
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            assert second.alive
+            await one.start()
+            await until(lambda: first.alive)
+            assert {await ask(engine) for _ in range(6)} == {"hello from one", "hello from two"}
+
+    asyncio.run(run())
+
+
+def test_the_only_server_may_be_killed_and_started_again() -> None:
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            server.gate.clear()
+            task = asyncio.create_task(ask(engine))
+            await until(lambda: server.in_flight == 1)
+            await server.kill()
+            server.gate.set()
+            await asyncio.sleep(0.3)
+            assert not task.done()
+            await server.start()
+            assert await task == "hello from one"
+
+    asyncio.run(run())
+
+
+def test_what_happens_is_counted() -> None:
+    names = ("servers_lost", "servers_returned", "requests_retried", "requests_failed")
+
+    async def run() -> list[int]:
+        before = Counter(COUNTS)
+        async with pair() as (one, two, engine):
+            one.gate.clear()
+            two.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(4)]
+            await until(lambda: one.in_flight == two.in_flight == 2)
+            await one.kill()
+            one.gate.set()
+            two.gate.set()
+            await asyncio.gather(*tasks)
+            await one.start()
+            await until(lambda: engine._servers.all[0].alive)
+            one.answers = two.answers = [(400, {}, {})]
+            with pytest.raises(EngineFailed):
+                await ask(engine)
+        return [COUNTS[name] - before[name] for name in names]
+
+    assert asyncio.run(run()) == [1, 1, 2, 1]
+
+
+def test_when_none_comes_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "OUTAGE_SECONDS", 0.2)
+
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            await server.kill()
+            with pytest.raises(EngineUnavailable, match=f"127.0.0.1:{server.port}"):
+                await ask(engine)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_there_when_the_other_is_not_is_enough() -> None:
+    async def run() -> None:
+        async with ChatServer("one") as one, ChatServer("two") as two:
+            await one.kill()
+            async with running(engine_at(one, two)) as engine:
+                assert await ask(engine) == "hello from two"
+                await one.start()
+                await until(lambda: engine._servers.all[0].alive)
+
+    asyncio.run(run())
+
+
+def test_a_sick_server_leaves_the_rotation() -> None:
+    """vLLM's health check says 503 when its engine is dead and its HTTP is not."""
+
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            one.healthy = False
+            await until(lambda: not engine._servers.all[0].alive)
+            assert {await ask(engine) for _ in range(4)} == {"hello from two"}
+
+    asyncio.run(run())
+
+
+def test_a_health_check_without_an_answer_is_no_death_at_once() -> None:
+    def busy(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health":
+            raise httpx.ReadTimeout("busy")
+        return vllm(request)
+
+    vllm = Vllm(ok(), ok())
+
+    async def run() -> None:
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(busy))
+        (server,) = engine._servers.all
+        for n_before_an_answer in (2, 2, 3):
+            for _ in range(n_before_an_answer):
+                assert server.alive
+                await engine._servers._probe(server)
+            if n_before_an_answer == 2:
+                await ask(engine)
+        assert not server.alive
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_another_server_is_asked_while_one_rests() -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            one.answers = [(429, {"retry-after": "30"}, {})]
+            started = time.perf_counter()
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            assert time.perf_counter() - started < 5
+
+    asyncio.run(run())
+
+
+def test_a_slow_server_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_http, "ANSWER_BASE", 0.3)
+    monkeypatch.setattr(vllm_http, "ANSWER_PER_SECOND", 0.0)
+
+    async def run() -> None:
+        async with pair(30, 0) as (one, _, engine):
+            assert await ask(engine) == "hello from two"
+            assert await ask(engine) == "hello from two"
+            assert one.aborted == 1
+
+    asyncio.run(run())
+
+
+def test_audio_is_encoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of 30 s is 1.3 MB of base64."""
+    threads = []
+
+    def note(*given: object) -> bytes:
+        threads.append(threading.current_thread())
+        return request_body(*given)
+
+    monkeypatch.setattr(vllm_http, "request_body", note)
+
+    async def run() -> None:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            await ask(engine)
+
+    asyncio.run(run())
+    (thread,) = threads
+    assert thread is not threading.main_thread()
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory):
+    made = trustme.CA()
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    made.cert_pem.write_to_path(path)
+    return made, path
+
+
+def test_certificates_are_checked_against_the_authority_that_is_set(authority) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuer, path = authority
+    issuer.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def run() -> None:
+        async with ChatServer(tls=context) as server:
+            async with running(engine_at(server, ca_file=str(path))) as engine:
+                assert await ask(engine) == "hello from one"
+            with pytest.raises(EngineUnavailable):
+                async with running(engine_at(server)):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_a_file_without_certificates_is_named(tmp_path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    with pytest.raises(InvalidOption) as caught:
+        VllmHttpEngine(VllmOptions((URL,), ca_file=str(path)))
+    assert caught.value.name == "vllm_ca_file"

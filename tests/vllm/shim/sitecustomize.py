@@ -1,0 +1,29 @@
+"""Lets ``import torchvision`` work beside a CPU build of torch; put this folder on PYTHONPATH.
+
+The registry's torchvision is built for CUDA. Beside a CPU build of torch its operators do not load,
+and its import ends with "operator torchvision::nms does not exist". vLLM wants of it only what is
+written in Python. Once the operators are declared, with no code behind them, that can be imported.
+"""
+
+import importlib.abc
+import sys
+
+OPERATORS = ("nms", "qnms")
+SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+class DeclareOperators(importlib.abc.MetaPathFinder):
+    """Steps in before the first import of torchvision, and finds nothing."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for name in OPERATORS:
+                library.define(name + SIGNATURE)
+            torch._asr_declared = library  # torch forgets what nobody holds
+
+
+sys.meta_path.insert(0, DeclareOperators())
