@@ -311,8 +311,8 @@ def test_cancel_frees_the_engine_at_once(client, server, forget):
     else:
         assert client.post(f"{job['urls']['self']}/cancel").json()["state"] == "cancelled"
         assert events(client, job)[-1][2]["error"]["code"] == "job_cancelled"
-    wait_for(lambda: server.engine_did().count("cancelled") == before + 1, 5)
-    assert time.monotonic() - started < 2
+    wait_for(lambda: server.engine_did().count("cancelled") == before + 1, 10, "its end")
+    assert time.monotonic() - started < 5
     assert not list((server.work_dir.parent / "data" / "recordings").glob(job["id"]))
 
 

@@ -7,6 +7,7 @@ Every piece of work is one transaction in a thread. That the database is away is
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+N_THREADS: Final = 8
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 SCHEMA_LOCK: Final = 4_701_972
@@ -73,6 +75,8 @@ class Database:
         one_view = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(only_reads=True, **one_view)
         self._has_tables = False
+        # Threads of its own: a database that hangs must not hold up what else needs one.
+        self._threads = ThreadPoolExecutor(N_THREADS, "database")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do `work`, which changes nothing, on one view of the database.
@@ -81,7 +85,7 @@ class Database:
             StoreUnavailable: the database is away.
         """
         self._check()
-        return await asyncio.to_thread(_transact, self._reader, work)
+        return await self._in_thread(self._reader, work)
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
         """Do `work` in a transaction; it commits even if the caller is cancelled meanwhile.
@@ -90,7 +94,11 @@ class Database:
             StoreUnavailable: nothing was done, or nobody knows; do it again.
         """
         self._check()
-        return await asyncio.to_thread(_transact, self._engine, work)
+        return await self._in_thread(self._engine, work)
+
+    async def _in_thread(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _transact, engine, work)
 
     def _check(self) -> None:
         if not self._has_tables:
@@ -104,7 +112,7 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
             metadata.create_all(connection)
 
-        await asyncio.to_thread(_transact, self._engine, work)
+        await self._in_thread(self._engine, work)
         self._has_tables = True
 
     async def close(self) -> None:
