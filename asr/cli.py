@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_clips(commands.add_parser("clips", help="cut a recording into its segments"))
     _add_serve(commands.add_parser("serve", help="start the web service"))
     _add_evaluate(commands.add_parser("evaluate", help="score against references"))
+    _add_keys(commands.add_parser("keys", help="make API keys"))
     _add_doctor(commands.add_parser("doctor", help="check this setup and say what to mend"))
     settings = commands.add_parser("settings", help="print the table of settings")
     settings.set_defaults(run=_run_settings)
@@ -90,6 +91,25 @@ def _add_recognition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="context for the engine")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="print a new key, and its line for ASR_API_KEYS_FILE")
+    new.add_argument("name", metavar="NAME", help="in logs, metrics and lists of jobs")
+    new.set_defaults(run=_run_keys_new)
+
+
+def _run_keys_new(options: argparse.Namespace) -> int:
+    from asr.service.keys import new_key
+
+    key, line = new_key(options.name)
+    print(f"key, shown this once: {key}", file=sys.stderr)
+    print(line)
+    return 0
 
 
 def _add_channels(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "ASR_"
 
+LogFormat = Literal["text", "json"]
 VadKind = Literal["webrtc", "silero", "off"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
@@ -203,14 +204,20 @@ class Settings:
     api_key: str = _setting(
         "", "when set, every route but /health and /ready asks for it", secret=True
     )
+    api_keys_file: str = _setting("", "file of keys with scopes and limits (docs/operations.md)")
+    api_keys: str = _setting("", "the lines of such a file themselves", secret=True)
     max_audio_seconds: float = _setting(43_200.0, "longest recording, in decoded seconds")
     max_upload_bytes: int = _setting(8 << 30, "largest request body")
-    max_active_requests: int = _setting(8, "recordings in work at once")
+    max_active_requests: int = _setting(16, "recordings in work at once")
     max_waiting_requests: int = _setting(32, "recordings waiting; more are answered 429")
     cpu_workers: int = _setting(0, "recogniser processes; 0 means one per core")
     decode_cpu_seconds: int = _setting(1800, "CPU time to decode one recording")
     decode_memory_bytes: int = _setting(4 << 30, "address space to decode one recording")
     vad: VadKind = _setting("webrtc", "webrtc, silero or off, for requests that do not choose")
+    live_max_sessions: int = _setting(32, "live sessions open at once; more are answered 429")
+    live_max_seconds: float = _setting(14_400.0, "audio that one live session takes")
+    live_idle_seconds: float = _setting(60.0, "seconds without a message that end a live session")
+    live_keep_seconds: float = _setting(3600.0, "how long the transcript of one stays after it")
     ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
     ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
     work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
@@ -231,6 +238,7 @@ class Settings:
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: LogFormat = _setting("text", "text or json")
 
     def __post_init__(self) -> None:
         engines = ("auto", "omni", "omni-local", "pocketsphinx")
@@ -246,13 +254,17 @@ class Settings:
         check(self.max_active_requests > 0, "max_active_requests", "must be positive")
         check(self.max_waiting_requests >= 0, "max_waiting_requests", "must not be negative")
         check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
+        check(self.live_max_sessions >= 0, "live_max_sessions", "must not be negative")
+        for name in ("live_max_seconds", "live_idle_seconds"):
+            check(getattr(self, name) > 0, name, "must be positive")
+        check(self.live_keep_seconds >= 0, "live_keep_seconds", "must not be negative")
         check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
         devices = ("auto", "cpu", "cuda")
         check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
         self._check_jobs()
-        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
-        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
+        self._check_times()
+        check(self.log_format in ("text", "json"), "log_format", "must be text or json")
         levels = ("debug", "info", "warning", "error")
         check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
 
@@ -266,6 +278,10 @@ class Settings:
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
         check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
         check(0 <= self.engine_slots <= 4096, "engine_slots", "must be 0 to 4096")
+
+    def _check_times(self) -> None:
+        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
+        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
 
     def _check_jobs(self) -> None:
         schemes = ("postgresql://", "postgres://", "sqlite:///")

@@ -12,6 +12,7 @@ from asr.config import check
 from asr.errors import WorkerDied
 from asr.pipeline import Transcriber
 from asr.recording import Recording
+from asr.scheduler import NOBODY, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, SpeechRegion, Transcript
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class Inspector(Transcriber):
                 self.n_samples = report.n_samples
                 yield report
 
-    async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
+    async def recognise(
+        self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
+    ) -> Hypothesis:
         """Recognise, and note the chunk."""
         self._chunks.append(chunk)
-        return await super().recognise(chunk, recording, options)
+        return await super().recognise(chunk, recording, options, share)

@@ -19,8 +19,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from asr import tracing
 from asr.align import load_aligner
 from asr.align.witness import witness
 from asr.channels import Lane, Merger
@@ -29,12 +30,13 @@ from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
-from asr.recording import PRELOAD, Recording, channel_path, decode_recording
+from asr.recording import PRELOAD, Recording, channel_path, decode_recording, scan_recording
+from asr.scheduler import NOBODY, Share
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from asr.align.base import Aligner
     from asr.checkpoint import Checkpoint
@@ -115,7 +117,12 @@ def make_transcriber(
     """
     aligner = load_aligner(settings)
     engine = (make_engine or load_engine)(settings)
-    return Transcriber(engine, aligner, witness=witness if aligner else None)
+    # It adds up confidences, which only this aligner measures as shares of right words.
+    can_witness = settings.aligner_name == "sphinx"
+    # A recording that may begin finds a decoder: the system shares the processors better than a
+    # queue would, in which a short recording waits behind long ones.
+    n_decoders = settings.max_active_requests
+    return Transcriber(engine, aligner, n_decoders, witness if can_witness else None)
 
 
 async def collect(
@@ -153,6 +160,11 @@ class Transcriber:
         self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 
+    @property
+    def n_waiting(self) -> int:
+        """Chunks that wait for the engine."""
+        return self._recogniser.n_waiting
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self
@@ -179,6 +191,7 @@ class Transcriber:
         source: Path,
         options: Options,
         work_dir: Path | None = None,
+        share: Share = NOBODY,
         checkpoint: Checkpoint | None = None,
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
@@ -187,6 +200,7 @@ class Transcriber:
             source: the file.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
+            share: whose it is; shares take turns at the engine.
             checkpoint: gives the hypotheses of an earlier attempt and takes new ones.
 
         Yields:
@@ -201,16 +215,33 @@ class Transcriber:
         if options.vad.kind == "silero":
             await asyncio.to_thread(load_classifier, options.vad)  # say so before any work
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
-            run = _Run(self, source, Path(folder) / "audio.pcm", options, checkpoint)
+            target = Path(folder) / "audio.pcm"
+            reports = self.decode(source, target, options)
+            run = _Run(self, target, reports, options, share)
+            run.checkpoint = checkpoint
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
 
-    async def recognise(self, chunk: Chunk, recording: Recording, options: Options) -> Hypothesis:
+    async def transcribe_pcm(
+        self, source: Path, options: Options, share: Share = NOBODY
+    ) -> AsyncGenerator[Event]:
+        """Transcribe 16 kHz mono PCM16 without a header; otherwise as `transcribe_file`."""
+        warnings = self.engine.check(options.decode)
+        reports = scan_recording(Recording(source), options.vad)
+        run = _Run(self, source, reports, options, share)
+        async with contextlib.aclosing(run.events(warnings)) as events:
+            async for event in events:
+                yield event
+
+    async def recognise(
+        self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
+    ) -> Hypothesis:
         """One chunk through the engine and the aligner; each recording is a job of its own."""
-        return await self._recogniser.recognise(
-            chunk, recording.read, options.decode, job=recording
-        )
+        with tracing.span("chunk", index=chunk.index, start=chunk.start, seconds=chunk.duration):
+            return await self._recogniser.recognise(
+                chunk, recording.read, options.decode, recording, share
+            )
 
     def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
@@ -230,14 +261,15 @@ class _Run:
     def __init__(
         self,
         owner: Transcriber,
-        source: Path,
         target: Path,
+        reports: AsyncGenerator[Decoded],
         options: Options,
-        checkpoint: Checkpoint | None = None,
+        share: Share,
     ) -> None:
         self._owner = owner
-        self._checkpoint = checkpoint
-        self._source = source
+        self._reports = reports
+        self._share = share
+        self.checkpoint: Checkpoint | None = None
         self._options = options
         self._target = target
         self._lanes: list[Lane] = []
@@ -279,15 +311,14 @@ class _Run:
 
     async def _stages(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._find_chunks())
+            group.create_task(_traced("decode", self._find_chunks()))
             group.create_task(self._recognise_chunks(group))
-            group.create_task(self._stitch_hypotheses())
+            group.create_task(_traced("stitch", self._stitch_hypotheses()))
 
     async def _find_chunks(self) -> None:
         is_measured = self._options.vad.kind != "off"  # else everything passes for speech
-        reports = self._owner.decode(self._source, self._target, self._options)
-        async with contextlib.aclosing(reports):
-            async for report in reports:
+        async with contextlib.aclosing(self._reports):
+            async for report in self._reports:
                 if not self._lanes:
                     self._open_lanes(report.n_channels)
                 for chunk in self._lanes[report.channel].take(report):
@@ -329,13 +360,13 @@ class _Run:
 
     async def _recognise(self, channel: int, chunk: Chunk) -> Hypothesis:
         """Through the engine, unless an earlier attempt has heard this chunk."""
-        kept = self._checkpoint.get(channel, chunk) if self._checkpoint else None
+        kept = self.checkpoint.get(channel, chunk) if self.checkpoint else None
         if kept is not None:
             return kept
         recording = self._lanes[channel].recording
-        hypothesis = await self._owner.recognise(chunk, recording, self._options)
-        if self._checkpoint:
-            self._checkpoint.put(channel, chunk, hypothesis)
+        hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
+        if self.checkpoint:
+            self.checkpoint.put(channel, chunk, hypothesis)
         return hypothesis
 
     async def _stitch_hypotheses(self) -> None:
@@ -367,6 +398,11 @@ class _Run:
             aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
             warnings=tuple(self._warnings),
         )
+
+
+async def _traced(name: str, stage: Coroutine[Any, Any, None]) -> None:
+    with tracing.span(name):
+        await stage
 
 
 def _is_aligned(segments: Iterable[Segment]) -> bool:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 from asr.align.interpolate import interpolate
 from asr.chunking import quietest
+from asr.config import ChunkOptions
 from asr.counters import COUNTS
 from asr.engines.guards import Finding, findings
 from asr.errors import EngineError
-from asr.scheduler import FairSlots
+from asr.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ RETRY_TEMPERATURE: Final = 0.7
 MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
 WITNESS_WEIGHT: Final = 2
+LONGEST_SECONDS: Final = ChunkOptions().max_seconds
 
 Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
 """Says what speaks against a timed hypothesis in its audio, each in words for people; the number is
@@ -81,8 +83,18 @@ class Recogniser:
         self._witness = witness
         self._slots = FairSlots(engine.slots)
 
+    @property
+    def n_waiting(self) -> int:
+        """Chunks that wait for a slot of the engine."""
+        return self._slots.n_waiting
+
     async def recognise(
-        self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable = None
+        self,
+        chunk: Chunk,
+        read: Read,
+        options: DecodeOptions,
+        job: Hashable = None,
+        share: Share = NOBODY,
     ) -> Hypothesis:
         """Recognise one chunk.
 
@@ -90,12 +102,13 @@ class Recogniser:
             chunk: which samples.
             read: gives them; called when a slot is free, so that waiting chunks cost no memory.
             options: what the user tells the recogniser.
-            job: whose chunk it is; jobs take turns at the engine.
+            job: whose chunk it is; the jobs of a share take turns at the engine.
+            share: whose job it is; shares take turns, too.
 
         Raises:
             EngineError: it failed.
         """
-        work = _Work(self, chunk, read, options, job)
+        work = _Work(self, chunk, read, options, job, share)
         COUNTS["chunks"] += 1
         attempts = [await work.whole()]
         for step in (work.warmer, work.halves):
@@ -107,10 +120,11 @@ class Recogniser:
         return await self.timed(best, await work.audio(), options.language)
 
     async def hear(
-        self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable
+        self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable, share: Share
     ) -> tuple[Audio, Hypothesis]:
         """The samples, and what the engine makes of them."""
-        async with self._slots.slot(job):
+        cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
+        async with self._slots.slot(job, share, cost):
             audio = await asyncio.to_thread(read, chunk.start_sample, chunk.end_sample)
             return audio, await self._engine.transcribe(chunk, audio, options)
 
@@ -146,12 +160,14 @@ class _Work:
         read: Read,
         options: DecodeOptions,
         job: Hashable,
+        share: Share,
     ) -> None:
         self._recogniser = recogniser
         self._chunk = chunk
         self._read = read
         self._options = options
         self._job = self if job is None else job  # chunks of nobody are not one job
+        self._share = share
 
     async def audio(self) -> Audio:
         """The samples, read again: none are kept while a chunk waits."""
@@ -198,7 +214,7 @@ class _Work:
         return replace(attempt, how="an attempt at each half of the chunk")
 
     async def _hear(self, chunk: Chunk, options: DecodeOptions) -> tuple[Audio, Hypothesis]:
-        return await self._recogniser.hear(chunk, self._read, options, self._job)
+        return await self._recogniser.hear(chunk, self._read, options, self._job, self._share)
 
 
 def _speaks(aligner: Aligner, language: str | None) -> bool:

@@ -10,7 +10,9 @@ each, written in the same pass.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 # PyAV imports the second when it opens a file; a child under RLIMIT_AS may not be able to.
 PRELOAD = ("asr.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
+LONG_SAMPLES = 60 * SAMPLE_RATE
+"""A recording this long is decoded at low priority from here on: it is far ahead of the engine, and
+the decoders of short recordings need the processor more."""
+LOW_PRIORITY = 10
 _BYTES_PER_SAMPLE = 2
 
 
@@ -122,6 +128,30 @@ async def decode_recording(
                     yield _decoded(message, channel)
         except WorkerDied as error:
             raise _blame(error, limits) from error
+
+
+async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerator[Decoded]:
+    """Find the speech in what is decoded already, in a thread: there is nothing to guard against.
+
+    Raises:
+        InvalidOption: the VAD is not installed.
+    """
+    n_samples = recording.path.stat().st_size // _BYTES_PER_SAMPLE
+    detector = await asyncio.to_thread(SpeechDetector, vad)
+    for start in range(0, n_samples, REPORT_SAMPLES):
+        end = min(start + REPORT_SAMPLES, n_samples)
+        closed = tuple(await asyncio.to_thread(_scan, recording, detector, start, end))
+        settled = detector.settled_sample
+        yield Decoded(end, closed, detector.open_region, settled_sample=settled)
+    last = tuple(detector.finish())
+    yield Decoded(n_samples, last, None, finished=True, settled_sample=n_samples)
+
+
+def _scan(
+    recording: Recording, detector: SpeechDetector, start: int, end: int
+) -> list[SpeechRegion]:
+    pcm = np.frombuffer(recording.read(start, end).pcm16(), np.dtype("<i2"))
+    return detector.push(pcm)
 
 
 def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
@@ -216,10 +246,14 @@ class _Report:
         self._tracks = tracks
         self._promised: float | None = None
         self._next = REPORT_SAMPLES
+        self._is_polite = False
 
     def add(self, promised: float | None) -> None:
         self._promised = promised
         n_samples = self._tracks[0].detector.n_samples
+        if n_samples >= LONG_SAMPLES and not self._is_polite:
+            os.nice(LOW_PRIORITY)  # for good, but this process serves one recording
+            self._is_polite = True
         if n_samples >= self._next:
             self._next = n_samples + REPORT_SAMPLES
             self._send([], finished=False)

@@ -33,7 +33,6 @@ from benchmarks import corpus
 from benchmarks.measure import save
 
 if TYPE_CHECKING:
-    from asr.align.base import Aligner
     from asr.evaluation import Utterance
     from asr.types import Transcript
 
@@ -43,9 +42,10 @@ OWN_TEXT = "gettysburg"
 
 
 def run(
-    utterances: list[Utterance], aligner: Aligner | None, chunk_seconds: float, *, own: bool = False
+    utterances: list[Utterance], *, aligned: bool, chunk_seconds: float, own: bool = False
 ) -> Report:
     """Transcribe and score; `own` lets pocketsphinx recognise instead of telling it the text."""
+    aligner = SphinxAligner(WORKERS) if aligned else None
     words_of = {utterance.file: utterance.words for utterance in utterances}
     reference = ReferenceEngine(WORKERS)
     options = Options(chunk=ChunkOptions(max_seconds=chunk_seconds))
@@ -119,23 +119,24 @@ def main() -> None:
     options = parser.parse_args()
     if not corpus.is_available():
         raise SystemExit("festival is not installed; see benchmarks/corpus.py")
-    aligner = SphinxAligner(WORKERS)
     table: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         made = read_manifest(corpus.write(Path(folder)))
-        for chunk_seconds in (10.0, 30.0):
-            table += rows(run(made, aligner, chunk_seconds), "aligned", chunk_seconds)
-            table += rows(run(made, None, chunk_seconds), "by letters", chunk_seconds)
         plain = [it for it in made if it.categories == ("clean",)]
         some = [it for it in plain if OWN_TEXT in it.file.name]
-        table += rows(run(some, None, 30.0, own=True), "pocketsphinx's own", 30.0)
-        speed = one_core(plain)
+        for chosen, seconds in ((plain, 10.0), (made, 30.0)):
+            for times, aligned in (("aligned", True), ("by letters", False)):
+                report = run(chosen, aligned=aligned, chunk_seconds=seconds)
+                table += rows(report, times, seconds)
+        report = run(some, aligned=False, chunk_seconds=30.0, own=True)
+        table += rows(report, "pocketsphinx's own", 30.0)
+        speed = one_core(some)
     if options.real is None:
         print("no real recordings: none were given by --real")
     else:
         real = [it for it in read_manifest(options.real) if it.words]
-        for times, by in (("aligned", aligner), ("by letters", None)):
-            table += rows(run(real, by, 30.0), times, 30.0)
+        for times, aligned in (("aligned", True), ("by letters", False)):
+            table += rows(run(real, aligned=aligned, chunk_seconds=30.0), times, 30.0)
     print("one core:", speed)
     save("alignment", table, {"one core": speed})
 

@@ -104,16 +104,22 @@ def hear_talk(chunk):
 # --- what comes out -----------------------------------------------------------------------------
 
 
-def test_a_sample_with_the_embedded_recogniser():
+@pytest.mark.parametrize(
+    ("aligner", "median", "engine"),
+    [("auto", 0.015, "given text"), ("none", 0.03, "given text, found with pocketsphinx")],
+)
+def test_a_sample_with_the_embedded_recogniser(aligner, median, engine):
     """The text is the truth: every word of it, in order, with a time that is nearly right."""
     text, words = facts("meeting")
-    transcript = asr.align_text(SAMPLES / "meeting.wav", text, settings=Settings())
+    settings = Settings(aligner=aligner)
+    transcript = asr.align_text(SAMPLES / "meeting.wav", text, settings=settings)
     assert [word.text for word in transcript.words] == text.split()
     times = score_times(words, transcript.words)
     assert times.matched == len(words)
-    assert times.start_median < 0.03
+    assert times.start_median < median
     assert times.within(0.2)[0] > 0.95
-    assert transcript.engine.startswith("given text, found with pocketsphinx")
+    assert transcript.engine.startswith(engine)
+    assert (transcript.aligner == "interpolation") == (aligner == "none")
     assert transcript.warnings == ()
     assert [s.text[-1] for s in transcript.segments] == ["."] * len(transcript.segments)
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import soundfile
 
 from asr.audio import decode
 from asr.config import AudioLimits, VadOptions
@@ -18,7 +20,15 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.processes import ProcessPool
-from asr.recording import PRELOAD, REPORT_SAMPLES, Recording, _blame, decode_recording
+from asr.recording import (
+    PRELOAD,
+    REPORT_SAMPLES,
+    Recording,
+    _blame,
+    decode_job,
+    decode_recording,
+    scan_recording,
+)
 from asr.types import SAMPLE_RATE, Audio
 from asr.vad import find_speech
 from tests import makers
@@ -198,3 +208,56 @@ def test_leaving_early_ends_the_decoding(in_pool, tmp_path):
 
     before, after = in_pool(work)
     assert before == after < 2 * 7200 * SAMPLE_RATE
+
+
+class Wire:
+    """The channel of a job, without its process."""
+
+    def __init__(self, request):
+        self.request = request
+        self.reports = []
+
+    def receive(self):
+        return self.request, b""
+
+    def send(self, message):
+        self.reports.append(message)
+
+
+@pytest.mark.parametrize(("seconds", "niced"), [(59, []), (61, [10]), (125, [10])])
+def test_only_long_recordings_give_way_to_others(tmp_path, monkeypatch, seconds, niced):
+    calls = []
+    monkeypatch.setattr("os.nice", calls.append)
+    soundfile.write(tmp_path / "a.wav", makers.silence(seconds), SAMPLE_RATE)
+    target = tmp_path / "audio.pcm"
+    request = {"source": tmp_path / "a.wav", "target": target}
+    asked = {"vad": asdict(VadOptions()), "limits": asdict(LIMITS), "split": False}
+    wire = Wire(request | asked)
+    decode_job(wire)
+    assert calls == niced
+    assert wire.reports[-1]["finished"]
+    assert target.stat().st_size == seconds * SAMPLE_RATE * 2
+
+
+@pytest.mark.parametrize("kind", ["webrtc", "off"])
+def test_scanning_decoded_audio_finds_what_decoding_finds(in_pool, tmp_path, kind):
+    """The regions of a file that was decoded before, without decoding it again."""
+    samples = makers.bursts(25.0, [(1, 3), (8, 12.5), (24, 25)])
+    source, target = tmp_path / "a.wav", tmp_path / "audio.pcm"
+    soundfile.write(source, samples, SAMPLE_RATE)
+    options = VadOptions(kind=kind)
+
+    async def both(pool):
+        decoded = [r async for r in decode_recording(pool, source, target, options, LIMITS)]
+        scanned = [r async for r in scan_recording(Recording(target), options)]
+        return decoded, scanned
+
+    decoded, scanned = in_pool(both)
+    found = [
+        [region for report in reports for region in report.closed] for reports in (decoded, scanned)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == (3 if kind == "webrtc" else 1)
+    assert scanned[-1].finished
+    assert scanned[-1].n_samples == decoded[-1].n_samples == 25 * SAMPLE_RATE
+    assert [report.finished for report in scanned[:-1]] == [False] * (len(scanned) - 1)

@@ -8,9 +8,9 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from asr.scheduler import FairSlots
+from asr.scheduler import NOBODY, FairSlots, Share
 
 JOBS = "abcd"
 
@@ -26,14 +26,14 @@ class Crowd:
         self.granted: list[str] = []
         self._numbers = itertools.count()
 
-    def enter(self, job: str) -> int:
+    def enter(self, job: str, share: Share = NOBODY, cost: float = 1.0) -> int:
         number = next(self._numbers)
         self.doors[number] = asyncio.Event()
-        self.tasks.append(asyncio.create_task(self._hold(number, job)))
+        self.tasks.append(asyncio.create_task(self._hold(number, job, share, cost)))
         return number
 
-    async def _hold(self, number: int, job: str) -> None:
-        async with self.slots.slot(job):
+    async def _hold(self, number: int, job: str, share: Share, cost: float) -> None:
+        async with self.slots.slot(job, share, cost):
             self.holding.append(number)
             self.granted.append(job)
             try:
@@ -72,7 +72,7 @@ def test_never_more_than_n_and_none_is_lost(n_slots, script):
         crowd = Crowd(n_slots)
         for what, which in script:
             if what == "enter":
-                crowd.enter(which)
+                crowd.enter(which, Share(ord(which) % 2, 0.5 + ord(which) % 3), ord(which) % 5 / 4)
             elif what == "settle":
                 await crowd.settle()
                 n_inside = len(crowd.holding)
@@ -134,6 +134,94 @@ def test_a_short_job_waits_for_one_turn_of_a_long_one():
         await crowd.leave(crowd.holding[0])
         await crowd.leave(crowd.holding[0])
         assert crowd.granted[2:] == ["long", "short"]
+        await crowd.empty()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("share", [NOBODY, Share("another")])
+def test_a_short_job_goes_before_ten_long_ones(share):
+    async def run():
+        crowd = Crowd(2)
+        for number in range(200):
+            crowd.enter(f"long {number % 10}")
+        await crowd.settle()
+        for _ in range(15):
+            await crowd.leave(crowd.holding[0])
+        crowd.enter("short", share)
+        await crowd.settle()
+        await crowd.leave(crowd.holding[0])
+        assert crowd.granted[-1] == "short"
+        await crowd.empty()
+
+    asyncio.run(run())
+
+
+async def shared_out(wishes, n_grants):
+    """The first grants of one slot, where each share has chunks without end."""
+    crowd = Crowd(1)
+    door = crowd.enter("before all")
+    await crowd.settle()
+    for share, jobs, cost in wishes:
+        for number in range(n_grants):
+            crowd.enter(f"{share.name}{number % jobs}", share, cost)
+    await crowd.settle()
+    await crowd.leave(door)
+    for _ in range(n_grants):
+        await crowd.leave(crowd.holding[0])
+    granted = crowd.granted[1 : 1 + n_grants]
+    for task in crowd.tasks:
+        task.cancel()
+    await crowd.empty()
+    return granted
+
+
+weights = st.sampled_from([0.1, 0.5, 1.0, 2.0, 7.0])
+costs = st.sampled_from([0.05, 0.3, 1.0])
+
+
+@given(st.lists(st.tuples(weights, st.integers(1, 3), costs), min_size=2, max_size=4))
+@settings(deadline=None, max_examples=30)
+def test_shares_use_the_engine_by_their_weights(wishes):
+    """However many jobs a share has and however long its chunks are."""
+    names = "abcd"
+    made = [
+        (Share(name, weight), jobs, cost)
+        for name, (weight, jobs, cost) in zip(names, wishes, strict=False)
+    ]
+    granted = asyncio.run(shared_out(made, 400))
+    used = {share.name: 0.0 for share, _, _ in made}
+    cost_of = {share.name: cost for share, _, cost in made}
+    for job in granted:
+        used[job[0]] += cost_of[job[0]]
+    per_weight = [used[share.name] / share.weight for share, _, _ in made]
+    heaviest = min(share.weight for share, _, _ in made)
+    assert max(per_weight) - min(per_weight) <= 2.2 / heaviest  # two chunks, whatever the length
+
+
+def test_a_key_with_ten_jobs_has_no_more_than_a_key_with_one():
+    many, one = Share("m"), Share("o")
+    granted = asyncio.run(shared_out([(many, 10, 1.0), (one, 1, 1.0)], 40))
+    assert Counter(job[0] for job in granted) == {"m": 20, "o": 20}
+    assert {job for job in granted if job[0] == "m"} == {f"m{n}" for n in range(10)}
+
+
+def test_coming_and_going_wins_nothing():
+    """A share that asks for one chunk at a time is first once, and then takes its turn."""
+
+    async def run():
+        crowd = Crowd(1)
+        for _ in range(40):
+            crowd.enter("steady", Share("steady"))
+        await crowd.settle()
+        for _ in range(20):
+            crowd.enter("sly", Share("sly"))
+            await crowd.settle()
+            await crowd.leave(crowd.holding[0])
+            if crowd.granted[-1] != "sly":
+                await crowd.leave(crowd.holding[0])
+        n_sly = crowd.granted.count("sly")
+        assert crowd.granted.count("steady") >= n_sly - 1
         await crowd.empty()
 
     asyncio.run(run())

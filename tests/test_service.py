@@ -19,7 +19,10 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 from starlette.requests import Request
 
+from asr.config import Settings
 from asr.service.intake import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
+from asr.service.keys import Keyring
+from asr.service.limits import Meters
 from asr.service.middleware import KeyCheck
 from tests.serving import FAKE, PATH, make_wav, serving, wait_for
 
@@ -458,7 +461,7 @@ def test_a_key_may_have_accents():
     async def receive():
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    check = KeyCheck(app, "sésame")
+    check = KeyCheck(app, Keyring(Settings(api_key="sésame")), Meters())
     for key in ("sésame".encode(), b"sesame"):
         for header in ((b"x-api-key", key), (b"authorization", b"bearer  " + key)):
             asyncio.run(check(http_scope(header), receive, send))

@@ -15,6 +15,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,19 @@ from asr.engines.base import Engine
 from asr.errors import AsrError, InvalidOption
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
-from asr.service.litapi import TranscriptionAPI, configure_logging
+from asr.service.keys import Keyring
+from asr.service.limits import Meters
+from asr.service.litapi import TranscriptionAPI
+from asr.service.live.routes import Live, make_live_router
+from asr.service.logs import adopt_loggers as adopt_loggers, configure_logging
+from asr.service.metrics import ApiMetrics
 from asr.service.middleware import KeyCheck, RequestLog
+from asr.service.monitoring import make_metrics_router
 from asr.service.problems import Problem, problem_of
 from asr.service.routes import Service, make_router
 from asr.service.signals import Interrupts, Server, bind_children, children_ended
 from asr.service.spec import TranscriptionSpec
+from asr.service.telemetry import set_up as set_up_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -46,6 +54,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_PREFIX = "asr-serve-"
+WS_MAX_BYTES = 21 << 20
+"""OpenAI's 15 MiB of audio in base64, and a little JSON."""
+
 EngineMaker = Callable[[Settings], Engine]
 
 
@@ -63,25 +74,44 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
-    service = Service(spec, settings, run_dir)
-    _adopt(server.app, settings, service, Jobs(spec, settings, run_dir, incoming))
+    parts = _Parts(
+        Service(spec, settings, run_dir),
+        Live(spec, settings, run_dir),
+        Jobs(spec, settings, run_dir, incoming),
+    )
+    _adopt(server.app, settings, spec, parts)
     return server
 
 
-def _adopt(app: FastAPI, settings: Settings, service: Service, jobs: Jobs) -> None:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What has routes of its own, and an end of its own."""
+
+    service: Service
+    live: Live
+    jobs: Jobs
+
+
+def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Parts) -> None:
     """Put our routes in the place of LitServe's own, and our errors around them."""
     ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
-    app.include_router(make_router(service))
-    app.include_router(make_job_router(jobs))
+    metrics = ApiMetrics()
+    meters = Meters()
+    metrics.requests.read = parts.service.counts
+    metrics.watch_live(lambda: parts.live.n_sessions)
+    spec.on_transcript += [meters.add_audio, metrics.add_audio]
+    app.include_router(make_router(parts.service))
+    app.include_router(make_live_router(parts.live))
+    app.include_router(make_job_router(parts.jobs))
+    app.include_router(make_metrics_router(spec, metrics))
     for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    if settings.api_key:
-        app.add_middleware(KeyCheck, key=settings.api_key)
-    app.add_middleware(RequestLog)
-    _wrap_lifespan(app, service, jobs)
+    app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
+    app.add_middleware(RequestLog, metrics=metrics)
+    _wrap_lifespan(app, parts)
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -96,18 +126,21 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, service: Service, jobs: Jobs) -> None:
+def _wrap_lifespan(app: FastAPI, parts: _Parts) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
-            loading = asyncio.create_task(_log_ready(service))
-            _on_signal(asyncio.get_running_loop(), service, jobs)
-            async with jobs.working():
+            loading = asyncio.create_task(_log_ready(parts.service))
+            _on_signal(asyncio.get_running_loop(), parts)
+            telemetry = set_up_telemetry()
+            async with parts.jobs.working():
                 yield
             loading.cancel()
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
 
     app.router.lifespan_context = lifespan
 
@@ -119,21 +152,25 @@ async def _log_ready(service: Service) -> None:
     logger.info("ready: engine %s", state.name)
 
 
-def _on_signal(loop: asyncio.AbstractEventLoop, service: Service, jobs: Jobs) -> None:
-    """Tell the service of SIGTERM and SIGINT before uvicorn, which only stops listening."""
+def _on_signal(loop: asyncio.AbstractEventLoop, parts: _Parts) -> None:
+    """Tell the service of SIGTERM and SIGINT before uvicorn, which cuts open sockets at once."""
     tasks: set[asyncio.Task[None]] = set()
 
-    def begin() -> None:
-        tasks.add(asyncio.create_task(service.close()))
-        tasks.add(asyncio.create_task(jobs.close()))
+    async def end(signum: int, following: object) -> None:
+        await parts.live.close()
+        if callable(following):
+            following(signum, None)
+
+    def begin(signum: int, following: object) -> None:
+        tasks.add(asyncio.create_task(parts.service.close()))
+        tasks.add(asyncio.create_task(parts.jobs.close()))
+        tasks.add(asyncio.create_task(end(signum, following)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         uvicorns = signal.getsignal(number)
 
-        def handle(signum: int, frame: object, *, following: object = uvicorns) -> None:
-            loop.call_soon_threadsafe(begin)
-            if callable(following):
-                following(signum, frame)
+        def handle(signum: int, _: object, *, following: object = uvicorns) -> None:
+            loop.call_soon_threadsafe(begin, signum, following)
 
         signal.signal(number, handle)
 
@@ -145,7 +182,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
         settings: of the service.
         make_engine: called in the worker process, so it must be importable there.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
     interrupts = Interrupts()
     bind_children()
@@ -157,6 +194,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
         ):
             server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
+            server.log_format = settings.log_format
             server.run(
                 host=settings.host,
                 port=settings.port,
@@ -164,7 +202,12 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
                 num_api_servers=1,
                 generate_client_file=False,
                 access_log=False,
+                **({"log_config": None} if settings.log_format == "json" else {}),
                 server_header=False,
+                ws_max_size=WS_MAX_BYTES,
+                ws_per_message_deflate=False,  # base64 of speech hardly shrinks
+                # A session that waits for the engine is not read, its pongs neither.
+                ws_ping_timeout=None,
             )
     except KeyboardInterrupt:  # while starting, or once more while ending
         logger.info("interrupted")

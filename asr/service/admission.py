@@ -22,6 +22,7 @@ class Admission:
 
     def __init__(self, max_active: int, max_waiting: int) -> None:
         self._places = max_active + max_waiting
+        self._n_open = self._n_active = 0
         self._turns = asyncio.Semaphore(max_active)
         self._mean_seconds = 5.0
 
@@ -36,10 +37,16 @@ class Admission:
             wait = max(1, round(self._mean_seconds))
             raise Problem(429, "too many requests are in work", "too_many_requests", None, wait)
         self._places -= 1
+        self._n_open += 1
         try:
             yield
         finally:
             self._places += 1
+            self._n_open -= 1
+
+    def counts(self) -> dict[str, float]:
+        """How many recordings are in work, and how many upload or wait."""
+        return {"active": self._n_active, "waiting": self._n_open - self._n_active}
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -47,8 +54,10 @@ class Admission:
         loop = asyncio.get_running_loop()
         async with self._turns:
             started = loop.time()
+            self._n_active += 1
             try:
                 yield
             finally:
+                self._n_active -= 1
                 # A moving mean of how long a turn takes is the honest Retry-After.
                 self._mean_seconds += 0.2 * (loop.time() - started - self._mean_seconds)

@@ -60,7 +60,7 @@ async def to_sse(
 def _lines(event: Happening, n_segments: int, warnings: tuple[str, ...]) -> str:
     match event:
         case Segment():
-            return _data(_delta(event, n_segments)) + _data(_segment(event))
+            return _data(_delta(event, n_segments)) + _data(segment_body(event))
         case Transcript():
             return _data(_done(event, warnings)) + "data: [DONE]\n\n"
         case _:
@@ -80,20 +80,21 @@ def _delta(segment: Segment, n_before: int) -> dict[str, Any]:
     }
 
 
-def _segment(segment: Segment) -> dict[str, Any]:
+def segment_body(segment: Segment, origin: float = 0.0) -> dict[str, Any]:
+    """A segment with its words, all times `origin` seconds later."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{segment.id}",
-        "start": round(segment.start, 3),
-        "end": round(segment.end, 3),
+        "start": round(origin + segment.start, 3),
+        "end": round(origin + segment.end, 3),
         "text": segment.text,
         "channel": segment.channel,
         "speaker": segment.speaker,
         "words": [
             {
                 "word": word.text,
-                "start": round(word.start, 3),
-                "end": round(word.end, 3),
+                "start": round(origin + word.start, 3),
+                "end": round(origin + word.end, 3),
                 "confidence": word.confidence,
                 "timing": word.timing,
             }

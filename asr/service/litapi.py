@@ -15,20 +15,26 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve
 
+from asr import tracing
 from asr.alignment import align_file
 from asr.checkpoint import Records
 from asr.errors import AsrError
 from asr.pipeline import Event, Transcriber, make_transcriber
-from asr.types import SAMPLE_RATE
+from asr.scheduler import Share
+from asr.service.logs import adopt_loggers, configure_logging, request_id
+from asr.service.metrics import WorkerMetrics, metered
+from asr.service.telemetry import set_up as set_up_telemetry
+from asr.types import SAMPLE_RATE, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from litserve.specs.base import LitSpec
 
@@ -49,6 +55,11 @@ class Transcribe:
 
     Attributes:
         kept: a file with the records of finished chunks; new ones are then reported too.
+        is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
+        owner: name of the key that it is done for.
+        weight: of that key, when keys share the engine.
+        request_id: for the log.
+        trace: the span that it is a part of.
     """
 
     id: str
@@ -56,6 +67,11 @@ class Transcribe:
     work_dir: str
     options: Options
     text_path: str = ""
+    is_pcm: bool = False
+    owner: str = ""
+    weight: float = 1.0
+    request_id: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
     kept: str = ""
 
 
@@ -69,6 +85,11 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Ask how the engine is; makes it load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Ask for the numbers of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +131,16 @@ class EngineState:
     reason: str = ""
 
 
-Command = Transcribe | Cancel | Ask
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The numbers of the worker, as Prometheus reads them."""
+
+    text: str
+
+
+Command = Transcribe | Cancel | Ask | Measure
 Happening = Event | ChunkDone | Heartbeat
-Report = Happening | Failed | EngineState
+Report = Happening | Failed | EngineState | Measured
 
 
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
@@ -131,7 +159,10 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
         """Prepare the process; the engine loads in the event loop, which starts later."""
-        configure_logging(self._settings.log_level)
+        configure_logging(self._settings.log_level, self._settings.log_format)
+        adopt_loggers(self._settings.log_format)
+        set_up_telemetry()
+        self._metrics = WorkerMetrics()
         # Ctrl-C reaches the whole process group. The main process ends this one when requests in
         # flight are answered, and the kernel ends it when the main process was killed.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -160,6 +191,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
                     self._running[job].cancel()
             case Ask():
                 yield await self._engine_state()
+            case Measure():
+                yield Measured(self._metrics.text())
 
     async def _transcribe(self, command: Transcribe) -> AsyncGenerator[Report]:
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
@@ -180,17 +213,27 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             del self._running[command.id]
 
     async def _work(self, command: Transcribe, reports: asyncio.Queue[Report | None]) -> None:
+        request_id.set(command.request_id)
         try:
             transcriber = await self._opened()
-            events = await _events(transcriber, command, reports)
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    reports.put_nowait(event)
+            started = time.perf_counter()
+            with tracing.within(command.trace):
+                events = await _events(transcriber, command, reports)
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        if isinstance(event, Transcript):
+                            self._metrics.succeeded(event, time.perf_counter() - started)
+                        reports.put_nowait(event)
         except AsrError as error:
+            self._metrics.failed(error)
             reports.put_nowait(Failed(error))
         except Exception as error:
-            logger.exception("request %s failed", command.id)
+            self._metrics.failed(error)
+            logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
+
+    def _make_metered(self, settings: Settings) -> Engine:
+        return metered(self._make_engine(settings), self._metrics)
 
     async def _opened(self) -> Transcriber:
         """The transcriber with its engine loaded; several callers share one attempt.
@@ -199,7 +242,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             EngineUnavailable: the engine did not load; the next call tries again.
         """
         if self._transcriber is None:
-            self._transcriber = make_transcriber(self._settings, self._make_engine)
+            self._transcriber = transcriber = make_transcriber(self._settings, self._make_metered)
+            self._metrics.waiting.set_function(lambda: transcriber.n_waiting)
         if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._transcriber.open())
         await asyncio.shield(self._opening)
@@ -219,12 +263,15 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 async def _events(
     transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
 ) -> AsyncGenerator[Event]:
-    source, folder = Path(command.source), Path(command.work_dir)
+    source, folder, options = Path(command.source), Path(command.work_dir), command.options
+    share = Share(command.owner, command.weight)
+    if command.is_pcm:
+        return transcriber.transcribe_pcm(source, options, share)
     if not command.text_path:
-        checkpoint = await _checkpoint(transcriber, command, reports)
-        return transcriber.transcribe_file(source, command.options, folder, checkpoint)
+        kept = await _checkpoint(transcriber, command, reports)
+        return transcriber.transcribe_file(source, options, folder, share, kept)
     text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
-    return align_file(transcriber, source, text, command.options, folder)
+    return align_file(transcriber, source, text, options, folder)
 
 
 async def _checkpoint(
@@ -244,10 +291,3 @@ async def _checkpoint(
             return Records(lines, f"{transcriber.engine.name}, {aligner}", keep)
 
     return await asyncio.to_thread(read)
-
-
-def configure_logging(level: str) -> None:
-    """Log lines of this package to standard error, one format in every process."""
-    form = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, format=form)
-    logging.getLogger("asr").setLevel(level.upper())

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
+MAX_RETRY_SECONDS = 120
+
+
 @dataclass(eq=False)  # not frozen: contextlib sets __traceback__
 class Problem(Exception):
     """An answer that is an error.
@@ -58,7 +61,12 @@ class Problem(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
-        kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+        kinds = {
+            401: "authentication_error",
+            403: "permission_error",
+            404: "not_found_error",
+            429: "rate_limit_error",
+        }
         default = "server_error" if self.status >= 500 else "invalid_request_error"
         return {
             "error": {
@@ -71,7 +79,9 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The HTTP answer."""
-        retry = "false" if self.retry_after is None else "true"
+        # OpenAI's client would wait no longer than that, and ask again too early.
+        soon = self.retry_after is not None and self.retry_after <= MAX_RETRY_SECONDS
+        retry = "true" if soon else "false"
         headers = {**self.headers, "x-should-retry": retry}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)

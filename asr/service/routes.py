@@ -23,7 +23,7 @@ from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import MAX_FIELD_BYTES, drain, receive_body
 from asr.service.litapi import Ask, EngineState, Transcribe
-from asr.service.middleware import owner_of
+from asr.service.middleware import origin_of, owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import (
     AlignmentForm,
@@ -81,9 +81,13 @@ class Service:
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
             state = await asyncio.wait_for(self._spec.ask(Ask()), READY_SECONDS)
-            if state is not None:
+            if isinstance(state, EngineState):
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
+
+    def counts(self) -> dict[str, float]:
+        """Recordings by state: active, waiting."""
+        return self._admission.counts()
 
     async def transcribe(
         self, request: Request, kind: type[TranscriptionForm] = TranscriptionForm
@@ -153,6 +157,7 @@ class Service:
             str(folder),
             checked.options,
             "" if checked.text is None else f"{folder}/text",
+            **origin_of(request),
         )
         following = contextlib.aclosing(self._spec.transcribe(command))
         return await holder.enter_async_context(following)

@@ -240,6 +240,13 @@ def _vad(form: TranscriptionForm, default: VadKind) -> VadOptions:
         "min_silence": form.vad_min_silence,
         "padding": form.vad_padding,
     }
+    chosen |= server_vad_options(server)
+    return VadOptions(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def server_vad_options(server: ServerVad) -> dict[str, Any]:
+    """OpenAI's fields as those of `VadOptions`; what was not sent is not there."""
+    chosen: dict[str, Any] = {}
     if server.threshold is not None:
         chosen["threshold"] = min(max(server.threshold, 0.01), 0.99)
         chosen["aggressiveness"] = round(server.threshold * 3)
@@ -247,7 +254,7 @@ def _vad(form: TranscriptionForm, default: VadKind) -> VadOptions:
         chosen["padding"] = server.prefix_padding_ms / 1000
     if server.silence_duration_ms is not None:
         chosen["min_silence"] = server.silence_duration_ms / 1000
-    return VadOptions(**{name: value for name, value in chosen.items() if value is not None})
+    return chosen
 
 
 # --- answers ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import litserve
 
+from asr.service.logs import adopt_loggers
 from asr.zygote import die_with_parent
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
     """LitServe's server, not interrupted while it starts a process."""
 
     interrupts: Interrupts | None = None
+    log_format = "text"
 
     def _held(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.interrupts is None else self.interrupts.held()
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
+        adopt_loggers(self.log_format)  # `run` has just set up LitServe's own
         with self._held():
             return super()._init_manager(*args, **kwargs)
 

@@ -11,18 +11,19 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from asr.errors import WorkerDied
-from asr.service.litapi import Cancel, EngineState, Failed
+from asr.service.litapi import Cancel, EngineState, Failed, Measured
+from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from asr.service.litapi import Command, Happening, Report, Transcribe
+    from asr.service.litapi import Ask, Command, Happening, Measure, Report, Transcribe
 
 START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
@@ -40,6 +41,13 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         self.api_path = "/v1/audio/transcriptions"
         self._silence = silence
         self._cancelling: set[asyncio.Task[None]] = set()
+        self.on_transcript: list[Callable[[str, float], None]] = []
+        """Told the owner and the seconds of every recording that was transcribed."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The worker has no use for the listeners, which belong to the API process."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"on_transcript": []}
 
     @property
     def stream(self) -> bool:
@@ -100,8 +108,12 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
                         case Failed(error=error):
                             finished = True
                             raise error
-                        case EngineState():
+                        case EngineState() | Measured():
                             raise WorkerDied("the recogniser process gave another answer")
+                        case Transcript(duration=seconds):
+                            for listener in self.on_transcript:
+                                listener(command.owner, seconds)
+                            yield report
                         case _:
                             yield report
             finished = True
@@ -119,10 +131,10 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
                 async for _ in reports:
                     pass
 
-    async def ask(self, command: Command) -> EngineState | None:
+    async def ask(self, command: Ask | Measure) -> EngineState | Measured | None:
         """The first report on a command, or None when none came."""
         with contextlib.suppress(WorkerDied):
             async with contextlib.aclosing(self.submit(command)) as reports:
                 async for report in reports:
-                    return report if isinstance(report, EngineState) else None
+                    return report if isinstance(report, EngineState | Measured) else None
         return None

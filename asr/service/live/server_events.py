@@ -1,0 +1,106 @@
+"""The events that the server sends, in the shapes of OpenAI's Realtime API.
+
+Times in fields that end in ``_ms`` are integer milliseconds, others are seconds; both count from
+the first sample of the session.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Literal
+
+from asr.service.events import segment_body
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from asr.service.live.turns import Turn
+    from asr.service.problems import Problem
+    from asr.types import Segment, Transcript
+
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+Body = dict[str, Any]
+
+
+def _event(kind: str, **fields: Any) -> Body:
+    return {"type": kind, "event_id": f"event_{secrets.token_hex(12)}", **fields}
+
+
+def session_event(kind: Literal["created", "updated"], session: Body) -> Body:
+    """The session as it is now."""
+    return _event(f"session.{kind}", session=session)
+
+
+def speech_started(item_id: str, sample: int) -> Body:
+    """Where the next turn begins."""
+    start = sample * 1000 // SAMPLE_RATE
+    return _event("input_audio_buffer.speech_started", item_id=item_id, audio_start_ms=start)
+
+
+def speech_stopped(item_id: str, sample: int) -> Body:
+    """Where it ends."""
+    end = sample * 1000 // SAMPLE_RATE
+    return _event("input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=end)
+
+
+def cleared() -> Body:
+    """The answer to a clear."""
+    return _event("input_audio_buffer.cleared")
+
+
+def committed(turn: Turn, previous: str | None) -> list[Body]:
+    """The turn is an item now."""
+    item = {
+        "id": turn.item_id,
+        "object": "realtime.item",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_audio", "transcript": None}],
+    }
+    return [
+        _event(
+            "input_audio_buffer.committed",
+            item_id=turn.item_id,
+            previous_item_id=previous,
+            audio_start_ms=round(turn.start * 1000),  # ours, like the next
+            audio_end_ms=round(turn.end * 1000),
+        ),
+        _event("conversation.item.added", item=item, previous_item_id=previous),
+    ]
+
+
+def heard(turn: Turn, segment: Segment) -> list[Body]:
+    """A segment of a turn: its text as the next delta, and its words with their times."""
+    delta = f" {segment.text}" if segment.id else segment.text
+    body = segment_body(segment, turn.start)
+    body |= {"id": f"{turn.item_id}_{segment.id}", "speaker": segment.speaker or ""}
+    del body["type"]
+    place = {"item_id": turn.item_id, "content_index": 0}
+    return [
+        _event(f"{TRANSCRIPTION}.delta", **place, delta=delta),
+        _event(f"{TRANSCRIPTION}.segment", **place, **body),
+    ]
+
+
+def completed(turn: Turn, transcript: Transcript) -> Body:
+    """The whole text of a turn."""
+    return _event(
+        f"{TRANSCRIPTION}.completed",
+        item_id=turn.item_id,
+        content_index=0,
+        transcript=transcript.text,
+        usage={"type": "duration", "seconds": round(transcript.duration, 3)},
+        languages=[{"code": transcript.language}],
+        warnings=list(transcript.warnings),  # ours
+    )
+
+
+def failed(turn: Turn, problem: Problem) -> Body:
+    """The turn could not be transcribed; the session goes on."""
+    error = problem.body["error"]
+    return _event(f"{TRANSCRIPTION}.failed", item_id=turn.item_id, content_index=0, error=error)
+
+
+def error_event(problem: Problem, event_id: str | None = None) -> Body:
+    """Something was wrong with an event of the client, or with the session."""
+    return _event("error", error=problem.body["error"] | {"event_id": event_id})

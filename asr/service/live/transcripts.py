@@ -1,0 +1,92 @@
+"""What live sessions heard, kept a while for clients that left before the last word was out.
+
+A closed socket takes no more events. So each transcript is also a line in a file of its session,
+which can be asked for by the session's id: the tail of a call that dropped is not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from asr.service.events import segment_body
+from asr.service.problems import Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from asr.service.live.turns import Turn
+    from asr.types import Transcript
+
+NAME = "transcript.jsonl"
+Status = Literal["open", "ended"]
+
+
+@dataclass(slots=True)
+class _Kept:
+    owner: str
+    folder: Path
+    status: Status = "open"
+
+
+class Transcripts:
+    """The sessions of one API process, by id.
+
+    Args:
+        keep_seconds: how long a session can be asked for after its end.
+    """
+
+    def __init__(self, keep_seconds: float) -> None:
+        self._keep_seconds = keep_seconds
+        self._sessions: dict[str, _Kept] = {}
+
+    def begin(self, session_id: str, owner: str, folder: Path) -> None:
+        """Take charge of the folder of a session."""
+        self._sessions[session_id] = _Kept(owner, folder)
+
+    def end(self, session_id: str) -> None:
+        """Keep what was heard for a while; at once forget a session that heard nothing."""
+        kept = self._sessions[session_id]
+        kept.status = "ended"
+        seconds = self._keep_seconds if (kept.folder / NAME).exists() else 0.0
+        asyncio.get_running_loop().call_later(seconds, self._forget, session_id)
+
+    def _forget(self, session_id: str) -> None:
+        kept = self._sessions.pop(session_id)
+        asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, kept.folder, True)
+
+    def keep(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
+        """Add the transcript of a turn."""
+        line = json.dumps(
+            {
+                "item_id": turn.item_id,
+                "start": round(turn.start, 3),
+                "end": round(turn.end, 3),
+                "transcript": transcript.text,
+                "segments": [segment_body(it, turn.start) for it in transcript.segments],
+            },
+            ensure_ascii=False,
+        )
+        with (self._sessions[session_id].folder / NAME).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def read(self, session_id: str, owner: str) -> dict[str, Any]:
+        """A session with its items in the order in which they were said.
+
+        Raises:
+            Problem: 404, there is no such session of this owner.
+        """
+        kept = self._sessions.get(session_id)
+        if kept is None or kept.owner != owner:
+            raise Problem(404, "there is no such session, or no longer", "not_found", "session_id")
+        path = kept.folder / NAME
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return {
+            "id": session_id,
+            "object": "realtime.transcription_session",
+            "status": kept.status,
+            "items": sorted((json.loads(line) for line in lines), key=lambda item: item["start"]),
+        }
