@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-postgres test-kill test-vllm lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
+.PHONY: help demo test test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,6 +38,12 @@ test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with r
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/test_ctc.py
+
+test-tus-js: $(VENV)/dev.stamp build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
+	$(BIN)/python -m pytest -m slow tests/test_tus.py
+
+build/tus-js/node_modules:
+	npm install --prefix build/tus-js --no-audit --no-fund tus-js-client@4.3.1
 
 lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import av
 import av.error
@@ -57,6 +57,14 @@ RatedBlocks = Iterator[tuple[int, np.ndarray]]
 """Blocks of shape (n_frames, n_channels) with the rate of each."""
 
 
+class Readable(Protocol):
+    """A file that is read from its start to its end, in pieces of any length."""
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """The next bytes, `n_bytes` at the most; none at the end."""
+        ...
+
+
 @dataclass(slots=True)
 class Decoding:
     """A recording being decoded. Iterate `blocks` once; the other fields fill meanwhile.
@@ -97,7 +105,35 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
     decoding = Decoding()
     source = _open_libsndfile(path, decoding)
     if source is None:
-        source = _open_ffmpeg(path, decoding)
+        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
+        source = _open_ffmpeg(f"file:{path}", decoding)
+    return _decoding(source, decoding, limits, split=split)
+
+
+def decode_stream(
+    file: Readable, limits: AudioLimits, probe_bytes: int, *, split: bool = False
+) -> Decoding:
+    """Open a recording that cannot be sought in.
+
+    By FFmpeg alone: libsndfile asks for the end of a file before it gives the beginning.
+
+    Args:
+        file: it. An error that reading raises is raised here, or while iterating.
+        limits: all but `max_bytes`, which is the reader's.
+        probe_bytes: to tell the format and the codec by.
+        split: as of `decode`.
+
+    Raises:
+        AudioError: as `decode`.
+    """
+    decoding = Decoding()
+    source = _open_ffmpeg(file, decoding, {"probesize": str(probe_bytes)})
+    return _decoding(source, decoding, limits, split=split)
+
+
+def _decoding(
+    source: RatedBlocks, decoding: Decoding, limits: AudioLimits, *, split: bool
+) -> Decoding:
     blocks = _apart(source) if split else ((rate, _to_mono(block)) for rate, block in source)
     decoding.blocks = _resampled(blocks, limits.max_seconds, decoding)
     return decoding
@@ -254,11 +290,12 @@ def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
 # --- FFmpeg -------------------------------------------------------------------------------------
 
 
-def _open_ffmpeg(path: Path, decoding: Decoding) -> RatedBlocks:
+def _open_ffmpeg(
+    source: str | Readable, decoding: Decoding, options: dict[str, str] | None = None
+) -> RatedBlocks:
     guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
-        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
-        container = av.open(f"file:{path}", options=guards, metadata_errors="ignore")
+        container = av.open(source, "r", options=guards | (options or {}), metadata_errors="ignore")
     except MemoryError:  # before the next line: av's own is an FFmpegError too
         raise
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:

@@ -7,11 +7,12 @@ the flags of ``asr serve``. The table in the README is generated from the fields
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from asr.errors import InvalidOption
 
@@ -176,6 +177,39 @@ class Options:
         check(self.channels in ("mix", "split"), "channels", "must be mix or split")
 
 
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "engine": ("auto", "omni", "omni-local", "pocketsphinx"),
+    "aligner": ("auto", "sphinx", "ctc", "none"),
+    "vad": get_args(VadKind),
+    "vllm_dialect": get_args(DialectName),
+    "vllm_audio_format": get_args(AudioFormat),
+    "ctc_device": get_args(CtcDevice),
+    "host": ("127.0.0.1", "0.0.0.0", "::"),  # noqa: S104  # LitServe takes no others
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": get_args(LogFormat),
+}
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "port": (1024, 65535),
+    "engine_slots": (0, 4096),
+    "cpu_workers": (0, 4096),
+    "max_waiting_requests": (0, math.inf),
+    "max_followed": (0, math.inf),
+    "live_max_sessions": (0, math.inf),
+    "live_keep_seconds": (0, math.inf),
+    "upload_ttl": (1, math.inf),
+    "worker_timeout": (2, math.inf),
+    "shutdown_grace": (0, 8),
+}
+_POSITIVE: Final = (
+    "max_audio_seconds",
+    "max_upload_bytes",
+    "max_active_requests",
+    "upload_quota_bytes",
+    "live_max_seconds",
+    "live_idle_seconds",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the service reads at its start. Field `x_y` is ``ASR_X_Y`` and ``--x-y``."""
@@ -220,7 +254,7 @@ class Settings:
     live_keep_seconds: float = _setting(3600.0, "how long the transcript of one stays after it")
     ctc_model: str = _setting("", "folder or hub id of the CTC model (docs/aligners.md)")
     ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
-    work_dir: str = _setting(tempfile.gettempdir(), "where uploads and decoded audio lie")
+    work_dir: str = _setting(tempfile.gettempdir(), "where files lie while they are in work")
     data_dir: str = _setting("", "where jobs and uploads are kept; none means ~/.local/state/asr")
     database_url: str = _setting(
         "",
@@ -235,49 +269,32 @@ class Settings:
         "", "signs callbacks; without it callback_url is refused", secret=True
     )
     webhook_allow_private: bool = _setting(False, "callbacks may go to private addresses")
+    upload_quota_bytes: int = _setting(64 << 30, "resumable uploads that one key may have, in all")
+    upload_ttl: float = _setting(86_400.0, "seconds after its last byte that an upload is kept")
+    max_followed: int = _setting(16, "uploads transcribed while they arrive; more are answered 429")
+    cors_origins: str = _setting("", "browser origins allowed, with commas between, or *")
     worker_timeout: float = _setting(10.0, "seconds of silence after which a worker counts as dead")
     shutdown_grace: float = _setting(5.0, "seconds that requests get to finish on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: LogFormat = _setting("text", "text or json")
 
     def __post_init__(self) -> None:
-        engines = ("auto", "omni", "omni-local", "pocketsphinx")
-        check(self.engine in engines, "engine", f"must be one of {', '.join(engines)}")
-        aligners = ("auto", "sphinx", "ctc", "none")
-        check(self.aligner in aligners, "aligner", f"must be one of {', '.join(aligners)}")
-        self._check_vllm()
-        hosts = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # LitServe takes no others
-        check(self.host in hosts, "host", f"must be one of {', '.join(hosts)}")
-        check(1024 <= self.port <= 65535, "port", "must be 1024 to 65535")
-        check(self.max_audio_seconds > 0, "max_audio_seconds", "must be positive")
-        check(self.max_upload_bytes > 0, "max_upload_bytes", "must be positive")
-        check(self.max_active_requests > 0, "max_active_requests", "must be positive")
-        check(self.max_waiting_requests >= 0, "max_waiting_requests", "must not be negative")
-        check(self.cpu_workers >= 0, "cpu_workers", "must not be negative")
-        check(self.live_max_sessions >= 0, "live_max_sessions", "must not be negative")
-        for name in ("live_max_seconds", "live_idle_seconds"):
+        for name, choices in _CHOICES.items():
+            check(getattr(self, name) in choices, name, f"must be one of {', '.join(choices)}")
+        for name, (low, high) in _RANGES.items():
+            told = f"must be {low:g} to {high:g}" if high < math.inf else f"must be {low:g} or more"
+            check(low <= getattr(self, name) <= high, name, told)
+        for name in _POSITIVE:
             check(getattr(self, name) > 0, name, "must be positive")
-        check(self.live_keep_seconds >= 0, "live_keep_seconds", "must not be negative")
-        check(self.vad in ("webrtc", "silero", "off"), "vad", "must be webrtc, silero or off")
-        devices = ("auto", "cpu", "cuda")
-        check(self.ctc_device in devices, "ctc_device", "must be auto, cpu or cuda")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        self._check_vllm()
         self._check_jobs()
-        self._check_times()
-        check(self.log_format in ("text", "json"), "log_format", "must be text or json")
-        levels = ("debug", "info", "warning", "error")
-        check(self.log_level in levels, "log_level", f"must be one of {', '.join(levels)}")
 
     def _check_vllm(self) -> None:
         are_web = all(url.startswith(("http://", "https://")) for url in self.vllm_urls)
         check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
-        dialects = get_args(DialectName)
-        known = self.vllm_dialect in dialects
-        check(known, "vllm_dialect", f"must be one of {', '.join(dialects)}")
-        check(self.vllm_audio_format in ("wav", "flac"), "vllm_audio_format", "must be wav or flac")
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
         check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
-        check(0 <= self.engine_slots <= 4096, "engine_slots", "must be 0 to 4096")
 
     def _check_times(self) -> None:
         check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
@@ -345,6 +362,11 @@ class Settings:
     def database(self) -> str:
         """The address of the database of jobs."""
         return self.database_url or f"sqlite:///{self.data_path.absolute()}/jobs.db"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The browser origins of `cors_origins`."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def workers(self) -> int:

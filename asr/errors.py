@@ -9,6 +9,7 @@ command line to exit codes in another (``asr.cli``).
         UnsupportedAudio     not a format, rate or channel count that is accepted
         DamagedAudio         starts like audio and stops decoding
         EmptyAudio           no sample came out
+        AudioIncomplete      the rest will never arrive
         AudioTooLong         more seconds, bytes or CPU time than allowed
       EngineError
         EngineUnavailable    not configured, still loading, or gone; may be retried
@@ -67,6 +68,10 @@ class DamagedAudio(AudioError):
 
 class EmptyAudio(AudioError):
     """The recording holds no samples."""
+
+
+class AudioIncomplete(AudioError):
+    """The recording was transcribed while it arrived, and what is missing will never come."""
 
 
 class AudioTooLong(AudioError):

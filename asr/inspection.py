@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asr.align.base import Aligner
     from asr.config import Options
     from asr.engines.base import Engine
+    from asr.growing import GrowingFile
     from asr.pipeline import Event
     from asr.recording import Decoded
     from asr.types import Hypothesis
@@ -97,7 +98,9 @@ class Inspector(Transcriber):
                 on_event(event)
         raise WorkerDied("a transcription ended without a transcript")
 
-    async def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
+    async def decode(
+        self, source: Path | GrowingFile, target: Path, options: Options
+    ) -> AsyncGenerator[Decoded]:
         """Decode, and note the speech."""
         self.recording = Recording(target)
         self._regions, self._chunks = [], []

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asr.align.base import Aligner
     from asr.checkpoint import Checkpoint
     from asr.engines.base import Engine
+    from asr.growing import GrowingFile
     from asr.recognition import Witness
     from asr.recording import Decoded
 
@@ -188,7 +189,7 @@ class Transcriber:
 
     async def transcribe_file(
         self,
-        source: Path,
+        source: Path | GrowingFile,
         options: Options,
         work_dir: Path | None = None,
         share: Share = NOBODY,
@@ -197,7 +198,7 @@ class Transcriber:
         """Transcribe one recording.
 
         Args:
-            source: the file.
+            source: the file. Of one that grows, everything is done as far as it goes.
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
             share: whose it is; shares take turns at the engine.
@@ -243,7 +244,9 @@ class Transcriber:
                 chunk, recording.read, options.decode, recording, share
             )
 
-    def decode(self, source: Path, target: Path, options: Options) -> AsyncGenerator[Decoded]:
+    def decode(
+        self, source: Path | GrowingFile, target: Path, options: Options
+    ) -> AsyncGenerator[Decoded]:
         """Decode one recording in a child process."""
         split = options.channels == "split"
         return decode_recording(

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_REPORT_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
+MAX_PATIENT = 256
+"""Jobs of a pool that mostly wait: a process each, which sleeps."""
 _START = """
 import json, sys
 sys.path = json.loads(sys.argv[1])
@@ -141,6 +143,7 @@ class ProcessPool:
     def __init__(self, preload: Sequence[str], max_jobs: int) -> None:
         self._preload = tuple(preload)
         self._slots = asyncio.Semaphore(max_jobs)
+        self._patient_slots = asyncio.Semaphore(MAX_PATIENT)
         self._starting = asyncio.Lock()
         self._template: _Template | None = None
         self._closed = False
@@ -171,9 +174,14 @@ class ProcessPool:
         request: dict[str, Any],
         payload: bytes = b"",
         limits: ProcessLimits = ProcessLimits(),
+        *,
+        patient: bool = False,
     ) -> AsyncGenerator[Job]:
-        """Run ``module:function`` in a child and send it `request` with `payload`."""
-        async with self._slots:
+        """Run ``module:function`` in a child and send it `request` with `payload`.
+
+        A patient job mostly waits for something, and takes no place of those that work.
+        """
+        async with self._patient_slots if patient else self._slots:
             template = await self._live_template()
             async with template.fork(call, limits) as (job, writer):
                 body = json.dumps(request).encode()

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from asr.audio import decode
+from asr.audio import Decoding, decode
 from asr.config import AudioLimits, VadOptions
 from asr.errors import AudioTooLong, DamagedAudio, WorkerDied
+from asr.growing import GrowingFile, decode_growing
 from asr.processes import ProcessLimits, ProcessPool
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 from asr.vad import SpeechDetector
@@ -96,7 +97,7 @@ class Decoded:
 
 async def decode_recording(
     pool: ProcessPool,
-    source: Path,
+    source: Path | GrowingFile,
     target: Path,
     vad: VadOptions,
     limits: AudioLimits,
@@ -106,22 +107,26 @@ async def decode_recording(
     """Decode `source` to `target` in a child process and report as it goes.
 
     Channels that are to be kept apart go to their `channel_path`, and each time all of them
-    report, one after the other.
+    report, one after the other. Of a file that grows, all is reported whenever the rest is waited
+    for.
 
     Raises:
         AudioError: the recording cannot be used.
         InvalidOption: the VAD is not installed.
         WorkerDied: the child died of something that is not the recording's fault.
     """
+    growing = source if isinstance(source, GrowingFile) else None
     request = {
-        "source": str(source),
+        "source": str(growing.path if growing else source),
+        "info": str(growing.info) if growing else None,
         "target": str(target),
         "vad": asdict(vad),
         "limits": asdict(limits),
         "split": split,
     }
     guard = ProcessLimits(limits.max_cpu_seconds, limits.max_memory_bytes)
-    async with pool.job("asr.recording:decode_job", request, limits=guard) as job:
+    patient = growing is not None
+    async with pool.job("asr.recording:decode_job", request, b"", guard, patient=patient) as job:
         try:
             async for message in job:
                 for channel in range(len(message["channels"])):
@@ -188,11 +193,11 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
 def decode_job(channel: Channel) -> None:
     """Decode one file: the request says which and how, reports go back."""
     request, _ = channel.receive()
-    limits, split = AudioLimits(**request["limits"]), request["split"]
-    decoding = decode(Path(request["source"]), limits, split=split)
+    split = request["split"]
     with contextlib.ExitStack() as files:
         tracks: list[_Track] = []
         report = _Report(channel, tracks)
+        decoding = _open(request, report)
         differ = False
         for block in decoding.blocks:
             columns = block.T if split else block[np.newaxis]
@@ -208,6 +213,14 @@ def decode_job(channel: Channel) -> None:
         message = f"all {len(tracks)} channels hold the same sound; channels=mix hears it once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
+
+
+def _open(request: dict[str, Any], report: _Report) -> Decoding:
+    source, limits = Path(request["source"]), AudioLimits(**request["limits"])
+    if request["info"] is None:
+        return decode(source, limits, split=request["split"])
+    growing = GrowingFile(source, Path(request["info"]))
+    return decode_growing(growing, limits, report.catch_up, split=request["split"])
 
 
 class _Track:
@@ -246,17 +259,25 @@ class _Report:
         self._tracks = tracks
         self._promised: float | None = None
         self._next = REPORT_SAMPLES
+        self._sent = 0
         self._is_polite = False
 
     def add(self, promised: float | None) -> None:
         self._promised = promised
-        n_samples = self._tracks[0].detector.n_samples
+        n_samples = self._n_samples()
         if n_samples >= LONG_SAMPLES and not self._is_polite:
             os.nice(LOW_PRIORITY)  # for good, but this process serves one recording
             self._is_polite = True
         if n_samples >= self._next:
-            self._next = n_samples + REPORT_SAMPLES
             self._send([], finished=False)
+
+    def catch_up(self) -> None:
+        """Say what was not said yet."""
+        if self._n_samples() > self._sent:
+            self._send([], finished=False)
+
+    def _n_samples(self) -> int:
+        return self._tracks[0].detector.n_samples if self._tracks else 0
 
     def finish(self, warnings: Sequence[str]) -> None:
         self._send(warnings, finished=True)
@@ -271,3 +292,5 @@ class _Report:
                 "warnings": list(warnings),
             }
         )
+        self._sent = self._n_samples()
+        self._next = self._sent + REPORT_SAMPLES

@@ -7,14 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from asr import cli
+from asr import cli, pipeline
 from tests import makers
 from tests.fakes import FakeEngine
 
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    monkeypatch.setattr(cli, "load_engine", lambda _: FakeEngine(2))
+    for module in (cli, pipeline):
+        monkeypatch.setattr(module, "load_engine", lambda _: FakeEngine(2))
 
 
 @pytest.fixture

@@ -170,8 +170,8 @@ def test_key_of_a_failed_job_names_it_still_and_the_content_may_be_sent_again(cl
         (b"{", {"content-type": "application/json"}, {}, 400, None),
         (b"[1]", {"content-type": "application/json"}, {}, 400, None),
         (b"{}", {"content-type": "application/json"}, {}, 400, "file"),
-        (b'{"upload_id": "x"}', {"content-type": "application/json"}, {}, 400, "upload_id"),
-        (b"x" * 70_000, {"content-type": "application/json"}, {}, 413, None),
+        (b'{"upload_id": "x"}', {"content-type": "application/json"}, {}, 404, "upload_id"),
+        (b"x" * 70_000, {"content-type": "application/json"}, {}, 400, None),
     ],
 )
 def test_malformed_request(client, server, body, headers, query, status, param):
@@ -191,6 +191,24 @@ def test_unknown_job(client, path, rest):
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "not_found_error"
     assert client.delete(f"/v1/jobs/{path}").status_code in (404, 405)
+
+
+def test_job_of_a_resumable_upload(client):
+    content = recording(20)
+    head = {"tus-resumable": "1.0.0", "upload-length": str(len(content))}
+    upload = client.post("/v1/uploads", headers=head).headers["location"]
+    upload_id = upload.rsplit("/", 1)[1]
+    early = client.post("/v1/jobs", json={"upload_id": upload_id})
+    assert early.status_code == 409
+    part = {"tus-resumable": "1.0.0", "upload-offset": "0"}
+    part["content-type"] = "application/offset+octet-stream"
+    assert client.patch(upload, headers=part, content=content).status_code == 204
+    answer = client.post("/v1/jobs", json={"upload_id": upload_id, "language": "en"})
+    assert answer.status_code == 202, answer.text
+    assert client.delete(upload, headers={"tus-resumable": "1.0.0"}).status_code == 204
+    job = ended(client, answer.json())
+    assert job["state"] == "succeeded"
+    assert create(client, content, 200, language="en")["id"] == job["id"]
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -229,9 +229,7 @@ def test_truncated_form(http):
         assert_problem(answer, 400, code="malformed_body")
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", "audio", ""]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "audio", ""])
 def test_another_content_type(http, kind):
     answer = http.post(PATH, content=b"{}", headers={"content-type": kind})
     message = assert_problem(answer, 415, code="unsupported_body")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import litserve.server
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -44,6 +45,8 @@ from asr.service.routes import Service, make_router
 from asr.service.signals import Interrupts, Server, bind_children, children_ended
 from asr.service.spec import TranscriptionSpec
 from asr.service.telemetry import set_up as set_up_telemetry
+from asr.service.upload_routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
+from asr.service.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -74,10 +77,17 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
+    uploads = Uploads(
+        settings.data_path / "uploads",
+        settings.max_upload_bytes,
+        settings.upload_quota_bytes,
+        settings.upload_ttl,
+    )
     parts = _Parts(
-        Service(spec, settings, run_dir),
+        Service(spec, settings, run_dir, uploads),
+        uploads,
         Live(spec, settings, run_dir),
-        Jobs(spec, settings, run_dir, incoming),
+        Jobs(spec, settings, run_dir, incoming, uploads),
     )
     _adopt(server.app, settings, spec, parts)
     return server
@@ -88,6 +98,7 @@ class _Parts:
     """What has routes of its own, and an end of its own."""
 
     service: Service
+    uploads: Uploads
     live: Live
     jobs: Jobs
 
@@ -103,6 +114,7 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Pa
     metrics.watch_live(lambda: parts.live.n_sessions)
     spec.on_transcript += [meters.add_audio, metrics.add_audio]
     app.include_router(make_router(parts.service))
+    app.include_router(make_upload_router(parts.uploads))
     app.include_router(make_live_router(parts.live))
     app.include_router(make_job_router(parts.jobs))
     app.include_router(make_metrics_router(spec, metrics))
@@ -110,8 +122,22 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Pa
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
+    if settings.origins:
+        _allow_browsers(app, settings.origins)
     app.add_middleware(RequestLog, metrics=metrics)
     _wrap_lifespan(app, parts)
+
+
+def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """CORS, outside of the key: a browser asks without it whether it may ask."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+        max_age=86_400,
+    )
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -133,12 +159,16 @@ def _wrap_lifespan(app: FastAPI, parts: _Parts) -> None:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
-            loading = asyncio.create_task(_log_ready(parts.service))
+            background = [
+                asyncio.create_task(_log_ready(parts.service)),
+                asyncio.create_task(sweep_for_ever(parts.uploads)),
+            ]
             _on_signal(asyncio.get_running_loop(), parts)
             telemetry = set_up_telemetry()
             async with parts.jobs.working():
                 yield
-            loading.cancel()
+            for task in background:
+                task.cancel()
             if telemetry is not None:
                 await asyncio.to_thread(telemetry.close)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from asr.service.problems import problem_of
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from contextlib import AsyncExitStack
 
     from starlette.types import Receive, Scope, Send
@@ -23,17 +24,40 @@ KEEP_ALIVE_SECONDS = 15.0
 
 
 class EventStream(StreamingResponse):
-    """An SSE answer that frees `resources` however it ends, even if it never begins."""
+    """An SSE answer that frees `resources` however it ends, even if it never begins.
 
-    def __init__(self, content: AsyncIterator[str], resources: AsyncExitStack) -> None:
+    Args:
+        content: the lines.
+        resources: what the answer needs.
+        gone: waits until the client has left; only it may receive from the client.
+    """
+
+    def __init__(
+        self,
+        content: AsyncIterator[str],
+        resources: AsyncExitStack,
+        gone: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(content, headers=headers, media_type="text/event-stream")
         self._resources = resources
+        self._gone = gone
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the events, until the client leaves."""
         async with self._resources:
-            await super().__call__(scope, receive, send)
+            sending = asyncio.create_task(self.stream_response(send))
+            left = asyncio.create_task(self._gone())
+            try:
+                await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
+                if not sending.done() and left.exception() is not None:
+                    await sending  # what the client sent is refused, and it will be told
+                elif sending.done():
+                    sending.result()
+            finally:
+                for task in (sending, left):
+                    task.cancel()
+                await asyncio.wait({sending, left})
 
 
 async def to_sse(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -18,16 +20,25 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from asr.service.problems import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
     from starlette.requests import Request
 
+    from asr.growing import GrowingFile
+
 WRITE_BYTES: Final = 1 << 20
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 64
 DRAIN_BYTES: Final = 1 << 20
+IDLE_SECONDS: Final = 60.0
+"""A connection that brings nothing for so long is dead, and may hold the lock of an upload."""
+
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -45,8 +56,9 @@ async def receive_body(
     """Write the recording in a request to `target`.
 
     Takes ``multipart/form-data`` with a part called file, or the bare bytes with a content type
-    of audio or video and the fields in the query, of known length or chunked. A field called text
-    may have `max_text_bytes`, the others 64 KiB.
+    of audio or video and the fields in the query, of known length or chunked; or only fields, as
+    an urlencoded form or a JSON object, where the recording is an upload. A field called text may
+    have `max_text_bytes`, the others 64 KiB.
 
     Raises:
         Problem: 400 a malformed body, 413 too large, 415 another content type.
@@ -73,6 +85,8 @@ async def _receive(
         return await _receive_multipart(request, boundary, sink, max_bytes)
     if kind.decode("latin-1").startswith(RAW_TYPES):
         return await _receive_raw(request, sink, max_bytes)
+    if kind in _FIELD_PARSERS:
+        return Body(fields=_FIELD_PARSERS[kind](await _receive_fields(request)))
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
     raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 
@@ -99,12 +113,13 @@ class _Sink:
     async def flush(self, at_least: int = 1) -> None:
         if len(self._buffer) >= at_least:
             data, self._buffer = self._buffer, bytearray()
-            await asyncio.to_thread(self._write, data)
+            await finished_in_thread(_write_all, self._file, data)
 
-    def _write(self, data: bytearray) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+
+def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 async def _receive_raw(request: Request, sink: _Sink, max_bytes: int) -> Body:
@@ -115,6 +130,100 @@ async def _receive_raw(request: Request, sink: _Sink, max_bytes: int) -> Body:
         await sink.flush(WRITE_BYTES)
     await sink.flush()
     return Body(sink.n_bytes, sink.n_bytes > 0, request.query_params.multi_items())
+
+
+def is_raw(request: Request) -> bool:
+    """Whether the body is the recording itself."""
+    return request.headers.get("content-type", "").strip().lower().startswith(RAW_TYPES)
+
+
+async def receive_growing(request: Request, target: GrowingFile, max_bytes: int) -> None:
+    """Write a raw body to a file that is read meanwhile: each piece at once.
+
+    Raises:
+        Problem: 408 the client is silent, 413 too large.
+        ClientDisconnect: the client left.
+    """
+    n_bytes = 0
+    with target.path.open("ab", buffering=0) as file:
+        async for data in pieces(request):
+            n_bytes += len(data)
+            if n_bytes > max_bytes:
+                raise _too_large(max_bytes, n_bytes)
+            await finished_in_thread(_write_all, file, data)
+    target.complete(n_bytes)
+
+
+async def _receive_fields(request: Request) -> bytes:
+    text = bytearray()
+    async for data in request.stream():
+        text += data
+        if len(text) > MAX_FIELDS * MAX_FIELD_BYTES:
+            raise _too_large(MAX_FIELDS * MAX_FIELD_BYTES, len(text))
+    return bytes(text)
+
+
+def _form_fields(text: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise Problem(400, f"malformed form: {error}", "malformed_body") from error
+
+
+def _json_fields(text: bytes) -> list[tuple[str, str]]:
+    """The members of an object as a form has them: a list repeats its name."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not JSON", "malformed_body") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "the body must be a JSON object", "malformed_body")
+    return [pair for name, value in body.items() for pair in _flatten(name, value)]
+
+
+def _flatten(name: str, value: object) -> Iterator[tuple[str, str]]:
+    match value:
+        case dict():
+            yield name, json.dumps(value)
+        case list():
+            yield from ((name, _scalar(name, item)) for item in value)
+        case _:
+            yield name, _scalar(name, value)
+
+
+def _scalar(name: str, value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case str() | int() | float():
+            return str(value)
+    raise Problem(400, f"{name}: must not hold lists or objects", "invalid_value", name)
+
+
+_FIELD_PARSERS: Final = {
+    b"application/x-www-form-urlencoded": _form_fields,
+    b"application/json": _json_fields,
+}
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body of a request as it comes.
+
+    Raises:
+        ClientDisconnect: the client left.
+        Problem: 408, the client is silent.
+    """
+    stream = request.stream()
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(stream), IDLE_SECONDS)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            message = f"nothing came for {IDLE_SECONDS:g} seconds"
+            raise Problem(408, message, "idle", None, 1) from None
 
 
 async def _receive_multipart(
@@ -234,3 +343,17 @@ async def drain(request: Request) -> None:
             n_bytes += len(data)
             if n_bytes > DRAIN_BYTES:
                 return
+
+
+async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread; who is cancelled meanwhile still waits for its end.
+
+    A thread cannot be stopped, and must not write to a file that was closed behind it.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await task
+        raise

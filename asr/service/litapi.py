@@ -17,7 +17,6 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve
@@ -26,6 +25,7 @@ from asr import tracing
 from asr.alignment import align_file
 from asr.checkpoint import Records
 from asr.errors import AsrError
+from asr.growing import GrowingFile
 from asr.pipeline import Event, Transcriber, make_transcriber
 from asr.scheduler import Share
 from asr.service.logs import adopt_loggers, configure_logging, request_id
@@ -35,6 +35,7 @@ from asr.types import SAMPLE_RATE, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     from litserve.specs.base import LitSpec
 
@@ -51,9 +52,11 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`, or align the text in a file; decoded audio may lie in `work_dir`.
+    """Transcribe `source`, which may still be growing, or align the text in a file to it.
 
     Attributes:
+        work_dir: where decoded audio may lie.
+        text: the file with the text to align.
         kept: a file with the records of finished chunks; new ones are then reported too.
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
         owner: name of the key that it is done for.
@@ -63,16 +66,16 @@ class Transcribe:
     """
 
     id: str
-    source: str
-    work_dir: str
+    source: Path | GrowingFile
+    work_dir: Path
     options: Options
-    text_path: str = ""
+    text: Path | None = None
     is_pcm: bool = False
     owner: str = ""
     weight: float = 1.0
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
-    kept: str = ""
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,23 +266,25 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
 async def _events(
     transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
 ) -> AsyncGenerator[Event]:
-    source, folder, options = Path(command.source), Path(command.work_dir), command.options
+    source, folder, options = command.source, command.work_dir, command.options
     share = Share(command.owner, command.weight)
+    if isinstance(source, GrowingFile):
+        return transcriber.transcribe_file(source, options, folder, share)
     if command.is_pcm:
         return transcriber.transcribe_pcm(source, options, share)
-    if not command.text_path:
+    if command.text is None:
         kept = await _checkpoint(transcriber, command, reports)
         return transcriber.transcribe_file(source, options, folder, share, kept)
-    text = await asyncio.to_thread(Path(command.text_path).read_text, encoding="utf-8")
+    text = await asyncio.to_thread(command.text.read_text, encoding="utf-8")
     return align_file(transcriber, source, text, options, folder)
 
 
 async def _checkpoint(
     transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
 ) -> Checkpoint | None:
-    if not command.kept:
+    path = command.kept
+    if path is None:
         return None
-    path = Path(command.kept)
     aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
 
     def keep(channel: int, chunk: Chunk, record: str) -> None:

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from asr.errors import (
     AsrError,
     AudioError,
+    AudioIncomplete,
     AudioTooLong,
     EngineError,
     EngineTimeout,
@@ -94,6 +95,7 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     # most specific first: error, status, code, param, retry after
     (UnsupportedAudio, 415, "unsupported_audio", "file", None),
     (AudioTooLong, 413, "audio_too_long", "file", None),
+    (AudioIncomplete, 410, "upload_ended", "upload_id", None),
     (AudioError, 400, "invalid_audio", "file", None),
     (EngineTimeout, 504, "engine_timeout", None, None),
     (EngineUnavailable, 503, "engine_unavailable", None, 5),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import shutil
 import tempfile
+import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,11 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from asr import formats
-from asr.errors import WorkerDied
+from asr.errors import AudioIncomplete, WorkerDied
+from asr.growing import GrowingFile
 from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
-from asr.service.intake import MAX_FIELD_BYTES, drain, receive_body
+from asr.service.intake import drain
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.middleware import origin_of, owner_of
 from asr.service.problems import Problem
@@ -30,24 +34,30 @@ from asr.service.schemas import (
     ErrorBody,
     TranscriptBody,
     TranscriptionForm,
-    parse_fields,
     transcription_body,
 )
 from asr.service.sharing import Caller, Sharing, Work
+from asr.service.sources import Sources, client_left
 from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+    from contextlib import AsyncExitStack
 
     from asr.config import Settings
     from asr.service.litapi import Happening
     from asr.service.schemas import TranscriptionRequest
+    from asr.service.sources import Incoming, Source
     from asr.service.spec import TranscriptionSpec
+    from asr.service.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
+ERRORS = (400, 401, 404, 409, 410, 413, 415, 429, 503)
 READY_SECONDS = 3.0
-MAX_TEXT_BYTES = 8_000_000
+HEADER_SECONDS = 10.0
+"""After these an answer begins although nothing can be said yet of a recording that arrives."""
+
 T = TypeVar("T")
 
 
@@ -58,13 +68,18 @@ class Service:
         spec: the way to the worker.
         settings: of the service.
         run_dir: where the files of requests lie while they are in work.
+        uploads: which a request may name in the place of a file.
     """
 
-    def __init__(self, spec: TranscriptionSpec, settings: Settings, run_dir: Path) -> None:
+    def __init__(
+        self, spec: TranscriptionSpec, settings: Settings, run_dir: Path, uploads: Uploads
+    ) -> None:
         self._spec = spec
         self._settings = settings
         self._run_dir = run_dir
         self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
+        self._following = Admission(settings.max_followed, 0)
+        self._sources = Sources(settings, uploads)
         self._sharing = Sharing()
         self._closing = asyncio.Event()  # requests that wait are refused
         self._closed = asyncio.Event()  # requests in work are refused too
@@ -102,81 +117,78 @@ class Service:
                 await drain(request)
                 raise
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
-            folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir)
+            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir))
             files.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
-            checked = await self._receive(request, Path(folder), kind)
-            events = await self._join(request, checked, Path(folder), stack, files)
-            started = await self._unless_ended(request, _start(events), self._closed)
+            source = await self._sources.open(request, folder, files, kind)
+            checked, gone = source.checked, _departure(request, source)
+            events = await self._join(request, source, folder, stack, files)
+            patience = HEADER_SECONDS if isinstance(source.file, GrowingFile) else math.inf
+            started = await self._unless_ended(gone, _start(events, patience), self._closed)
             if checked.stream:
-                sse = to_sse(self._until_closed(started), checked.warnings)
-                return EventStream(sse, stack.pop_all())
-            transcript = await self._unless_ended(request, _collect(started), self._closed)
+                sse = to_sse(self._until_closed(started, source.incoming), checked.warnings)
+                return EventStream(sse, stack.pop_all(), gone)
+            transcript = await self._unless_ended(gone, _collect(started), self._closed)
             return await asyncio.to_thread(_answer, transcript, checked)
 
     async def _join(
         self,
         request: Request,
-        checked: TranscriptionRequest,
+        source: Source,
         folder: Path,
-        stack: contextlib.AsyncExitStack,
-        files: contextlib.AsyncExitStack,
+        stack: AsyncExitStack,
+        files: AsyncExitStack,
     ) -> AsyncGenerator[Happening]:
         """The events of new work, or of that which an earlier sending of the request began.
 
         Args:
             request: which may be sent again.
-            checked: its fields.
+            source: its recording; one that still arrives is not shared.
             folder: its files.
             stack: what the request holds.
             files: what the work holds, which may outlive the request.
         """
         caller = Caller(request, owner_of(request))
-        if not caller.may_repeat:
-            return await self._begin(request, checked, folder, stack)
-        mark = await asyncio.to_thread(caller.fingerprint, folder / "upload", checked)
+        if isinstance(source.file, GrowingFile) or not caller.may_repeat:
+            return await self._begin(request, source, folder, stack)
+        mark = await asyncio.to_thread(caller.fingerprint, source.file, source.checked)
         work = self._sharing.find(mark) if caller.is_repeated else None
         if work is None:
-            events = await self._begin(request, checked, folder, files)
+            events = await self._begin(request, source, folder, files)
             work = Work(events, files.pop_all())
             self._sharing.add(mark, work)
         await stack.enter_async_context(self._sharing.following(work, caller))
         return await stack.enter_async_context(contextlib.aclosing(work.follow()))
 
     async def _begin(
-        self,
-        request: Request,
-        checked: TranscriptionRequest,
-        folder: Path,
-        holder: contextlib.AsyncExitStack,
+        self, request: Request, source: Source, folder: Path, holder: AsyncExitStack
     ) -> AsyncGenerator[Happening]:
-        turn = holder.enter_async_context(self._admission.turn())
-        await self._unless_ended(request, turn, self._closing)
+        await self._wait_turn(source, _departure(request, source), holder)
         command = Transcribe(
             uuid.uuid4().hex,
-            f"{folder}/upload",
-            str(folder),
-            checked.options,
-            "" if checked.text is None else f"{folder}/text",
+            source.file,
+            folder,
+            source.checked.options,
+            source.text,
             **origin_of(request),
         )
         following = contextlib.aclosing(self._spec.transcribe(command))
         return await holder.enter_async_context(following)
 
-    async def _receive(
-        self, request: Request, folder: Path, kind: type[TranscriptionForm]
-    ) -> TranscriptionRequest:
-        limit = self._settings.max_upload_bytes
-        longest = MAX_TEXT_BYTES if kind is AlignmentForm else MAX_FIELD_BYTES
-        body = await receive_body(request, folder / "upload", limit, longest)
-        checked = parse_fields(body.fields, self._settings.vad, self._settings.limits, kind)
-        if not body.has_file:
-            raise Problem(400, "file: the recording is missing", "invalid_value", "file")
-        if checked.text is not None:
-            await asyncio.to_thread((folder / "text").write_text, checked.text, encoding="utf-8")
-        return checked
+    async def _wait_turn(
+        self, source: Source, gone: Callable[[], Coroutine[Any, Any, None]], stack: AsyncExitStack
+    ) -> None:
+        """Wait to be worked on. What still arrives takes no turn: it may wait itself, for long."""
+        if isinstance(source.file, GrowingFile):
+            stack.enter_context(self._following.place())
+        else:
+            turn = stack.enter_async_context(self._admission.turn())
+            await self._unless_ended(gone, turn, self._closing)
 
     async def _unless_ended(
-        self, request: Request, work: Coroutine[Any, Any, T], ended: asyncio.Event
+        self,
+        gone: Callable[[], Coroutine[Any, Any, None]],
+        work: Coroutine[Any, Any, T],
+        ended: asyncio.Event,
     ) -> T:
         """Wait for `work`, unless the client leaves or the service ends.
 
@@ -185,41 +197,53 @@ class Service:
             Problem: 503, the service ends.
         """
         task = asyncio.create_task(work)
-        left = asyncio.create_task(_client_left(request))
+        left = asyncio.create_task(gone())
         ending = asyncio.create_task(ended.wait())
         try:
             await asyncio.wait({task, left, ending}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise ClientDisconnect if left.done() else _shutting_down()
+            if left.done():
+                left.result()
+                raise ClientDisconnect
+            raise _shutting_down()
         finally:
             for unfinished in (task, left, ending):
                 unfinished.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
-    async def _until_closed(self, events: AsyncIterator[Happening]) -> AsyncGenerator[Happening]:
-        async for event in events:  # heartbeats come every second, so this looks often enough
-            if self._closed.is_set():
-                raise _shutting_down()
-            yield event
+    async def _until_closed(
+        self, events: AsyncIterator[Happening], incoming: Incoming | None
+    ) -> AsyncGenerator[Happening]:
+        try:
+            async for event in events:  # heartbeats come every second: this looks often enough
+                if self._closed.is_set():
+                    raise _shutting_down()
+                yield event
+        except AudioIncomplete:
+            if incoming is None or incoming.error is None:
+                raise
+            raise incoming.error from None
+
+
+def _departure(request: Request, source: Source) -> Callable[[], Coroutine[Any, Any, None]]:
+    """What waits until the client has left."""
+    return source.incoming.left if source.incoming else partial(client_left, request)
 
 
 def _shutting_down() -> Problem:
     return Problem(503, "the service is shutting down", "shutting_down", None, 5)
 
 
-async def _client_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGenerator[Happening]:
+    """Wait for the first real event, so that bad audio is told by the status of the answer.
 
-
-async def _start(
-    events: AsyncGenerator[Happening],
-) -> AsyncGenerator[Happening]:
-    """Wait for the first real event, so that bad audio is told by the status of the answer."""
+    But no longer than `patience` seconds: proxies have little.
+    """
+    started = time.monotonic()
     first = await anext(events)
-    while not isinstance(first, Event):
+    while not isinstance(first, Event) and time.monotonic() - started < patience:
         first = await anext(events)
 
     async def replay() -> AsyncGenerator[Happening]:
@@ -293,18 +317,21 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
         "/v1/audio/transcriptions",
         summary="Transcribe a recording",
         openapi_extra={"requestBody": transcription_body(TranscriptionForm)},
-        responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
+        responses={status: {"model": ErrorBody} for status in ERRORS},
         response_class=Response,
     )
     async def create_transcription(request: Request) -> Response:
-        """OpenAI's contract. Send multipart/form-data, or the bytes with the fields as query."""
+        """OpenAI's contract. Send multipart/form-data, or the bytes with the fields as query.
+
+        A recording that was uploaded before, or is being uploaded, is named by its upload_id.
+        """
         return await service.transcribe(request)
 
     @router.post(
         "/v1/align",
         summary="Time the words of a known text",
         openapi_extra={"requestBody": transcription_body(AlignmentForm)},
-        responses={status: {"model": ErrorBody} for status in (400, 401, 413, 415, 429, 503)},
+        responses={status: {"model": ErrorBody} for status in ERRORS},
         response_class=Response,
     )
     async def create_alignment(request: Request) -> Response:

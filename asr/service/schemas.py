@@ -72,6 +72,12 @@ class TranscriptionForm(BaseModel):
     stream: bool = Field(False, description="Server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
+    upload_id: str | None = Field(
+        None,
+        description="The id of an upload, in the place of the file. Of one that still arrives: "
+        "with stream=true.",
+        pattern=r"^[0-9a-f]{32}$",
+    )
     channels: Channels = Field(
         "mix", description="split transcribes each channel by itself and orders them by time."
     )
@@ -127,6 +133,7 @@ class TranscriptionRequest:
     stream: bool
     warnings: tuple[str, ...]
     text: str | None = None
+    upload_id: str | None = None
 
 
 def parse_fields(
@@ -160,6 +167,7 @@ def parse_fields(
         stream=form.stream,
         warnings=unknown,
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
+        upload_id=form.upload_id,
     )
 
 
@@ -346,16 +354,21 @@ def transcription_body(
         if "$ref" in option:
             option.clear()
             option.update(server_vad)
-    properties = schema["properties"]
-    properties["file"] = {"type": "string", "format": "binary"}
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
     if for_job:
-        properties["upload_id"] = {"type": "string", "description": "Instead of a file."}
-        properties["callback_url"] = {"type": "string", "format": "uri"}
-    else:
-        schema["required"] = ["file"] if "text" not in properties else ["file", "text"]
+        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    also = ["text"] if "text" in schema["properties"] else []
+    schema["required"] = ["file", *also]
     schema.pop("additionalProperties", None)
+    named = {**schema, "required": ["upload_id", *also]}
+    named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
     raw = {"schema": {"type": "string", "format": "binary"}}
     return {
         "required": True,
-        "content": {"multipart/form-data": {"schema": schema}, "audio/*": raw},
+        "content": {
+            "multipart/form-data": {"schema": schema},
+            "application/json": {"schema": named},
+            "application/x-www-form-urlencoded": {"schema": named},
+            "audio/*": raw,
+        },
     }

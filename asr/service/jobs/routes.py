@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -23,6 +24,7 @@ from asr.service.jobs.stream import follow
 from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import ErrorBody, transcription_body
+from asr.service.sources import client_left
 
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
@@ -105,7 +107,9 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
         if seen and not (seen.isdecimal() and len(seen) < 10):
             message = "Last-Event-ID: must be the id of an event of this job"
             raise Problem(400, message, "invalid_value", "Last-Event-ID")
-        return EventStream(follow(jobs, job, int(seen or 0)), AsyncExitStack())
+        return EventStream(
+            follow(jobs, job, int(seen or 0)), AsyncExitStack(), partial(client_left, request)
+        )
 
     @router.get(
         "/{job_id}/transcript.{extension}",

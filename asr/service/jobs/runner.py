@@ -178,9 +178,7 @@ class JobRunner:
         try:
             kept = await asyncio.to_thread(_write_lines, folder / "kept", await attempt.kept())
             options = JobRequest.unpack(job.request).with_limits(self._settings.limits)
-            command = Transcribe(
-                attempt.id, str(source), str(folder), options, kept=str(kept), owner=job.owner
-            )
+            command = Transcribe(attempt.id, source, folder, options, kept=kept, owner=job.owner)
             async with contextlib.aclosing(self._spec.transcribe(command)) as events:
                 await attempt.follow(events)
         finally:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Final, Protocol
 
 from asr.errors import StoreUnavailable
 from asr.service.intake import drain, receive_body
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_FORM_BYTES: Final = 64 << 10
 MAX_KEY_LENGTH: Final = 255
 SWEEP_SECONDS: Final = 600.0
 RESTART_SECONDS: Final = 5.0
@@ -178,15 +175,11 @@ class Jobs:
 
     async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
         """The fields, and where the recording lies."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in ("application/json", "application/x-www-form-urlencoded"):
-            pairs = _pairs(kind, await _small_body(request))
-        else:
-            target = folder / "body"
-            body = await receive_body(request, target, self._settings.max_upload_bytes)
-            pairs = body.fields
-            if body.has_file:
-                return pairs, target
+        target = folder / "body"
+        body = await receive_body(request, target, self._settings.max_upload_bytes)
+        pairs = body.fields
+        if body.has_file:
+            return pairs, target
         upload_id = dict(pairs).get("upload_id", "")
         if not upload_id:
             message = "file: send the recording, or the upload_id of a finished upload"
@@ -263,34 +256,3 @@ def check_id(job: str) -> None:
 def no_such_job() -> Problem:
     """For jobs that are not there and for those of others alike."""
     return Problem(404, "there is no job with this id", "no_such_job", "id")
-
-
-async def _small_body(request: Request) -> bytes:
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > MAX_FORM_BYTES:
-            raise Problem(413, f"a form of more than {MAX_FORM_BYTES} bytes", "too_large")
-    return bytes(data)
-
-
-def _pairs(kind: str, data: bytes) -> Pairs:
-    """Names and values of a form, or of a JSON object."""
-    try:
-        text = data.decode()
-        if kind != "application/json":
-            return parse_qsl(text, keep_blank_values=True, max_num_fields=64)
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is malformed", "malformed_body") from None
-    if not isinstance(body, dict):
-        raise Problem(400, "the body must be a JSON object", "malformed_body")
-    pairs: Pairs = []
-    for name, value in body.items():
-        values = value if isinstance(value, list) else [value]
-        pairs += [(name, _text(item)) for item in values if item is not None]
-    return pairs
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

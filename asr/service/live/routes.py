@@ -160,8 +160,10 @@ class _Backend:
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
     ) -> AsyncGenerator[Happening]:
         options = Options(vad=vad, decode=decode)
-        ids = uuid.uuid4().hex, str(turn.path), str(self._folder)
-        return self._live.transcribe(Transcribe(*ids, options, is_pcm=True, **self._origin))
+        command = Transcribe(
+            uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin
+        )
+        return self._live.transcribe(command)
 
     def spend(self, n_bytes: int) -> None:
         if self._meter is not None:
