@@ -15,7 +15,7 @@ COPY server.py ./
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --create-home asr \
-    && mkdir /work && chown 10001 /work
+    && mkdir /work /data && chown 10001 /work /data
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/app/.venv/bin:$PATH \
@@ -23,10 +23,11 @@ ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     ASR_HOST=0.0.0.0 \
     ASR_PORT=8000 \
-    ASR_WORK_DIR=/work
+    ASR_WORK_DIR=/work \
+    ASR_DATA_DIR=/data
 USER 10001
 EXPOSE 8000
-VOLUME /work
+VOLUME /work /data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["python", "server.py"]

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
+.PHONY: help demo test test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,7 +25,13 @@ test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
+
+test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
+	$(BIN)/python -m pytest tests/test_job_store.py tests/test_job_kill.py -m "not kill" -k postgres -rs
+
+test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
+	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s
 
 test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15

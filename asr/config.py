@@ -256,6 +256,19 @@ class Settings:
     ctc_device: CtcDevice = _setting("auto", "auto, cpu or cuda, where the CTC model runs")
     work_dir: str = _setting(tempfile.gettempdir(), "where files lie while they are in work")
     data_dir: str = _setting("", "where jobs and uploads are kept; none means ~/.local/state/asr")
+    database_url: str = _setting(
+        "",
+        "postgresql://... for the jobs of several servers; by default SQLite in the data_dir",
+        secret=True,
+    )
+    max_active_jobs: int = _setting(4, "jobs in work at once, beside the requests")
+    max_waiting_jobs: int = _setting(1000, "jobs waiting; more are answered 429")
+    job_ttl: float = _setting(604_800.0, "seconds after its end when a job is forgotten")
+    job_lease: float = _setting(15.0, "seconds after which the jobs of a dead server are taken up")
+    webhook_secret: str = _setting(
+        "", "signs callbacks; without it callback_url is refused", secret=True
+    )
+    webhook_allow_private: bool = _setting(False, "callbacks may go to private addresses")
     upload_quota_bytes: int = _setting(64 << 30, "resumable uploads that one key may have, in all")
     upload_ttl: float = _setting(86_400.0, "seconds after its last byte that an upload is kept")
     max_followed: int = _setting(16, "uploads transcribed while they arrive; more are answered 429")
@@ -275,12 +288,26 @@ class Settings:
             check(getattr(self, name) > 0, name, "must be positive")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
         self._check_vllm()
+        self._check_jobs()
 
     def _check_vllm(self) -> None:
         are_web = all(url.startswith(("http://", "https://")) for url in self.vllm_urls)
         check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
         check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
+
+    def _check_times(self) -> None:
+        check(self.worker_timeout >= 2, "worker_timeout", "must be at least 2 seconds")
+        check(0 <= self.shutdown_grace <= 8, "shutdown_grace", "must be 0 to 8 seconds")
+
+    def _check_jobs(self) -> None:
+        schemes = ("postgresql://", "postgres://", "sqlite:///")
+        is_known = not self.database_url or self.database_url.startswith(schemes)
+        check(is_known, "database_url", "must begin with postgresql:// or sqlite:///")
+        check(self.max_active_jobs >= 0, "max_active_jobs", "must not be negative")
+        check(self.max_waiting_jobs > 0, "max_waiting_jobs", "must be positive")
+        check(self.job_ttl > 0, "job_ttl", "must be positive")
+        check(1 <= self.job_lease <= 600, "job_lease", "must be 1 to 600 seconds")
 
     @property
     def vllm_urls(self) -> tuple[str, ...]:
@@ -332,6 +359,11 @@ class Settings:
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "asr"
 
     @property
+    def database(self) -> str:
+        """The address of the database of jobs."""
+        return self.database_url or f"sqlite:///{self.data_path.absolute()}/jobs.db"
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The browser origins of `cors_origins`."""
         return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
@@ -352,9 +384,15 @@ class Settings:
         )
 
 
+_BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 def _parse(kind: type, name: str, text: str) -> Any:
     if get_origin(kind) is Literal:
         return text  # checked with the other values
+    if kind is bool:
+        check(text.lower() in _BOOLS, name, f"must be one of {', '.join(_BOOLS)}, not {text!r}")
+        return _BOOLS[text.lower()]
     try:
         return kind(text)
     except ValueError:
@@ -367,6 +405,8 @@ def settings_table() -> str:
     for item in fields(Settings):
         flag = "--" + item.name.replace("_", "-")
         default = "the system's" if item.name == "work_dir" else item.default
+        if isinstance(default, bool):
+            default = str(default).lower()
         shown = f"`{default}`" if default != "" else "none"
         row = (f"`{ENV_PREFIX}{item.name.upper()}`", f"`{flag}`", shown, item.metadata["doc"])
         rows.append(f"| {' | '.join(row)} |")

@@ -16,6 +16,7 @@ command line to exit codes in another (``asr.cli``).
         EngineTimeout        no answer within its deadline; may be retried
         EngineFailed         the engine broke on this chunk
       InvalidOption          a setting or request field with a wrong value
+      StoreUnavailable       the database of jobs is away or full; may be retried
       WorkerDied             a helper process ended without an answer
 """
 
@@ -111,6 +112,10 @@ class InvalidOption(AsrError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class StoreUnavailable(AsrError):
+    """The database of jobs cannot be reached, or cannot take more."""
 
 
 class WorkerDied(AsrError):

@@ -150,7 +150,7 @@ def to_text(transcript: Transcript, _: SubtitleOptions) -> str:
 
 def to_json(transcript: Transcript) -> dict[str, Any]:
     """Everything we know, in our own schema; `from_json` reads it."""
-    record = _plain(transcript)
+    record = to_plain(transcript)
     segments = record.pop("segments")  # last, so that the facts stand at the head of the file
     return {"schema": SCHEMA, "text": transcript.text, **record, "segments": segments}
 
@@ -241,12 +241,12 @@ def from_json(text: str) -> Transcript:
     )
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """The dataclasses of `asr.types` in terms of JSON."""
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return _rounded(value) if isinstance(value, float) else value
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from asr.align.base import Aligner
+    from asr.checkpoint import Checkpoint
     from asr.engines.base import Engine
     from asr.growing import GrowingFile
     from asr.recognition import Witness
@@ -192,6 +193,7 @@ class Transcriber:
         options: Options,
         work_dir: Path | None = None,
         share: Share = NOBODY,
+        checkpoint: Checkpoint | None = None,
     ) -> AsyncGenerator[Event]:
         """Transcribe one recording.
 
@@ -200,6 +202,7 @@ class Transcriber:
             options: what the request chose.
             work_dir: where the decoded audio lies meanwhile (115 MB per hour).
             share: whose it is; shares take turns at the engine.
+            checkpoint: gives the hypotheses of an earlier attempt and takes new ones.
 
         Yields:
             `Progress` and `Segment` as they come, and the `Transcript` at the end.
@@ -214,7 +217,9 @@ class Transcriber:
             await asyncio.to_thread(load_classifier, options.vad)  # say so before any work
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
             target = Path(folder) / "audio.pcm"
-            run = _Run(self, target, self.decode(source, target, options), options, share)
+            reports = self.decode(source, target, options)
+            run = _Run(self, target, reports, options, share)
+            run.checkpoint = checkpoint
             async with contextlib.aclosing(run.events(warnings)) as events:
                 async for event in events:
                     yield event
@@ -267,6 +272,7 @@ class _Run:
         self._owner = owner
         self._reports = reports
         self._share = share
+        self.checkpoint: Checkpoint | None = None
         self._options = options
         self._target = target
         self._lanes: list[Lane] = []
@@ -350,12 +356,21 @@ class _Run:
         while (found := await self._chunks.get()) is not None:
             channel, chunk = found
             await self._window.acquire()
-            recording = self._lanes[channel].recording
-            work = self._owner.recognise(chunk, recording, self._options, self._share)
-            task = group.create_task(work)
+            task = group.create_task(self._recognise(channel, chunk))
             task.add_done_callback(lambda _: self._window.release())
             self._results.put_nowait((channel, chunk, task))
         self._results.put_nowait(None)
+
+    async def _recognise(self, channel: int, chunk: Chunk) -> Hypothesis:
+        """Through the engine, unless an earlier attempt has heard this chunk."""
+        kept = self.checkpoint.get(channel, chunk) if self.checkpoint else None
+        if kept is not None:
+            return kept
+        recording = self._lanes[channel].recording
+        hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
+        if self.checkpoint:
+            self.checkpoint.put(channel, chunk, hypothesis)
+        return hypothesis
 
     async def _stitch_hypotheses(self) -> None:
         while (item := await self._results.get()) is not None:

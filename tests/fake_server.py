@@ -4,6 +4,7 @@ The engine is told what to do by variables that the service does not know:
 
     FAKE_ENGINE_DELAY       seconds that it takes for a chunk
     FAKE_ENGINE_OPEN_DELAY  seconds that it takes to load
+    FAKE_ENGINE_ECHO        when set, words are of its audio: no other chunk has the same
     FAKE_ENGINE_LOG         a file to which it appends what it did, a word in a line
 
 and by the prompt of a request, which is a number of seconds that replaces FAKE_ENGINE_DELAY.
@@ -11,6 +12,7 @@ and by the prompt of a request, which is a number of seconds that replaces FAKE_
 
 import asyncio
 import os
+import zlib
 from pathlib import Path
 
 from asr.config import Settings
@@ -32,6 +34,7 @@ class FakeEngine:
     def __init__(self, env):
         self.delay = float(env.get("FAKE_ENGINE_DELAY", 0))
         self.open_delay = float(env.get("FAKE_ENGINE_OPEN_DELAY", 0))
+        self.echoes = bool(env.get("FAKE_ENGINE_ECHO"))
         self.log = Path(env.get("FAKE_ENGINE_LOG", os.devnull))
 
     def check(self, options):
@@ -48,8 +51,9 @@ class FakeEngine:
         except asyncio.CancelledError:
             self._say("cancelled")
             raise
+        stem = f"{zlib.crc32(audio.samples.tobytes()):08x}-" if self.echoes else "word"
         words = tuple(
-            Word(f"word{i}", i / WORDS_PER_SECOND, (i + 1) / WORDS_PER_SECOND, 0.9)
+            Word(f"{stem}{i}", i / WORDS_PER_SECOND, (i + 1) / WORDS_PER_SECOND, 0.9)
             for i in range(int(audio.duration * WORDS_PER_SECOND))
         )
         self._say("finished")

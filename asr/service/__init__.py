@@ -15,10 +15,12 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litserve.server
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -27,7 +29,9 @@ from starlette.responses import Response
 from asr.config import Settings
 from asr.engines import load_engine
 from asr.engines.base import Engine
-from asr.errors import AsrError
+from asr.errors import AsrError, InvalidOption
+from asr.service.jobs.routes import make_job_router
+from asr.service.jobs.service import Jobs
 from asr.service.keys import Keyring
 from asr.service.limits import Meters
 from asr.service.litapi import TranscriptionAPI
@@ -60,7 +64,7 @@ EngineMaker = Callable[[Settings], Engine]
 
 
 def create_server(
-    settings: Settings, run_dir: Path, make_engine: EngineMaker = load_engine
+    settings: Settings, run_dir: Path, incoming: Path, make_engine: EngineMaker = load_engine
 ) -> Server:
     """A LitServe server with our routes, errors and keys; not yet running."""
     # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
@@ -73,40 +77,55 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
-    _adopt(server.app, settings, spec, run_dir)
-    return server
-
-
-def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, run_dir: Path) -> None:
-    """Put our routes in the place of LitServe's own, and our errors around them."""
-    ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
-    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
-    app.title = "asr-service"
-    metrics = ApiMetrics()
     uploads = Uploads(
         settings.data_path / "uploads",
         settings.max_upload_bytes,
         settings.upload_quota_bytes,
         settings.upload_ttl,
     )
-    service = Service(spec, settings, run_dir, uploads)
-    live = Live(spec, settings, run_dir)
+    parts = _Parts(
+        Service(spec, settings, run_dir, uploads),
+        uploads,
+        Live(spec, settings, run_dir),
+        Jobs(spec, settings, run_dir, incoming, uploads),
+    )
+    _adopt(server.app, settings, spec, parts)
+    return server
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What has routes of its own, and an end of its own."""
+
+    service: Service
+    uploads: Uploads
+    live: Live
+    jobs: Jobs
+
+
+def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Parts) -> None:
+    """Put our routes in the place of LitServe's own, and our errors around them."""
+    ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
+    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
+    app.title = "asr-service"
+    metrics = ApiMetrics()
     meters = Meters()
-    metrics.requests.read = service.counts
-    metrics.watch_live(lambda: live.n_sessions)
+    metrics.requests.read = parts.service.counts
+    metrics.watch_live(lambda: parts.live.n_sessions)
     spec.on_transcript += [meters.add_audio, metrics.add_audio]
-    app.include_router(make_router(service))
-    app.include_router(make_upload_router(uploads))
-    app.include_router(make_live_router(live))
+    app.include_router(make_router(parts.service))
+    app.include_router(make_upload_router(parts.uploads))
+    app.include_router(make_live_router(parts.live))
+    app.include_router(make_job_router(parts.jobs))
     app.include_router(make_metrics_router(spec, metrics))
-    for kind in (HTTPException, Problem, AsrError, OSError):
+    for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
     if settings.origins:
         _allow_browsers(app, settings.origins)
     app.add_middleware(RequestLog, metrics=metrics)
-    _wrap_lifespan(app, service, live, uploads)
+    _wrap_lifespan(app, parts)
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
@@ -133,7 +152,7 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, service: Service, live: Live, uploads: Uploads) -> None:
+def _wrap_lifespan(app: FastAPI, parts: _Parts) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
     inner = app.router.lifespan_context
 
@@ -141,12 +160,13 @@ def _wrap_lifespan(app: FastAPI, service: Service, live: Live, uploads: Uploads)
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with inner(app):
             background = [
-                asyncio.create_task(_log_ready(service)),
-                asyncio.create_task(sweep_for_ever(uploads)),
+                asyncio.create_task(_log_ready(parts.service)),
+                asyncio.create_task(sweep_for_ever(parts.uploads)),
             ]
-            _on_signal(asyncio.get_running_loop(), service, live)
+            _on_signal(asyncio.get_running_loop(), parts)
             telemetry = set_up_telemetry()
-            yield
+            async with parts.jobs.working():
+                yield
             for task in background:
                 task.cancel()
             if telemetry is not None:
@@ -162,17 +182,18 @@ async def _log_ready(service: Service) -> None:
     logger.info("ready: engine %s", state.name)
 
 
-def _on_signal(loop: asyncio.AbstractEventLoop, service: Service, live: Live) -> None:
+def _on_signal(loop: asyncio.AbstractEventLoop, parts: _Parts) -> None:
     """Tell the service of SIGTERM and SIGINT before uvicorn, which cuts open sockets at once."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def end(signum: int, following: object) -> None:
-        await live.close()
+        await parts.live.close()
         if callable(following):
             following(signum, None)
 
     def begin(signum: int, following: object) -> None:
-        tasks.add(asyncio.create_task(service.close()))
+        tasks.add(asyncio.create_task(parts.service.close()))
+        tasks.add(asyncio.create_task(parts.jobs.close()))
         tasks.add(asyncio.create_task(end(signum, following)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -196,8 +217,12 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
     interrupts = Interrupts()
     bind_children()
     try:
-        with run_directory(Path(settings.work_dir)) as run_dir, children_ended():
-            server = create_server(settings, run_dir, make_engine)
+        with (
+            run_directory(Path(settings.work_dir)) as run_dir,
+            run_directory(_data_directory(settings)) as incoming,
+            children_ended(),
+        ):
+            server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
             server.log_format = settings.log_format
             server.run(
@@ -216,6 +241,14 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
             )
     except KeyboardInterrupt:  # while starting, or once more while ending
         logger.info("interrupted")
+
+
+def _data_directory(settings: Settings) -> Path:
+    try:
+        settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
+    return settings.data_path
 
 
 @contextlib.contextmanager

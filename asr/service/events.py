@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from asr.pipeline import Event
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
 
 KEEP_ALIVE_SECONDS = 15.0
 
@@ -62,7 +61,7 @@ class EventStream(StreamingResponse):
 
 
 async def to_sse(
-    events: AsyncIterator[Event | Heartbeat], warnings: tuple[str, ...]
+    events: AsyncIterator[Happening], warnings: tuple[str, ...]
 ) -> AsyncGenerator[str]:
     """What happens in a transcription as SSE; an error ends it with an ``error`` event.
 
@@ -82,7 +81,7 @@ async def to_sse(
         yield f"event: error\ndata: {json.dumps(problem_of(error).body)}\n\n"
 
 
-def _lines(event: Event | Heartbeat, n_segments: int, warnings: tuple[str, ...]) -> str:
+def _lines(event: Happening, n_segments: int, warnings: tuple[str, ...]) -> str:
     match event:
         case Segment():
             return _data(_delta(event, n_segments)) + _data(segment_body(event))

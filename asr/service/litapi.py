@@ -23,6 +23,7 @@ import litserve
 
 from asr import tracing
 from asr.alignment import align_file
+from asr.checkpoint import Records
 from asr.errors import AsrError
 from asr.growing import GrowingFile
 from asr.pipeline import Event, Transcriber, make_transcriber
@@ -30,7 +31,7 @@ from asr.scheduler import Share
 from asr.service.logs import adopt_loggers, configure_logging, request_id
 from asr.service.metrics import WorkerMetrics, metered
 from asr.service.telemetry import set_up as set_up_telemetry
-from asr.types import Transcript
+from asr.types import SAMPLE_RATE, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
     from litserve.specs.base import LitSpec
 
+    from asr.checkpoint import Checkpoint
     from asr.config import Options, Settings
     from asr.engines.base import Engine
+    from asr.types import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Transcribe:
     Attributes:
         work_dir: where decoded audio may lie.
         text: the file with the text to align.
+        kept: a file with the records of finished chunks; new ones are then reported too.
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
         owner: name of the key that it is done for.
         weight: of that key, when keys share the engine.
@@ -71,6 +75,7 @@ class Transcribe:
     weight: float = 1.0
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,23 @@ class Measure:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The worker lives and has nothing new to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDone:
+    """A chunk was recognised; the segments that come of it follow.
+
+    Attributes:
+        channel: in which it lies.
+        index: of the chunk.
+        seconds: of it that no chunk before it has.
+        record: as `asr.checkpoint` writes it.
+    """
+
+    channel: int
+    index: int
+    seconds: float
+    record: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +142,8 @@ class Measured:
 
 
 Command = Transcribe | Cancel | Ask | Measure
-Report = Event | Heartbeat | Failed | EngineState | Measured
+Happening = Event | ChunkDone | Heartbeat
+Report = Happening | Failed | EngineState | Measured
 
 
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
@@ -198,7 +221,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             transcriber = await self._opened()
             started = time.perf_counter()
             with tracing.within(command.trace):
-                async with contextlib.aclosing(await _events(transcriber, command)) as events:
+                events = await _events(transcriber, command, reports)
+                async with contextlib.aclosing(events):
                     async for event in events:
                         if isinstance(event, Transcript):
                             self._metrics.succeeded(event, time.perf_counter() - started)
@@ -239,7 +263,9 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
 
 
-async def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerator[Event]:
+async def _events(
+    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
+) -> AsyncGenerator[Event]:
     source, folder, options = command.source, command.work_dir, command.options
     share = Share(command.owner, command.weight)
     if isinstance(source, GrowingFile):
@@ -247,6 +273,26 @@ async def _events(transcriber: Transcriber, command: Transcribe) -> AsyncGenerat
     if command.is_pcm:
         return transcriber.transcribe_pcm(source, options, share)
     if command.text is None:
-        return transcriber.transcribe_file(source, options, folder, share)
+        kept = await _checkpoint(transcriber, command, reports)
+        return transcriber.transcribe_file(source, options, folder, share, kept)
     text = await asyncio.to_thread(command.text.read_text, encoding="utf-8")
     return align_file(transcriber, source, text, options, folder)
+
+
+async def _checkpoint(
+    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
+) -> Checkpoint | None:
+    path = command.kept
+    if path is None:
+        return None
+    aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
+
+    def keep(channel: int, chunk: Chunk, record: str) -> None:
+        seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE
+        reports.put_nowait(ChunkDone(channel, chunk.index, seconds, record))
+
+    def read() -> Records:
+        with path.open(encoding="ascii") as lines:
+            return Records(lines, f"{transcriber.engine.name}, {aligner}", keep)
+
+    return await asyncio.to_thread(read)

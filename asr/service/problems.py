@@ -12,6 +12,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -24,6 +25,7 @@ from asr.errors import (
     EngineTimeout,
     EngineUnavailable,
     InvalidOption,
+    StoreUnavailable,
     UnsupportedAudio,
     WorkerDied,
 )
@@ -98,6 +100,7 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     (EngineTimeout, 504, "engine_timeout", None, None),
     (EngineUnavailable, 503, "engine_unavailable", None, 5),
     (EngineError, 500, "engine_failed", None, None),
+    (StoreUnavailable, 503, "database_unavailable", None, 5),
     (WorkerDied, 503, "worker_died", None, 2),
     (AsrError, 500, "internal_error", None, None),
 ]
@@ -105,19 +108,26 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
 
 def problem_of(error: Exception) -> Problem:
     """The answer to an error; one that nobody foresaw says nothing of the inside."""
-    if isinstance(error, Problem):
-        return error
     match error:
+        case Problem():
+            return error
         case InvalidOption(name=name):
-            return Problem(400, f"{name}: {error}", "invalid_value", name)
+            return _invalid(name, str(error))
+        case RequestValidationError():
+            first = error.errors()[0]
+            return _invalid(str(first["loc"][-1]), first["msg"])
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return Problem(status, str(detail), "http_error", headers=headers or {})
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Problem(503, "the server's disk is full", "disk_full", None, 30)
     return _look_up(error)
 
 
+def _invalid(name: str, message: str) -> Problem:
+    return Problem(400, f"{name}: {message}", "invalid_value", name)
+
+
 def _look_up(error: Exception) -> Problem:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(503, "the server's disk is full", "disk_full", None, 30)
     found = next((row for row in _TABLE if isinstance(error, row[0])), None)
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")

@@ -27,9 +27,16 @@ from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
 from asr.service.intake import drain
 from asr.service.litapi import Ask, EngineState, Transcribe
-from asr.service.middleware import origin_of
+from asr.service.middleware import origin_of, owner_of
 from asr.service.problems import Problem
-from asr.service.schemas import AlignmentForm, ErrorBody, TranscriptBody, TranscriptionForm
+from asr.service.schemas import (
+    AlignmentForm,
+    ErrorBody,
+    TranscriptBody,
+    TranscriptionForm,
+    transcription_body,
+)
+from asr.service.sharing import Caller, Sharing, Work
 from asr.service.sources import Sources, client_left
 from asr.types import Transcript
 
@@ -38,7 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from asr.config import Settings
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
     from asr.service.schemas import TranscriptionRequest
     from asr.service.sources import Incoming, Source
     from asr.service.spec import TranscriptionSpec
@@ -73,6 +80,7 @@ class Service:
         self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
         self._following = Admission(settings.max_followed, 0)
         self._sources = Sources(settings, uploads)
+        self._sharing = Sharing()
         self._closing = asyncio.Event()  # requests that wait are refused
         self._closed = asyncio.Event()  # requests in work are refused too
 
@@ -81,6 +89,7 @@ class Service:
         self._closing.set()
         await asyncio.sleep(self._settings.shutdown_grace)
         self._closed.set()
+        await self._sharing.close()
 
     async def engine_state(self) -> EngineState:
         """How the engine is, asked of the worker itself."""
@@ -107,22 +116,12 @@ class Service:
             except Problem:
                 await drain(request)
                 raise
-            folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir)
-            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
-            source = await self._sources.open(request, Path(folder), stack, kind)
-            gone = source.incoming.left if source.incoming else partial(client_left, request)
-            await self._wait_turn(source, gone, stack)
-            checked = source.checked
-            command = Transcribe(
-                uuid.uuid4().hex,
-                source.file,
-                Path(folder),
-                checked.options,
-                source.text,
-                **origin_of(request),
-            )
-            following = contextlib.aclosing(self._spec.transcribe(command))
-            events = await stack.enter_async_context(following)
+            files = await stack.enter_async_context(contextlib.AsyncExitStack())
+            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir))
+            files.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+            source = await self._sources.open(request, folder, files, kind)
+            checked, gone = source.checked, _departure(request, source)
+            events = await self._join(request, source, folder, stack, files)
             patience = HEADER_SECONDS if isinstance(source.file, GrowingFile) else math.inf
             started = await self._unless_ended(gone, _start(events, patience), self._closed)
             if checked.stream:
@@ -130,6 +129,50 @@ class Service:
                 return EventStream(sse, stack.pop_all(), gone)
             transcript = await self._unless_ended(gone, _collect(started), self._closed)
             return await asyncio.to_thread(_answer, transcript, checked)
+
+    async def _join(
+        self,
+        request: Request,
+        source: Source,
+        folder: Path,
+        stack: AsyncExitStack,
+        files: AsyncExitStack,
+    ) -> AsyncGenerator[Happening]:
+        """The events of new work, or of that which an earlier sending of the request began.
+
+        Args:
+            request: which may be sent again.
+            source: its recording; one that still arrives is not shared.
+            folder: its files.
+            stack: what the request holds.
+            files: what the work holds, which may outlive the request.
+        """
+        caller = Caller(request, owner_of(request))
+        if isinstance(source.file, GrowingFile) or not caller.may_repeat:
+            return await self._begin(request, source, folder, stack)
+        mark = await asyncio.to_thread(caller.fingerprint, source.file, source.checked)
+        work = self._sharing.find(mark) if caller.is_repeated else None
+        if work is None:
+            events = await self._begin(request, source, folder, files)
+            work = Work(events, files.pop_all())
+            self._sharing.add(mark, work)
+        await stack.enter_async_context(self._sharing.following(work, caller))
+        return await stack.enter_async_context(contextlib.aclosing(work.follow()))
+
+    async def _begin(
+        self, request: Request, source: Source, folder: Path, holder: AsyncExitStack
+    ) -> AsyncGenerator[Happening]:
+        await self._wait_turn(source, _departure(request, source), holder)
+        command = Transcribe(
+            uuid.uuid4().hex,
+            source.file,
+            folder,
+            source.checked.options,
+            source.text,
+            **origin_of(request),
+        )
+        following = contextlib.aclosing(self._spec.transcribe(command))
+        return await holder.enter_async_context(following)
 
     async def _wait_turn(
         self, source: Source, gone: Callable[[], Coroutine[Any, Any, None]], stack: AsyncExitStack
@@ -171,8 +214,8 @@ class Service:
                 await task
 
     async def _until_closed(
-        self, events: AsyncIterator[Event | Heartbeat], incoming: Incoming | None
-    ) -> AsyncGenerator[Event | Heartbeat]:
+        self, events: AsyncIterator[Happening], incoming: Incoming | None
+    ) -> AsyncGenerator[Happening]:
         try:
             async for event in events:  # heartbeats come every second: this looks often enough
                 if self._closed.is_set():
@@ -184,13 +227,16 @@ class Service:
             raise incoming.error from None
 
 
+def _departure(request: Request, source: Source) -> Callable[[], Coroutine[Any, Any, None]]:
+    """What waits until the client has left."""
+    return source.incoming.left if source.incoming else partial(client_left, request)
+
+
 def _shutting_down() -> Problem:
     return Problem(503, "the service is shutting down", "shutting_down", None, 5)
 
 
-async def _start(
-    events: AsyncGenerator[Event | Heartbeat], patience: float
-) -> AsyncGenerator[Event | Heartbeat]:
+async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGenerator[Happening]:
     """Wait for the first real event, so that bad audio is told by the status of the answer.
 
     But no longer than `patience` seconds: proxies have little.
@@ -200,7 +246,7 @@ async def _start(
     while not isinstance(first, Event) and time.monotonic() - started < patience:
         first = await anext(events)
 
-    async def replay() -> AsyncGenerator[Event | Heartbeat]:
+    async def replay() -> AsyncGenerator[Happening]:
         yield first
         async for event in events:
             yield event
@@ -208,7 +254,7 @@ async def _start(
     return replay()
 
 
-async def _collect(events: AsyncGenerator[Event | Heartbeat]) -> Transcript:
+async def _collect(events: AsyncGenerator[Happening]) -> Transcript:
     async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Transcript):
@@ -270,7 +316,7 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/audio/transcriptions",
         summary="Transcribe a recording",
-        openapi_extra={"requestBody": _request_body(TranscriptionForm)},
+        openapi_extra={"requestBody": transcription_body(TranscriptionForm)},
         responses={status: {"model": ErrorBody} for status in ERRORS},
         response_class=Response,
     )
@@ -284,7 +330,7 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/align",
         summary="Time the words of a known text",
-        openapi_extra={"requestBody": _request_body(AlignmentForm)},
+        openapi_extra={"requestBody": transcription_body(AlignmentForm)},
         responses={status: {"model": ErrorBody} for status in ERRORS},
         response_class=Response,
     )
@@ -301,30 +347,4 @@ def _model(state: EngineState) -> dict[str, Any]:
         "owned_by": "asr-service",
         "engine": state.name,
         "ready": state.ready,
-    }
-
-
-def _request_body(form: type[TranscriptionForm]) -> dict[str, Any]:
-    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
-    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
-    server_vad = schema.pop("$defs")["ServerVad"]
-    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
-        if "$ref" in option:
-            option.clear()
-            option.update(server_vad)
-    schema["properties"]["file"] = {"type": "string", "format": "binary"}
-    also = ["text"] if "text" in schema["properties"] else []
-    schema["required"] = ["file", *also]
-    schema.pop("additionalProperties", None)
-    named = {**schema, "required": ["upload_id", *also]}
-    named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    return {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": schema},
-            "application/json": {"schema": named},
-            "application/x-www-form-urlencoded": {"schema": named},
-            "audio/*": raw,
-        },
     }

@@ -7,7 +7,7 @@ checked form becomes: nothing behind it sees a string that a client wrote.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -25,7 +25,7 @@ from asr.config import (
 from asr.service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 ResponseFormat = Literal[
     "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
@@ -169,6 +169,21 @@ def parse_fields(
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
     )
+
+
+def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:
+    """Subtitle options with those of a query in their place.
+
+    Raises:
+        Problem: 400, which names the field.
+        InvalidOption: the same, found by the options' own check.
+    """
+    given = {name: query[name] for name in _SUBTITLE_NAMES if name in query}
+    try:
+        form = TranscriptionForm.model_validate(given)
+    except ValidationError as error:
+        raise _explain(error) from error
+    return replace(chosen, **form.model_dump(include=set(given)))
 
 
 def _is_list(name: str) -> bool:
@@ -327,3 +342,33 @@ class ErrorBody(_Answer):
     """Every answer that is an error."""
 
     error: ErrorDetail
+
+
+def transcription_body(
+    form: type[TranscriptionForm] = TranscriptionForm, *, for_job: bool = False
+) -> dict[str, Any]:
+    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
+    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
+    server_vad = schema.pop("$defs")["ServerVad"]
+    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
+        if "$ref" in option:
+            option.clear()
+            option.update(server_vad)
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    if for_job:
+        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    also = ["text"] if "text" in schema["properties"] else []
+    schema["required"] = ["file", *also]
+    schema.pop("additionalProperties", None)
+    named = {**schema, "required": ["upload_id", *also]}
+    named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": schema},
+            "application/json": {"schema": named},
+            "application/x-www-form-urlencoded": {"schema": named},
+            "audio/*": raw,
+        },
+    }

@@ -17,14 +17,13 @@ from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from asr.errors import WorkerDied
-from asr.service.litapi import Cancel, EngineState, Failed, Heartbeat, Measured
+from asr.service.litapi import Cancel, EngineState, Failed, Measured
 from asr.types import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from asr.pipeline import Event
-    from asr.service.litapi import Ask, Command, Measure, Report, Transcribe
+    from asr.service.litapi import Ask, Command, Happening, Measure, Report, Transcribe
 
 START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
@@ -94,7 +93,7 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             patience = self._silence
             yield report
 
-    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Event | Heartbeat]:
+    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Run a transcription; leaving early cancels it in the worker.
 
         Raises:

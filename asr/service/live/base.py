@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, VadOptions
-    from asr.pipeline import Event
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
     from asr.service.live.turns import Turn
     from asr.types import Transcript
 
@@ -45,7 +44,7 @@ class Backend(Protocol):
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Event | Heartbeat]:
+    ) -> AsyncGenerator[Happening]:
         """Have the worker transcribe a turn."""
         ...
 

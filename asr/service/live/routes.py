@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, Settings, VadOptions
-    from asr.pipeline import Event
     from asr.service.limits import Meter
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
     from asr.service.live.turns import Turn
     from asr.service.spec import TranscriptionSpec
     from asr.types import Transcript
@@ -138,7 +137,7 @@ class Live:
             except (RuntimeError, WebSocketDisconnect):
                 return  # it left in the same moment
 
-    def transcribe(self, command: Transcribe) -> AsyncGenerator[Event | Heartbeat]:
+    def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Have the worker transcribe a turn."""
         return self._spec.transcribe(command)
 
@@ -159,7 +158,7 @@ class _Backend:
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Event | Heartbeat]:
+    ) -> AsyncGenerator[Happening]:
         options = Options(vad=vad, decode=decode)
         command = Transcribe(
             uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin

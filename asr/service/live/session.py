@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.config import VadOptions
-    from asr.pipeline import Event
-    from asr.service.litapi import Heartbeat
+    from asr.service.litapi import Happening
     from asr.service.live.base import Backend, SessionLimits, Socket
     from asr.service.live.client_events import SessionConfig
     from asr.service.live.turns import InputEvent
@@ -256,7 +255,7 @@ class LiveSession:
             else:
                 return
 
-    async def _report(self, turn: Turn, event: Event | Heartbeat) -> bool:
+    async def _report(self, turn: Turn, event: Happening) -> bool:
         match event:
             case Segment():
                 for body in server_events.heard(turn, event):

@@ -1,0 +1,181 @@
+"""The database of jobs: SQLite in a file, or Postgres by its address.
+
+Every piece of work is one transaction in a thread. That the database is away is one error,
+`StoreUnavailable`, whichever of its many faces it shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from asr.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+N_THREADS: Final = 8
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 30
+SCHEMA_LOCK: Final = 4_701_972
+"""Names the lock under which one of several servers makes the tables in Postgres."""
+
+_POSTGRES: Final = {
+    "connect_timeout": CONNECT_SECONDS,
+    "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={CONNECT_SECONDS}s",
+    # A host that vanished without a word is noticed within about 15 s.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+_AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+
+
+class now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function that it is
+    """Seconds since 1970 by the clock of the database, the one that all servers share."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _postgres_now(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+class Database:
+    """A pool of connections.
+
+    Args:
+        url: ``sqlite:///FILE`` or ``postgresql://...``. Nothing is opened before it is used, so
+            a process that forks may make this.
+    """
+
+    def __init__(self, url: str) -> None:
+        scheme, rest = url.split("://", 1)
+        self._is_sqlite = scheme == "sqlite"
+        self._engine = (
+            _sqlite(url) if self._is_sqlite else _postgres(f"postgresql+psycopg://{rest}")
+        )
+        one_view = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(only_reads=True, **one_view)
+        self._has_tables = False
+        # Threads of its own: a database that hangs must not hold up what else needs one.
+        self._threads = ThreadPoolExecutor(N_THREADS, "database")
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work`, which changes nothing, on one view of the database.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        self._check()
+        return await self._in_thread(self._reader, work)
+
+    async def run(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work` in a transaction; it commits even if the caller is cancelled meanwhile.
+
+        Raises:
+            StoreUnavailable: nothing was done, or nobody knows; do it again.
+        """
+        self._check()
+        return await self._in_thread(self._engine, work)
+
+    async def _in_thread(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _transact, engine, work)
+
+    def _check(self) -> None:
+        if not self._has_tables:
+            raise StoreUnavailable("the database of jobs was not reached yet")
+
+    async def create(self, metadata: sa.MetaData) -> None:
+        """Make the tables that are not there yet."""
+
+        def work(connection: sa.Connection) -> None:
+            if not self._is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+            metadata.create_all(connection)
+
+        await self._in_thread(self._engine, work)
+        self._has_tables = True
+
+    async def close(self) -> None:
+        """Close the connections that nobody uses."""
+        await asyncio.to_thread(self._engine.dispose)
+
+
+def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except _AWAY as error:
+        raise StoreUnavailable(_explain(error)) from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(_explain(error)) from error
+        raise
+
+
+def _explain(error: Exception) -> str:
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return f"the database of jobs cannot be used now: {cause[0] if cause else 'no reason given'}"
+
+
+def _postgres(url: str) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=CONNECT_SECONDS,
+        connect_args=_POSTGRES,
+    )
+
+
+def _sqlite(url: str) -> sa.Engine:
+    """SQLite that survives a loss of power, and lets readers read while one writes."""
+    connect = {"timeout": CONNECT_SECONDS, "check_same_thread": False, "isolation_level": None}
+    engine = sa.create_engine(url, connect_args=connect, pool_timeout=CONNECT_SECONDS)
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: object) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A writer takes the lock at once: at its first write it could only fail.
+        only_reads = connection.get_execution_options().get("only_reads")
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def upsert(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *changed: str
+) -> None:
+    """Insert `rows`; where the key is taken, write the `changed` columns, or nothing."""
+    if not rows:
+        return
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table)
+    if changed:
+        values = {name: statement.excluded[name] for name in changed}
+        statement = statement.on_conflict_do_update(index_elements=table.primary_key, set_=values)
+    else:
+        statement = statement.on_conflict_do_nothing()
+    connection.execute(statement, rows)

@@ -1,0 +1,92 @@
+"""The transcript of a job as a file to download, whole or as far as it has come."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from asr import formats
+from asr.checkpoint import unpack_segment, unpack_summary
+from asr.service.jobs.request import JobRequest
+from asr.service.jobs.schemas import EXTENSIONS
+from asr.service.jobs.tables import SUCCEEDED
+from asr.service.schemas import reshaped
+from asr.types import Segment, Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asr.service.jobs.rows import Job
+    from asr.service.jobs.store import JobStore
+
+UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
+
+
+async def document(
+    store: JobStore, job: Job, extension: str, query: Mapping[str, str], known_tags: str
+) -> Response:
+    """The transcript in one format; 304 if the client has these very bytes.
+
+    Args:
+        store: all jobs.
+        job: whose transcript; read before its segments are.
+        extension: of `EXTENSIONS`.
+        query: may say otherwise than the job how subtitles are shaped.
+        known_tags: the If-None-Match of the request.
+    """
+    request = JobRequest.unpack(job.request)
+    subtitles = reshaped(request.subtitles, query)
+    records = await store.segments(job.id)
+    speech = 0.0 if job.summary else await store.speech_seconds(job.id)
+
+    def write() -> bytes:
+        segments = tuple(unpack_segment(record) for record in records)
+        transcript = _transcript(job, request, segments, speech)
+        return formats.render(transcript, EXTENSIONS[extension], subtitles).encode()
+
+    body = await asyncio.to_thread(write)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {
+        "etag": tag,
+        "cache-control": "private, no-cache",
+        "content-disposition": f'attachment; filename="{job.id}.{extension}"',
+        "x-job-state": job.state,
+        "x-transcript-complete": "true" if job.state == SUCCEEDED else "false",
+    }
+    if _matches(tag, known_tags):
+        return Response(status_code=304, headers=headers)
+    content_type = formats.FORMATS[EXTENSIONS[extension]].content_type
+    return Response(body, media_type=content_type, headers=headers)
+
+
+def _matches(tag: str, known: str) -> bool:
+    tags = {item.strip().removeprefix("W/") for item in known.split(",")}
+    return tag in tags or "*" in tags
+
+
+def _transcript(
+    job: Job, request: JobRequest, segments: tuple[Segment, ...], speech: float
+) -> Transcript:
+    """What the pipeline made, or would have made had the recording ended here."""
+    if job.summary:
+        whole = unpack_summary(job.summary, segments)
+        return replace(whole, warnings=(*request.warnings, *whole.warnings))
+    note = f"the job is {job.state}: this is the transcript of its first {job.transcribed:.1f} s"
+    return Transcript(
+        segments=segments,
+        language=request.decode.language or UNKNOWN_LANGUAGE,
+        duration=job.transcribed,
+        speech_seconds=speech,
+        dropped_seconds=max(0.0, job.transcribed - speech),
+        engine=_engine(job),
+        warnings=(*request.warnings, note),
+    )
+
+
+def _engine(job: Job) -> str:
+    return str(json.loads(job.summary)["engine"]) if job.summary else "unknown"

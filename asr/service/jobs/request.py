@@ -1,0 +1,75 @@
+"""What a client wants of a job, as it lies in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
+
+if TYPE_CHECKING:
+    from asr.config import AudioLimits, Channels
+    from asr.service.schemas import TranscriptionRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """The options of a job, without the limits, which are the server's own."""
+
+    vad: VadOptions
+    chunk: ChunkOptions
+    decode: DecodeOptions
+    subtitles: SubtitleOptions
+    channels: Channels = "mix"
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, checked: TranscriptionRequest) -> JobRequest:
+        """From a form that was checked."""
+        options = checked.options
+        return cls(
+            options.vad,
+            options.chunk,
+            options.decode,
+            checked.subtitles,
+            options.channels,
+            checked.warnings,
+        )
+
+    def with_limits(self, limits: AudioLimits) -> Options:
+        """As the pipeline takes them."""
+        return Options(self.vad, self.chunk, self.decode, limits, self.channels)
+
+    def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
+        """Equal for the same owner, recording, options and engine, and for nothing else."""
+        options = asdict(self)
+        del options["warnings"]
+        parts = json.dumps([owner, sha256, engine, options], sort_keys=True)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    def pack(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def unpack(cls, text: str) -> JobRequest:
+        """From JSON, perhaps of an earlier version: fields that it lacks have their defaults."""
+        body = json.loads(text)
+        body["decode"]["keywords"] = tuple(body["decode"]["keywords"])
+        return cls(
+            _make(VadOptions, body["vad"]),
+            _make(ChunkOptions, body["chunk"]),
+            _make(DecodeOptions, body["decode"]),
+            _make(SubtitleOptions, body["subtitles"]),
+            body.get("channels", "mix"),
+            tuple(body["warnings"]),
+        )
+
+
+def _make(kind: type[T], values: dict[str, Any]) -> T:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # all are dataclasses
+    return kind(**{name: value for name, value in values.items() if name in known})

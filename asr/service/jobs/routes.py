@@ -1,0 +1,150 @@
+"""The HTTP routes of jobs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
+from starlette.responses import JSONResponse, Response
+
+from asr.service.events import EventStream
+from asr.service.jobs.documents import document
+from asr.service.jobs.schemas import (
+    EXTENSIONS,
+    DeletedJob,
+    JobBody,
+    JobList,
+    job_body,
+)
+from asr.service.jobs.service import check_id, no_such_job
+from asr.service.jobs.stream import follow
+from asr.service.middleware import owner_of
+from asr.service.problems import Problem
+from asr.service.schemas import ErrorBody, transcription_body
+from asr.service.sources import client_left
+
+if TYPE_CHECKING:
+    from asr.service.jobs.rows import Job
+    from asr.service.jobs.service import Jobs
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+JobId = Annotated[str, Path(description="As the job has it.")]
+Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorBody} for status in (401, 503, *statuses)}
+
+
+def make_job_router(jobs: Jobs) -> APIRouter:
+    """All routes under /v1/jobs."""
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    _add_creation(router, jobs)
+    _add_records(router, jobs)
+    _add_contents(router, jobs)
+    _add_ends(router, jobs)
+    return router
+
+
+async def _find(jobs: Jobs, request: Request, job_id: str) -> Job:
+    check_id(job_id)
+    found = await jobs.store.find(owner_of(request), job_id)
+    if found is None:
+        raise no_such_job()
+    return found
+
+
+def _add_creation(router: APIRouter, jobs: Jobs) -> None:
+    @router.post(
+        "",
+        summary="Transcribe a recording in the background",
+        status_code=202,
+        response_model=JobBody,
+        responses={200: {"model": JobBody}, **_errors(400, 404, 409, 413, 415, 422, 429)},
+        openapi_extra={"requestBody": transcription_body(for_job=True)},
+    )
+    async def create_job(request: Request) -> Response:
+        """202 with a new job; 200 with the one that does the same already."""
+        job, is_new = await jobs.create(request)
+        headers = {"location": f"/v1/jobs/{job.id}"}
+        return JSONResponse(job_body(job), 202 if is_new else 200, headers)
+
+
+def _add_records(router: APIRouter, jobs: Jobs) -> None:
+    @router.get("", summary="Jobs, newest first", response_model=JobList, responses=_errors(400))
+    async def list_jobs(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
+        state: State | None = None,
+    ) -> Response:
+        found = await jobs.store.page(owner_of(request), limit + 1, after, state)
+        page = [job_body(job) for job in found[:limit]]
+        first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+        more = len(found) > limit
+        ids = {"first_id": first, "last_id": last, "has_more": more}
+        return JSONResponse({"object": "list", "data": page, **ids})
+
+    @router.get("/{job_id}", summary="A job", response_model=JobBody, responses=_errors(404))
+    async def get_job(request: Request, job_id: JobId) -> Response:
+        return JSONResponse(job_body(await _find(jobs, request, job_id)))
+
+
+def _add_contents(router: APIRouter, jobs: Jobs) -> None:
+    @router.get(
+        "/{job_id}/events",
+        summary="What happens in a job, as server-sent events",
+        response_class=Response,
+        responses=_errors(404),
+    )
+    async def get_events(request: Request, job_id: JobId) -> Response:
+        """Send Last-Event-ID to go on where another connection ended."""
+        job = await _find(jobs, request, job_id)
+        seen = request.headers.get("last-event-id", "")
+        if seen and not (seen.isdecimal() and len(seen) < 10):
+            message = "Last-Event-ID: must be the id of an event of this job"
+            raise Problem(400, message, "invalid_value", "Last-Event-ID")
+        return EventStream(
+            follow(jobs, job, int(seen or 0)), AsyncExitStack(), partial(client_left, request)
+        )
+
+    @router.get(
+        "/{job_id}/transcript.{extension}",
+        summary="The transcript, as far as it has come",
+        response_class=Response,
+        responses={304: {"description": "as the ETag says"}, **_errors(400, 404)},
+    )
+    async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
+        """`x-transcript-complete` says whether it is whole. The query may shape subtitles."""
+        if extension not in EXTENSIONS:
+            message = f"there is no transcript.{extension}: ask for {', '.join(EXTENSIONS)}"
+            raise Problem(404, message, "no_such_format", "extension")
+        job = await _find(jobs, request, job_id)
+        tags = request.headers.get("if-none-match", "")
+        return await document(jobs.store, job, extension, request.query_params, tags)
+
+
+def _add_ends(router: APIRouter, jobs: Jobs) -> None:
+    @router.post(
+        "/{job_id}/cancel",
+        summary="End a job and keep what it has",
+        response_model=JobBody,
+        responses=_errors(404),
+    )
+    async def cancel_job(request: Request, job_id: JobId) -> Response:
+        ended = await jobs.end(owner_of(request), job_id, forget=False)
+        return JSONResponse(job_body(ended))
+
+    @router.delete(
+        "/{job_id}",
+        summary="End a job and forget it",
+        response_model=DeletedJob,
+        responses=_errors(404),
+    )
+    async def delete_job(request: Request, job_id: JobId) -> Response:
+        ended = await jobs.end(owner_of(request), job_id, forget=True)
+        body = DeletedJob(id=ended.id).model_dump()
+        return JSONResponse(body)

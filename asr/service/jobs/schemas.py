@@ -1,0 +1,112 @@
+"""Jobs as they travel over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from asr.service.jobs.request import JobRequest
+from asr.service.schemas import ErrorDetail  # noqa: TC001  # pydantic looks it up
+
+if TYPE_CHECKING:
+    from asr.service.jobs.rows import Job
+
+EXTENSIONS: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
+"""Of a transcript's address, with the name of its format."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProgressBody(_Answer):
+    """How far a job has come, in seconds of audio."""
+
+    transcribed: float = Field(description="Everything before this time is in the transcript.")
+    decoded: float
+    total: float | None = Field(description="What the header promises, until it is decoded.")
+
+
+class JobBody(_Answer):
+    """A job."""
+
+    id: str
+    object: Literal["transcription.job"] = "transcription.job"
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    created_at: float = Field(description="Seconds since 1970.")
+    started_at: float | None
+    finished_at: float | None
+    progress: ProgressBody
+    rtfx: float | None = Field(description="Seconds of audio transcribed in a second of work.")
+    attempts: int = Field(description="Above 1 when a process died under it.")
+    n_bytes: int
+    sha256: str = Field(description="Of the recording.")
+    engine: str | None = Field(description="That recognised; null until then.")
+    language: str | None
+    warnings: list[str]
+    error: ErrorDetail | None
+    urls: dict[str, str]
+
+
+class JobList(_Answer):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobBody]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedJob(_Answer):
+    """What is left of one."""
+
+    id: str
+    object: Literal["transcription.job"] = "transcription.job"
+    deleted: Literal[True] = True
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    """A job as JSON."""
+    request = JobRequest.unpack(job.request)
+    summary = json.loads(job.summary) if job.summary else {}
+    rtfx = job.transcribed / job.work_seconds if job.work_seconds else None
+    return {
+        "id": job.id,
+        "object": "transcription.job",
+        "state": job.state,
+        "created_at": _rounded(job.created),
+        "started_at": _rounded(job.started),
+        "finished_at": _rounded(job.finished),
+        "progress": progress_body(job),
+        "rtfx": _rounded(rtfx),
+        "attempts": job.attempts,
+        "n_bytes": job.n_bytes,
+        "sha256": job.sha256,
+        "engine": summary.get("engine"),
+        "language": summary.get("language") or request.decode.language,
+        "warnings": [*request.warnings, *summary.get("warnings", [])],
+        "error": json.loads(job.error) if job.error else None,
+        "urls": _urls(job.id),
+    }
+
+
+def progress_body(job: Job) -> dict[str, Any]:
+    """How far it has come."""
+    return {
+        "transcribed": _rounded(job.transcribed),
+        "decoded": _rounded(job.decoded),
+        "total": _rounded(job.total),
+    }
+
+
+def _urls(job: str) -> dict[str, str]:
+    own = f"/v1/jobs/{job}"
+    transcripts = {extension: f"{own}/transcript.{extension}" for extension in EXTENSIONS}
+    return {"self": own, "events": f"{own}/events", **transcripts}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

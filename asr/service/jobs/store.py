@@ -1,0 +1,213 @@
+"""Jobs in the database, as their owners see them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from asr.errors import StoreUnavailable
+from asr.service.jobs import tables
+from asr.service.jobs.database import Database, now, upsert
+from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
+from asr.service.jobs.tables import (
+    CANCELLED,
+    QUEUED,
+    SUCCEEDED,
+    UNFINISHED,
+    callbacks,
+    chunks,
+    idempotency_keys,
+    jobs,
+    segments,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+class KeyReused(Exception):
+    """The idempotency key belongs to another recording or other options."""
+
+
+class JobStore:
+    """All jobs of all owners."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self) -> None:
+        """Make the tables if they are not there."""
+        await self._database.create(tables.metadata)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._database.close()
+
+    # --- clients --------------------------------------------------------------------------------
+
+    async def create(
+        self, new: NewJob, key: str | None = None, callback: tuple[str, str] | None = None
+    ) -> tuple[Job, bool]:
+        """The job for this request, and whether it is a new one.
+
+        Args:
+            new: the request. A job of the same fingerprint that did not fail is taken instead.
+            key: the client's idempotency key.
+            callback: id and address of a webhook.
+
+        Raises:
+            KeyReused: the key came with another request before.
+        """
+        return await self._database.run(lambda c: _create(c, new, key, callback))
+
+    async def find(self, owner: str, job: str) -> Job | None:
+        """The job, if it is the owner's."""
+        query = sa.select(*JOB).where(jobs.c.id == job, jobs.c.owner == owner)
+        return await self._database.read(lambda c: read_job(c.execute(query).first()))
+
+    async def page(
+        self, owner: str, limit: int, after: str | None = None, state: str | None = None
+    ) -> list[Job]:
+        """The owner's jobs, newest first, behind the job `after`."""
+        query = sa.select(*JOB).where(jobs.c.owner == owner)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        if after is not None:
+            place = sa.select(jobs.c.created, jobs.c.id).where(
+                jobs.c.id == after, jobs.c.owner == owner
+            )
+            query = query.where(sa.tuple_(jobs.c.created, jobs.c.id) < place.scalar_subquery())
+        query = query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
+        return await self._database.read(lambda c: [Job(*tuple(row)) for row in c.execute(query)])
+
+    async def n_waiting(self) -> int:
+        """Jobs that wait for their turn."""
+        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == QUEUED)
+        return await self._database.read(lambda c: int(c.execute(query).scalar_one()))
+
+    async def segments(self, job: str, after: int = 0) -> list[str]:
+        """The records of the segments from index `after` on, in order."""
+        query = sa.select(segments.c.record).where(segments.c.job == job, segments.c.index >= after)
+        query = query.order_by(segments.c.index)
+        return await self._database.read(lambda c: list(c.scalars(query)))
+
+    async def speech_seconds(self, job: str) -> float:
+        """Seconds in the chunks that are kept."""
+        query = sa.select(sa.func.sum(chunks.c.seconds)).where(chunks.c.job == job)
+        return await self._database.read(lambda c: float(c.scalar(query) or 0.0))
+
+    async def cancel(self, owner: str, job: str) -> Job | None:
+        """End it where it is; one that has ended stays as it was."""
+        statement = (
+            sa.update(jobs)
+            .where(jobs.c.id == job, jobs.c.owner == owner, jobs.c.state.in_(UNFINISHED))
+            .values(state=CANCELLED, finished=now(), lease=None, lease_until=None)
+        )
+        await self._database.run(lambda c: c.execute(statement).rowcount)
+        return await self.find(owner, job)
+
+    async def delete(self, owner: str, job: str) -> bool:
+        """Forget it, whatever its state; whether it was there."""
+        statement = sa.delete(jobs).where(jobs.c.id == job, jobs.c.owner == owner)
+        return await self._database.run(lambda c: c.execute(statement).rowcount) > 0
+
+    # --- callbacks ------------------------------------------------------------------------------
+
+    async def next_callback(self, seconds: float) -> Callback | None:
+        """One that is due. It is due again after `seconds`, unless it is settled before."""
+        return await self._database.run(lambda c: _next_callback(c, seconds))
+
+    async def settle_callback(self, callback: Callback, state: str, delay: float = 0.0) -> None:
+        """Say how it went: delivered, failed, or pending again after `delay` seconds."""
+        statement = (
+            sa.update(callbacks)
+            .where(callbacks.c.job == callback.job.id, callbacks.c.url == callback.url)
+            .values(state=state, next_try=now() + delay)
+        )
+        await self._database.run(lambda c: c.execute(statement).rowcount)
+
+    # --- housekeeping ---------------------------------------------------------------------------
+
+    async def expire(self, seconds: float) -> list[str]:
+        """Forget the jobs that ended longer ago than that; their ids."""
+        statement = sa.delete(jobs).where(jobs.c.finished < now() - seconds).returning(jobs.c.id)
+        return await self._database.run(lambda c: [str(job) for job in c.scalars(statement)])
+
+    async def unfinished(self, ids: Collection[str]) -> set[str]:
+        """Those that still need their recordings."""
+        query = sa.select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.state.in_(UNFINISHED))
+        return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
+
+
+def _create(
+    connection: sa.Connection, new: NewJob, key: str | None, callback: tuple[str, str] | None
+) -> tuple[Job, bool]:
+    job = _of_key(connection, new, key) if key else None
+    is_new = False
+    if job is None:
+        job, is_new = _insert(connection, new)
+        if key and _keep_key(connection, new, key, job) != job.id:
+            raise KeyReused
+    if callback:
+        row = {"job": job.id, "id": callback[0], "url": callback[1], "state": "pending"}
+        upsert(connection, callbacks, [row])
+    return job, is_new
+
+
+def _of_key(connection: sa.Connection, new: NewJob, key: str) -> Job | None:
+    columns = idempotency_keys.c
+    mine = sa.and_(columns.owner == new.owner, columns.key == key)
+    found = connection.execute(sa.select(columns.job, columns.fingerprint).where(mine)).first()
+    if found is None:
+        return None
+    if found.fingerprint != new.fingerprint:
+        raise KeyReused
+    return read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == found.job)).first())
+
+
+def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
+    values = {field.name: getattr(new, field.name) for field in fields(NewJob)}
+    same = sa.select(*JOB).where(
+        jobs.c.fingerprint == new.fingerprint, jobs.c.state.in_((*UNFINISHED, SUCCEEDED))
+    )
+    created = connection.execute(sa.select(now())).scalar_one()
+    upsert(connection, jobs, [{**values, "state": QUEUED, "created": created}])
+    job = read_job(connection.execute(same).first())
+    if job is None:
+        raise StoreUnavailable("the same job ended or was deleted meanwhile: send it again")
+    return job, job.id == new.id
+
+
+def _keep_key(connection: sa.Connection, new: NewJob, key: str, job: Job) -> str:
+    """Remember the key for the job; whose it is, since another request may have been faster."""
+    row = {"owner": new.owner, "key": key, "job": job.id, "fingerprint": new.fingerprint}
+    upsert(connection, idempotency_keys, [row])
+    columns = idempotency_keys.c
+    query = sa.select(columns.job).where(columns.owner == new.owner, columns.key == key)
+    return str(connection.execute(query).scalar_one())
+
+
+def _next_callback(connection: sa.Connection, seconds: float) -> Callback | None:
+    due = (
+        sa.select(callbacks.c.id)
+        .join(jobs, jobs.c.id == callbacks.c.job)
+        .where(callbacks.c.state == "pending", callbacks.c.next_try <= now())
+        .where(jobs.c.state.not_in(UNFINISHED))
+        .order_by(callbacks.c.next_try)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=callbacks)
+    )
+    statement = (
+        sa.update(callbacks)
+        .where(callbacks.c.id == due.scalar_subquery())
+        .values(attempts=callbacks.c.attempts + 1, next_try=now() + seconds)
+        .returning(callbacks.c.job, callbacks.c.id, callbacks.c.url, callbacks.c.attempts, now())
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        return None
+    job_id, callback_id, url, attempts, time = row
+    job = read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == job_id)).first())
+    return None if job is None else Callback(job, callback_id, url, attempts, int(time))

@@ -1,0 +1,238 @@
+"""The store of jobs on SQLite, and on a real Postgres: who sees what, and whose word counts."""
+
+import asyncio
+import contextlib
+import sqlite3
+import uuid
+
+import pytest
+
+from asr.errors import StoreUnavailable
+from asr.service.jobs.database import Database
+from asr.service.jobs.leases import Advance, LeaseLost, Leases
+from asr.service.jobs.rows import NewJob
+from asr.service.jobs.store import JobStore, KeyReused
+from asr.service.litapi import ChunkDone
+from tests.postgres import needs_postgres, postgres
+
+
+@pytest.fixture(scope="module")
+def postgres_url():
+    with postgres() as server:
+        yield server.url
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
+)
+def database(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    made = Database(url)
+    asyncio.run(JobStore(made).open())
+    yield made
+    asyncio.run(made.close())
+
+
+@pytest.fixture
+def store(database):
+    return JobStore(database)
+
+
+@pytest.fixture
+def leases(database):
+    return Leases(database)
+
+
+@pytest.fixture
+def owner():
+    return uuid.uuid4().hex
+
+
+def new(owner, fingerprint=None):
+    identity = uuid.uuid4().hex
+    return NewJob(identity, owner, "{}", fingerprint or identity, "0" * 64, 1)
+
+
+async def drain(leases):
+    """End what other tests left, so that the next claim finds ours."""
+    while job := await leases.claim(uuid.uuid4().hex, 60):
+        await leases.fail(job.id, job.lease, "{}")
+
+
+def chunk(index):
+    return ChunkDone(0, index, 1.0, f"record {index}")
+
+
+def test_no_owner_sees_another(store, owner):
+    async def run():
+        job, _ = await store.create(new(owner), key="k")
+        other = owner + "x"
+        assert await store.find(other, job.id) is None
+        assert await store.cancel(other, job.id) is None
+        assert not await store.delete(other, job.id)
+        assert await store.page(other, 10) == []
+        assert await store.page(other, 10, after=job.id) == []
+        assert (await store.find(owner, job.id)).state == "queued"
+        # Keys and content of one owner mean nothing to another.
+        theirs, is_new = await store.create(new(other), key="k")
+        assert is_new
+        assert theirs.id != job.id
+
+    asyncio.run(run())
+
+
+def test_key_and_fingerprint(store, owner):
+    async def run():
+        first = new(owner)
+        job, _ = await store.create(first, key="k")
+        again = new(owner, first.fingerprint)
+        assert await store.create(again, key="k") == (job, False)
+        assert await store.create(again, key="another") == (job, False)
+        with pytest.raises(KeyReused):
+            await store.create(new(owner), key="k")
+        assert len(await store.page(owner, 10)) == 1
+        await store.cancel(owner, job.id)
+        assert (await store.create(again, key="k"))[0].state == "cancelled"
+        assert (await store.create(again))[1]
+
+    asyncio.run(run())
+
+
+def test_what_is_recorded_twice_is_there_once(store, leases, owner):
+    async def run():
+        await drain(leases)
+        made, _ = await store.create(new(owner))
+        job = await leases.claim("lease", 60)
+        assert job.id == made.id
+        step = Advance([chunk(0), chunk(1)], [(0, "a"), (1, "b")], (9.0, 8.0, None), 1.0)
+        for _ in range(2):
+            await leases.record(job.id, "lease", step)
+        await leases.record(job.id, "lease", Advance(progress=(1.0, 1.0, 30.0)))
+        found = await store.find(owner, job.id)
+        assert (found.decoded, found.transcribed, found.total) == (9.0, 8.0, 30.0)
+        assert found.work_seconds == 2.0
+        assert await leases.kept(job.id) == ["record 0", "record 1"]
+        assert await store.segments(job.id) == ["a", "b"]
+        assert await store.segments(job.id, 1) == ["b"]
+        assert await store.speech_seconds(job.id) == 2.0
+        await leases.succeed(job.id, "lease", Advance([chunk(2)], [(0, "A")]), 1, "{}")
+        done = await store.find(owner, job.id)
+        assert (done.state, done.n_chunks, done.lease) == ("succeeded", 3, None)
+        assert await store.segments(job.id) == ["A"]
+        assert await leases.kept(job.id) == []
+
+    asyncio.run(run())
+
+
+def test_a_worker_whose_lease_ran_out_writes_nothing(store, leases, owner):
+    async def run():
+        await drain(leases)
+        job, _ = await store.create(new(owner))
+        assert (await leases.claim("old", 0.1)).id == job.id
+        assert await leases.claim("early", 60) is None
+        await asyncio.sleep(0.2)
+        assert (await leases.claim("new", 60)).attempts == 2
+        assert await leases.hold(["old", "new"], 60) == {"new"}
+        for late in (
+            leases.record(job.id, "old", Advance([chunk(0)], [(0, "x")])),
+            leases.succeed(job.id, "old", Advance(), 0, "{}"),
+            leases.fail(job.id, "old", "{}"),
+            leases.give_back(job.id, "old", 0, counts=True),
+        ):
+            with pytest.raises(LeaseLost):
+                await late
+        assert await leases.kept(job.id) == []
+        assert await store.segments(job.id) == []
+        assert (await store.find(owner, job.id)).lease == "new"
+        await store.cancel(owner, job.id)
+        with pytest.raises(LeaseLost):
+            await leases.record(job.id, "new", Advance([chunk(0)]))
+
+    asyncio.run(run())
+
+
+def test_claims_are_fair_among_owners_and_delays_are_kept(store, leases, owner):
+    async def run():
+        await drain(leases)
+        many = [(await store.create(new(owner)))[0].id for _ in range(3)]
+        few = [(await store.create(new(owner + "x")))[0].id]
+        claimed = [(await leases.claim(uuid.uuid4().hex, 60)) for _ in range(3)]
+        assert [job.id for job in claimed] == [many[0], few[0], many[1]]
+        await leases.give_back(claimed[0].id, claimed[0].lease, 60, counts=True)
+        await leases.give_back(claimed[1].id, claimed[1].lease, 0, counts=False)
+        again = await leases.claim("l", 60)
+        assert (again.id, again.stalls, again.attempts) == (few[0], 1, 2)
+        assert (await leases.claim("m", 60)).id == many[2]
+        assert await leases.claim("n", 60) is None
+
+    asyncio.run(run())
+
+
+def test_no_job_is_claimed_twice_at_once(store, leases, owner):
+    async def run():
+        await drain(leases)
+        made = {(await store.create(new(owner)))[0].id for _ in range(30)}
+        claims = [leases.claim(uuid.uuid4().hex, 60) for _ in range(40)]
+        found = [job.id for job in await asyncio.gather(*claims) if job]
+        assert len(found) == len(set(found))
+        # A claim may pass over a job that another holds at that moment; the next one finds it.
+        while job := await leases.claim(uuid.uuid4().hex, 60):
+            found.append(job.id)
+        assert sorted(found) == sorted(made)
+
+    asyncio.run(run())
+
+
+def test_deleting_leaves_nothing(store, leases, owner, database):
+    async def run():
+        await drain(leases)
+        job, _ = await store.create(new(owner), key="k", callback=("c", "http://x/"))
+        await leases.claim("lease", 60)
+        await leases.record(job.id, "lease", Advance([chunk(0)], [(0, "a")]))
+        assert await store.delete(owner, job.id)
+        assert await leases.kept(job.id) == []
+        assert await store.segments(job.id) == []
+        assert await store.next_callback(60) is None
+        assert (await store.create(new(owner), key="k"))[1]
+
+    asyncio.run(run())
+
+
+def test_finished_jobs_expire_and_others_do_not(store, leases, owner):
+    async def run():
+        await drain(leases)
+        done, _ = await store.create(new(owner))
+        await leases.claim("lease", 60)
+        await leases.fail(done.id, "lease", "{}")
+        waiting, _ = await store.create(new(owner))
+        assert done.id not in await store.expire(60)
+        await asyncio.sleep(0.05)
+        assert done.id in await store.expire(0.01)
+        assert [job.id for job in await store.page(owner, 10)] == [waiting.id]
+        assert await store.unfinished([done.id, waiting.id]) == {waiting.id}
+
+    asyncio.run(run())
+
+
+def test_locked_sqlite_is_unavailable_and_then_is_not(tmp_path, owner, monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.database.CONNECT_SECONDS", 0.5)
+    path = tmp_path / "jobs.db"
+    store = JobStore(Database(f"sqlite:///{path}"))
+    asyncio.run(store.open())
+    with contextlib.closing(sqlite3.connect(path)) as blocker:
+        blocker.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            asyncio.run(store.create(new(owner)))
+        blocker.rollback()
+    assert asyncio.run(store.create(new(owner)))[1]
+
+
+def test_lost_postgres_is_unavailable(owner):
+    pytest.importorskip("psycopg")
+    store = JobStore(Database("postgresql://nobody@127.0.0.1:1/none"))
+    with pytest.raises(StoreUnavailable, match="refused"):
+        asyncio.run(store.open())
+    with pytest.raises(StoreUnavailable, match="not reached"):
+        asyncio.run(store.create(new(owner)))

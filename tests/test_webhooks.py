@@ -1,0 +1,169 @@
+"""Callbacks: signed, sent again, and never into the server's own network."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.server
+import ipaddress
+import json
+import threading
+import time
+
+import pytest
+
+from asr.config import Settings
+from asr.service.jobs.webhooks import check_address, is_public, sign
+from asr.service.problems import Problem
+from tests.serving import FAKE, serving, wait_for
+from tests.test_jobs import create, ended, recording
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
+
+
+@contextlib.contextmanager
+def receiver(*statuses):
+    """A server that answers with these statuses, the last one for ever; (url, what it got)."""
+    got = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status = statuses[min(len(got), len(statuses) - 1)]
+            got.append((time.monotonic(), dict(self.headers), body))
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("location", f"http://127.0.0.1:{self.server.server_port}/other")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook?a=b", got
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving(*FAKE, ASR_WEBHOOK_SECRET=SECRET, ASR_WEBHOOK_ALLOW_PRIVATE="true") as server:
+        yield server
+
+
+def verify(headers, body):
+    """As the specification of Standard Webhooks tells receivers to."""
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_signed_and_sent_again_until_it_is_taken(server):
+    client = server.client()
+    with receiver(500, 302, 204) as (url, got):
+        job = ended(client, create(client, recording(), callback_url=url))
+        wait_for(lambda: len(got) == 3, 20, "the callback")
+        time.sleep(1.5)
+        assert len(got) == 3  # and no redirect was followed
+    for _, headers, body in got:
+        assert verify(headers, body)
+        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60  # noqa: TID251
+    assert len({headers["webhook-id"] for _, headers, _ in got}) == 1
+    event = json.loads(got[-1][2])
+    assert event == {"type": "job.succeeded", "data": job}
+    assert got[1][0] - got[0][0] >= 2
+    assert got[2][0] - got[1][0] >= 4
+
+
+def test_told_of_failures_and_of_jobs_that_are_done_already(server):
+    client = server.client()
+    content = recording()
+    ended(client, create(client, content))
+    with receiver(200) as (url, got):
+        create(client, content, 200, callback_url=url)
+        create(client, content, 200, callback_url=url)
+        create(client, b"no audio" + content[:100], callback_url=url)
+        wait_for(lambda: len(got) == 2, 10, "the callbacks")
+        time.sleep(1.5)
+        kinds = sorted(json.loads(body)["type"] for _, _, body in got)
+    assert kinds == ["job.failed", "job.succeeded"]
+
+
+def test_names_that_lead_inside_are_not_called():
+    """The name is only known to be private when it is resolved."""
+    with serving(*FAKE, ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
+        client = server.client()
+        inside = url.replace("127.0.0.1", "localhost")
+        ended(client, create(client, recording(), callback_url=inside))
+        wait_for(lambda: "leads to the private address" in server.log, 10, "the refusal")
+        time.sleep(1)
+        assert not got
+        answer = client.post("/v1/jobs", params={"callback_url": url}, content=b"x")
+        assert answer.status_code in (400, 415)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://example.org/", "http"),
+        ("http:///x", "http"),
+        ("example.org", "http"),
+        ("http://a b/", "http"),
+        ("http://example.org/\r\nx: y", "http"),
+        ("http://user:pw@example.org/", "password"),
+        ("http://example.org:99999/", "URL"),
+        ("http://127.0.0.1/", "private"),
+        ("http://[::1]:80/", "private"),
+        ("http://[::ffff:10.0.0.1]/", "private"),
+        ("http://169.254.169.254/latest/meta-data", "private"),
+        ("http://" + "x" * 3000, "http"),
+    ],
+)
+def test_refused_addresses(url, reason):
+    with pytest.raises(Problem, match="callback_url") as caught:
+        check_address(url, Settings(webhook_secret="s"))
+    assert reason in caught.value.message
+    assert caught.value.status == 400
+
+
+def test_off_without_a_secret():
+    with pytest.raises(Problem, match="ASR_WEBHOOK_SECRET"):
+        check_address("https://example.org/", Settings())
+    check_address("https://example.org:8443/a?b=c", Settings(webhook_secret="s"))
+    check_address("http://10.0.0.1/", Settings(webhook_secret="s", webhook_allow_private=True))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::808:808", True),
+        ("2002:7f00:1::", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+    ],
+)
+def test_public_addresses(address, expected):
+    assert is_public(ipaddress.ip_address(address)) is expected
+
+
+def test_secret_with_and_without_prefix():
+    signature = sign("whsec_" + base64.b64encode(b"k").decode(), "id", 1, b"{}")
+    expected = hmac.new(b"k", b"id.1.{}", hashlib.sha256).digest()
+    assert signature == "v1," + base64.b64encode(expected).decode()
+    assert sign("k", "id", 1, b"{}") == signature
