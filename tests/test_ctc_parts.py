@@ -345,5 +345,5 @@ def test_the_aligner_needs_a_model_and_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "asr.align.ctc", raising=False)
     with pytest.raises(EngineUnavailable, match=r"asr-service\[ctc\]"):
         ctc_aligner(Settings(ctc_model="models/some"))
-    with pytest.raises(InvalidOption, match="auto, cpu or cuda"):
+    with pytest.raises(InvalidOption, match="auto, cpu, cuda"):
         Settings(ctc_device="tpu")

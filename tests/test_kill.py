@@ -114,7 +114,7 @@ def test_requests_are_answered_or_refused(number, group):
             in_flight(server, prompt="60", stream="true") as (stream,),
             ThreadPoolExecutor(1) as threads,
         ):
-            waiting = threads.submit(post, server)
+            waiting = threads.submit(post, server, prompt="60")
             wait_for(lambda: len(server.request_folders()) == 4, 10, "a request in wait")
             code, seconds = server.stop(number, group=group)
         assert code == 0, server.log

@@ -231,7 +231,7 @@ def test_only_long_recordings_give_way_to_others(tmp_path, monkeypatch, seconds,
     soundfile.write(tmp_path / "a.wav", makers.silence(seconds), SAMPLE_RATE)
     target = tmp_path / "audio.pcm"
     request = {"source": tmp_path / "a.wav", "target": target}
-    asked = {"vad": asdict(VadOptions()), "limits": asdict(LIMITS), "split": False}
+    asked = {"vad": asdict(VadOptions()), "limits": asdict(LIMITS), "split": False, "info": None}
     wire = Wire(request | asked)
     decode_job(wire)
     assert calls == niced
