@@ -56,14 +56,14 @@ class PeakMemory:
 
     def _poll(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            for pid in _family(os.getpid()):
+            for pid in family(os.getpid()):
                 role = "main" if pid == os.getpid() else "helper"
                 with contextlib.suppress(OSError):
                     peak = _peak_bytes(pid)
                     self._peaks[pid, role] = max(self._peaks.get((pid, role), 0), peak)
 
 
-def _family(root: int) -> list[int]:
+def family(root: int) -> list[int]:
     """A process and its descendants."""
     family = [root]
     for pid in family:

@@ -391,3 +391,10 @@ def test_no_key_sees_the_session_of_another(server):
         path = f"/v1/realtime/sessions/{session_id}"
         assert ask(server, "plain", "GET", path).status_code == 200
         assert ask(server, "all", "GET", path).status_code == 404
+
+
+def test_the_weight_of_a_name_is_that_of_its_key_now(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(json.dumps({"name": "a", "key": "x", "scopes": ["jobs"], "weight": 4}))
+    ring = Keyring(Settings(api_keys_file=str(path)))
+    assert (ring.weight_of("a"), ring.weight_of("gone")) == (4, 1)

@@ -18,7 +18,10 @@ WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
 KEY_LINES = "\n".join(
     json.dumps({"name": name, "key": f"key-{name}", "scopes": scopes})
-    for name, scopes in (("alice", ["transcribe", "realtime"]), ("watch", ["metrics"]))
+    for name, scopes in (
+        ("alice", ["transcribe", "realtime", "jobs", "uploads"]),
+        ("watch", ["metrics"]),
+    )
 )
 
 
@@ -74,6 +77,21 @@ def test_a_request_is_counted_in_both_processes(server):
     assert after["asr_http_requests_in_flight",] == 1  # this one
     assert after["asr_engine_slots_in_use",] == after["asr_live_sessions",] == 0
     assert after["asr_requests", ("state", "active")] == 0
+
+
+def test_jobs_and_uploads_are_counted_by_state(server):
+    before = samples(server)
+    alice = {"x-api-key": "key-alice"}
+    job = httpx.post(server.url + "/v1/jobs", content=WAV, headers=RAW | alice).json()["id"]
+    url = f"{server.url}/v1/jobs/{job}"
+    wait_for(lambda: httpx.get(url, headers=alice).json()["state"] == "succeeded", 20, "the job")
+    tus = alice | {"tus-resumable": "1.0.0", "upload-length": "5"}
+    made = httpx.post(server.url + "/v1/uploads", headers=tus)
+    assert made.status_code == 201
+    after = samples(server)
+    assert grown(before, after, "asr_jobs", state="succeeded") == 1
+    assert grown(before, after, "asr_uploads", state="arriving") == 1
+    assert after["asr_jobs", ("state", "failed")] == 0
 
 
 def test_errors_are_counted_by_their_class(server):

@@ -83,13 +83,14 @@ def create_server(
         settings.upload_quota_bytes,
         settings.upload_ttl,
     )
+    keyring = Keyring(settings)
     parts = _Parts(
         Service(spec, settings, run_dir, uploads),
         uploads,
         Live(spec, settings, run_dir),
-        Jobs(spec, settings, run_dir, incoming, uploads),
+        Jobs(spec, settings, run_dir, incoming, uploads, keyring.weight_of),
     )
-    _adopt(server.app, settings, spec, parts)
+    _adopt(server.app, spec, parts, keyring, settings.origins)
     return server
 
 
@@ -103,7 +104,13 @@ class _Parts:
     jobs: Jobs
 
 
-def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Parts) -> None:
+def _adopt(
+    app: FastAPI,
+    spec: TranscriptionSpec,
+    parts: _Parts,
+    keyring: Keyring,
+    origins: tuple[str, ...],
+) -> None:
     """Put our routes in the place of LitServe's own, and our errors around them."""
     ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
@@ -117,13 +124,14 @@ def _adopt(app: FastAPI, settings: Settings, spec: TranscriptionSpec, parts: _Pa
     app.include_router(make_upload_router(parts.uploads))
     app.include_router(make_live_router(parts.live))
     app.include_router(make_job_router(parts.jobs))
-    app.include_router(make_metrics_router(spec, metrics))
+    counts = {metrics.jobs: parts.jobs.store.counts, metrics.uploads: parts.uploads.counts}
+    app.include_router(make_metrics_router(spec, metrics, counts))
     for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    app.add_middleware(KeyCheck, keys=Keyring(settings), meters=meters)
-    if settings.origins:
-        _allow_browsers(app, settings.origins)
+    app.add_middleware(KeyCheck, keys=keyring, meters=meters)
+    if origins:
+        _allow_browsers(app, origins)
     app.add_middleware(RequestLog, metrics=metrics)
     _wrap_lifespan(app, parts)
 

@@ -130,6 +130,12 @@ class Keyring:
         """Whether keys are asked for; a file without keys lets nobody in."""
         return bool(self._fixed) or self._path is not None
 
+    def weight_of(self, name: str) -> float:
+        """The share of the engine of the key with this name; 1 when it is gone."""
+        self._read_again()
+        keys = (key.weight for key in self._fixed + self._from_file if key.name == name)
+        return next(keys, 1.0)
+
     def find(self, given: Iterable[bytes]) -> Key | None:
         """The key that was given; the time that takes does not tell how near a wrong one came."""
         self._read_again()

@@ -14,6 +14,7 @@ Everything here blocks on the disk, so routes call it in threads.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -210,6 +211,20 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError, Problem):
                 n_expired += self._sweep(path)
         return n_expired
+
+    async def counts(self) -> dict[str, float]:
+        """Uploads of all owners by their state: arriving, finished."""
+        return await asyncio.to_thread(self._counts)
+
+    def _counts(self) -> dict[str, float]:
+        found = {"arriving": 0.0, "finished": 0.0}
+        for path in self._folder.glob("*/*.json"):
+            files = Files(path.parent, path.stem)
+            with contextlib.suppress(FileNotFoundError, Problem):
+                n_bytes = files.data.stat().st_size
+                is_finished = files.read_info().length == n_bytes
+                found["finished" if is_finished else "arriving"] += 1
+        return found
 
     def _sweep(self, path: Path) -> bool:
         files = Files(path.parent, path.stem)

@@ -67,6 +67,7 @@ class JobRunner:
         spec: the way to the worker.
         settings: of the service.
         run_dir: where decoded audio lies meanwhile.
+        weight_of: the share of the engine that an owner has now.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class JobRunner:
         spec: TranscriptionSpec,
         settings: Settings,
         run_dir: Path,
+        weight_of: Callable[[str], float],
     ) -> None:
         self._leases = leases
         self._recordings = recordings
         self._spec = spec
         self._settings = settings
         self._run_dir = run_dir
+        self._weight_of = weight_of
         self._name = uuid.uuid4().hex[:12]
         self._n_claims = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by their leases
@@ -178,7 +181,10 @@ class JobRunner:
         try:
             kept = await asyncio.to_thread(_write_lines, folder / "kept", await attempt.kept())
             options = JobRequest.unpack(job.request).with_limits(self._settings.limits)
-            command = Transcribe(attempt.id, source, folder, options, kept=kept, owner=job.owner)
+            weight = self._weight_of(job.owner)
+            command = Transcribe(
+                attempt.id, source, folder, options, kept=kept, owner=job.owner, weight=weight
+            )
             async with contextlib.aclosing(self._spec.transcribe(command)) as events:
                 await attempt.follow(events)
         finally:

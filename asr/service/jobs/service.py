@@ -26,7 +26,7 @@ from asr.service.problems import Problem
 from asr.service.schemas import parse_fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
 
@@ -66,6 +66,7 @@ class Jobs:
         run_dir: where decoded audio lies.
         incoming: where bodies arrive; in the file system of the data directory.
         uploads: what ``upload_id`` may name.
+        weight_of: the share of the engine that an owner has now.
     """
 
     def __init__(
@@ -75,11 +76,14 @@ class Jobs:
         run_dir: Path,
         incoming: Path,
         uploads: FinishedUploads | None = None,
+        weight_of: Callable[[str], float] = lambda _: 1.0,
     ) -> None:
         database = Database(settings.database)
         self.store = JobStore(database)
         self.recordings = Recordings(settings.data_path / "recordings")
-        self.runner = JobRunner(Leases(database), self.recordings, spec, settings, run_dir)
+        self.runner = JobRunner(
+            Leases(database), self.recordings, spec, settings, run_dir, weight_of
+        )
         self.webhooks = Webhooks(self.store, settings)
         self._settings = settings
         self._incoming = incoming

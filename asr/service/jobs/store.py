@@ -87,6 +87,12 @@ class JobStore:
         query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == QUEUED)
         return await self._database.read(lambda c: int(c.execute(query).scalar_one()))
 
+    async def counts(self) -> dict[str, float]:
+        """Jobs of all owners by their state."""
+        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        found = await self._database.read(lambda c: {str(k): float(n) for k, n in c.execute(query)})
+        return dict.fromkeys(tables.STATES, 0.0) | found
+
     async def segments(self, job: str, after: int = 0) -> list[str]:
         """The records of the segments from index `after` on, in order."""
         query = sa.select(segments.c.record).where(segments.c.job == job, segments.c.index >= after)
