@@ -146,6 +146,8 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
         env=clean_env({"TMPDIR": str(tmp_path)}),
+        # A shell's background jobs, in which the tests may run, inherit that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(2.0)  # it is loading or at work; both must end
     process.send_signal(signal.SIGINT)
