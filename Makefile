@@ -7,7 +7,6 @@ VENV ?= .venv
 JOBS ?= 2
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc

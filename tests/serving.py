@@ -60,7 +60,7 @@ def free_port():
 def clean_env(extra):
     """Our environment without settings of whoever runs the tests."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ASR_", "FAKE_ENGINE_"))}
-    return env | {"PYTHONDONTWRITEBYTECODE": "1"} | extra
+    return env | extra
 
 
 def marked_processes(mark):
