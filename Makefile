@@ -9,7 +9,7 @@ VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,6 +22,9 @@ serve: $(VENV)/runtime.stamp  ## start the service on port 8000
 
 test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-laws: $(VENV)/dev.stamp  ## the property tests with a thousand examples each
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(JOBS) -m "hypothesis and not vllm" --timeout 1200
 
 test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200

@@ -1,10 +1,18 @@
 """What several test modules share: one server, since starting one takes seconds."""
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from tests.serving import FAKE, serving
 
 UPLOAD_LIMIT = 400 << 20
+
+# `make test` is for every change; `make test-laws` looks for what it leaves out.
+settings.register_profile("quick", max_examples=40)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")
