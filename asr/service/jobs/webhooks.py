@@ -44,6 +44,7 @@ AT_ONCE: Final = 8
 
 _TIMEOUTS: Final = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
 _TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # NAT64: IPv4 in disguise
+_INTERNET: Final = ipaddress.ip_network("2000::/3")  # all that is given to anybody
 
 
 class RefusedAddress(Exception):
@@ -66,6 +67,7 @@ def check_address(url: str, settings: Settings) -> None:
 
 def _objection(url: str, settings: Settings) -> str:
     parts = urlsplit(url)
+    (parts.hostname or "").encode("idna")  # as the resolver will: an empty or long label is none
     is_plain = len(url) <= MAX_URL_LENGTH and url.isascii() and url.isprintable() and " " not in url
     has_user = parts.username is not None or parts.password is not None
     objections = {
@@ -96,7 +98,7 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
             return is_public(inner)
-        if address.teredo is not None or address.is_site_local:
+        if address.teredo is not None or address not in _INTERNET:
             return False
     return address.is_global and not address.is_multicast
 
@@ -119,7 +121,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         try:
             async with asyncio.timeout(timeout):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = [entry[4][0] for entry in found]
         for address in addresses:
