@@ -67,20 +67,27 @@ def check_address(url: str, settings: Settings) -> None:
 
 def _objection(url: str, settings: Settings) -> str:
     parts = urlsplit(url)
-    (parts.hostname or "").encode("idna")  # as the resolver will: an empty or long label is none
     is_plain = len(url) <= MAX_URL_LENGTH and url.isascii() and url.isprintable() and " " not in url
     has_user = parts.username is not None or parts.password is not None
     objections = {
         "callbacks are off; the server needs ASR_WEBHOOK_SECRET": not settings.webhook_secret,
         "must be an http or https URL": parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or not is_plain,
+        or not is_plain
+        or not _is_host(parts.hostname or ""),
         "must hold no user name or password": has_user,
         "must name a port above 0": parts.port == 0,
         "must not be a private address": not settings.webhook_allow_private
         and _is_private(parts.hostname or ""),
     }
     return next((message for message, holds in objections.items() if holds), "")
+
+
+def _is_host(host: str) -> bool:
+    """Whether a resolver takes it: one with an empty or a long label makes Python's raise."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _is_private(host: str) -> bool:
