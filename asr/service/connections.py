@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
 
-_REFUSAL: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_REFUSAL: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class Connection(HttpToolsProtocol):
