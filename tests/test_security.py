@@ -484,6 +484,20 @@ def test_sockets_are_only_for_live(server):
     assert ask(server, "a", "GET", "/v1/realtime").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("max_line_width=-1", "max_line_width=1e99", "max_cps=nan", "min_gap=inf", "a=b"),
+        *("max_line_width=" + "9" * 5000, "max_cue_duration=-inf", "%ff=%ff", "max_lines=%00"),
+    ],
+)
+def test_downloads_shaped_by_nonsense(server, query):
+    job = ask(server, "a", "POST", "/v1/jobs", RAW, content=make_wav(0.9)).json()["id"]
+    for kind in ("srt", "vtt", "json"):
+        answer = ask(server, "a", "GET", f"/v1/jobs/{job}/transcript.{kind}?{query}")
+        assert answer.status_code in (200, 400), answer.text
+
+
 # --- nobody waits for the slow ------------------------------------------------------------------
 
 
