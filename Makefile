@@ -9,7 +9,7 @@ VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc test-security
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,6 +34,10 @@ test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get in
 
 test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s
+
+test-security: $(VENV)/dev.stamp  ## what docs/security.md promises, with thousands of requests by schemathesis
+	$(BIN)/python -m pytest -m "not kill" tests/test_security.py tests/test_schema_fuzz.py tests/test_fuzz_bodies.py \
+	  tests/test_webhooks.py tests/test_keys.py tests/test_tus.py --timeout 1200
 
 test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15

@@ -51,3 +51,13 @@ def test_compose_file_has_a_cpu_profile_that_is_locked_down():
     assert "cpu" in service["profiles"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+
+
+def test_every_test_that_security_is_said_to_rest_on_exists():
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 20
+    assert not {name for name in named if f"def {name}(" not in sources}
+    for module in re.findall(r"`(test_\w+\.py)`", page):
+        assert (ROOT / "tests" / module).exists(), module

@@ -1,19 +1,33 @@
 """Callbacks: signed, sent again, and never into the server's own network."""
 
+import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import http.server
 import ipaddress
 import json
+import socket
 import threading
 import time
+import types
+from unittest import mock
 
+import httpcore
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from asr.config import Settings
-from asr.service.jobs.webhooks import check_address, is_public, sign
+from asr.service.jobs.webhooks import (
+    RefusedAddress,
+    Webhooks,
+    _CheckedBackend,
+    check_address,
+    is_public,
+    sign,
+)
 from asr.service.problems import Problem
 from tests.serving import FAKE, serving, wait_for
 from tests.test_jobs import create, ended, recording
@@ -154,6 +168,9 @@ def test_off_without_a_secret():
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::808:808", True),
+        ("64:ff9b:1::7f00:1", False),
+        ("::7f00:1", False),
+        ("::ffff:0:7f00:1", False),
         ("2002:7f00:1::", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
     ],
@@ -167,3 +184,101 @@ def test_secret_with_and_without_prefix():
     expected = hmac.new(b"k", b"id.1.{}", hashlib.sha256).digest()
     assert signature == "v1," + base64.b64encode(expected).decode()
     assert sign("k", "id", 1, b"{}") == signature
+
+
+# --- where names lead ---------------------------------------------------------------------------
+
+
+async def connect_to(host, allow_private=False):
+    await _CheckedBackend(allow_private=allow_private).connect_tcp(host, 9)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("2130706433", "0177.0.0.1", "0x7f.1", "0x7f000001", "127.1", "0", "127.0.0.1", "::1"),
+        *("::ffff:127.0.0.1", "::127.0.0.1", "fe80::1", "169.254.169.254", "0xa9fea9fe"),
+    ],
+)
+def test_no_notation_leads_inside(host):
+    with pytest.raises(RefusedAddress):
+        asyncio.run(connect_to(host))
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.216.34", "::1"]])
+def test_a_name_with_one_private_address_is_not_called(monkeypatch, addresses):
+    async def run():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "getaddrinfo", resolver(addresses))
+        await connect_to("example.org")
+
+    with pytest.raises(RefusedAddress, match=r"example\.org leads to the private address"):
+        asyncio.run(run())
+
+
+def resolver(*answers):
+    """The first answer the first time, the next one the next."""
+    left = list(answers)
+
+    async def getaddrinfo(host, port, **_):
+        return [(0, 0, 0, "", (address, port)) for address in left.pop(0)]
+
+    return getaddrinfo
+
+
+def test_a_name_that_changes_its_mind_is_resolved_once(monkeypatch):
+    """What was checked is what is connected to: no second answer of a nameserver counts."""
+    called = []
+
+    async def connect_tcp(self, host, *rest):
+        called.append(host)
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "getaddrinfo", resolver(["93.184.216.34"], ["127.0.0.1"]))
+        await connect_to("example.org")
+
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    asyncio.run(run())
+    assert called == ["93.184.216.34"]
+
+
+LABELS = ["a" * 64 + ".org", "a..org", ".org", "x." + "b" * 200]
+
+
+@pytest.mark.parametrize("host", LABELS)
+def test_names_that_no_resolver_takes(host):
+    """One such callback, retried for ever, must not stop the jobs of everybody."""
+    with pytest.raises(Problem, match="callback_url"):
+        check_address(f"http://{host}/", Settings(webhook_secret="s"))
+    with pytest.raises(httpcore.ConnectError):  # were it in the database already
+        asyncio.run(connect_to(host))
+
+
+HOSTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=80)
+
+
+@given(st.sampled_from(["http://", "https://"]), HOSTS, HOSTS)
+@settings(max_examples=300, deadline=None)
+def test_what_is_accepted_can_be_tried(scheme, host, path):
+    """Whatever passes the check is answered with a status, never with an exception."""
+    url = f"{scheme}{host}/{path}"
+    settings = Settings(webhook_secret="s")
+    try:
+        check_address(url, settings)
+    except Problem:
+        return
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        offline = functools.partial(loop.getaddrinfo, flags=socket.AI_NUMERICHOST)
+        loop.getaddrinfo = offline
+        job = types.SimpleNamespace(id="x", state="failed")
+        callback = types.SimpleNamespace(id="x", now=1, url=url, job=job)
+        with mock.patch("asr.service.jobs.webhooks.job_body", return_value={}):
+            async with httpcore.AsyncConnectionPool(
+                network_backend=_CheckedBackend(allow_private=False)
+            ) as pool:
+                return await Webhooks(None, settings)._post(pool, callback)
+
+    assert asyncio.run(run()) in (0, 410)

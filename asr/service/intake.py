@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
@@ -32,8 +33,11 @@ WRITE_BYTES: Final = 1 << 20
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 64
 DRAIN_BYTES: Final = 1 << 20
+DRAIN_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
-"""A connection that brings nothing for so long is dead, and may hold the lock of an upload."""
+"""A connection that brings nothing for so long is dead, and may hold a place or a lock."""
+MIN_BYTES_PER_SECOND: Final = 100
+"""What a body must bring on average beyond `IDLE_SECONDS`; the leanest speech codec needs 600."""
 
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
 
@@ -61,7 +65,8 @@ async def receive_body(
     have `max_text_bytes`, the others 64 KiB.
 
     Raises:
-        Problem: 400 a malformed body, 413 too large, 415 another content type.
+        Problem: 400 a malformed body, 408 the client is silent, 413 too large, 415 another content
+            type.
         ClientDisconnect: the client went away.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
@@ -123,7 +128,7 @@ def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
 
 
 async def _receive_raw(request: Request, sink: _Sink, max_bytes: int) -> Body:
-    async for data in request.stream():
+    async for data in pieces(request):
         sink.add(data)
         if sink.n_bytes > max_bytes:
             raise _too_large(max_bytes, sink.n_bytes)
@@ -156,7 +161,7 @@ async def receive_growing(request: Request, target: GrowingFile, max_bytes: int)
 
 async def _receive_fields(request: Request) -> bytes:
     text = bytearray()
-    async for data in request.stream():
+    async for data in pieces(request):
         text += data
         if len(text) > MAX_FIELDS * MAX_FIELD_BYTES:
             raise _too_large(MAX_FIELDS * MAX_FIELD_BYTES, len(text))
@@ -178,7 +183,12 @@ def _json_fields(text: bytes) -> list[tuple[str, str]]:
         raise Problem(400, "the body is not JSON", "malformed_body") from None
     if not isinstance(body, dict):
         raise Problem(400, "the body must be a JSON object", "malformed_body")
-    return [pair for name, value in body.items() for pair in _flatten(name, value)]
+    pairs = [pair for name, value in body.items() for pair in _flatten(name, value)]
+    try:
+        "".join(text for pair in pairs for text in pair).encode()
+    except UnicodeEncodeError:  # JSON may escape half a surrogate pair, which is no text
+        raise Problem(400, "the body holds half a character", "malformed_body") from None
+    return pairs
 
 
 def _flatten(name: str, value: object) -> Iterator[tuple[str, str]]:
@@ -213,17 +223,21 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
 
     Raises:
         ClientDisconnect: the client left.
-        Problem: 408, the client is silent.
+        Problem: 408, the client is silent, or sends so little that it only holds a place.
     """
     stream = request.stream()
+    credit = IDLE_SECONDS  # seconds that it may still be waited for, in all
     while True:
+        started = time.monotonic()
         try:
-            yield await asyncio.wait_for(anext(stream), IDLE_SECONDS)
+            piece = await asyncio.wait_for(anext(stream), min(credit, IDLE_SECONDS))
         except StopAsyncIteration:
             return
         except TimeoutError:
-            message = f"nothing came for {IDLE_SECONDS:g} seconds"
+            message = f"nothing came for {IDLE_SECONDS:g} seconds, or far too little"
             raise Problem(408, message, "idle", None, 1) from None
+        credit += len(piece) / MIN_BYTES_PER_SECOND - (time.monotonic() - started)
+        yield piece
 
 
 async def _receive_multipart(
@@ -233,7 +247,7 @@ async def _receive_multipart(
         raise Problem(400, "the multipart content type names no boundary", "malformed_body")
     form = _Form(boundary, sink)
     n_bytes = 0
-    async for data in request.stream():
+    async for data in pieces(request):
         n_bytes += len(data)
         if n_bytes > max_bytes:
             raise _too_large(max_bytes, n_bytes)
@@ -335,14 +349,16 @@ class _Form:
 async def drain(request: Request) -> None:
     """Read a little of a body that is refused, so that small clients see the answer.
 
-    A connection closed with unread bytes is reset, and the reset can overtake the answer.
+    A connection closed with unread bytes is reset, and the reset can overtake the answer. Who sends
+    slowly is not waited for: it may have no key.
     """
     n_bytes = 0
-    with contextlib.suppress(RuntimeError):  # all of it was read before
-        async for data in request.stream():
-            n_bytes += len(data)
-            if n_bytes > DRAIN_BYTES:
-                return
+    with contextlib.suppress(RuntimeError, TimeoutError):  # all of it was read before
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for data in request.stream():
+                n_bytes += len(data)
+                if n_bytes > DRAIN_BYTES:
+                    return
 
 
 async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

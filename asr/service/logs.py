@@ -23,6 +23,17 @@ def is_well_formed(name: str) -> bool:
     return _WELL_FORMED.fullmatch(name) is not None
 
 
+class TextFormatter(logging.Formatter):
+    """One line for a message, whatever clients put into it: a path may hold a line's end."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging has it
+        """The line, with what cannot be printed escaped."""
+        line = super().formatMessage(record)
+        if line.isprintable():
+            return line
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 class JsonFormatter(logging.Formatter):
     """One object in a line; `fields` that came as ``extra`` stand beside the message."""
 
@@ -55,9 +66,8 @@ def configure_logging(level: str, form: str = "text") -> None:
     logging.basicConfig(level=logging.WARNING, format=TEXT)
     logging.getLogger("asr").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_NoHandshakes())
-    if form == "json":
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter())
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(TEXT))
 
 
 def adopt_loggers(form: str) -> None:

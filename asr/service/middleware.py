@@ -153,6 +153,7 @@ METHODS: Final = frozenset(
 )
 _SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/audio/", "transcribe"),
+    ("/v1/align", "transcribe"),
     ("/v1/jobs", "jobs"),
     ("/v1/uploads", "uploads"),
     ("/v1/realtime", "realtime"),

@@ -39,7 +39,6 @@ EXTENSIONS: Final = (
     "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
 )
 PART_TYPE: Final = "application/offset+octet-stream"
-DRAIN_SECONDS: Final = 5.0
 MAX_METADATA: Final = 8192
 _PAIR: Final = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/=]*))?")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -82,8 +81,8 @@ class UploadRoutes:
         try:
             response = await _method(request)(self, request)
         except Problem as problem:
-            with contextlib.suppress(ClientDisconnect, TimeoutError):
-                await asyncio.wait_for(drain(request), DRAIN_SECONDS)
+            with contextlib.suppress(ClientDisconnect):
+                await drain(request)
             headers = {"tus-resumable": VERSION, **problem.headers}
             raise replace(problem, headers=headers) from problem
         response.headers["tus-resumable"] = VERSION

@@ -44,6 +44,7 @@ AT_ONCE: Final = 8
 
 _TIMEOUTS: Final = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
 _TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # NAT64: IPv4 in disguise
+_INTERNET: Final = ipaddress.ip_network("2000::/3")  # all that is given to anybody
 
 
 class RefusedAddress(Exception):
@@ -71,14 +72,22 @@ def _objection(url: str, settings: Settings) -> str:
     objections = {
         "callbacks are off; the server needs ASR_WEBHOOK_SECRET": not settings.webhook_secret,
         "must be an http or https URL": parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or not is_plain,
+        or not is_plain
+        or not _is_host(parts.hostname or ""),
         "must hold no user name or password": has_user,
         "must name a port above 0": parts.port == 0,
         "must not be a private address": not settings.webhook_allow_private
         and _is_private(parts.hostname or ""),
     }
     return next((message for message, holds in objections.items() if holds), "")
+
+
+def _is_host(host: str) -> bool:
+    """Whether a resolver takes it: one with an empty or a long label makes Python's raise."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _is_private(host: str) -> bool:
@@ -96,7 +105,7 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
             return is_public(inner)
-        if address.teredo is not None or address.is_site_local:
+        if address.teredo is not None or address not in _INTERNET:
             return False
     return address.is_global and not address.is_multicast
 
@@ -119,7 +128,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         try:
             async with asyncio.timeout(timeout):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = [entry[4][0] for entry in found]
         for address in addresses:
