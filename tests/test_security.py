@@ -23,6 +23,7 @@ TUS = {"tus-resumable": "1.0.0"}
 LIMIT = 1 << 20
 SCOPES = ("transcribe", "jobs", "uploads", "realtime", "metrics")
 NOBODYS = "0" * 32
+HTTP = httpx.Client(timeout=20, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 OPEN = {"/health", "/ready"}
 # Paths that no OpenAPI document lists, or that none can.
 UNLISTED = [
@@ -63,9 +64,7 @@ def server(tmp_path_factory):
 def ask(server, name, method, path, headers=(), **options):
     """An answer to the key `name`; none is sent with ""."""
     key = {"authorization": f"Bearer key-{name}"} if name else {}
-    return httpx.request(
-        method, server.url + path, headers=key | dict(headers), timeout=20, **options
-    )
+    return HTTP.request(method, server.url + path, headers=key | dict(headers), **options)
 
 
 def address(server):
@@ -530,7 +529,7 @@ def drip(server, sockets, drop, seconds):
     """Send a drop to each now and then; meanwhile the service answers others."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert httpx.get(f"{server.url}/health", timeout=2).status_code == 200
+        assert HTTP.get(f"{server.url}/health", timeout=2).status_code == 200
         for connection in sockets:
             with contextlib.suppress(OSError):  # closed
                 connection.sendall(drop)
@@ -571,7 +570,7 @@ def test_slow_bodies_free_their_places(impatient, drop):
         refused = ask(impatient, "a", "POST", PATH, RAW, content=WAV)
         assert refused.status_code == 429  # all places are taken
         assert refused.headers["retry-after"]
-        drip(impatient, sockets, drop, 2.5)
+        drip(impatient, sockets, drop, 2.2)
         assert ask(impatient, "a", "POST", PATH, RAW, content=WAV).status_code == 200
         answers = [status_of(connection.recv(65536)) for connection in sockets]
     assert answers == [408] * (len(sockets) - 1) + [401]
@@ -589,17 +588,17 @@ def test_patience_with_those_who_have_it(impatient):
     """A body in good time, an answer that takes long, and a socket that lives are not closed."""
 
     def body():
-        for start in range(0, len(WAV), 2000):
-            time.sleep(0.1)
-            yield WAV[start : start + 2000]
+        for start in range(0, len(WAV), 4000):
+            time.sleep(0.2)
+            yield WAV[start : start + 4000]
 
     assert ask(impatient, "a", "POST", PATH, RAW, content=body()).status_code == 200
-    seconds = {"prompt": "1.8"}  # that the fake engine takes
+    seconds = {"prompt": "1.3"}  # that the fake engine takes
     answer = ask(impatient, "a", "POST", PATH, files={"file": WAV}, data=seconds)
     assert answer.status_code == 200
     url = impatient.url.replace("http", "ws") + "/v1/realtime"
     with connect(url, additional_headers={"x-api-key": "key-a"}) as raw:
         raw.recv()
-        time.sleep(1.5)
+        time.sleep(1.2)
         raw.send('{"type": "input_audio_buffer.clear"}')
         assert json.loads(raw.recv(10))["type"] == "input_audio_buffer.cleared"
