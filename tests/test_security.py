@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a cont
 WAV = make_wav(1.0)
 RAW = {"content-type": "audio/wav"}
 TUS = {"tus-resumable": "1.0.0"}
+PART_TYPE = "application/offset+octet-stream"
 LIMIT = 1 << 20
 SCOPES = ("transcribe", "jobs", "uploads", "realtime", "metrics")
 NOBODYS = "0" * 32
@@ -146,7 +147,7 @@ def test_no_key_reaches_what_is_anothers(server):
     job = ask(server, "a", "POST", "/v1/jobs", RAW, content=make_wav(0.7)).json()["id"]
     created = ask(server, "a", "POST", "/v1/uploads", TUS | {"upload-length": "5"})
     upload = created.headers["location"]
-    append = {"upload-offset": "0", "content-type": "application/offset+octet-stream"}
+    append = {"upload-offset": "0", "content-type": PART_TYPE}
     unknown = ask(server, "b", "GET", f"/v1/jobs/{NOBODYS}")
     others = [
         ("GET", f"/v1/jobs/{job}", {}),
@@ -311,7 +312,7 @@ def test_a_part_beyond_its_upload_adds_nothing(server):
     location = ask(server, "a", "POST", "/v1/uploads", TUS | {"upload-length": "4"}).headers[
         "location"
     ]
-    headers = TUS | {"upload-offset": "0", "content-type": "application/offset+octet-stream"}
+    headers = TUS | {"upload-offset": "0", "content-type": PART_TYPE}
     for content in (b"12345", iter([b"12345", bytes(1000)])):
         assert ask(server, "a", "PATCH", location, headers, content=content).status_code == 413
     assert int(ask(server, "a", "HEAD", location, TUS).headers["upload-offset"]) <= 4
@@ -376,6 +377,23 @@ def test_json_that_is_no_request(server, path, body):
     headers = {"content-type": "application/json"}
     answer = ask(server, "a", "POST", path, headers, content=body)
     assert answer.status_code in (400, 404), answer.text
+    assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/align", "/v1/jobs"])
+@pytest.mark.parametrize("field", ["text", "prompt", "keywords", "model", "\ud800"])
+def test_half_a_character_in_a_request_that_would_else_be_met(server, path, field):
+    headers = TUS | {"upload-length": str(len(WAV)), "content-type": PART_TYPE}
+    made = ask(server, "a", "POST", "/v1/uploads", headers, content=WAV).headers["location"]
+    fields = {"text": "word"} if path == "/v1/align" else {}
+    fields |= {
+        "upload_id": made.rpartition("/")[2],
+        field: "\ud800",
+        "response_format": "full_json",
+    }
+    json_type = {"content-type": "application/json"}
+    answer = ask(server, "a", "POST", path, json_type, content=json.dumps(fields))
+    assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["message"]
 
 
