@@ -279,6 +279,7 @@ def test_the_form_is_documented(server):
     assert form["required"] == ["file", "text"]
 
 
+@pytest.mark.slow
 def test_align_on_the_command_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli, "load_engine", lambda _: FakeEngine(2))
     audio = str(makers.write(tmp_path / "a.wav", makers.bursts(6, [(1, 4)])))

@@ -189,6 +189,7 @@ def test_the_stream_equals_resampling_at_once(tmp_path, rate):
     assert np.allclose(decoded(path)[0], soxr.resample(signal, rate, RATE), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_librosa_resamples_alike(tmp_path):
     import librosa  # takes seconds, which only this test shall pay
 

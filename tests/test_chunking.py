@@ -248,6 +248,7 @@ def test_silence_is_cut_at_its_first_place():
     assert quietest(Audio(makers.silence(1))) == SMOOTH_HOPS * HOP_SAMPLES // 2
 
 
+@pytest.mark.slow
 def test_librosa_finds_the_same_place():
     from librosa.feature import rms  # takes seconds, which only this test shall pay
 

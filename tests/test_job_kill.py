@@ -28,6 +28,7 @@ def check(folder, n_jobs, n_kills, database=None, seed=0):
     assert set(out.client.refusals) <= {"database_unavailable", "worker_died", "shutting_down"}
 
 
+@pytest.mark.slow
 def test_a_few_kills(tmp_path):
     check(tmp_path, n_jobs=3, n_kills=2)
 

@@ -182,6 +182,7 @@ costs = st.sampled_from([0.05, 0.3, 1.0])
 
 @given(st.lists(st.tuples(weights, st.integers(1, 3), costs), min_size=2, max_size=4))
 @settings(deadline=None, max_examples=30)
+@pytest.mark.slow
 def test_shares_use_the_engine_by_their_weights(wishes):
     """However many jobs a share has and however long its chunks are."""
     names = "abcd"

@@ -602,6 +602,7 @@ def test_slow_heads_are_closed(impatient, drop):
         assert [last_words(connection) for connection in sockets] == [b""] * len(sockets)
 
 
+@pytest.mark.slow
 def test_patience_with_those_who_have_it(impatient):
     """A body in good time, an answer that takes long, and a socket that lives are not closed."""
 

@@ -92,6 +92,7 @@ def test_invented_words_are_asked_for_again(runner):
     assert "replaced" in warning
 
 
+@pytest.mark.slow
 def test_invented_words_that_stay_are_told_with_their_times(runner):
     engine = Inventive(2)
     engine.words = utterance("memo").words

@@ -123,7 +123,8 @@ def test_deleting_an_upload_that_is_transcribed(server, http, recording):
     wait_for(lambda: following.status, 20)
     assert http.delete(f"{UPLOADS}/{name}", headers=TUS).status_code == 204
     assert following.end()[-1]["type"] == "transcript.text.done"
-    assert not list((server.log_path.parent / "data" / "uploads" / "held").iterdir())
+    held = server.log_path.parent / "data" / "uploads" / "held"
+    wait_for(lambda: not list(held.iterdir()), 10, "the end of the link")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,7 @@ def test_an_upload_that_is_deleted_ends_its_transcription(server, http, recordin
     wait_for(lambda: not server.request_folders(), 10)
 
 
+@pytest.mark.slow
 def test_an_upload_that_expires_ends_its_transcription(recording):
     with serving(*FAKE, ASR_UPLOAD_TTL="2") as server:
         http = server.client()

@@ -471,6 +471,7 @@ def wait_for_size(path, n_bytes):
     wait_for(lambda: path.exists() and path.stat().st_size >= n_bytes, 10)
 
 
+@pytest.mark.slow
 def test_an_upload_expires():
     with serving(*FAKE, until="/health", ASR_UPLOAD_TTL="1.5") as server:
         http = server.client()

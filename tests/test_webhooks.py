@@ -109,6 +109,7 @@ def test_told_of_failures_and_of_jobs_that_are_done_already(server):
     assert kinds == ["job.failed", "job.succeeded"]
 
 
+@pytest.mark.slow
 def test_names_that_lead_inside_are_not_called():
     """The name is only known to be private when it is resolved."""
     with serving(*FAKE, ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
