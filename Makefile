@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 2
+JOBS ?= 3
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
