@@ -427,8 +427,6 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     utterances = read_manifest(options.manifest)
     words_of = {utterance.file: utterance.words for utterance in utterances}
     reference = ReferenceEngine(settings.workers)
-    if options.times and settings.aligner == "auto":
-        settings = replace(settings, aligner="sphinx")
     with asyncio.Runner() as runner:
         make_engine = (lambda _: reference) if options.times else load_engine
         transcriber = make_transcriber(settings, make_engine)

@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from asr.service import serve
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis
 from benchmarks.measure import save
 from benchmarks.pipeline import SAMPLES, InstantEngine
+from benchmarks.serving import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,14 +74,6 @@ def make_recordings(folder: Path, hours: float) -> tuple[Path, Path]:
     soundfile.write(long, np.resize(samples, n_long), rate)
     soundfile.write(short, np.resize(samples, round(SHORT_SECONDS * rate)), rate)
     return long, short
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Service:

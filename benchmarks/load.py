@@ -17,9 +17,6 @@ import contextlib
 import itertools
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +30,7 @@ from asr.config import Settings
 from asr.service import serve
 from benchmarks.measure import family, save
 from benchmarks.pipeline import InstantEngine
+from benchmarks.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -167,30 +165,11 @@ def _resident(root: int) -> float:
 
 @contextlib.contextmanager
 def service() -> Generator[tuple[str, int]]:
-    """Our service on a free port; its address and main process."""
-    with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="asr-bench-") as folder:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        env = os.environ | {
-            "ASR_PORT": str(port),
-            "ASR_DATA_DIR": folder,
-            "ASR_LOG_LEVEL": "warning",
-        }
-        probe.close()
-        command = [sys.executable, "-m", __spec__.name, "--serve"]
-        process = subprocess.Popen(command, env=env)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{url}/ready").is_success:
-                        break
-                time.sleep(0.2)
-            yield url, process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(15)
+    """Our service with an engine that answers at once; its address and main process."""
+    with tempfile.TemporaryDirectory(prefix="asr-bench-") as folder:
+        settings = {"ASR_DATA_DIR": folder, "ASR_LOG_LEVEL": "warning"}
+        with serving(["-m", __spec__.name, "--serve"], settings) as running:
+            yield running
 
 
 async def measure(url: str, root: int, n_clients: int, seconds: float) -> Tally:

@@ -18,9 +18,9 @@ from asr.service.intake import (
     receive_body,
     receive_growing,
 )
+from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.schemas import AlignmentForm, TranscriptionForm, parse_fields
-from asr.service.upload_routes import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

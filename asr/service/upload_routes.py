@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from asr.service.intake import WRITE_BYTES, drain, finished_in_thread, pieces
+from asr.service.middleware import owner_of
 from asr.service.problems import Problem
 from asr.service.upload_parts import ALGORITHMS, Checksum
 
@@ -59,11 +60,6 @@ EXPOSED_HEADERS: Final = (
     "X-Request-Id",
 )
 """What a page in a browser may read of an answer to another origin."""
-
-
-def owner_of(request: Request) -> str:
-    """The name of the key that the request carried; empty where there are no keys."""
-    return str(request.scope.get("state", {}).get("owner", ""))
 
 
 class UploadRoutes:

@@ -11,12 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,9 +30,11 @@ from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.service import serve
 from asr.types import SAMPLE_RATE
+from benchmarks.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    import contextlib
+    from collections.abc import AsyncIterator
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 TOKENS = "BENCH_TOKENS"
@@ -76,33 +74,18 @@ def make_recording(path: Path, seconds: float, seed: int) -> None:
     soundfile.write(path, speech * 0.9 + noise * 1e-3, SAMPLE_RATE, subtype="PCM_16")
 
 
-@contextlib.contextmanager
-def service(url: str, slots: int, n_tokens: int) -> Generator[str]:
-    """Our service on a free port, with its processes apart from this one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {
+def service(
+    url: str, slots: int, n_tokens: int
+) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    """Our service in front of vLLM."""
+    settings = {
         "ASR_VLLM_URL": url,
-        "ASR_PORT": str(port),
         "ASR_ENGINE_SLOTS": str(slots),
         "ASR_MAX_ACTIVE_REQUESTS": "64",
         "ASR_LOG_LEVEL": "info",
         TOKENS: str(n_tokens),
     }
-    process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--serve"], env=env)
-    try:
-        ours = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{ours}/ready").is_success:
-                    break
-            time.sleep(0.2)
-        yield ours
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(15)
+    return serving(["-m", __spec__.name, "--serve"], settings)
 
 
 async def read(path: Path) -> AsyncIterator[bytes]:
@@ -171,7 +154,7 @@ def main() -> None:
     for seed, path in enumerate(paths):
         if not path.exists():
             make_recording(path, options.seconds, seed)
-    with service(options.url, options.slots, options.tokens) as ours:
+    with service(options.url, options.slots, options.tokens) as (ours, _):
         for n_files in options.files:
             row = asyncio.run(post_all(ours, paths[:n_files]))
             print(json.dumps({"service": options.slots, **row}), flush=True)
