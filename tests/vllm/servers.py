@@ -40,6 +40,7 @@ FLAGS = (
     *("--enforce-eager", "--no-enable-prefix-caching"),
     *("--limit-mm-per-prompt", '{"audio":1,"image":0,"video":0}'),
     *("--media-io-kwargs", '{"audio":{"audio_backend":"soundfile"}}'),
+    "--enable-log-requests",  # its log then says which ones were aborted
 )
 
 
@@ -116,14 +117,24 @@ class Vllm:
 
     def metric(self, name, **labels):
         """The sum of a metric over its other labels."""
-        text = httpx.get(self.url + "/metrics", timeout=10).text
+        text = httpx.get(self.url + "/metrics", timeout=60).text
         lines = re.findall(rf"^{re.escape(name)}(\{{.*\}})? (\S+)$", text, re.MULTILINE)
         assert lines, f"no metric {name}"
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(float(value) for given, value in lines if all(it in given for it in wanted))
 
     def running(self):
-        return self.metric("vllm:num_requests_running")
+        """How many requests are in the batch.
+
+        The core stands still meanwhile: a model as small as this one writes faster than vLLM's API
+        process reads, which then leaves every other request waiting until it is done.
+        """
+        with self.frozen():
+            return self.metric("vllm:num_requests_running")
+
+    def aborted(self):
+        """How many requests were given up, as vLLM's log has it."""
+        return len(re.findall(r"Request \S+ aborted", self.log_path.read_text()))
 
     def finished(self):
         """How many requests came to their own end."""
