@@ -40,6 +40,9 @@ MAX_SPLIT_CHANNELS: Final = 8
 BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
 """A larger jump of the timestamps in a container is filled with silence, so times stay true."""
+MAX_LEAD_SECONDS: Final = 0.01
+"""Likewise before the first sound of a track that says that it begins after the picture. No jitter
+is in that, and left out it would bring every word forward."""
 
 MAX_PEAK: Final = 8.0
 """A float file whose samples go beyond this holds garbage, and is clipped before the filter."""
@@ -326,13 +329,16 @@ def _ffmpeg_blocks(
 ) -> RatedBlocks:
     """Decode packet by packet, and put silence where the timestamps jump ahead."""
     origin = (container.start_time or 0) / 1e6
+    late = float((stream.start_time or 0) * (stream.time_base or 0)) - origin
+    least_lead = MAX_LEAD_SECONDS if late > MAX_LEAD_SECONDS else MAX_GAP_SECONDS
     seconds = 0.0
     with container:
         for frame in _frames(container, stream, decoding):
             rate, block = frame.sample_rate, _frame_samples(frame)
             _check_layout(rate, block.shape[1])
             gap = 0.0 if frame.time is None else frame.time - origin - seconds
-            for silence in _silence(gap, rate, block.shape[1]):
+            least = MAX_GAP_SECONDS if seconds else least_lead
+            for silence in _silence(gap if gap > least else 0.0, rate, block.shape[1]):
                 seconds += len(silence) / rate
                 yield rate, silence
             seconds += len(block) / rate
@@ -369,8 +375,8 @@ def _packet_seconds(stream: av.AudioStream) -> float:
 
 
 def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
-    """Blocks of zeros that fill `gap` seconds; none for what is no more than jitter."""
-    n_left = round(gap * rate) if gap > MAX_GAP_SECONDS else 0
+    """Blocks of zeros that fill `gap` seconds."""
+    n_left = round(gap * rate)
     while n_left > 0:
         n = min(n_left, BLOCK_FRAMES)
         yield np.zeros((n, n_channels), np.float32)

@@ -16,10 +16,10 @@ import contextlib
 import logging
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from asr import tracing
 from asr.align import load_aligner
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from asr.recording import Decoded
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_DECODERS = 4
 
@@ -94,8 +96,32 @@ def transcribe(
     work = _transcribe_once(
         Path(source), options or Options(), settings or Settings.from_env(), on_event
     )
-    with ThreadPoolExecutor(1) as thread:  # a thread of its own never has a loop running
-        return thread.submit(asyncio.run, work).result()
+    return run_apart(work)
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own, which never has a loop running, and wait for it.
+
+    Who waits may be interrupted, as by Ctrl-C: the work is cancelled then, and has ended when this
+    returns.
+    """
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def tell() -> T:
+        task = asyncio.ensure_future(work)
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, tell())
+        try:
+            return running.result()
+        except BaseException:
+            if not running.done():
+                loop, task = begun.result()
+                with contextlib.suppress(RuntimeError):  # it has ended since
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _transcribe_once(

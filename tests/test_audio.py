@@ -274,6 +274,14 @@ def test_sound_that_starts_after_the_picture_keeps_its_time(tmp_path, suffix, co
     assert decoding.warnings == []
 
 
+@pytest.mark.parametrize(("suffix", "codec", "video"), LATE)
+def test_a_lead_shorter_than_any_gap_is_kept_too(tmp_path, suffix, codec, video):
+    path = makers.write_container(
+        tmp_path / f"a{suffix}", makers.click(2, 1.0), codec, video=video, shift=lambda t: t + 0.08
+    )
+    assert loudest(decoded(path)[0]) == pytest.approx(1.08, abs=0.002)
+
+
 def test_without_a_picture_the_first_sound_is_time_0(tmp_path):
     path = makers.write_container(
         tmp_path / "a.mkv", makers.click(2, 1.0), "flac", shift=lambda t: t + 1.5
