@@ -8,6 +8,6 @@ PATIENCE = 1.0
 
 if __name__ == "__main__":
     # The API process is forked from this one.
-    intake.IDLE_SECONDS = connections.HEAD_SECONDS = PATIENCE
+    intake.IDLE_SECONDS = connections.HEAD_SECONDS = connections.STALL_SECONDS = PATIENCE
     intake.DRAIN_SECONDS = PATIENCE / 2
     serve(Settings.from_env(), make_engine)

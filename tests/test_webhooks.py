@@ -10,6 +10,7 @@ import http.server
 import ipaddress
 import json
 import socket
+import ssl
 import threading
 import time
 import types
@@ -17,6 +18,7 @@ from unittest import mock
 
 import httpcore
 import pytest
+import trustme
 from hypothesis import given, settings, strategies as st
 
 from asr.config import Settings
@@ -283,3 +285,55 @@ def test_what_is_accepted_can_be_tried(scheme, host, path):
                 return await Webhooks(None, settings)._post(pool, callback)
 
     assert asyncio.run(run()) in (0, 410)
+
+
+@contextlib.contextmanager
+def broken_tls(authority):
+    """A server that shakes hands as TLS demands, and then sends a record that nobody encrypted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def answer(connection):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(outgoing.read())
+                incoming.write(connection.recv(65536))
+        connection.sendall(outgoing.read())
+        connection.recv(65536)
+        connection.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    def serve(listener):
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            thread.join()
+
+
+def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
+    """Its error once left the delivery, and with it went every job in work."""
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda _: {})
+    hooks = Webhooks(mock.Mock(), Settings(webhook_secret=SECRET, webhook_allow_private=True))
+    job = types.SimpleNamespace(id="a", state="succeeded")
+
+    async def post(url):
+        callback = types.SimpleNamespace(job=job, id="b", url=url, now=1)
+        backend = _CheckedBackend(allow_private=True)
+        async with httpcore.AsyncConnectionPool(trusting, network_backend=backend) as pool:
+            return await hooks._post(pool, callback)
+
+    with broken_tls(authority) as url:
+        assert asyncio.run(post(url)) == 0

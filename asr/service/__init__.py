@@ -30,7 +30,7 @@ from asr.config import Settings
 from asr.engines import load_engine
 from asr.engines.base import Engine
 from asr.errors import AsrError, InvalidOption
-from asr.service.connections import Connection
+from asr.service.connections import Connection, LiveConnection
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.keys import Keyring
@@ -244,6 +244,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
                 **({"log_config": None} if settings.log_format == "json" else {}),
                 server_header=False,
                 http=Connection,
+                ws=LiveConnection,
                 ws_max_size=WS_MAX_BYTES,
                 ws_per_message_deflate=False,  # base64 of speech hardly shrinks
                 # A session that waits for the engine is not read, its pongs neither.
