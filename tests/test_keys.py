@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import httpx
 import openai
 import pytest
 import websockets.exceptions
@@ -18,7 +17,7 @@ from asr.service.keys import DEFAULT, PREFIX, Key, Keyring, digest_of, new_key, 
 from asr.service.limits import DAY_SECONDS, Meter, Meters
 from asr.service.problems import Problem
 from tests.makers import speech
-from tests.serving import FAKE, PATH, ROOT, clean_env, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, ROOT, clean_env, make_wav, serving, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
@@ -240,7 +239,7 @@ def ask(server, name, method="POST", path=PATH, **options):
     headers = {"authorization": f"Bearer key-{name}"} | RAW
     if method == "POST":
         options = {"content": WAV} | options
-    return httpx.request(method, server.url + path, headers=headers, timeout=20, **options)
+    return HTTP.request(method, server.url + path, headers=headers, timeout=20, **options)
 
 
 def error_of(answer, status):
@@ -250,7 +249,7 @@ def error_of(answer, status):
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 def test_every_route_asks_for_a_key_and_its_scope(server, method, path, scope):
-    bare = httpx.request(method, server.url + path, content=WAV if method == "POST" else None)
+    bare = HTTP.request(method, server.url + path, content=WAV if method == "POST" else None)
     assert error_of(bare, 401)["type"] == "authentication_error"
     assert error_of(ask(server, "nobody", method, path), 401)["code"] == "invalid_api_key"
     assert ask(server, "all", method, path).status_code not in (401, 403)
@@ -264,16 +263,16 @@ def test_every_route_asks_for_a_key_and_its_scope(server, method, path, scope):
 
 def test_probes_need_no_key(server):
     for path in ("/health", "/ready"):
-        assert httpx.get(server.url + path).status_code == 200
+        assert HTTP.get(server.url + path).status_code == 200
 
 
 def test_the_old_setting_is_a_key_that_may_do_all(server):
-    answer = httpx.post(server.url + PATH, content=WAV, headers=RAW | {"x-api-key": "sesame"})
+    answer = HTTP.post(server.url + PATH, content=WAV, headers=RAW | {"x-api-key": "sesame"})
     assert answer.status_code == 200
 
 
 def test_a_key_in_the_query_is_none(server):
-    answer = httpx.get(f"{server.url}/v1/models?api_key=key-all")
+    answer = HTTP.get(f"{server.url}/v1/models?api_key=key-all")
     assert answer.status_code == 401
 
 
