@@ -89,7 +89,7 @@ def create_server(
         Live(spec, settings, run_dir),
         Jobs(spec, settings, run_dir, incoming, uploads, keyring.weight_of),
     )
-    _adopt(server.app, spec, parts, keyring, settings.origins)
+    _adopt(server, spec, parts, keyring, settings.origins)
     return server
 
 
@@ -104,13 +104,14 @@ class _Parts:
 
 
 def _adopt(
-    app: FastAPI,
+    server: Server,
     spec: TranscriptionSpec,
     parts: _Parts,
     keyring: Keyring,
     origins: tuple[str, ...],
 ) -> None:
     """Put our routes in the place of LitServe's own, and our errors around them."""
+    app = server.app
     ours = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) in ours]
     app.title = "asr-service"
@@ -132,7 +133,7 @@ def _adopt(
     if origins:
         _allow_browsers(app, origins)
     app.add_middleware(RequestLog, metrics=metrics)
-    _wrap_lifespan(app, parts)
+    _wrap_lifespan(server, parts)
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
@@ -159,9 +160,9 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:  # no
     return Response(status_code=499)
 
 
-def _wrap_lifespan(app: FastAPI, parts: _Parts) -> None:
+def _wrap_lifespan(server: Server, parts: _Parts) -> None:
     """Make the engine load at the start, and refuse requests when the end is signalled."""
-    inner = app.router.lifespan_context
+    inner = server.app.router.lifespan_context
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -178,8 +179,10 @@ def _wrap_lifespan(app: FastAPI, parts: _Parts) -> None:
                 task.cancel()
             if telemetry is not None:
                 await asyncio.to_thread(telemetry.close)
+            # LitServe's thread waits up to a second for reports, of which none will come any more.
+            server._transport.close(send_sentinel=True)
 
-    app.router.lifespan_context = lifespan
+    server.app.router.lifespan_context = lifespan
 
 
 async def _log_ready(service: Service) -> None:
