@@ -8,6 +8,9 @@ JOBS ?= 3
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
+# A test run starts some hundred Pythons, and without byte code each compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc test-security
 

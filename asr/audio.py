@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-import av
-import av.error
 import numpy as np
 import soundfile
 import soxr
@@ -25,6 +23,8 @@ from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import av
 
     from asr.config import AudioLimits
 
@@ -296,6 +296,10 @@ def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
 def _open_ffmpeg(
     source: str | Readable, decoding: Decoding, options: dict[str, str] | None = None
 ) -> RatedBlocks:
+    # Here and in `_frames`: only a process that decodes needs FFmpeg's libraries, which are large.
+    import av
+    import av.error
+
     guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         container = av.open(source, "r", options=guards | (options or {}), metadata_errors="ignore")
@@ -349,6 +353,8 @@ def _frames(
     container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
 ) -> Iterator[av.AudioFrame]:
     """The frames of a stream; a few damaged packets are skipped, as every player does."""
+    import av.error
+
     n_good, n_bad = 0, 0
     packets = container.demux(stream)
     while True:

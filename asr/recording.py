@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from asr.zygote import Channel
 
-# PyAV imports the second when it opens a file; a child under RLIMIT_AS may not be able to.
+# PyAV, and what it imports when it opens a file; a child under RLIMIT_AS may not be able to.
 PRELOAD = ("asr.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
 LONG_SAMPLES = 60 * SAMPLE_RATE

@@ -13,8 +13,8 @@ import httpx
 import openai
 import pytest
 
-from asr.service import run_directory
-from tests.serving import FAKE, PATH, STOP_SECONDS, launched, make_wav, serving, wait_for
+from asr.service.app import run_directory
+from tests.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, make_wav, serving, wait_for
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -29,7 +29,7 @@ def server():
 
 
 def post(server, **query):
-    return httpx.post(server.url + PATH, params=query, content=WAV, headers=RAW, timeout=60)
+    return HTTP.post(server.url + PATH, params=query, content=WAV, headers=RAW, timeout=60)
 
 
 @contextlib.contextmanager

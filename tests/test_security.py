@@ -12,7 +12,7 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
-from tests.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 from tests.test_keys import lines
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -24,7 +24,6 @@ PART_TYPE = "application/offset+octet-stream"
 LIMIT = 1 << 20
 SCOPES = ("transcribe", "jobs", "uploads", "realtime", "metrics")
 NOBODYS = "0" * 32
-HTTP = httpx.Client(timeout=20, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 OPEN = {"/health", "/ready"}
 # Paths that no OpenAPI document lists, or that none can.
 UNLISTED = [

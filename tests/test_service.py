@@ -495,7 +495,10 @@ def test_schema_has_no_dangling_reference(http):
 def peak_kib(pid):
     """The most memory that a process has ever held (VmHWM), in KiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if found is None:
+        raise ProcessLookupError(f"{pid} is ending and has no memory any more")
+    return int(found[1])
 
 
 def wav_of_silence(n_bytes):
