@@ -113,13 +113,12 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
         return await task
 
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asyncio.run, tell())
         try:
-            return running.result()
+            return thread.submit(asyncio.run, tell()).result()
         except BaseException:
-            if not running.done():
+            if not begun.cancel():  # else it never begins
                 loop, task = begun.result()
-                with contextlib.suppress(RuntimeError):  # it has ended since
+                with contextlib.suppress(RuntimeError):  # it has ended
                     loop.call_soon_threadsafe(task.cancel)
             raise
 

@@ -531,6 +531,7 @@ def test_ctrl_c_cancels_the_work_of_who_waits():
 
     async def work():
         try:
+            await asyncio.sleep(0.1)  # until it is waited for
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             await asyncio.sleep(PATIENCE)
             ends.append("was not cancelled")
