@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 from asr.errors import AudioTooLong, DamagedAudio, EmptyAudio, UnsupportedAudio
+from asr.joined import is_joined
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ is in that, and left out it would bring every word forward."""
 
 MAX_PEAK: Final = 8.0
 """A float file whose samples go beyond this holds garbage, and is clipped before the filter."""
+
 MAX_TRAILER_BYTES: Final = 16_384
 """More bytes than this behind the audio are no tag, but maybe a second recording."""
 
@@ -106,10 +108,13 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
     if size > limits.max_bytes:
         raise AudioTooLong(f"the file has {size} bytes; {limits.max_bytes} are allowed")
     decoding = Decoding()
-    source = _open_libsndfile(path, decoding)
+    joined = is_joined(path)
+    source = None if joined else _open_libsndfile(path, decoding)
     if source is None:
         # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
         source = _open_ffmpeg(f"file:{path}", decoding)
+    if joined:
+        decoding.promised_seconds = None  # by the first of them
     return _decoding(source, decoding, limits, split=split)
 
 
@@ -279,7 +284,7 @@ def _libsndfile_blocks(
 
 
 def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
-    """Warn of what libsndfile leaves out when recordings were joined end to end."""
+    """Warn of what libsndfile leaves out if a joined file was not known as one."""
     n_left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
     if kind in ("MP3", "OGG") and n_left > MAX_TRAILER_BYTES:
         decoding.warnings.append(f"{n_left} bytes behind the end of the recording were not decoded")
