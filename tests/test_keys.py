@@ -232,7 +232,8 @@ def key_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(key_file):
-    with serving(*FAKE, ASR_API_KEYS_FILE=str(key_file), ASR_API_KEY="sesame") as server:
+    keys = {"ASR_API_KEYS_FILE": str(key_file), "ASR_API_KEY": "sesame"}
+    with serving(*FAKE, **keys, ASR_CORS_ORIGINS="*") as server:
         yield server
 
 
@@ -275,6 +276,22 @@ def test_the_old_setting_is_a_key_that_may_do_all(server):
 def test_a_key_in_the_query_is_none(server):
     answer = HTTP.get(f"{server.url}/v1/models?api_key=key-all")
     assert answer.status_code == 401
+
+
+def test_no_upload_is_written_without_the_key(server):
+    def stored():
+        return sorted(server.log_path.parent.glob("data/uploads/*/*"))
+
+    http, before = server.client(), stored()
+    headers = {"tus-resumable": "1.0.0", "upload-length": "5"}
+    headers["content-type"] = "application/offset+octet-stream"
+    assert http.post("/v1/uploads", content=b"hello", headers=headers).status_code == 401
+    assert stored() == before
+    asks = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    assert http.options("/v1/uploads", headers=asks).status_code == 200  # browsers send no key here
+    headers["authorization"] = "Bearer sesame"
+    assert http.post("/v1/uploads", content=b"hello", headers=headers).status_code == 201
+    assert len(stored()) > len(before)
 
 
 def test_openais_client_sees_the_errors_it_knows(server):

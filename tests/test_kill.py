@@ -14,7 +14,9 @@ import openai
 import pytest
 
 from asr.service.app import run_directory
+from tests.makers import speech
 from tests.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, make_wav, serving, wait_for
+from tests.test_live import MANUAL, append, pcm16, receive, session
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -78,6 +80,18 @@ def test_killed_worker_in_a_stream_is_an_error_event(server):
             list(stream)
     assert time.monotonic() - started < 5
     assert caught.value.code == "worker_died"
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+def test_a_live_turn_survives_the_death_of_the_worker(server):
+    wait_for(server.is_ready, 20)
+    with session(server, **MANUAL) as connection:
+        began = server.engine_did().count("began")
+        append(connection, pcm16(speech(1.5)))
+        connection.input_audio_buffer.commit()
+        wait_for(lambda: server.engine_did().count("began") > began, 10, "the engine's work")
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        assert receive(connection)[-1].transcript == "word0 word1 word2"
 
 
 def test_decoder_killed_is_an_error_of_that_request_alone(server):
