@@ -301,7 +301,7 @@ def make_router(service: Service) -> APIRouter:
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(await service.engine_state())]}
 
-    @router.get("/v1/models/{name}", summary="The engine, under any name that a client uses")
+    @router.get("/v1/models/{name:path}", summary="The engine, under any name that a client uses")
     async def model(name: str) -> dict[str, Any]:
         return _model(await service.engine_state()) | {"id": name}
 
