@@ -95,7 +95,8 @@ class Service:
         """How the engine is, asked of the worker itself."""
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
-            state = await asyncio.wait_for(self._spec.ask(Ask()), READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                state = await self._spec.ask(Ask())
             if isinstance(state, EngineState):
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
