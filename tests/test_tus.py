@@ -114,6 +114,18 @@ def test_creation_with_upload(http, server):
     assert stored(server, answer.headers["location"]).read_bytes() == b"hello"
 
 
+@pytest.mark.parametrize(
+    ("content", "proof", "status"),
+    [(b"hello", checksum(b"damaged"), 460), (iter([b"hello", b" world"]), {}, 413)],
+)
+def test_a_creation_that_fails_leaves_no_upload(http, server, content, proof, status):
+    """Nobody was told its address, and it would count for the quota until it expires."""
+    before = set(data_dir(server).glob("uploads/*/*"))
+    answer = http.post(PATH, content=content, headers=PART | {"Upload-Length": "10"} | proof)
+    assert answer.status_code == status
+    assert set(data_dir(server).glob("uploads/*/*")) <= before
+
+
 def test_length_that_is_told_later(http, server):
     answer = http.post(PATH, headers=TUS | {"Upload-Defer-Length": "1"})
     location = answer.headers["location"]

@@ -95,7 +95,8 @@ class Service:
         """How the engine is, asked of the worker itself."""
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
-            state = await asyncio.wait_for(self._spec.ask(Ask()), READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                state = await self._spec.ask(Ask())
             if isinstance(state, EngineState):
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
@@ -301,7 +302,7 @@ def make_router(service: Service) -> APIRouter:
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(await service.engine_state())]}
 
-    @router.get("/v1/models/{name}", summary="The engine, under any name that a client uses")
+    @router.get("/v1/models/{name:path}", summary="The engine, under any name that a client uses")
     async def model(name: str) -> dict[str, Any]:
         return _model(await service.engine_state()) | {"id": name}
 

@@ -85,7 +85,8 @@ class Incoming:
         self._task.cancel()
         await asyncio.wait([self._task])
         with contextlib.suppress(ClientDisconnect, TimeoutError):
-            await asyncio.wait_for(drain(self._request), DRAIN_SECONDS)
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await drain(self._request)
 
 
 @dataclass(frozen=True, slots=True)

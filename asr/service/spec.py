@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from asr.errors import WorkerDied
+from asr.errors import AudioError, WorkerDied
+from asr.pipeline import Progress
 from asr.service.litapi import Cancel, EngineState, Failed, Measured
-from asr.types import Transcript
+from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
     from asr.service.litapi import Ask, Command, Happening, Measure, Report, Transcribe
 
@@ -42,7 +43,7 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         self._silence = silence
         self._cancelling: set[asyncio.Task[None]] = set()
         self.on_transcript: list[Callable[[str, float], None]] = []
-        """Told the owner and the seconds of every recording that was transcribed."""
+        """Told the owner and the seconds of every recording, as far as it was transcribed."""
 
     def __getstate__(self) -> dict[str, Any]:
         """The worker has no use for the listeners, which belong to the API process."""
@@ -83,7 +84,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         patience = START_SECONDS
         while True:
             try:
-                report, status = await asyncio.wait_for(anext(stream), patience)
+                async with asyncio.timeout(patience):
+                    report, status = await anext(stream)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -101,23 +103,19 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             WorkerDied: the worker died.
         """
         finished = False
+        account = _Account(command.owner, self.on_transcript)
         try:
             async with contextlib.aclosing(self.submit(command)) as reports:
                 async for report in reports:
-                    match report:
-                        case Failed(error=error):
-                            finished = True
-                            raise error
-                        case EngineState() | Measured():
-                            raise WorkerDied("the recogniser process gave another answer")
-                        case Transcript(duration=seconds):
-                            for listener in self.on_transcript:
-                                listener(command.owner, seconds)
-                            yield report
-                        case _:
-                            yield report
+                    account.take(report)
+                    finished = isinstance(report, Failed)
+                    yield _happening(report)
             finished = True
+        except WorkerDied:
+            account.forget()
+            raise
         finally:
+            account.settle()
             if not finished:
                 # A task of its own: whoever leaves early is often being cancelled, and then
                 # nothing more can be awaited here.
@@ -138,3 +136,44 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
                 async for report in reports:
                     return report if isinstance(report, EngineState | Measured) else None
         return None
+
+
+def _happening(report: Report) -> Happening:
+    match report:
+        case Failed(error=error):
+            raise error
+        case EngineState() | Measured():
+            raise WorkerDied("the recogniser process gave another answer")
+    return report
+
+
+class _Account:
+    """Seconds of a recording that its owner has had, told to the listeners once.
+
+    Whoever ends it early, or puts noise behind it that ends it, has the segments up to there.
+    """
+
+    def __init__(self, owner: str, listeners: Iterable[Callable[[str, float], None]]) -> None:
+        self._owner = owner
+        self._listeners = listeners
+        self._seconds = 0.0
+
+    def take(self, report: Report) -> None:
+        match report:
+            case Progress(transcribed=seconds) | Segment(end=seconds):
+                self._seconds = max(self._seconds, seconds)
+            case Transcript(duration=seconds):
+                self._seconds = seconds
+                self.settle()
+            case Failed(error=error) if not isinstance(error, AudioError):
+                self.forget()
+
+    def forget(self) -> None:
+        """It was the service that failed."""
+        self._seconds = 0.0
+
+    def settle(self) -> None:
+        seconds, self._seconds = self._seconds, 0.0
+        if seconds:
+            for listener in self._listeners:
+                listener(self._owner, seconds)

@@ -115,7 +115,8 @@ class JobRunner:
         while True:
             if len(self._tasks) >= self._settings.max_active_jobs or not await self._take_one():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._news.wait()
                 self._news.clear()
 
     async def _take_one(self) -> bool:

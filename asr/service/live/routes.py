@@ -69,7 +69,8 @@ class Live:
         for session in self._sessions.values():
             session.end(_shutting_down())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none_open.wait(), self._settings.shutdown_grace)
+            async with asyncio.timeout(self._settings.shutdown_grace):
+                await self._none_open.wait()
 
     def read(self, session_id: str, owner: str) -> dict[str, Any]:
         """What a session heard.
