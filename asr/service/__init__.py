@@ -60,6 +60,8 @@ logger = logging.getLogger(__name__)
 RUN_PREFIX = "asr-serve-"
 WS_MAX_BYTES = 21 << 20
 """OpenAI's 15 MiB of audio in base64, and a little JSON."""
+WATCH_SECONDS = 0.5
+"""Between two looks at whether the worker lives."""
 
 EngineMaker = Callable[[Settings], Engine]
 
@@ -78,6 +80,7 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
+    server.monitor_internal = WATCH_SECONDS
     uploads = Uploads(
         settings.data_path / "uploads",
         settings.max_upload_bytes,
