@@ -29,8 +29,10 @@ from starlette.responses import Response
 from asr.config import Settings
 from asr.engines import load_engine
 from asr.engines.base import Engine
-from asr.errors import AsrError, InvalidOption
+from asr.errors import AsrError, InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.connections import Connection
+from asr.service.jobs.database import Database
+from asr.service.jobs.migrations import refuse_newer
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.keys import Keyring
@@ -234,6 +236,7 @@ def serve(settings: Settings, make_engine: EngineMaker = load_engine) -> None:
             run_directory(_data_directory(settings)) as incoming,
             children_ended(),
         ):
+            _check_database(settings)
             server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
             server.log_format = settings.log_format
@@ -262,6 +265,16 @@ def _data_directory(settings: Settings) -> Path:
     except OSError as error:
         raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
     return settings.data_path
+
+
+def _check_database(settings: Settings) -> None:
+    """End now rather than refuse every job. A database that is away may still come."""
+    try:
+        Database(settings.database).look(refuse_newer)
+    except StoreTooNew as error:
+        raise InvalidOption("database_url", str(error)) from error
+    except StoreUnavailable as error:
+        logger.warning("%s", error)
 
 
 @contextlib.contextmanager
