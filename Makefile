@@ -33,7 +33,8 @@ test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
 
 test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
-	$(BIN)/python -m pytest tests/test_job_store.py tests/test_job_kill.py -m "not kill" -k postgres -rs
+	$(BIN)/python -m pytest tests/test_job_store.py tests/test_migrations.py tests/test_job_kill.py \
+	  -m "not kill" -k postgres -rs
 
 test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s

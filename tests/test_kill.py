@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +69,52 @@ def test_killed_worker_gives_503_and_comes_back(server):
     assert (again.status_code, again.json().get("text")) == (200, WORDS)
     assert server.worker_pid() not in (before, None)
     assert not server.request_folders()
+
+
+def test_requests_behind_the_death_of_an_idle_worker_are_answered(server):
+    """The first of them, too, though something still asks for commands in the dead one's name."""
+    wait_for(server.is_ready, 20)
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(post, server) for _ in range(3)]
+        answers = [future.result() for future in futures]
+    assert [(it.status_code, it.json().get("text")) for it in answers] == [(200, WORDS)] * 3
+    assert max(it.elapsed.total_seconds() for it in answers) < 20
+
+
+@pytest.mark.slow
+def test_no_request_hangs_while_workers_are_killed_again_and_again():
+    """Also when the worker that comes after it is killed while it starts."""
+    dice = random.Random(1)
+    stop = threading.Event()
+
+    def send(server):
+        answers = []
+        while not stop.is_set():
+            answers.append(post(server))
+            time.sleep(0.1)
+        return answers
+
+    with serving(*FAKE, ASR_WORKER_TIMEOUT="2", FAKE_ENGINE_DELAY="0.2") as server:
+        with ThreadPoolExecutor(4) as threads:
+            futures = [threads.submit(send, server) for _ in range(4)]
+            try:
+                for _ in range(6):
+                    for pause in (dice.uniform(0, 1), dice.uniform(0.6, 3)):
+                        time.sleep(pause)
+                        if pid := server.worker_pid():
+                            os.kill(pid, signal.SIGKILL)
+                    wait_for(server.is_ready, 20)
+            finally:
+                stop.set()
+            answers = [answer for future in futures for answer in future.result()]
+        for answer in answers:
+            assert answer.elapsed.total_seconds() < 25
+            if answer.status_code != 200:
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+                assert answer.json()["error"]["code"] == "worker_died"
+        assert any(answer.status_code == 200 for answer in answers)
+        assert post(server).json()["text"] == WORDS
 
 
 def test_killed_worker_in_a_stream_is_an_error_event(server):

@@ -27,8 +27,10 @@ from starlette.responses import Response
 
 from asr.config import Settings
 from asr.engines.base import Engine
-from asr.errors import AsrError, InvalidOption
+from asr.errors import AsrError, InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.connections import Connection, LiveConnection
+from asr.service.jobs.database import Database
+from asr.service.jobs.migrations import refuse_newer
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.keys import Keyring
@@ -58,6 +60,8 @@ logger = logging.getLogger(__name__)
 RUN_PREFIX = "asr-serve-"
 WS_MAX_BYTES = 21 << 20
 """OpenAI's 15 MiB of audio in base64, and a little JSON."""
+WATCH_SECONDS = 0.5
+"""Between two looks at whether the worker lives."""
 
 EngineMaker = Callable[[Settings], Engine]
 
@@ -76,6 +80,7 @@ def create_server(
         restart_workers=True,
     )
     server.uvicorn_graceful_timeout = settings.shutdown_grace + 2
+    server.monitor_internal = WATCH_SECONDS
     uploads = Uploads(
         settings.data_path / "uploads",
         settings.max_upload_bytes,
@@ -227,6 +232,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
             run_directory(_data_directory(settings)) as incoming,
             children_ended(),
         ):
+            _check_database(settings)
             server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
             server.log_format = settings.log_format
@@ -256,6 +262,16 @@ def _data_directory(settings: Settings) -> Path:
     except OSError as error:
         raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
     return settings.data_path
+
+
+def _check_database(settings: Settings) -> None:
+    """End now rather than refuse every job. A database that is away may still come."""
+    try:
+        Database(settings.database).look(refuse_newer)
+    except StoreTooNew as error:
+        raise InvalidOption("database_url", str(error)) from error
+    except StoreUnavailable as error:
+        logger.warning("%s", error)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 
 START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
+_TAKEN = object()
+
+
+class _Answers(ResponseBufferItem):  # type: ignore[misc]  # litserve has no types
+    """The answers to one command; that a worker took it counts as one.
+
+    LitServe notes here which worker that was, before the worker asks for another command. So what
+    dies with a worker is either known to have been taken or goes to the next worker.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "worker_id" and value is not None:
+            self.response_queue.append((_TAKEN, LitAPIStatus.OK))
+            self.event.set()
 
 
 class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
@@ -66,7 +81,7 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             WorkerDied: nothing was heard for too long.
         """
         uid = str(uuid.uuid4())
-        item = ResponseBufferItem(event=asyncio.Event(), response_queue=deque())
+        item = _Answers(event=asyncio.Event(), response_queue=deque())
         self.response_buffer[uid] = item
         envelope = (self.response_queue_id, uid, time.monotonic(), command)
         try:
@@ -93,7 +108,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             if status == LitAPIStatus.ERROR:
                 raise WorkerDied("the recogniser process failed on this request")
             patience = self._silence
-            yield report
+            if report is not _TAKEN:
+                yield report
 
     async def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Run a transcription; leaving early cancels it in the worker.

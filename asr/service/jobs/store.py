@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
-from asr.service.jobs import tables
 from asr.service.jobs.database import Database, now, upsert
+from asr.service.jobs.migrations import bring_up
 from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
 from asr.service.jobs.tables import (
     CANCELLED,
     QUEUED,
+    STATES,
     SUCCEEDED,
     UNFINISHED,
     callbacks,
@@ -38,8 +39,13 @@ class JobStore:
         self._database = database
 
     async def open(self) -> None:
-        """Make the tables if they are not there."""
-        await self._database.create(tables.metadata)
+        """Make the tables, or bring those that are there to our version.
+
+        Raises:
+            StoreUnavailable: the database is away.
+            StoreTooNew: the tables are of a later version.
+        """
+        await self._database.open(bring_up)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,7 +97,7 @@ class JobStore:
         """Jobs of all owners by their state."""
         query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         found = await self._database.read(lambda c: {str(k): float(n) for k, n in c.execute(query)})
-        return dict.fromkeys(tables.STATES, 0.0) | found
+        return dict.fromkeys(STATES, 0.0) | found
 
     async def segments(self, job: str, after: int = 0) -> list[str]:
         """The records of the segments from index `after` on, in order."""
