@@ -7,7 +7,7 @@ from hypothesis import given
 
 from asr.stitch import Stitcher, stitch
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Word
-from tests.strategies import heard_chunks, overlapping_speech
+from tests.strategies import assert_said, heard_chunks, overlapping_speech
 
 
 def chunk_at(start, end, index=0, overlap=0.0):
@@ -194,18 +194,6 @@ def test_segments_do_not_depend_on_when_they_are_released(pairs):
 def test_overlaps_merge_to_exactly_what_was_said(speech):
     segments = stitch(*zip(*speech.pairs, strict=True))
     assert_said(speech.truth, [word for segment in segments for word in segment.words])
-
-
-def assert_said(truth, words):
-    """The words are those of the truth, at their times.
-
-    Within 80 ms for this copy of a word and as much for the one that ends it, or as far off as a
-    cut may leave of the longest word (0.45 s) enough (0.25 s) to be heard right.
-    """
-    assert [w.text for w in words] == [w.text for w in truth]
-    for word, true in zip(words, truth, strict=True):
-        assert word.start == pytest.approx(true.start, abs=0.29)
-        assert word.end == pytest.approx(true.end, abs=0.29)
 
 
 # --- words that do not wait for the next chunk ---------------------------------------------------
