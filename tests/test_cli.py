@@ -17,7 +17,8 @@ import pytest
 import soundfile
 import srt
 
-from asr import cli
+from asr.cli import INTERRUPTED
+from asr.config import settings_table
 from asr.service.schemas import TranscriptBody
 from tests.serving import ROOT, SAMPLES, clean_env, make_wav
 
@@ -113,7 +114,7 @@ def test_misspelt_setting_is_told():
 
 def test_every_setting_is_a_flag_of_serve():
     text = run("serve", "--help", check=0).stdout.decode()
-    for row in cli.settings_table().splitlines()[2:]:
+    for row in settings_table().splitlines()[2:]:
         assert row.split("`")[3] in text
 
 
@@ -161,5 +162,5 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
     )
     time.sleep(2.0)  # it is loading or at work; both must end
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == cli.INTERRUPTED
+    assert process.wait(10) == INTERRUPTED
     assert list(tmp_path.iterdir()) == []

@@ -68,7 +68,7 @@ class Transcripts:
                 "start": round(turn.start, 3),
                 "end": round(turn.end, 3),
                 "transcript": transcript.text,
-                "segments": [segment_body(it, turn.start) for it in transcript.segments],
+                "segments": [segment_body(it) for it in transcript.segments],
             },
             ensure_ascii=False,
         )
