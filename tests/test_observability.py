@@ -135,7 +135,7 @@ def test_labels_do_not_grow_with_what_clients_send(server):
     routes = {
         dict(key[1:])["route"] for key in samples(server) if key[0] == "asr_http_requests_total"
     }
-    assert "/v1/models/{name}" in routes
+    assert "/v1/models/{name:path}" in routes
     assert routes <= {
         PATH,
         "/v1/realtime",

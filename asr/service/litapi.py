@@ -205,7 +205,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         try:
             while True:
                 try:
-                    report = await asyncio.wait_for(reports.get(), HEARTBEAT_SECONDS)
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        report = await reports.get()
                 except TimeoutError:
                     report = Heartbeat()
                 if report is None:
@@ -255,7 +256,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     async def _engine_state(self) -> EngineState:
         name = self._settings.engine_name
         try:
-            transcriber = await asyncio.wait_for(self._opened(), HEARTBEAT_SECONDS)
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                transcriber = await self._opened()
         except TimeoutError:
             return EngineState(name, name, ready=False, reason="the engine is loading")
         except AsrError as error:

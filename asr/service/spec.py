@@ -11,6 +11,7 @@ import contextlib
 import time
 import uuid
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from litserve.specs.base import LitSpec
@@ -57,13 +58,15 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         self.api_path = "/v1/audio/transcriptions"
         self._silence = silence
         self._cancelling: set[asyncio.Task[None]] = set()
+        # One thread, so that a cancellation does not overtake what it is about.
+        self._sender = ThreadPoolExecutor(1, "asr-commands")
         self.on_transcript: list[Callable[[str, float], None]] = []
         """Told the owner and the seconds of every recording, as far as it was transcribed."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """The worker has no use for the listeners, which belong to the API process."""
+        """The worker has no use for what belongs to the API process."""
         state: dict[str, Any] = super().__getstate__()
-        return state | {"on_transcript": []}
+        return state | {"on_transcript": [], "_sender": None}
 
     @property
     def stream(self) -> bool:
@@ -85,7 +88,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         self.response_buffer[uid] = item
         envelope = (self.response_queue_id, uid, time.monotonic(), command)
         try:
-            await asyncio.to_thread(self.request_queue.put, envelope)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._sender, self.request_queue.put, envelope)
             stream = self.data_streamer(item.response_queue, item.event, send_status=True)
             async with contextlib.aclosing(stream):
                 async for report in self._heard(stream):
