@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import shutil
@@ -236,6 +237,9 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
             server = create_server(settings, run_dir, incoming, make_engine)
             server.interrupts = interrupts
             server.log_format = settings.log_format
+            # What is loaded is never collected: its pages stay shared with the processes that are
+            # forked, and no collection walks it, the one at the end neither.
+            gc.freeze()
             server.run(
                 host=settings.host,
                 port=settings.port,
