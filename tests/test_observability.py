@@ -139,7 +139,7 @@ def test_labels_do_not_grow_with_what_clients_send(server):
     assert routes <= {
         PATH,
         "/v1/realtime",
-        "/v1/models/{name}",
+        "/v1/models/{name:path}",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/uploads",
