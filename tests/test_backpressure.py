@@ -27,12 +27,13 @@ def server():
 
 @pytest.fixture(autouse=True)
 def leaves_nothing(server):
-    """Every test gives back the place, the files and the engine that it used."""
+    """Every test gives back the place, the files and the engine that it used, and nothing fails."""
     began = count(server, "began")
     yield
     wait_for(lambda: not server.request_folders(), 5, "an empty work directory")
     ended = count(server, "finished") + count(server, "cancelled")
     assert ended == count(server, "began") > began
+    assert "Traceback" not in server.log
 
 
 def count(server, what):

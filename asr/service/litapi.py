@@ -232,6 +232,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             self._metrics.failed(error)
             reports.put_nowait(Failed(error))
         except Exception as error:
+            if not command.work_dir.exists():
+                return  # the client left, its files are gone, and the cancellation is on its way
             self._metrics.failed(error)
             logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
