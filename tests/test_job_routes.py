@@ -120,7 +120,7 @@ def test_full_queue_is_429(tmp_path):
 
 def test_silence_is_filled_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr("asr.service.jobs.stream.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.05)
 
     async def run():
         async with serving(tmp_path) as (client, jobs):

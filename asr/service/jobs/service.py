@@ -20,6 +20,7 @@ from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore, KeyReused
+from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks, check_address
 from asr.service.middleware import owner_of
 from asr.service.problems import Problem
@@ -80,6 +81,7 @@ class Jobs:
     ) -> None:
         database = Database(settings.database)
         self.store = JobStore(database)
+        self.watch = Watch(self.store)
         self.recordings = Recordings(settings.data_path / "recordings")
         self.runner = JobRunner(
             Leases(database), self.recordings, spec, settings, run_dir, weight_of
