@@ -166,6 +166,7 @@ def test_key_of_a_failed_job_names_it_still_and_the_content_may_be_sent_again(cl
         (b"", RAW, {}, 400, "file"),
         (b"x", RAW, {"temperature": "9"}, 400, "temperature"),
         (b"x", RAW, {"callback_url": "http://example.org/"}, 400, "callback_url"),
+        (b"x", RAW, {"upload_id": "x"}, 400, "upload_id"),
         (b"x", {"content-type": "image/png"}, {}, 415, None),
         (b"{", {"content-type": "application/json"}, {}, 400, None),
         (b"[1]", {"content-type": "application/json"}, {}, 400, None),

@@ -184,9 +184,12 @@ class Jobs:
         target = folder / "body"
         body = await receive_body(request, target, self._settings.max_upload_bytes)
         pairs = body.fields
-        if body.has_file:
-            return pairs, target
         upload_id = dict(pairs).get("upload_id", "")
+        if body.has_file:
+            if upload_id:
+                message = "upload_id: send it or a file, not both"
+                raise Problem(400, message, "invalid_value", "upload_id")
+            return pairs, target
         if not upload_id:
             message = "file: send the recording, or the upload_id of a finished upload"
             raise Problem(400, message, "invalid_value", "file")
