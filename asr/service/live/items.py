@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_PENDING: Final = 8
 """Turns of a session that are in work before it is read no further."""
 RETRY_SECONDS: Final = 1.0
-"""After the death of the worker. The queue's manager still waits on the dead one's behalf, and
-loses the next command on it; that should be the cancellation, which goes out meanwhile."""
+"""After the death of the worker, whose successor is then about to start."""
 
 
 class Items:
