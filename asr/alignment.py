@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from asr.align.interpolate import Interpolator
 from asr.align.longform import Piece, Plan, make_plan, place
 from asr.chunking import make_chunks
-from asr.config import Options, Settings, check
+from asr.config import Options, check
 from asr.pipeline import Progress, Transcriber, collect, make_transcriber, run_apart
 from asr.recording import Recording
+from asr.settings import Settings
 from asr.stitch import Stitcher, stitch
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, SpeechRegion, Transcript, Word
 

@@ -25,13 +25,14 @@ from asr import tracing
 from asr.align import load_aligner
 from asr.align.witness import witness
 from asr.channels import Lane, Merger
-from asr.config import Options, Settings
+from asr.config import Options
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
 from asr.recording import PRELOAD, Recording, channel_path, decode_recording, scan_recording
 from asr.scheduler import NOBODY, Share
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 

@@ -29,8 +29,8 @@ import numpy as np
 import soundfile
 
 from asr import tracing
-from asr.config import DecodeOptions, Settings
 from asr.service import serve
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis
 from benchmarks.measure import save
 from benchmarks.pipeline import SAMPLES, InstantEngine
@@ -38,6 +38,8 @@ from benchmarks.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
+
+    from asr.config import DecodeOptions
 
 SHORT_SECONDS = 10.0
 ROUTE = "/v1/audio/transcriptions"

@@ -1,7 +1,7 @@
 """`tests.fake_server` that waits a second where the service waits a minute."""
 
-from asr.config import Settings
 from asr.service import connections, intake, serve
+from asr.settings import Settings
 from tests.fake_server import make_engine
 
 PATIENCE = 1.0

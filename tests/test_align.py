@@ -12,10 +12,11 @@ import srt
 import asr
 from asr import cli, pipeline
 from asr.alignment import MAX_TEXT, align_file, tokens_of
-from asr.config import Options, Settings
+from asr.config import Options
 from asr.errors import EmptyAudio, InvalidOption
 from asr.evaluation import score_times
 from asr.pipeline import Progress, Transcriber, collect
+from asr.settings import Settings
 from asr.types import Hypothesis, Segment, Word
 from tests import makers
 from tests.fakes import FakeEngine

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soxr
 
-from asr.audio import ACCEPTED, BLOCK_FRAMES, Decoding, _frames, decode
+from asr.audio import decode
 from asr.config import AudioLimits, VadOptions
 from asr.errors import (
     AudioError,
@@ -19,6 +19,7 @@ from asr.errors import (
     UnsupportedAudio,
 )
 from asr.processes import ProcessPool
+from asr.readers import ACCEPTED, BLOCK_FRAMES, Decoding, _frames
 from asr.recording import PRELOAD, decode_recording
 from tests import makers
 

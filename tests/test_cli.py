@@ -18,8 +18,8 @@ import soundfile
 import srt
 
 from asr.cli import INTERRUPTED
-from asr.config import settings_table
 from asr.service.schemas import TranscriptBody
+from asr.settings import settings_table
 from tests.serving import ROOT, SAMPLES, clean_env, make_wav
 
 MEETING = str(SAMPLES / "meeting.wav")

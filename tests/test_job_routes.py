@@ -7,11 +7,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from asr.config import Settings
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
 from asr.service.problems import Problem, problem_of
+from asr.settings import Settings
 
 RAW = {"content-type": "audio/wav"}
 

@@ -9,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from asr.checkpoint import pack_segment
-from asr.config import ChunkOptions, DecodeOptions, Settings, SubtitleOptions, VadOptions
+from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.service.jobs.leases import Advance, Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
+from asr.settings import Settings
 from asr.types import Segment
 
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()

@@ -11,11 +11,11 @@ import websockets.exceptions
 from hypothesis import example, given, settings, strategies as st
 from websockets.sync.client import connect
 
-from asr.config import Settings
 from asr.errors import InvalidOption
 from asr.service.keys import DEFAULT, PREFIX, Key, Keyring, digest_of, new_key, parse_keys
 from asr.service.limits import DAY_SECONDS, Meter, Meters
 from asr.service.problems import Problem
+from asr.settings import Settings
 from tests.makers import speech
 from tests.serving import FAKE, HTTP, PATH, ROOT, clean_env, make_wav, serving, wait_for
 

@@ -18,14 +18,7 @@ import pytest
 
 import asr
 from asr.audio import decode
-from asr.config import (
-    AudioLimits,
-    ChunkOptions,
-    DecodeOptions,
-    Options,
-    Settings,
-    VadOptions,
-)
+from asr.config import AudioLimits, ChunkOptions, DecodeOptions, Options, VadOptions
 from asr.errors import (
     AudioTooLong,
     EmptyAudio,
@@ -37,6 +30,7 @@ from asr.errors import (
 from asr.pipeline import Progress, Transcriber, collect, run_apart
 from asr.processes import ProcessPool
 from asr.recording import PRELOAD, Decoded
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis, Segment, SpeechRegion, Transcript, Word
 from tests import makers
 from tests.fakes import FakeEngine, instant_engine

@@ -19,11 +19,11 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 from starlette.requests import Request
 
-from asr.config import Settings
 from asr.service.intake import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
 from asr.service.keys import Keyring
 from asr.service.limits import Meters
 from asr.service.middleware import KeyCheck
+from asr.settings import Settings
 from tests.serving import FAKE, PATH, make_wav, serving, wait_for
 
 WAV = make_wav()

@@ -21,7 +21,6 @@ import pytest
 import trustme
 from hypothesis import given, settings, strategies as st
 
-from asr.config import Settings
 from asr.service.jobs.webhooks import (
     RefusedAddress,
     Webhooks,
@@ -31,6 +30,7 @@ from asr.service.jobs.webhooks import (
     sign,
 )
 from asr.service.problems import Problem
+from asr.settings import Settings
 from tests.serving import FAKE, serving, wait_for
 from tests.test_jobs import create, ended, recording
 

@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.files import FORMAT_OF_NAME
-from asr.config import (
-    ENV_PREFIX,
-    DecodeOptions,
-    Options,
-    Settings,
-    SubtitleOptions,
-    VadOptions,
-)
+from asr.config import DecodeOptions, Options, SubtitleOptions, VadOptions
+from asr.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     import argparse

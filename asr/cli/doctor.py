@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from asr.config import ENV_PREFIX, Settings
+from asr.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     import argparse

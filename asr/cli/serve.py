@@ -6,7 +6,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from asr.config import ENV_PREFIX, Settings
+from asr.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     import argparse

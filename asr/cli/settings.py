@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asr.config import settings_table
+from asr.settings import settings_table
 
 if TYPE_CHECKING:
     import argparse

@@ -23,7 +23,8 @@ from asr.pipeline import collect, make_transcriber
 if TYPE_CHECKING:
     import argparse
 
-    from asr.config import Settings, SubtitleOptions
+    from asr.config import SubtitleOptions
+    from asr.settings import Settings
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

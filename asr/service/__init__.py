@@ -14,8 +14,8 @@ from asr.engines import load_engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asr.config import Settings
     from asr.engines.base import Engine
+    from asr.settings import Settings
 
 
 def serve(settings: Settings, make_engine: Callable[[Settings], Engine] = load_engine) -> None:

@@ -26,7 +26,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from asr.config import Settings
 from asr.engines.base import Engine
 from asr.errors import AsrError, InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.connections import Connection, LiveConnection
@@ -49,6 +48,7 @@ from asr.service.spec import TranscriptionSpec
 from asr.service.telemetry import set_up as set_up_telemetry
 from asr.service.upload_routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
 from asr.service.uploads import Uploads
+from asr.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from litserve.specs.base import LitSpec
 
     from asr.checkpoint import Checkpoint
-    from asr.config import Options, Settings
+    from asr.config import Options
     from asr.engines.base import Engine
+    from asr.settings import Settings
     from asr.types import Chunk
 
 logger = logging.getLogger(__name__)

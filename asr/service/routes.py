@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from contextlib import AsyncExitStack
 
-    from asr.config import Settings
     from asr.service.litapi import Happening
     from asr.service.schemas import TranscriptionRequest
     from asr.service.sources import Incoming, Source
     from asr.service.spec import TranscriptionSpec
     from asr.service.uploads import Uploads
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.config import Settings
     from asr.service.intake import Body
     from asr.service.schemas import TranscriptionRequest
     from asr.service.uploads import Uploads
+    from asr.settings import Settings
 
 DRAIN_SECONDS = 1.0
 MAX_TEXT_BYTES = 8_000_000

@@ -24,11 +24,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.config import Settings
 from asr.engines import vllm_http
 from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.service import serve
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE
 from benchmarks.serving import serving
 

@@ -38,12 +38,12 @@ from asr.types import Segment, Transcript
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from asr.config import Settings
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
     from asr.service.litapi import Happening
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
 
 T = TypeVar("T")
 

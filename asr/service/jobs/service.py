@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.config import Settings
     from asr.service.jobs.rows import Job
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from asr.service.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from asr.config import Settings
     from asr.service.jobs.rows import Callback
     from asr.service.jobs.store import JobStore
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 

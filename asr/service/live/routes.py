@@ -28,11 +28,12 @@ from asr.service.problems import Problem, problem_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from asr.config import DecodeOptions, Settings, VadOptions
+    from asr.config import DecodeOptions, VadOptions
     from asr.service.limits import Meter
     from asr.service.litapi import Happening
     from asr.service.live.turns import Turn
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
     from asr.types import Transcript
 
 SUBPROTOCOL: Final = "realtime"
