@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import tempfile
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asr.errors import StoreUnavailable
+from asr.service.folders import temporary_folder
 from asr.service.intake import drain, receive_body
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
@@ -28,6 +26,7 @@ from asr.service.schemas import parse_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -160,13 +159,10 @@ class Jobs:
         except (Problem, StoreUnavailable):
             await drain(request)
             raise
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._incoming))
-        try:
+        async with temporary_folder(self._incoming) as folder:
             pairs, arrived = await self._receive(request, folder)
             asked, callback = self._check(pairs)
             return await self._keep(owner_of(request), asked, arrived, key, callback)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _admit(self, request: Request) -> str | None:
         if self.is_closing:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import WorkerDied
+from asr.service.intake import finished_in_thread
 from asr.service.live import server_events
 from asr.service.live.speech import Speech, placed
 from asr.service.problems import problem_of
@@ -96,7 +97,7 @@ class Items:
             await self._send(server_events.failed(turn, problem))
         finally:
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(turn.path.unlink)
+                await finished_in_thread(turn.path.unlink)
             await _end_of(before)  # so that who waits for this one waits for that one too
 
     async def _hear(self, turn: Turn, config: SessionConfig) -> Transcript:
