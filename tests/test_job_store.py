@@ -13,13 +13,7 @@ from asr.service.jobs.leases import Advance, LeaseLost, Leases
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore, KeyReused
 from asr.service.litapi import ChunkDone
-from tests.postgres import needs_postgres, postgres
-
-
-@pytest.fixture(scope="module")
-def postgres_url():
-    with postgres() as server:
-        yield server.url
+from tests.postgres import needs_postgres
 
 
 @pytest.fixture(

@@ -16,17 +16,11 @@ from asr.service.jobs.leases import Leases
 from asr.service.jobs.migrations import STEPS, bring_up, refuse_newer
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore
-from tests.postgres import needs_postgres, postgres
+from tests.postgres import needs_postgres
 from tests.serving import launched
 
 V1 = Path(__file__).parent / "jobs_v1"
 """What the first release made, as it compiled for each database: never to be changed."""
-
-
-@pytest.fixture(scope="module")
-def postgres_url():
-    with postgres() as server:
-        yield server.url
 
 
 @pytest.fixture(
