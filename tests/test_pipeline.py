@@ -520,6 +520,15 @@ def test_transcribe_inside_a_running_loop(fakes, recording):
     assert (engine.slots, engine.opened, engine.closed) == (3, 1, 1)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell's background jobs, in which the tests may run, inherit that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_cancels_the_work_of_who_waits():
     ends = []
 
