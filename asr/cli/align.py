@@ -17,10 +17,9 @@ from asr.cli.arguments import (
     settings_of,
     subtitles_of,
 )
-from asr.cli.files import FORMAT_OF_NAME, say_warnings, source, write
+from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
 from asr.errors import InvalidOption
-from asr.formats import render
 from asr.pipeline import collect, make_transcriber
 
 if TYPE_CHECKING:
@@ -61,6 +60,5 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"asr: {options.audio}: {error}", file=sys.stderr)
         return 1
-    write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), options.audio, options)
-    say_warnings(options.audio, transcript)
+    deliver(transcript, options.audio, subtitles, options)
     return 0

@@ -9,10 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from asr.formats import render
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Sequence
 
+    from asr.config import SubtitleOptions
     from asr.types import Transcript
 
 FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
@@ -33,8 +36,15 @@ def source(name: str) -> Generator[Path]:
         yield Path(spool.name)
 
 
-def write(text: str, name: str, options: argparse.Namespace) -> None:
-    """Write what was made of the recording `name`, one of ``options.files``."""
+def deliver(
+    transcript: Transcript, name: str, subtitles: SubtitleOptions, options: argparse.Namespace
+) -> None:
+    """Write the transcript of the recording `name`, one of ``options.files``, and its warnings."""
+    _write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), name, options)
+    say_warnings(name, transcript)
+
+
+def _write(text: str, name: str, options: argparse.Namespace) -> None:
     if options.output_dir is None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return

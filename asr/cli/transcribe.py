@@ -14,10 +14,9 @@ from asr.cli.arguments import (
     settings_of,
     subtitles_of,
 )
-from asr.cli.files import FORMAT_OF_NAME, say_warnings, source, write
+from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
 from asr.errors import AsrError, InvalidOption
-from asr.formats import render
 from asr.pipeline import collect, make_transcriber
 
 if TYPE_CHECKING:
@@ -59,8 +58,7 @@ async def _transcribe_all(
                 with source(name) as path, Bar(name, hidden=options.quiet) as bar:
                     events = transcriber.transcribe_file(path, options_of(options, settings))
                     transcript = await collect(events, bar.on_event)
-                write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), name, options)
-                say_warnings(name, transcript)
+                deliver(transcript, name, subtitles, options)
             except (AsrError, OSError) as error:
                 if isinstance(error, InvalidOption):
                     raise
