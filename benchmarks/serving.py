@@ -31,27 +31,29 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], settings: Mapping[str, str]) -> Generator[tuple[str, int]]:
+def serving(
+    command: Sequence[str], settings: Mapping[str, str], ready_seconds: float = READY_SECONDS
+) -> Generator[tuple[str, int]]:
     """The service on a free port, ready; its address and the id of its main process.
 
     Args:
         command: what follows ``python``.
         settings: and other variables.
+        ready_seconds: that it may take.
     """
     port = free_port()
     env = {**os.environ, **settings, "ASR_PORT": str(port)}
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_ready(url)
+        _wait_ready(url, time.monotonic() + ready_seconds)
         yield url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(STOP_SECONDS)
 
 
-def _wait_ready(url: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+def _wait_ready(url: str, deadline: float) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/ready").is_success:

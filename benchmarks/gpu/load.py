@@ -5,6 +5,11 @@ With several servers, chunks go to them in turn and the concurrency is that of a
 Every chunk is sent once, so no cache answers for the encoder, and every answer has the same
 number of tokens. Two passes for each concurrency; the first, which compiles kernels, is marked.
 
+Where a chunk's time goes is what the servers' own metrics say: `queue_s`, `prefill_s` and
+`decode_s` are means of a request inside the engine, `outside_s` is the rest of what the client
+waited (network, JSON, base64, mel), `running` is how many were inside on average. `steps` are the
+engine's, `big_steps` those of over 256 tokens: more than decoding takes, so chunks began in them.
+
     python -m benchmarks.gpu.load http://127.0.0.1:8000 --concurrency 16 256 [--seconds 30]
 """
 
@@ -17,6 +22,7 @@ import io
 import json
 import time
 import wave
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +30,8 @@ import httpx
 import numpy as np
 
 RATE = 16_000
+INSIDE = ("queue", "prefill", "decode")
+STEPS = "vllm:iteration_tokens_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,39 @@ def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
     return json.dumps(body).encode()
 
 
+async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Counter[str]:
+    """Every counter of the servers, added up over servers, models and engines.
+
+    The buckets of a histogram keep their bound in the name.
+    """
+    total: Counter[str] = Counter()
+    for url in urls:
+        for line in (await client.get(url + "/metrics")).text.splitlines():
+            if line.startswith("vllm:"):
+                series, value = line.rsplit(" ", 1)
+                name, _, labels = series.partition("{")
+                bound = labels.partition('le="')[2].partition('"')[0]
+                key = f"{name} {bound}" if bound else name
+                total[key] += float(value)  # type: ignore[assignment]
+    return total
+
+
+def explain(counted: Counter[str], mean_latency: float, chunks_per_s: float) -> dict[str, float]:
+    """Where the time of a chunk went, by what the servers counted during a pass."""
+    n_requests = counted["vllm:request_decode_time_seconds_count"]
+    if not n_requests:
+        return {}
+    inside = {
+        f"{part}_s": counted[f"vllm:request_{part}_time_seconds_sum"] / n_requests
+        for part in INSIDE
+    }
+    running = chunks_per_s * (inside["prefill_s"] + inside["decode_s"])
+    n_steps = counted[f"{STEPS}_count"]
+    row = {**inside, "outside_s": mean_latency - sum(inside.values()), "running": running}
+    row |= {"steps": n_steps, "big_steps": n_steps - counted[f"{STEPS}_bucket 256.0"]}
+    return {name: round(value, 2) for name, value in row.items()}
+
+
 async def run(load: Load) -> dict[str, Any]:
     """Send everything and say how fast it was answered."""
     rng = np.random.default_rng(time.time_ns())
@@ -84,9 +125,12 @@ async def run(load: Load) -> dict[str, Any]:
                 answer.raise_for_status()
                 latencies.append(time.perf_counter() - started)
 
+        before = await read_metrics(client, load.urls)
         started = time.perf_counter()
         await asyncio.gather(*(send(*it) for it in enumerate(bodies)))
         wall = time.perf_counter() - started
+        after = await read_metrics(client, load.urls)
+    after.subtract(before)
     latencies.sort()
     return {
         "concurrency": load.concurrency,
@@ -97,6 +141,7 @@ async def run(load: Load) -> dict[str, Any]:
         "rtfx": round(load.n_chunks * load.seconds / wall),
         "p50_s": round(latencies[len(latencies) // 2], 2),
         "p95_s": round(latencies[int(0.95 * len(latencies)) - 1], 2),
+        **explain(after, sum(latencies) / len(latencies), load.n_chunks / wall),
     }
 
 

@@ -5,6 +5,10 @@ same number of tokens, and the guards, which would doubt every answer, are off. 
 the samples repeated as 16 kHz wav, each with its own faint noise, so that no cache can answer.
 
     python -m benchmarks.gpu.service http://127.0.0.1:8000 --files 1 4 16 --slots 256
+
+With `--local MODEL_DIR` the model is loaded in the service's worker, without a vLLM server:
+
+    python -m benchmarks.gpu.service --local /tmp/omni '{"max_num_seqs": 384}' --files 1 4
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.engines import vllm_http
+from asr.engines import vllm_http, vllm_local
 from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 from asr.service import serve
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 TOKENS = "BENCH_TOKENS"
 READ_BYTES = 1 << 20
+READY_SECONDS = 550.0
+LOCAL = {"load_format": "dummy", "moe_backend": "triton"}
+"""As serve.sh does."""
 
 
 class FixedLengthEngine(VllmHttpEngine):
@@ -57,8 +65,31 @@ def fixed_length_body(*arguments: Any) -> bytes:
     return request_body(*arguments)[:-1] + tail.encode()
 
 
-def make_engine(settings: Settings) -> FixedLengthEngine:
+class FixedLengthLocalEngine(VllmLocalEngine):
+    """The real engine in the worker's process with answers of a fixed length, and no guards."""
+
+    guarded = False
+
+
+start = vllm_local._start
+
+
+async def start_fixed_length(*arguments: Any) -> Any:
+    """Load the model; whatever is asked of it, the answer has the same number of tokens."""
+    n = int(os.environ[TOKENS])
+    fixed = {"max_tokens": n, "min_tokens": n, "ignore_eos": True, "logprobs": None}
+    loaded = await start(*arguments)
+    make = loaded._new_sampling
+    loaded._new_sampling = lambda **usual: make(**{**usual, **fixed})
+    return loaded
+
+
+def make_engine(settings: Settings) -> FixedLengthEngine | FixedLengthLocalEngine:
     """For the worker process of the service."""
+    if settings.engine_name == "omni-local":
+        vllm_local._start = start_fixed_length  # type: ignore[assignment]
+        arguments = LOCAL | read_arguments(settings.vllm_args)
+        return FixedLengthLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
     vllm_http.request_body = fixed_length_body  # type: ignore[assignment, attr-defined]
     return FixedLengthEngine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
 
@@ -75,18 +106,18 @@ def make_recording(path: Path, seconds: float, seed: int) -> None:
 
 
 def service(
-    url: str, slots: int, n_tokens: int
+    engine: dict[str, str], slots: int, n_tokens: int
 ) -> contextlib.AbstractContextManager[tuple[str, int]]:
-    """Our service in front of vLLM."""
+    """Our service in front of vLLM, or with vLLM in its worker."""
     settings = {
-        "ASR_VLLM_URL": url,
+        **engine,
         "ASR_ALIGNER": "none",  # of random text, the witness would doubt every word
         "ASR_ENGINE_SLOTS": str(slots),
         "ASR_MAX_ACTIVE_REQUESTS": "64",
         "ASR_LOG_LEVEL": "info",
         TOKENS: str(n_tokens),
     }
-    return serving(["-m", __spec__.name, "--serve"], settings)
+    return serving(["-m", __spec__.name, "--serve"], settings, READY_SECONDS)
 
 
 async def read(path: Path) -> AsyncIterator[bytes]:
@@ -142,7 +173,8 @@ def main() -> None:
         serve(Settings.from_env(), make_engine)
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", help="of vLLM; of several servers with commas between")
+    parser.add_argument("url", nargs="?", help="of vLLM; of several servers with commas between")
+    parser.add_argument("--local", nargs=2, metavar=("MODEL", "ARGUMENTS"))
     parser.add_argument("--files", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--slots", type=int, default=256)
@@ -155,7 +187,12 @@ def main() -> None:
     for seed, path in enumerate(paths):
         if not path.exists():
             make_recording(path, options.seconds, seed)
-    with service(options.url, options.slots, options.tokens) as (ours, _):
+    if options.local:
+        model, arguments = options.local
+        engine = {"ASR_ENGINE": "omni-local", "ASR_VLLM_MODEL": model, "ASR_VLLM_ARGS": arguments}
+    else:
+        engine = {"ASR_VLLM_URL": options.url}
+    with service(engine, options.slots, options.tokens) as (ours, _):
         for n_files in options.files:
             row = asyncio.run(post_all(ours, paths[:n_files]))
             print(json.dumps({"service": options.slots, **row}), flush=True)
