@@ -6,7 +6,7 @@ words put in, five words left out, one word in ten replaced, or all of another c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from asr.align.acoustics import Scorer
 from asr.audio import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
+from benchmarks.sounds import between, spoil
 
 if TYPE_CHECKING:
     import random
@@ -99,6 +100,31 @@ def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piec
                 starts = tuple(word.start - start for word in some)
                 ends = tuple(word.end - start for word in some)
                 yield Piece(category, audio, tuple(word.text for word in some), starts, ends)
+
+
+def spoiled(piece: Piece, condition: str, seed: int) -> Piece:
+    """The same speech in a bad condition, as `benchmarks.corpus.spoil` names them."""
+    samples = spoil(piece.audio.samples.astype(np.float64), condition, seed)
+    category = condition if piece.category == "clean" else f"{piece.category}, {condition}"
+    return replace(piece, category=category, audio=Audio(samples.astype(np.float32)))
+
+
+def interrupted(piece: Piece, kind: str, seed: int) -> Piece:
+    """The same speech with a sound in its longest pause."""
+    pauses = np.subtract(piece.starts[1:], piece.ends[:-1])
+    place = int(pauses.argmax()) + 1
+    at = round((piece.ends[place - 1] + piece.starts[place]) / 2 * SAMPLE_RATE)
+    samples = piece.audio.samples
+    sound = between(samples, kind, seed).astype(np.float32)
+    whole = np.concatenate((samples[:at], sound, samples[at:]))
+    later = np.where(np.arange(len(piece.texts)) < place, 0.0, len(sound) / SAMPLE_RATE)
+    return replace(
+        piece,
+        category=f"{piece.category}, a sound between",
+        audio=Audio(np.clip(whole, -1, 1)),
+        starts=tuple((piece.starts + later).tolist()),
+        ends=tuple((piece.ends + later).tolist()),
+    )
 
 
 def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:
