@@ -105,6 +105,30 @@ def test_a_sentence_that_the_text_lacks(embedded):
     assert found.words[9].start == pytest.approx(truth[15]["start"], abs=0.3)
 
 
+def test_a_sentence_that_the_text_lacks_in_noise(embedded):
+    audio, truth = stretch("meeting", 9.0)
+    loud = audio.samples[np.abs(audio.samples) > 0.01]
+    noise = np.random.default_rng(3).normal(0, loud.std() / 10**0.5, len(audio.samples))
+    noisy = Audio((audio.samples + noise).astype(np.float32))
+    assert embedded.align(noisy, texts(truth)).unwritten == ()
+    ((start, end),) = embedded.align(noisy, texts(truth[:9] + truth[15:])).unwritten
+    assert start < truth[14]["end"]
+    assert end > truth[9]["start"]
+
+
+@pytest.mark.parametrize("pitch", [440.0, 1250.0])
+def test_a_chord_between_sentences_is_no_speech(embedded, pitch):
+    audio, truth = stretch("meeting", 9.0)
+    gaps = [after["start"] - before["end"] for before, after in pairwise(truth)]
+    place = int(np.argmax(gaps)) + 1
+    at = round((truth[place - 1]["end"] + truth[place]["start"]) / 2 * SAMPLE_RATE)
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    chord = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 1.25, 1.5, 2, 3, 4))
+    samples = np.concatenate((audio.samples[:at], 0.05 * chord, audio.samples[at:]))
+    found = embedded.align(Audio(samples.astype(np.float32)), texts(truth))
+    assert found.unwritten == ()
+
+
 def test_words_that_are_not_said_have_their_place(embedded):
     audio, truth = stretch("meeting", 3.5)
     tokens = ["\u2014", *texts(truth)[:4], "\U0001f600", *texts(truth)[4:], "日本語"]
