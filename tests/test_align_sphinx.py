@@ -105,28 +105,40 @@ def test_a_sentence_that_the_text_lacks(embedded):
     assert found.words[9].start == pytest.approx(truth[15]["start"], abs=0.3)
 
 
-def test_a_sentence_that_the_text_lacks_in_noise(embedded):
-    audio, truth = stretch("meeting", 9.0)
+@pytest.mark.parametrize("name", ["meeting", "lecture"])
+def test_a_sentence_that_the_text_lacks_in_noise(embedded, name):
+    audio, truth = stretch(name, 9.0)
     loud = audio.samples[np.abs(audio.samples) > 0.01]
     noise = np.random.default_rng(3).normal(0, loud.std() / 10**0.5, len(audio.samples))
     noisy = Audio((audio.samples + noise).astype(np.float32))
     assert embedded.align(noisy, texts(truth)).unwritten == ()
-    ((start, end),) = embedded.align(noisy, texts(truth[:9] + truth[15:])).unwritten
-    assert start < truth[14]["end"]
-    assert end > truth[9]["start"]
+    spans = embedded.align(noisy, texts(truth[:6] + truth[12:])).unwritten
+    assert spans[0][0] == pytest.approx(truth[6]["start"], abs=0.3)
+    assert spans[-1][1] < truth[12]["start"] + 0.3
+    assert sum(end - start for start, end in spans) > 1.0
 
 
-@pytest.mark.parametrize("pitch", [440.0, 1250.0])
-def test_a_chord_between_sentences_is_no_speech(embedded, pitch):
+def test_music_between_sentences_is_no_speech(embedded):
     audio, truth = stretch("meeting", 9.0)
     gaps = [after["start"] - before["end"] for before, after in pairwise(truth)]
     place = int(np.argmax(gaps)) + 1
     at = round((truth[place - 1]["end"] + truth[place]["start"]) / 2 * SAMPLE_RATE)
-    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    chord = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 1.25, 1.5, 2, 3, 4))
-    samples = np.concatenate((audio.samples[:at], 0.05 * chord, audio.samples[at:]))
+    music = plucked(2.0) * audio.samples.std()
+    samples = np.concatenate((audio.samples[:at], music, audio.samples[at:]))
     found = embedded.align(Audio(samples.astype(np.float32)), texts(truth))
     assert found.unwritten == ()
+
+
+def plucked(seconds):
+    """Chords on strings, four a second, with a power of 1."""
+    random = np.random.default_rng(5)
+    music = np.zeros(round(seconds * SAMPLE_RATE))
+    for start in range(0, len(music), SAMPLE_RATE // 4):
+        time = np.arange(len(music) - start) / SAMPLE_RATE
+        for pitch in 110.0 * 2 ** (random.choice(24, 3, replace=False) / 12):
+            tones = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 9))
+            music[start:] += np.exp(-3 * time) * tones
+    return music / music.std()
 
 
 def test_words_that_are_not_said_have_their_place(embedded):
