@@ -162,7 +162,7 @@ def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> lis
     return [
         {"half": half.name, "speech": kind, "chunks": n}
         | {name: f"{found[kind, name]} ({found[kind, name] / n:.1%})" for name in PLANTS}
-        for kind, n in sorted(total.items())
+        for kind, n in sorted(total.items(), key=lambda row: (row[0] == EVERYTHING, row[0]))
     ]
 
 

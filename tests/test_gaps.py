@@ -40,10 +40,11 @@ def step(token, start, n_frames, score=0.0, n_states=9):
     )
 
 
-def chunk(gap, score, kind=PAUSE):
+def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
     """Five words, a pause of a second around `gap`, and five words; the audio and the path."""
     n_gap = len(gap) // HOP
-    parts = [sounds(5 * WORD, seed=1), quiet(50), gap, quiet(50), sounds(5 * WORD, seed=2)]
+    before, after = (sounds(5 * WORD, seed=seed) for seed in seeds)
+    parts = [before, quiet(50), gap, quiet(50), after]
     steps = [step(token, token * WORD, WORD) for token in range(5)]
     place = 5 * WORD
     for what, n_frames, fit in ((PAUSE, 50, 0.3), (kind, n_gap, score), (PAUSE, 50, 0.3)):
@@ -89,6 +90,39 @@ def test_words_that_were_passed_over_account_for_speech():
     assert unwritten(audio, long_word, [3] * 5 + [12] + [3] * 5) == []
 
 
+@pytest.mark.parametrize(("fit", "n_spans"), [(-3.0, 1), (0.5, 0)])
+def test_a_word_that_does_not_fit_parts_no_speech(fit, n_spans):
+    audio, steps = chunk(sounds(100), -1.8)
+    gap = steps[6]
+    middle = [
+        step(PAUSE, gap.start, 30, -1.8, n_states=1),
+        step(5, gap.start + 30, 40, fit),
+        step(PAUSE, gap.start + 70, 30, -1.8, n_states=1),
+    ]
+    later = [step(it.arc.token + 1, it.start, WORD) for it in steps[8:]]
+    spans = unwritten(audio, [*steps[:6], *middle, steps[7], *later], [3] * 11)
+    assert len(spans) == n_spans
+
+
+def test_right_words_part_two_mistakes():
+    audio, steps = chunk(sounds(100), -1.8)
+    later, more = chunk(sounds(100, seed=9), -1.8, seeds=(3, 4))
+    more = [
+        step(
+            it.arc.token + 10 * (it.arc.token >= 0),
+            it.start + steps[-1].end,
+            len(it.scores),
+            it.scores[0],
+            it.arc.end,
+        )
+        for it in more
+    ]
+    twice = Audio(np.concatenate((audio.samples, later.samples)))
+    first, second = unwritten(twice, [*steps, *more], PHONES * 2)
+    assert first[1] < steps[8].start
+    assert second[0] > more[4].end
+
+
 def test_without_words_what_is_loud_is_speech():
     audio, steps = chunk(sounds(100), -1.0)
     alone = [step(PAUSE, 0, steps[-1].end, -1.0, n_states=1)]
@@ -121,6 +155,8 @@ def test_speech_lies_between_the_words(parts, seed, n_missing):
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
     for start, end in spans:
         inside = [it for it in steps if it.start < end and it.end > start]
-        assert all(it.arc.token < 0 for it in inside)
+        assert inside[0].arc.token < 0
+        assert inside[-1].arc.token < 0
         assert end - start >= MIN_FRAMES
-        assert sum(np.minimum(it.scores, 0).sum() for it in inside) <= -MIN_NATS
+        between = [it for it in inside if it.arc.token < 0]
+        assert sum(np.minimum(it.scores, 0).sum() for it in between) <= -MIN_NATS

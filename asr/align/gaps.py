@@ -4,7 +4,8 @@ The search gives frames between the words to pauses, or to unknown speech where 
 explain them. That is not enough. In noise everything sounds somewhat like a pause, and music sounds
 somewhat like speech. So each chunk is its own measure: of the frames in a gap only those count that
 are as loud as its words and sound like frames of its words, and they count by how much better any
-sounds of speech explain them than a pause.
+sounds of speech explain them than a pause. And where speech was left out the search puts words of
+the text beside it into its midst, so that gaps with only such words between them count together.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 
     from asr.align.viterbi import Step
 
-MIN_NATS: Final = 50.0
-"""Against a pause, from which on a gap has speech in it (benchmarks/witness.py)."""
+MIN_NATS: Final = 60.0
+"""Against pauses, from which on there is speech in them (benchmarks/witness.py)."""
 MIN_FRAMES: Final = 40
-"""Of speech in a gap; less is an "um", or the end of a word."""
+"""Of speech; less is an "um", or the end of a word."""
+GAP_NATS: Final = 20.0
+"""What each further gap must have before it adds to the ones before it."""
+WORD_NATS: Final = 0.6
+"""By which a word parts the gaps beside it, for each frame and nat above a poor fit."""
 MISSING_NATS: Final = 0.8
 """For each frame that words which were passed over there may have taken: they account for it."""
 
@@ -54,54 +59,77 @@ class Gap:
 
     Attributes:
         scores: the log-likelihood ratio of a pause in each frame, or the price of other speech.
+        apart: nats by which the words since the gap before part the two.
         n_phones: of the words that were passed over there.
     """
 
     start: int
     end: int
     scores: np.ndarray
+    apart: float
     n_phones: int
 
 
 def unwritten(audio: Audio, steps: Sequence[Step], phones: Sequence[int]) -> list[tuple[int, int]]:
-    """Frames [start, end) of speech that no token accounts for.
+    """Frames [start, end) of speech that no token accounts for, but for a few poor ones in it.
 
     Args:
         audio: what was searched.
         steps: the best path.
         phones: how many each token of the text has.
     """
-    found = []
-    sound: _Sound | None = None
-    for gap in _gaps(steps, phones):
-        if np.minimum(gap.scores, 0).sum() > -MIN_NATS:
-            continue  # as nearly all are, so that a right text costs nothing
-        sound = sound or _Sound(audio, steps)
-        frames = sound.like_words(gap.start, gap.end)
-        missing = MISSING_NATS * gap.n_phones * _frames_a_phone(steps)
-        nats = -gap.scores[frames - gap.start].sum() - missing
-        if len(frames) >= MIN_FRAMES and nats >= MIN_NATS:
-            found.append((int(frames[0]), int(frames[-1]) + 1))
-    return found
+    gaps = list(_gaps(steps, phones))
+    rate = _frames_a_phone(steps)
+    # If that much were not enough, how it sounds needs no look: a right text costs next to nothing.
+    if not _runs(gaps, [np.flatnonzero(gap.scores < 0) + gap.start for gap in gaps], rate):
+        return []
+    sound = _Sound(audio, steps)
+    return _runs(gaps, [sound.like_words(gap.start, gap.end) for gap in gaps], rate)
 
 
 def _gaps(steps: Sequence[Step], phones: Sequence[int]) -> Iterator[Gap]:
-    after = -1  # the last token before the gap
+    after, apart = -1, 0.0  # the last token before the gap, and nats of the words since the last
     parts: list[Step] = []
     for step in steps:
         if step.arc.token < 0:
             parts.append(step)
             continue
         if parts:
-            yield _gap(parts, sum(phones[after + 1 : step.arc.token]))
-        after, parts = step.arc.token, []
+            yield _gap(parts, apart, sum(phones[after + 1 : step.arc.token]))
+            apart, parts = 0.0, []
+        after = step.arc.token
+        apart += WORD_NATS * len(step.scores) * max(0.0, step.scores.mean() - POOR_FIT)
     if parts:
-        yield _gap(parts, sum(phones[after + 1 :]))
+        yield _gap(parts, apart, sum(phones[after + 1 :]))
 
 
-def _gap(parts: Sequence[Step], n_phones: int) -> Gap:
+def _gap(parts: Sequence[Step], apart: float, n_phones: int) -> Gap:
     scores = np.concatenate([part.scores for part in parts])
-    return Gap(parts[0].start, parts[-1].end, scores, n_phones)
+    return Gap(parts[0].start, parts[-1].end, scores, apart, n_phones)
+
+
+def _runs(
+    gaps: Sequence[Gap], speech: Sequence[np.ndarray], frames_a_phone: float
+) -> list[tuple[int, int]]:
+    """From the first to the last frame of speech in gaps that together have enough of it."""
+    found: list[tuple[int, int]] = []
+    run: list[np.ndarray] = []
+    total, is_told = 0.0, False
+    for gap, frames in zip(gaps, speech, strict=True):
+        # What is enough is not more than enough: the words behind it must be able to end it.
+        total = min(total, MIN_NATS) - gap.apart
+        if total <= 0:
+            run, total, is_told = [], 0.0, False
+        missing = MISSING_NATS * gap.n_phones * frames_a_phone
+        total -= gap.scores[frames - gap.start].sum() + missing + (GAP_NATS if run else 0.0)
+        run.append(frames)
+        if total >= MIN_NATS and sum(map(len, run)) >= MIN_FRAMES:
+            some = np.concatenate(run)
+            if is_told:
+                found.pop()
+            found.append((int(some[0]), int(some[-1]) + 1))
+            is_told = True
+    return found
 
 
 def _known(steps: Sequence[Step]) -> list[Step]:
