@@ -68,6 +68,11 @@ def is_available() -> bool:
     return shutil.which("festival") is not None
 
 
+def is_all_available() -> bool:
+    """Whether Flite is, too."""
+    return is_available() and shutil.which("flite") is not None
+
+
 def recordings() -> Iterator[Recording]:
     """Every voice with every text, clean; and one text of each voice in every bad condition."""
     for voice_number, (name, voice) in enumerate(VOICES.items()):

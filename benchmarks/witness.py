@@ -196,8 +196,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=Path, help="manifest of real recordings with their text")
     options = parser.parse_args()
-    if not corpus.is_available():
-        raise SystemExit("festival is not installed; see benchmarks/corpus.py")
+    if not corpus.is_all_available():
+        raise SystemExit("festival and flite are not both installed; see benchmarks/corpus.py")
     judge = Judge()
     if options.real is None:
         print("no real recordings: none were given by --real")

@@ -6,6 +6,9 @@ somewhat like speech. So each chunk is its own measure: of the frames in a gap o
 are as loud as its words and sound like frames of its words, and they count by how much better any
 sounds of speech explain them than a pause. And where speech was left out the search puts words of
 the text beside it into its midst, so that gaps with only such words between them count together.
+
+Another speaker sounds less like the words, yet more like them than music or a machine does. So what
+the search itself takes for unknown speech may be stranger than what it takes for a pause.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asr.align.acoustics import STATES
+from asr.align.lattice import OTHER
 from asr.types import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
@@ -50,6 +54,8 @@ NEIGHBOURS: Final = 20
 """Frames so near to each other are alike whatever they are."""
 STRANGENESS: Final = 0.9
 """The share of the words' own frames that are no stranger than what still sounds like a word."""
+STRANGER: Final = 2.5
+"""How many times as strange as the median of the words' frames unknown speech may be."""
 FRAMES_A_PHONE: Final = (4.0, 14.0)
 
 
@@ -59,6 +65,7 @@ class Gap:
 
     Attributes:
         scores: the log-likelihood ratio of a pause in each frame, or the price of other speech.
+        is_other: which frames the search takes for other speech.
         apart: nats by which the words since the gap before part the two.
         n_phones: of the words that were passed over there.
     """
@@ -66,6 +73,7 @@ class Gap:
     start: int
     end: int
     scores: np.ndarray
+    is_other: np.ndarray
     apart: float
     n_phones: int
 
@@ -84,7 +92,7 @@ def unwritten(audio: Audio, steps: Sequence[Step], phones: Sequence[int]) -> lis
     if not _runs(gaps, [np.flatnonzero(gap.scores < 0) + gap.start for gap in gaps], rate):
         return []
     sound = _Sound(audio, steps)
-    return _runs(gaps, [sound.like_words(gap.start, gap.end) for gap in gaps], rate)
+    return _runs(gaps, [sound.like_words(gap) for gap in gaps], rate)
 
 
 def _gaps(steps: Sequence[Step], phones: Sequence[int]) -> Iterator[Gap]:
@@ -105,7 +113,8 @@ def _gaps(steps: Sequence[Step], phones: Sequence[int]) -> Iterator[Gap]:
 
 def _gap(parts: Sequence[Step], apart: float, n_phones: int) -> Gap:
     scores = np.concatenate([part.scores for part in parts])
-    return Gap(parts[0].start, parts[-1].end, scores, apart, n_phones)
+    is_other = np.concatenate([np.full(len(it.scores), it.arc.token == OTHER) for it in parts])
+    return Gap(parts[0].start, parts[-1].end, scores, is_other, apart, n_phones)
 
 
 def _runs(
@@ -159,24 +168,28 @@ class _Sound:
         loud = words[self._is_loud[words]]
         self._words = loud[:: len(loud) // MAX_WORD_FRAMES + 1]
 
-    def like_words(self, start: int, end: int) -> np.ndarray:
-        """The frames of [start, end) that are loud and no stranger than those of words."""
-        loud = np.flatnonzero(self._is_loud[start:end]) + start
+    def like_words(self, gap: Gap) -> np.ndarray:
+        """The frames of a gap that are loud and no stranger than words, or than a stranger's."""
+        loud = np.flatnonzero(self._is_loud[gap.start : gap.end])
         if len(self._words) < MIN_WORD_FRAMES:
-            return loud
-        alike: np.ndarray = loud[self._strangeness(loud) <= self._limit]
+            return loud + gap.start
+        limits = np.where(gap.is_other[loud], self._limits[1], self._limits[0])
+        alike: np.ndarray = loud[self._strangeness(loud + gap.start) <= limits] + gap.start
         return alike
 
     @cached_property
-    def _limit(self) -> float:
-        return float(np.quantile(self._strangeness(self._words[::3]), STRANGENESS))
+    def _limits(self) -> tuple[float, float]:
+        """How strange a frame of a pause may be, and one of unknown speech."""
+        usual = self._strangeness(self._words[::3])
+        limit = float(np.quantile(usual, STRANGENESS))
+        return limit, max(limit, STRANGER * float(np.median(usual)))
 
     def _strangeness(self, frames: np.ndarray) -> np.ndarray:
         """How far each frame is from the most similar one of the words, none near it in time."""
         these, those = self._bands[frames], self._bands[self._words]
         squares = (these**2).sum(axis=1)[:, None] + (those**2).sum(axis=1) - 2 * these @ those.T
         squares[np.abs(frames[:, None] - self._words) < NEIGHBOURS] = np.inf
-        nearest: np.ndarray = squares.min(axis=1)
+        nearest: np.ndarray = np.sqrt(np.maximum(squares.min(axis=1, initial=np.inf), 0.0))
         return nearest
 
 
