@@ -111,20 +111,35 @@ def spoiled(piece: Piece, condition: str, seed: int) -> Piece:
 
 def interrupted(piece: Piece, kind: str, seed: int) -> Piece:
     """The same speech with a sound in its longest pause."""
+    whole, _ = _with(piece, between(piece.audio.samples, kind, seed))
+    return replace(whole, category=f"{piece.category}, a sound between")
+
+
+def answered(piece: Piece, other: Piece) -> tuple[Piece, Planted]:
+    """The same speech with five words of another's in its longest pause, which the text lacks."""
+    first = (len(other.texts) - N_WORDS) // 2
+    start, end = (
+        round(it * SAMPLE_RATE) for it in (other.starts[first], other.ends[first + N_WORDS - 1])
+    )
+    words = other.audio.samples[start:end]
+    words = words * np.std(piece.audio.samples) / np.std(words)
+    whole, at = _with(piece, words)
+    span = at, at + len(words) / SAMPLE_RATE
+    return whole, Planted(list(piece.texts), list(whole.starts), span=span)
+
+
+def _with(piece: Piece, sound: np.ndarray) -> tuple[Piece, float]:
+    """A piece with a sound in its longest pause, and the second at which that begins."""
     pauses = np.subtract(piece.starts[1:], piece.ends[:-1])
     place = int(pauses.argmax()) + 1
     at = round((piece.ends[place - 1] + piece.starts[place]) / 2 * SAMPLE_RATE)
     samples = piece.audio.samples
-    sound = between(samples, kind, seed).astype(np.float32)
-    whole = np.concatenate((samples[:at], sound, samples[at:]))
+    whole = np.concatenate((samples[:at], sound.astype(np.float32), samples[at:]))
     later = np.where(np.arange(len(piece.texts)) < place, 0.0, len(sound) / SAMPLE_RATE)
-    return replace(
-        piece,
-        category=f"{piece.category}, a sound between",
-        audio=Audio(np.clip(whole, -1, 1)),
-        starts=tuple((piece.starts + later).tolist()),
-        ends=tuple((piece.ends + later).tolist()),
-    )
+    starts, ends = ((times + later).tolist() for times in (piece.starts, piece.ends))
+    audio = Audio(np.clip(whole, -1, 1))
+    whole_piece = replace(piece, audio=audio, starts=tuple(starts), ends=tuple(ends))
+    return whole_piece, at / SAMPLE_RATE
 
 
 def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:

@@ -33,6 +33,7 @@ from benchmarks.planted import (
     Piece,
     Planted,
     RememberingScorer,
+    answered,
     deleted,
     inserted,
     interrupted,
@@ -166,6 +167,17 @@ def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> lis
     ]
 
 
+def measure_answers(judge: Judge, half: Half, some: list[Piece]) -> dict[str, Any]:
+    """Five words that another speaker says in a pause and that the text lacks."""
+    # They lie by speaker, so that half of them further on somebody else speaks.
+    others = some[len(some) // 2 :] + some[: len(some) // 2]
+    cases = [answered(piece, other) for piece, other in zip(some, others, strict=True)]
+    n_found = sum(judge.finds(whole.audio, planted) for whole, planted in cases)
+    text = f"{n_found} ({n_found / len(some):.1%})"
+    row = {"half": half.name, "speech": "another speaker", "chunks": len(some)}
+    return row | dict.fromkeys(PLANTS, "") | {"5 words left out": text}
+
+
 def measure_empty(judge: Judge, pool: list[str]) -> list[dict[str, Any]]:
     """Texts of 5 to 20 words for audio in which nobody speaks."""
     noise = np.random.default_rng(0)
@@ -206,7 +218,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             some = speech(half, Path(folder), options.real, judge.embedded)
         pool = [text for piece in some for text in piece.texts]
-        rows += measure(judge, half, some, pool)
+        rows += [*measure(judge, half, some, pool), measure_answers(judge, half, some)]
     save("witness", rows + measure_empty(judge, pool))
 
 

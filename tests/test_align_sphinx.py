@@ -120,13 +120,27 @@ def test_a_sentence_that_the_text_lacks_in_noise(embedded, name):
 
 def test_music_between_sentences_is_no_speech(embedded):
     audio, truth = stretch("meeting", 9.0)
+    music = plucked(2.0) * audio.samples.std()
+    found = embedded.align(interrupted(audio, truth, music)[0], texts(truth))
+    assert found.unwritten == ()
+
+
+def test_what_another_says_between_sentences_is_speech(embedded):
+    audio, truth = stretch("meeting", 9.0)
+    other = stretch("memo", 3.0)[0].samples
+    both, at = interrupted(audio, truth, other * audio.samples.std() / other.std())
+    ((start, end),) = embedded.align(both, texts(truth)).unwritten
+    assert at - 0.3 < start < end < at + len(other) / SAMPLE_RATE + 0.3
+    assert end - start > 0.5 * len(other) / SAMPLE_RATE
+
+
+def interrupted(audio, truth, sound):
+    """A recording with a sound in its longest pause, and the second at which it begins."""
     gaps = [after["start"] - before["end"] for before, after in pairwise(truth)]
     place = int(np.argmax(gaps)) + 1
     at = round((truth[place - 1]["end"] + truth[place]["start"]) / 2 * SAMPLE_RATE)
-    music = plucked(2.0) * audio.samples.std()
-    samples = np.concatenate((audio.samples[:at], music, audio.samples[at:]))
-    found = embedded.align(Audio(samples.astype(np.float32)), texts(truth))
-    assert found.unwritten == ()
+    samples = np.concatenate((audio.samples[:at], sound, audio.samples[at:]))
+    return Audio(samples.astype(np.float32)), at / SAMPLE_RATE
 
 
 def plucked(seconds):
