@@ -8,6 +8,9 @@ JOBS ?= 3
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
+# A test run starts some hundred Pythons, and without byte code each compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc test-security
 
@@ -30,7 +33,8 @@ test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
 
 test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
-	$(BIN)/python -m pytest tests/test_job_store.py tests/test_job_kill.py -m "not kill" -k postgres -rs
+	$(BIN)/python -m pytest tests/test_job_store.py tests/test_migrations.py tests/test_job_kill.py \
+	  -m "not kill" -k postgres -rs
 
 test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s

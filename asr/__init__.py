@@ -14,13 +14,13 @@ from asr.config import (
     ChunkOptions,
     DecodeOptions,
     Options,
-    Settings,
     SubtitleOptions,
     VadOptions,
 )
 from asr.errors import AsrError
 from asr.formats import render
 from asr.pipeline import Progress, Transcriber, transcribe
+from asr.settings import Settings
 from asr.types import Audio, Chunk, Hypothesis, Segment, SpeechRegion, Transcript, Word
 
 __all__ = [

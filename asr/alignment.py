@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from asr.align.interpolate import Interpolator
 from asr.align.longform import Piece, Plan, make_plan, place
 from asr.chunking import make_chunks
-from asr.config import Options, Settings, check
-from asr.pipeline import Progress, Transcriber, collect, make_transcriber
+from asr.config import Options, check
+from asr.pipeline import Progress, Transcriber, collect, make_transcriber, run_apart
 from asr.recording import Recording
+from asr.settings import Settings
 from asr.stitch import Stitcher, stitch
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, SpeechRegion, Transcript, Word
 
@@ -80,8 +80,7 @@ def align_text(
         async with make_transcriber(known) as transcriber:
             return await collect(align_file(transcriber, Path(source), text, chosen), on_event)
 
-    with ThreadPoolExecutor(1) as thread:  # a thread of its own never has a loop running
-        return thread.submit(asyncio.run, work()).result()
+    return run_apart(work())
 
 
 async def align_file(

@@ -1,82 +1,36 @@
 """Any recording -> blocks of 16 kHz mono float32, in memory that does not grow with its length.
 
-libsndfile (through soundfile) opens wav, flac, mp3, ogg and opus; FFmpeg's libraries (through
-PyAV) open the rest: m4a, mp4, mov, webm, mkv, aac, wma, amr and the audio track of video. The
-format is told from the bytes, never from a name. Resampling is soxr's, as a stream.
+`asr.readers` opens the recording. Here its channels are mixed or kept apart, and its samples are
+brought to 16 kHz by soxr, as a stream.
 
-Knows nothing of speech. Does not trust headers: seconds are counted as they are decoded.
+Knows nothing of formats, nor of speech. Does not trust headers: seconds are counted as they are
+decoded.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-import av
-import av.error
 import numpy as np
-import soundfile
 import soxr
 
-from asr.errors import AudioTooLong, DamagedAudio, EmptyAudio, UnsupportedAudio
+from asr.errors import AudioTooLong, EmptyAudio, UnsupportedAudio
+from asr.readers import Decoding, open_file, open_stream
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from asr.config import AudioLimits
+    from asr.readers import RatedBlocks, Readable
 
-ACCEPTED: Final = (
-    "Accepted are wav, flac, mp3, ogg, opus, m4a, mp4, mov, webm, mkv, aac, wma and amr, "
-    "of 8 to 192 kHz"
-)
-MIN_RATE: Final = 8_000
-MAX_RATE: Final = 192_000
-MAX_CHANNELS: Final = 64
 MAX_SPLIT_CHANNELS: Final = 8
 """Each costs as much as a recording of its own."""
-BLOCK_FRAMES: Final = 65_536
-MAX_GAP_SECONDS: Final = 0.1
-"""A larger jump of the timestamps in a container is filled with silence, so times stay true."""
-
 MAX_PEAK: Final = 8.0
 """A float file whose samples go beyond this holds garbage, and is clipped before the filter."""
-MAX_TRAILER_BYTES: Final = 16_384
-"""More bytes than this behind the audio are no tag, but maybe a second recording."""
 
-# Demuxers that read one file and nothing else: no hls, no concat, no playlists of any kind.
-_FORMATS: Final = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
-)
 _HEADER_SLACK: Final = 1.0
-_UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
-
-RatedBlocks = Iterator[tuple[int, np.ndarray]]
-"""Blocks of shape (n_frames, n_channels) with the rate of each."""
-
-
-class Readable(Protocol):
-    """A file that is read from its start to its end, in pieces of any length."""
-
-    def read(self, n_bytes: int, /) -> bytes:
-        """The next bytes, `n_bytes` at the most; none at the end."""
-        ...
-
-
-@dataclass(slots=True)
-class Decoding:
-    """A recording being decoded. Iterate `blocks` once; the other fields fill meanwhile.
-
-    Attributes:
-        promised_seconds: what the header says, or None. Only good for a progress bar.
-        warnings: what was amiss and could be repaired.
-    """
-
-    blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
-    promised_seconds: float | None = None
-    warnings: list[str] = field(default_factory=list)
 
 
 def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
@@ -103,19 +57,13 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
     if size > limits.max_bytes:
         raise AudioTooLong(f"the file has {size} bytes; {limits.max_bytes} are allowed")
     decoding = Decoding()
-    source = _open_libsndfile(path, decoding)
-    if source is None:
-        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
-        source = _open_ffmpeg(f"file:{path}", decoding)
-    return _decoding(source, decoding, limits, split=split)
+    return _decoding(open_file(path, decoding), decoding, limits, split=split)
 
 
 def decode_stream(
     file: Readable, limits: AudioLimits, probe_bytes: int, *, split: bool = False
 ) -> Decoding:
     """Open a recording that cannot be sought in.
-
-    By FFmpeg alone: libsndfile asks for the end of a file before it gives the beginning.
 
     Args:
         file: it. An error that reading raises is raised here, or while iterating.
@@ -127,7 +75,7 @@ def decode_stream(
         AudioError: as `decode`.
     """
     decoding = Decoding()
-    source = _open_ffmpeg(file, decoding, {"probesize": str(probe_bytes)})
+    source = open_stream(file, decoding, probe_bytes)
     return _decoding(source, decoding, limits, split=split)
 
 
@@ -211,13 +159,6 @@ class _Resampler:
         return tail
 
 
-def _check_layout(rate: int, channels: int) -> None:
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise UnsupportedAudio(f"the sample rate is {rate} Hz. {ACCEPTED}.")
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise UnsupportedAudio(f"the recording has {channels} channels; 1 to {MAX_CHANNELS} work")
-
-
 def _to_mono(block: np.ndarray) -> np.ndarray:
     """Mean of the channels of a (n_frames, n_channels) float32 block; not a number becomes 0."""
     with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any float
@@ -237,159 +178,3 @@ def _sane(samples: np.ndarray) -> np.ndarray:
     if not is_sane:
         samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
     return np.ascontiguousarray(samples)
-
-
-# --- libsndfile ---------------------------------------------------------------------------------
-
-
-def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
-    """The file's blocks, or None when libsndfile knows neither the format nor the length."""
-    # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        file = soundfile.SoundFile(descriptor, closefd=True)
-    except soundfile.LibsndfileError:
-        return None
-    if not 0 < file.frames < _UNKNOWN_FRAMES:
-        file.close()  # a header written before the audio, and never completed
-        return None
-    _check_layout(file.samplerate, file.channels)
-    decoding.promised_seconds = file.frames / file.samplerate
-    return _libsndfile_blocks(file, descriptor, decoding)
-
-
-def _libsndfile_blocks(
-    file: soundfile.SoundFile, descriptor: int, decoding: Decoding
-) -> RatedBlocks:
-    n_frames = 0
-    with file:
-        while True:
-            try:
-                block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise _damaged(n_frames / file.samplerate, error) from error
-            if len(block) == 0:
-                break
-            n_frames += len(block)
-            yield file.samplerate, block
-        _check_trailer(file.format, descriptor, decoding)
-
-
-def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
-    """Warn of what libsndfile leaves out when recordings were joined end to end."""
-    n_left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
-    if kind in ("MP3", "OGG") and n_left > MAX_TRAILER_BYTES:
-        decoding.warnings.append(f"{n_left} bytes behind the end of the recording were not decoded")
-
-
-def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
-    message = f"the recording is damaged or cut off after {seconds:.1f} s"
-    return DamagedAudio(f"{message} ({str(cause).strip()})", seconds)
-
-
-# --- FFmpeg -------------------------------------------------------------------------------------
-
-
-def _open_ffmpeg(
-    source: str | Readable, decoding: Decoding, options: dict[str, str] | None = None
-) -> RatedBlocks:
-    guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-    try:
-        container = av.open(source, "r", options=guards | (options or {}), metadata_errors="ignore")
-    except MemoryError:  # before the next line: av's own is an FFmpegError too
-        raise
-    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
-        raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
-    stream = container.streams.best("audio")
-    if not isinstance(stream, av.AudioStream):
-        container.close()
-        raise UnsupportedAudio(f"the file has no audio track. {ACCEPTED}.")
-    if getattr(stream, "codec_context", None) is None:  # then stream.rate does not exist either
-        container.close()
-        raise UnsupportedAudio(f"the codec of the audio is unknown. {ACCEPTED}.")
-    _check_layout(stream.rate or MIN_RATE, stream.channels or 1)
-    decoding.promised_seconds = _promised_seconds(container)
-    return _ffmpeg_blocks(container, stream, decoding)
-
-
-def _promised_seconds(container: av.container.InputContainer) -> float | None:
-    if not container.duration:
-        return None
-    # Matroska alone counts its length from time 0, wherever its first packet lies.
-    counts_from_0 = "matroska" in container.format.name
-    start = (container.start_time or 0) if counts_from_0 else 0
-    return max(container.duration - start, 0) / 1e6
-
-
-def _ffmpeg_blocks(
-    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
-) -> RatedBlocks:
-    """Decode packet by packet, and put silence where the timestamps jump ahead."""
-    origin = (container.start_time or 0) / 1e6
-    seconds = 0.0
-    with container:
-        for frame in _frames(container, stream, decoding):
-            rate, block = frame.sample_rate, _frame_samples(frame)
-            _check_layout(rate, block.shape[1])
-            gap = 0.0 if frame.time is None else frame.time - origin - seconds
-            for silence in _silence(gap, rate, block.shape[1]):
-                seconds += len(silence) / rate
-                yield rate, silence
-            seconds += len(block) / rate
-            yield rate, block
-
-
-def _frames(
-    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
-) -> Iterator[av.AudioFrame]:
-    """The frames of a stream; a few damaged packets are skipped, as every player does."""
-    n_good, n_bad = 0, 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-            yield from packet.decode()
-            n_good += 1
-        except StopIteration:
-            break
-        except MemoryError:  # before the next line: av's own is an FFmpegError too
-            raise
-        except av.error.FFmpegError as error:
-            n_bad += 1
-            if n_bad > 3 + n_good // 100:
-                raise _damaged(
-                    0.0 if n_good == 0 else n_good * _packet_seconds(stream), error
-                ) from error
-    if n_bad:
-        decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
-
-
-def _packet_seconds(stream: av.AudioStream) -> float:
-    return (stream.codec_context.frame_size or 1024) / (stream.rate or SAMPLE_RATE)
-
-
-def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
-    """Blocks of zeros that fill `gap` seconds; none for what is no more than jitter."""
-    n_left = round(gap * rate) if gap > MAX_GAP_SECONDS else 0
-    while n_left > 0:
-        n = min(n_left, BLOCK_FRAMES)
-        yield np.zeros((n, n_channels), np.float32)
-        n_left -= n
-
-
-_SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648}
-
-
-def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
-    """The samples of a frame as float32, shape (n_frames, n_channels)."""
-    try:
-        array = frame.to_ndarray()
-    except ValueError as error:  # PyAV reads all sample formats but s64
-        raise UnsupportedAudio(f"samples of the kind {frame.format.name} cannot be read") from error
-    block = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
-    name = frame.format.name.removesuffix("p")
-    if name == "u8":
-        return (block.astype(np.float32) - 128) * np.float32(_SCALE[name])
-    if name in _SCALE:
-        return block.astype(np.float32) * np.float32(_SCALE[name])
-    return block.astype(np.float32, copy=False)

@@ -31,7 +31,7 @@ from asr.types import SAMPLE_RATE, Audio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asr.config import Settings
+    from asr.settings import Settings
 
 Level = Literal["ok", "warn", "fail"]
 

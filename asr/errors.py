@@ -17,6 +17,7 @@ command line to exit codes in another (``asr.cli``).
         EngineFailed         the engine broke on this chunk
       InvalidOption          a setting or request field with a wrong value
       StoreUnavailable       the database of jobs is away or full; may be retried
+        StoreTooNew          its tables were made by a newer version of this service
       WorkerDied             a helper process ended without an answer
 """
 
@@ -116,6 +117,10 @@ class InvalidOption(AsrError):
 
 class StoreUnavailable(AsrError):
     """The database of jobs cannot be reached, or cannot take more."""
+
+
+class StoreTooNew(StoreUnavailable):
+    """The tables of jobs are of a version that this service does not know."""
 
 
 class WorkerDied(AsrError):

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from asr.audio import Decoding, decode, decode_stream
+from asr.audio import decode, decode_stream
 from asr.errors import AudioIncomplete, AudioTooLong, UnsupportedAudio
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asr.config import AudioLimits
+    from asr.readers import Decoding
 
 MIN_POLL: Final = 0.02
 MAX_POLL: Final = 0.25

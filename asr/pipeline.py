@@ -16,22 +16,23 @@ import contextlib
 import logging
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from asr import tracing
 from asr.align import load_aligner
 from asr.align.witness import witness
 from asr.channels import Lane, Merger
-from asr.config import Options, Settings
+from asr.config import Options
 from asr.engines import load_engine
 from asr.errors import AsrError, InvalidOption
 from asr.processes import ProcessPool
 from asr.recognition import Recogniser
 from asr.recording import PRELOAD, Recording, channel_path, decode_recording, scan_recording
 from asr.scheduler import NOBODY, Share
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 from asr.vad import load_classifier
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from asr.recording import Decoded
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_DECODERS = 4
 
@@ -94,8 +97,31 @@ def transcribe(
     work = _transcribe_once(
         Path(source), options or Options(), settings or Settings.from_env(), on_event
     )
-    with ThreadPoolExecutor(1) as thread:  # a thread of its own never has a loop running
-        return thread.submit(asyncio.run, work).result()
+    return run_apart(work)
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own, which never has a loop running, and wait for it.
+
+    Who waits may be interrupted, as by Ctrl-C: the work is cancelled then, and has ended when this
+    returns.
+    """
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def tell() -> T:
+        task = asyncio.ensure_future(work)
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(asyncio.run, tell()).result()
+        except BaseException:
+            if not begun.cancel():  # else it never begins
+                loop, task = begun.result()
+                with contextlib.suppress(RuntimeError):  # it has ended
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _transcribe_once(

@@ -89,7 +89,8 @@ class Job:
 
     async def _check_exit(self) -> None:
         try:
-            status = await asyncio.wait_for(asyncio.shield(self._ended), EXIT_REPORT_SECONDS)
+            async with asyncio.timeout(EXIT_REPORT_SECONDS):
+                status = await asyncio.shield(self._ended)
         except TimeoutError:
             raise WorkerDied("a helper process vanished") from None
         if os.WIFSIGNALED(status):

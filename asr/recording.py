@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from asr.audio import Decoding, decode
+from asr.audio import decode
 from asr.config import AudioLimits, VadOptions
 from asr.errors import AudioTooLong, DamagedAudio, WorkerDied
 from asr.growing import GrowingFile, decode_growing
@@ -31,9 +31,10 @@ from asr.vad import SpeechDetector
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from asr.readers import Decoding
     from asr.zygote import Channel
 
-# PyAV imports the second when it opens a file; a child under RLIMIT_AS may not be able to.
+# PyAV, and what it imports when it opens a file; a child under RLIMIT_AS may not be able to.
 PRELOAD = ("asr.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
 LONG_SAMPLES = 60 * SAMPLE_RATE

@@ -8,7 +8,9 @@ and within that to the chunk that has waited longest.
 The turns of shares are deficit round robin (Shreedhar and Varghese, 1995): each may use as much of
 the engine as its weight says, so long chunks count for more than short ones. Jobs take a chunk
 each. What comes anew goes first and what stays is served in the order of the rounds, as in
-FQ-CoDel (RFC 8290): a short recording is answered at once, and nobody gains by coming and going.
+FQ-CoDel (RFC 8290): a short recording is answered at once, and no share gains by coming and going.
+Of what comes anew, the shortest chunk goes first: where ten long recordings arrive together with a
+short one, all are new, and only their chunks tell which of them can be done soon.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class _Turn:
 class _Waiting(Protocol):
     """What waits in a flow."""
 
-    def __bool__(self) -> bool: ...
+    def due(self) -> _Turn | None: ...
 
     def pop(self) -> _Turn: ...
 
@@ -61,10 +63,10 @@ class _Queue:
     def __init__(self) -> None:
         self.turns: deque[_Turn] = deque()
 
-    def __bool__(self) -> bool:
+    def due(self) -> _Turn | None:
         while self.turns and self.turns[0].granted.done():  # cancelled while it waited
             self.turns.popleft()
-        return bool(self.turns)
+        return self.turns[0] if self.turns else None
 
     def pop(self) -> _Turn:
         return self.turns.popleft()
@@ -92,7 +94,7 @@ class _Rounds(Generic[W]):
         self._make = make
         self._quantum = quantum
         self._flows: dict[Hashable, _Flow[W]] = {}
-        self._new: deque[_Flow[W]] = deque()
+        self._new: list[_Flow[W]] = []
         self._old: deque[_Flow[W]] = deque()
 
     def at(self, key: Hashable, weight: float = 1.0) -> W:
@@ -105,8 +107,10 @@ class _Rounds(Generic[W]):
         flow.weight = weight
         return flow.waiting
 
-    def __bool__(self) -> bool:
-        return self._due() is not None
+    def due(self) -> _Turn | None:
+        """The turn that comes next."""
+        flow = self._due()
+        return None if flow is None else flow.waiting.due()
 
     def pop(self) -> _Turn:
         """Take the turn that is due; there must be one."""
@@ -119,19 +123,35 @@ class _Rounds(Generic[W]):
 
     def _due(self) -> _Flow[W] | None:
         """The flow whose turn it is; those that used up their credit go behind the others."""
-        while ring := self._new or self._old:
-            flow = ring[0]
-            if flow.waiting and flow.credit > 0:
-                return flow
-            ring.popleft()
-            if flow.waiting:
-                flow.credit += (self._quantum or 1.0) * flow.weight
-                self._old.append(flow)
-            elif ring is self._new and self._old:
-                self._old.append(flow)  # else it could leave, come anew and be first for ever
-            else:
-                del self._flows[flow.key]
+        for flow in [flow for flow in self._new if not _may_go(flow)]:
+            self._new.remove(flow)
+            self._step_back(flow, is_new=True)
+        if self._new:
+            return min(self._new, key=_cost)  # the first of equals
+        while self._old:
+            if _may_go(self._old[0]):
+                return self._old[0]
+            self._step_back(self._old.popleft(), is_new=False)
         return None
+
+    def _step_back(self, flow: _Flow[W], *, is_new: bool) -> None:
+        """Put a flow behind the others, or forget it."""
+        if flow.waiting.due() is not None:
+            flow.credit += (self._quantum or 1.0) * flow.weight
+            self._old.append(flow)
+        elif is_new and (self._new or self._old):
+            self._old.append(flow)  # else it could leave, come anew and be first for ever
+        else:
+            del self._flows[flow.key]
+
+
+def _may_go(flow: _Flow[W]) -> bool:
+    return flow.credit > 0 and flow.waiting.due() is not None
+
+
+def _cost(flow: _Flow[W]) -> float:
+    turn = flow.waiting.due()
+    return 0.0 if turn is None else turn.cost
 
 
 def _jobs() -> _Rounds[_Queue]:
@@ -188,7 +208,7 @@ class FairSlots:
 
     def _release(self) -> None:
         """Hand a slot to whose turn it is, or keep it free."""
-        if not self._shares:
+        if self._shares.due() is None:
             self.n_free += 1
             return
         self._shares.pop().granted.set_result(None)

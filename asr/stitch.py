@@ -49,6 +49,7 @@ class Stitcher:
         self._min_pause = min_pause
         self._max_seconds = max_seconds
         self._previous: Chunk | None = None
+        self._said: list[_Heard] = []  # settled, though the next chunk may hear them too
         self._pending: list[_Heard] = []
         self._is_open = False  # the previous chunk had words that an overlap may continue
         self._warnings: list[tuple[float, tuple[str, ...]]] = []  # by the start of their chunk
@@ -74,18 +75,31 @@ class Stitcher:
                 before or is more than allowed, or its text has no words.
         """
         self._check(chunk, hypothesis)
-        heard = _place(chunk, hypothesis, self._end)
+        earliest = self._said[0].word.start if self._said else self._end
+        heard = _place(chunk, hypothesis, earliest)
         segments = []
         if chunk.overlap and heard and self._is_open:
-            heard = _in_order(_merge(self._pending, heard, chunk))
+            heard = self._continue(heard, chunk)
         else:
             segments = self.finish()
-        self._pending, self._is_open = heard, bool(heard)
+        self._said, self._pending, self._is_open = [], heard, bool(heard)
         self._previous = chunk
         if hypothesis.warnings:
             self._warnings.append((chunk.start, hypothesis.warnings))
         certain = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE - MATCH_SECONDS
         return segments + self._release(certain)
+
+    def settle(self, until: float) -> list[Segment]:
+        """Return the words before `until` without waiting for the chunk that hears them too.
+
+        They stay as they are: the next chunk goes on behind them, whatever it heard in their place.
+        """
+        n_said = bisect_left(self._pending, until, key=lambda heard: heard.word.midpoint)
+        said, rest = self._pending[:n_said], self._pending[n_said:]
+        self._pending = said
+        segments = self.finish()
+        self._said, self._pending = said, rest
+        return segments
 
     def finish(self) -> list[Segment]:
         """End the recording, or begin anew after silence; return what was held back."""
@@ -110,6 +124,11 @@ class Stitcher:
             raise ValueError(f"{name} shares {shared} samples, but its overlap is {chunk.overlap}")
         if shared > self._max_overlap:
             raise ValueError(f"{name} has overlap {shared}; {self._max_overlap} are allowed")
+
+    def _continue(self, heard: list[_Heard], chunk: Chunk) -> list[_Heard]:
+        """What is still to be said after the words that are settled."""
+        merged = _merge(self._said + self._pending, heard, chunk)
+        return _in_order(_unsaid(self._said, merged), self._end)
 
     def _release(self, until: float) -> list[Segment]:
         """Take the segments of pending words that end by `until`, after which all may change."""
@@ -161,11 +180,11 @@ def _place(chunk: Chunk, hypothesis: Hypothesis, earliest: float) -> list[_Heard
     )
 
 
-def _in_order(heard: Iterable[_Heard]) -> list[_Heard]:
+def _in_order(heard: Iterable[_Heard], earliest: float = 0.0) -> list[_Heard]:
     """Raise starts that run backwards, then end each word by the start of the next one."""
     ordered: list[_Heard] = []
     for word, avg_logprob in heard:
-        start = max(word.start, ordered[-1].word.start) if ordered else word.start
+        start = max(word.start, ordered[-1].word.start if ordered else earliest)
         placed = replace(word, start=start, end=max(word.end, start))
         if ordered and ordered[-1].word.end > start:
             ordered[-1] = ordered[-1]._replace(word=replace(ordered[-1].word, end=start))
@@ -195,6 +214,17 @@ def _merge(left: list[_Heard], right: list[_Heard], chunk: Chunk) -> list[_Heard
     else:
         shared = _one_at_a_time(ours, theirs, middle)
     return left[:first] + shared + right[last:]
+
+
+def _unsaid(said: Sequence[_Heard], merged: Iterable[_Heard]) -> list[_Heard]:
+    """The merged words without those said, and without the other reading of one that was said."""
+    merged = list(merged)
+    misheard = [it for it in said if it not in merged]
+    return [
+        it
+        for it in merged
+        if it not in said and not any(_same_time(it.word, other.word) for other in misheard)
+    ]
 
 
 def _same_words(left: Sequence[_Heard], right: Sequence[_Heard]) -> tuple[tuple[int, int], ...]:

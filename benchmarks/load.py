@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from asr.config import Settings
 from asr.service import serve
+from asr.settings import Settings
 from benchmarks.measure import family, save
 from benchmarks.pipeline import InstantEngine
 from benchmarks.serving import serving

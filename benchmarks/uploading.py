@@ -11,11 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,11 +25,11 @@ from asr.audio import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks.measure import save
+from benchmarks.serving import ROOT, serving
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-ROOT = Path(__file__).resolve().parent.parent
 CODECS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "m4a": "aac", "flac": "flac"}
 TUS = {"Tus-Resumable": "1.0.0"}
 N_PARTS = 100
@@ -63,31 +58,13 @@ def make_recording(path: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def service(delay: float | None) -> Generator[httpx.Client]:
-    """The real service on a free port, with pocketsphinx or a test double of an engine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """The real service, with pocketsphinx or a test double of an engine."""
+    command = ["server.py"] if delay is None else ["-m", "tests.fake_server"]
     with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"ASR_PORT": str(port), "ASR_DATA_DIR": folder, "ASR_LOG_LEVEL": "error"}
-        command = ["server.py"] if delay is None else ["-m", "tests.fake_server"]
-        env |= {"FAKE_ENGINE_DELAY": str(delay or 0)}
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=env, stderr=subprocess.DEVNULL
-        )
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
-                while not _is_ready(client):
-                    time.sleep(0.2)
-                yield client
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return client.get("/ready").status_code == 200
-    return False
+        settings = {"ASR_DATA_DIR": folder, "ASR_LOG_LEVEL": "error"}
+        settings["FAKE_ENGINE_DELAY"] = str(delay or 0)
+        with serving(command, settings) as (url, _), httpx.Client(base_url=url, timeout=600) as it:
+            yield it
 
 
 class Transcription:

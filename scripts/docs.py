@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from asr.config import settings_table
 from asr.service.schemas import TranscriptBody
+from asr.settings import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)

@@ -24,7 +24,7 @@ import httpx
 
 from tests.makers import noise, wav_bytes
 from tests.postgres import postgres
-from tests.serving import FAKE, launched
+from tests.serving import FAKE, HTTP, launched
 
 ENV = {
     "ASR_JOB_LEASE": "2",
@@ -78,7 +78,7 @@ class Client:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError, httpx.InvalidURL):
-                answer = httpx.request(method, f"{self.url}{path}", timeout=15, **options)
+                answer = HTTP.request(method, f"{self.url}{path}", timeout=15, **options)
                 if answer.status_code < 500:
                     return answer
                 self.refusals[answer.json()["error"]["code"]] += 1

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.postgres import postgres
 from tests.serving import FAKE, serving
 
 UPLOAD_LIMIT = 400 << 20
@@ -20,6 +21,13 @@ def server():
     """The real service around an engine that answers at once. Leave it as you found it."""
     with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def postgres_url():
+    """Of a real Postgres."""
+    with postgres() as server:
+        yield server.url
 
 
 @pytest.fixture

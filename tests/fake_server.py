@@ -15,8 +15,8 @@ import os
 import zlib
 from pathlib import Path
 
-from asr.config import Settings
 from asr.service import serve
+from asr.settings import Settings
 from asr.types import Hypothesis, Word
 
 WORDS_PER_SECOND = 2

@@ -12,7 +12,8 @@ from asr.types import Hypothesis, Word
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asr.config import DecodeOptions, Settings
+    from asr.config import DecodeOptions
+    from asr.settings import Settings
     from asr.types import Audio, Chunk
 
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY"

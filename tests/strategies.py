@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import strategies as st
 
 from asr.config import SubtitleOptions
@@ -155,11 +156,11 @@ class Speech:
 
 
 @st.composite
-def overlapping_speech(draw) -> Speech:
-    """Speech cut without regard to words, every copy of a word up to 80 ms off.
+def spoken_words(draw) -> list[Word]:
+    """What is said without a pause, to the millisecond.
 
-    A word that the cut leaves half is heard right, wrong or not at all. Equal words are at least
-    0.45 s apart: closer ones and 0.16 s of jitter between their copies would leave no telling.
+    Equal words are at least 0.45 s apart: closer ones and 0.16 s of jitter between two copies of
+    them would leave no telling.
     """
     vocabulary = st.sampled_from(["no", "yes", "five", "the", "a", "recognise"])
     lengths = st.tuples(vocabulary, st.integers(120, 450), st.integers(20, 400))
@@ -171,20 +172,30 @@ def overlapping_speech(draw) -> Speech:
         start = end + gap
         end = start + length
         truth.append(Word(text, start / 1000, end / 1000))
+    return truth
 
+
+@st.composite
+def overlapping_speech(draw) -> Speech:
+    """Speech cut without regard to words, heard as `hear` does."""
+    truth = draw(spoken_words())
     overlap = draw(st.integers(700, 1500)) * 16
     length = draw(st.integers(5000, 10_000)) * 16
     noise = random.Random(draw(st.integers(0, 10**9)))
     pairs: list[tuple[Chunk, Hypothesis]] = []
     start = 0
-    while start + overlap < (end + 300) * 16:
+    while start + overlap < (truth[-1].end + 0.3) * SAMPLE_RATE:
         chunk = Chunk(len(pairs), start, start + length, overlap if pairs else 0)
-        pairs.append((chunk, _hear(truth, chunk, noise)))
+        pairs.append((chunk, hear(truth, chunk, noise)))
         start += length - overlap
     return Speech(truth, pairs)
 
 
-def _hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
+def hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
+    """What an engine hears in the chunk: every copy of a word up to 80 ms off.
+
+    A word that a cut leaves half is heard right, wrong or not at all.
+    """
     heard = []
     for word in truth:
         start, end = max(word.start, chunk.start), min(word.end, chunk.end)
@@ -199,3 +210,15 @@ def _hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
         last = max(first, end - chunk.start + noise.uniform(-0.08, 0.08))
         heard.append(Word(text, first, last))
     return Hypothesis(chunk.index, " ".join(word.text for word in heard), tuple(heard), -0.1)
+
+
+def assert_said(truth: list[Word], words: list[Word]) -> None:
+    """What `hear` made of these chunks was put together again: every word once, at its time.
+
+    A time may be 80 ms off and as much again where the next word ends it, and further where the cut
+    left enough (0.25 s) of the longest word (0.45 s) for it to be heard right.
+    """
+    assert [w.text for w in words] == [w.text for w in truth]
+    for word, true in zip(words, truth, strict=True):
+        assert word.start == pytest.approx(true.start, abs=0.29)
+        assert word.end == pytest.approx(true.end, abs=0.29)

@@ -10,12 +10,13 @@ import pytest
 import srt
 
 import asr
-from asr import cli
+from asr import cli, pipeline
 from asr.alignment import MAX_TEXT, align_file, tokens_of
-from asr.config import Options, Settings
+from asr.config import Options
 from asr.errors import EmptyAudio, InvalidOption
 from asr.evaluation import score_times
 from asr.pipeline import Progress, Transcriber, collect
+from asr.settings import Settings
 from asr.types import Hypothesis, Segment, Word
 from tests import makers
 from tests.fakes import FakeEngine
@@ -281,7 +282,7 @@ def test_the_form_is_documented(server):
 
 @pytest.mark.slow
 def test_align_on_the_command_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(cli, "load_engine", lambda _: FakeEngine(2))
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2))
     audio = str(makers.write(tmp_path / "a.wav", makers.bursts(6, [(1, 4)])))
     script = tmp_path / "script.txt"
     script.write_text("\ufeffHello there,\nold friend.", encoding="utf-8")

@@ -16,9 +16,10 @@ from asr.align.acoustics import Scorer
 from asr.align.embedded import Embedded
 from asr.align.sphinx import SphinxAligner
 from asr.audio import decode
-from asr.config import AudioLimits, Settings
+from asr.config import AudioLimits
 from asr.errors import EngineUnavailable
 from asr.processes import ProcessPool
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
 from tests import makers
 from tests.strategies import NASTY_TEXTS

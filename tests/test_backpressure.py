@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from tests.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -27,12 +27,13 @@ def server():
 
 @pytest.fixture(autouse=True)
 def leaves_nothing(server):
-    """Every test gives back the place, the files and the engine that it used."""
+    """Every test gives back the place, the files and the engine that it used, and nothing fails."""
     began = count(server, "began")
     yield
     wait_for(lambda: not server.request_folders(), 5, "an empty work directory")
     ended = count(server, "finished") + count(server, "cancelled")
     assert ended == count(server, "began") > began
+    assert "Traceback" not in server.log
 
 
 def count(server, what):
@@ -40,7 +41,7 @@ def count(server, what):
 
 
 def post(server, **options):
-    return httpx.post(server.url + PATH, content=WAV, headers=RAW, timeout=30, **options)
+    return HTTP.post(server.url + PATH, content=WAV, headers=RAW, timeout=30, **options)
 
 
 def open_raw(server, query=""):
@@ -65,7 +66,7 @@ def test_one_works_one_waits_the_third_is_refused(server):
         assert third.headers["x-should-retry"] == "true"
         assert third.json()["error"]["type"] == "rate_limit_error"
         assert third.json()["error"]["code"] == "too_many_requests"
-        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert HTTP.get(f"{server.url}/health").status_code == 200
 
         assert first.result().json()["text"] == second.result().json()["text"] == WORDS
     assert post(server).json()["text"] == WORDS

@@ -39,19 +39,24 @@ def test_transcripts_are_read_back_exactly(transcript):
     assert checkpoint.unpack_summary(checkpoint.pack_summary(transcript), segments) == transcript
 
 
-def transcribe(path, records, options=OPTIONS, name="fake engine", engine=None):
-    """The transcript, the chunks that the engine heard, and all records afterwards."""
-    engine = engine or FakeEngine()
-    engine.name = name
-    new = []
+@pytest.fixture(scope="module")
+def transcribe():
+    """A function; its transcriber is started once."""
+    engine = FakeEngine()
+    transcriber = Transcriber(engine)
 
-    async def run():
-        async with Transcriber(engine) as transcriber:
-            kept = checkpoint.Records(records, name, lambda *found: new.append(found[-1]))
-            events = transcriber.transcribe_file(path, options, checkpoint=kept)
-            return await collect(events)
+    def run(path, records, options=OPTIONS, name="fake engine"):
+        """The transcript, the chunks that the engine heard, and all records afterwards."""
+        engine.name, engine.chunks = name, []
+        new = []
+        kept = checkpoint.Records(records, name, lambda *found: new.append(found[-1]))
+        events = transcriber.transcribe_file(path, options, checkpoint=kept)
+        return runner.run(collect(events)), engine.chunks, [*records, *new]
 
-    return asyncio.run(run()), engine.chunks, [*records, *new]
+    with asyncio.Runner() as runner:
+        runner.run(transcriber.open())
+        yield run
+        runner.run(transcriber.close())
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def path(tmp_path_factory):
     return made
 
 
-def test_only_what_is_missing_is_recognised(path):
+def test_only_what_is_missing_is_recognised(transcribe, path):
     whole, chunks, records = transcribe(path, [])
     assert len(chunks) == len(records) > 4
     for n_kept in range(len(records) + 1):
@@ -72,7 +77,7 @@ def test_only_what_is_missing_is_recognised(path):
         assert sorted(now) == sorted(records)
 
 
-def test_channels_are_kept_apart(tmp_path):
+def test_channels_are_kept_apart(transcribe, tmp_path):
     """Both have a chunk of the same samples."""
     path = tmp_path / "two.wav"
     soundfile.write(path, np.stack([noise(70, seed=1), noise(70, seed=2)], axis=1), 16_000)
@@ -86,7 +91,7 @@ def test_channels_are_kept_apart(tmp_path):
         assert len(heard) == len(records) - n_kept
 
 
-def test_records_of_other_chunks_or_engines_are_not_used(path):
+def test_records_of_other_chunks_or_engines_are_not_used(transcribe, path):
     _, chunks, records = transcribe(path, [])
     _, heard, _ = transcribe(path, records, name="another engine")
     assert len(heard) == len(chunks)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,8 +16,7 @@ from tests.fakes import FakeEngine
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    for module in (cli, pipeline):
-        monkeypatch.setattr(module, "load_engine", lambda _: FakeEngine(2))
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2))
 
 
 @pytest.fixture
@@ -50,3 +51,10 @@ def test_channels_apart(capsys, call):
     assert [s["speaker"] for s in segments] == ["channel 0", "channel 1", "channel 0"]
     _, said = run(capsys, "transcribe", call, "-f", "srt", "--channels", "split")
     assert "channel 1: c0w0" in said.out
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ["litserve", "fastapi", "pydantic", "sqlalchemy", "jiwer", "librosa", "torch", "vllm"]
+    code = "import asr.cli, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert not set(done.stdout.decode().split()) & set(heavy)

@@ -2,15 +2,9 @@
 
 import pytest
 
-from asr.config import (
-    ChunkOptions,
-    DecodeOptions,
-    Settings,
-    SubtitleOptions,
-    VadOptions,
-    settings_table,
-)
+from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import InvalidOption
+from asr.settings import Settings, settings_table
 
 
 def test_the_defaults_are_valid_and_take_pocketsphinx() -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from asr.align import ctc_aligner
-from asr.config import Settings
 from asr.errors import EngineUnavailable
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
 from tests import makers
 

@@ -17,8 +17,8 @@ from asr.align.frames import FrameGrid, measure_grid
 from asr.align.placing import place_words
 from asr.align.spelling import Speller, Spelt, likeliest, speller_of
 from asr.align.trellis import NO_LABEL, STAR, Symbols, Target
-from asr.config import Settings
 from asr.errors import EngineUnavailable, InvalidOption
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, ordered
 
 # --- frames -------------------------------------------------------------------------------------

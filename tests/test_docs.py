@@ -7,8 +7,8 @@ import re
 
 import yaml
 
-from asr.config import settings_table
 from asr.service.schemas import TranscriptBody
+from asr.settings import settings_table
 from tests.serving import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

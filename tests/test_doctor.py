@@ -10,9 +10,9 @@ import pytest
 
 from asr import doctor
 from asr.cli import main
-from asr.config import Settings
 from asr.doctor import VllmCheckup, check_machine, check_service
 from asr.engines.dialects import DIALECTS
+from asr.settings import Settings
 from tests.serving import free_port
 
 MODEL = "nvidia/Nemotron-3-Nano-Omni"

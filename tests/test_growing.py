@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 
@@ -70,6 +71,12 @@ def m4a_index_last(path):
 STREAMED = [wav, flac, mp3, ogg, opus, webm, aac, m4a_index_first]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The recording in the format of a function above, encoded once."""
+    return functools.cache(lambda make: make(tmp_path_factory.mktemp("made")))
+
+
 @pytest.fixture
 def growing(tmp_path):
     file = GrowingFile(tmp_path / "upload", tmp_path / "upload.json")
@@ -105,8 +112,8 @@ def samples_of(decoding):
 
 
 @pytest.mark.parametrize("make", [*STREAMED, m4a_index_last])
-def test_the_same_samples_as_of_the_whole_file(tmp_path, growing, make):
-    path = make(tmp_path)
+def test_the_same_samples_as_of_the_whole_file(made, growing, make):
+    path = made(make)
     thread = drip(growing, path.read_bytes())
     waits = []
     arrived = samples_of(decode_growing(growing, LIMITS, lambda: waits.append(1)))
@@ -121,8 +128,8 @@ def test_the_same_samples_as_of_the_whole_file(tmp_path, growing, make):
 
 
 @pytest.mark.parametrize("make", STREAMED)
-def test_half_of_the_bytes_give_nearly_half_of_the_audio(tmp_path, growing, make):
-    data = make(tmp_path).read_bytes()
+def test_half_of_the_bytes_give_nearly_half_of_the_audio(made, growing, make):
+    data = made(make).read_bytes()
     add(growing, data[: len(data) // 2])
     n_samples = 0
 
@@ -137,8 +144,8 @@ def test_half_of_the_bytes_give_nearly_half_of_the_audio(tmp_path, growing, make
             n_samples += len(block)
 
 
-def test_an_index_at_the_end_is_waited_for(tmp_path, growing):
-    data = m4a_index_last(tmp_path).read_bytes()
+def test_an_index_at_the_end_is_waited_for(made, growing):
+    data = made(m4a_index_last).read_bytes()
     add(growing, data[:-1])
     thread = threading.Timer(0.3, lambda: (add(growing, data[-1:]), growing.complete(len(data))))
     thread.start()
@@ -153,16 +160,16 @@ def test_an_index_at_the_end_is_waited_for(tmp_path, growing):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 3, 50, 20_000])
-def test_what_ends_early_is_incomplete(tmp_path, growing, n_bytes):
-    thread = drip(growing, wav(tmp_path).read_bytes()[:n_bytes], n_pieces=2, seconds=0.1, end="no")
+def test_what_ends_early_is_incomplete(made, growing, n_bytes):
+    thread = drip(growing, made(wav).read_bytes()[:n_bytes], n_pieces=2, seconds=0.1, end="no")
     with pytest.raises(AudioIncomplete):
         samples_of(decode_growing(growing, LIMITS, lambda: None))
     thread.join()
 
 
-def test_bytes_that_vanish_are_incomplete(tmp_path, growing):
+def test_bytes_that_vanish_are_incomplete(made, growing):
     """As when an upload expires, which leaves its JSON."""
-    add(growing, wav(tmp_path).read_bytes()[:-1])
+    add(growing, made(wav).read_bytes()[:-1])
     with pytest.raises(AudioIncomplete):
         samples_of(decode_growing(growing, LIMITS, lambda: growing.path.unlink(missing_ok=True)))
 
@@ -187,14 +194,14 @@ def test_what_is_no_audio(growing, data, error):
     thread.join()
 
 
-def test_the_limit_of_bytes_holds_while_they_arrive(tmp_path, growing):
-    add(growing, wav(tmp_path).read_bytes()[:200_000])
+def test_the_limit_of_bytes_holds_while_they_arrive(made, growing):
+    add(growing, made(wav).read_bytes()[:200_000])
     with pytest.raises(AudioTooLong):
         samples_of(decode_growing(growing, AudioLimits(max_bytes=100_000), growing.abandon))
 
 
-def test_waiting_costs_no_cpu_time(tmp_path, growing):
-    data = wav(tmp_path).read_bytes()
+def test_waiting_costs_no_cpu_time(made, growing):
+    data = made(wav).read_bytes()
     add(growing, data[:100])
     threading.Timer(1.0, growing.abandon).start()
     before = time.process_time()
@@ -206,8 +213,8 @@ def test_waiting_costs_no_cpu_time(tmp_path, growing):
 # --- through the pipeline -----------------------------------------------------------------------
 
 
-def test_segments_come_while_the_recording_arrives(tmp_path, growing):
-    data = wav(tmp_path).read_bytes()
+def test_segments_come_while_the_recording_arrives(tmp_path, made, growing):
+    data = made(wav).read_bytes()
     options = Options(vad=VadOptions(kind="off"))
 
     async def run():
@@ -229,8 +236,8 @@ def test_segments_come_while_the_recording_arrives(tmp_path, growing):
     assert seen[-1].duration == pytest.approx(2 * SECONDS, abs=0.1)
 
 
-def test_every_pause_is_reported(tmp_path, growing):
-    data = wav(tmp_path).read_bytes()
+def test_every_pause_is_reported(tmp_path, made, growing):
+    data = made(wav).read_bytes()
 
     async def run():
         async with Transcriber(FakeEngine()) as transcriber:
@@ -243,10 +250,10 @@ def test_every_pause_is_reported(tmp_path, growing):
     assert asyncio.run(asyncio.wait_for(run(), 30)) == pytest.approx(5, abs=0.6)
 
 
-def test_recordings_that_stand_still_hinder_no_other(tmp_path):
+def test_recordings_that_stand_still_hinder_no_other(tmp_path, made):
     async def run():
         still = [GrowingFile(tmp_path / f"{i}", tmp_path / f"{i}.json") for i in range(3)]
-        path = wav(tmp_path)
+        path = made(wav)
         async with Transcriber(FakeEngine(), max_decoders=1) as transcriber:
             for file in still:
                 file.begin()

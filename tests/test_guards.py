@@ -205,3 +205,32 @@ def test_short_texts_are_not_compressed():
     assert compression("no " * 30) == 1.0
     assert compression("no " * 60) > 10
     assert 1 < compression(POEM) < 2
+
+
+HINDI = (
+    "मुझे लगता है कि हमें इस परियोजना पर और अधिक समय देना चाहिए क्योंकि अभी तक बहुत सारे काम "
+    "बाकी हैं और हमारे पास केवल दो सप्ताह का समय है। अगर हम आज से ही काम शुरू कर दें तो शायद "
+    "हम समय पर सब कुछ पूरा कर सकते हैं।"
+)
+THAI = (
+    "ฉันคิดว่าเราควรใช้เวลากับโครงการนี้มากขึ้นเพราะยังมีงานที่ต้องทำอีกมากและเรามีเวลาเพียงสองสัปดาห์เท่านั้น "
+    "ถ้าเราเริ่มทำงานตั้งแต่วันนี้เราอาจจะทำทุกอย่างเสร็จทันเวลาแต่ทุกคนต้องร่วมมือกันและต้องไม่มีความล่าช้าใดๆเกิดขึ้นทั้งสิ้น"
+)
+CHINESE = (
+    "我觉得我们应该在这个项目上多花一些时间、因为还有很多工作没有完成。"
+    "而我们只剩下两个星期的时间了。如果我们从今天就开始工作、也许能够按时完成所有的事情。"
+)
+JAPANESE = (
+    "このプロジェクトにはもっと時間をかけるべきだと思います。"
+    "まだ多くの作業が残っていて、あと二週間しかありません。"
+)
+
+
+@pytest.mark.parametrize("text", [HINDI, THAI, CHINESE, JAPANESE])
+def test_every_script_is_measured_alike(text):
+    assert found(text, seconds=25.0, speech=24.0) == set()
+    assert "loop" in found(text + text[:20] * 30, seconds=60.0)
+
+
+def test_a_word_of_chinese_is_still_too_little_for_much_speech():
+    assert found("你好。", seconds=25.0, speech=24.0) == {"too_few_words"}

@@ -4,12 +4,11 @@ import contextlib
 import os
 import subprocess
 
-import httpx
 import pytest
 
 from tests.chaos import chaos
 from tests.postgres import needs_postgres, postgres
-from tests.serving import FAKE, launched, wait_for
+from tests.serving import FAKE, HTTP, launched, wait_for
 from tests.test_jobs import RAW, create, ended, recording
 
 N_IN_FLIGHT = 4 + 12
@@ -109,4 +108,4 @@ def test_full_disk_is_503_and_loses_nothing(tmp_path):
         filler.unlink()
         assert ended(client, job)["state"] == "succeeded"
         assert ended(client, create(client, recording(60)))["state"] == "succeeded"
-        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert HTTP.get(f"{server.url}/health").status_code == 200

@@ -7,11 +7,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from asr.config import Settings
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
 from asr.service.problems import Problem, problem_of
+from asr.settings import Settings
 
 RAW = {"content-type": "audio/wav"}
 
@@ -120,7 +120,7 @@ def test_full_queue_is_429(tmp_path):
 
 def test_silence_is_filled_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr("asr.service.jobs.stream.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.05)
 
     async def run():
         async with serving(tmp_path) as (client, jobs):

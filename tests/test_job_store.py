@@ -13,13 +13,7 @@ from asr.service.jobs.leases import Advance, LeaseLost, Leases
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore, KeyReused
 from asr.service.litapi import ChunkDone
-from tests.postgres import needs_postgres, postgres
-
-
-@pytest.fixture(scope="module")
-def postgres_url():
-    with postgres() as server:
-        yield server.url
+from tests.postgres import needs_postgres
 
 
 @pytest.fixture(
@@ -115,13 +109,33 @@ def test_what_is_recorded_twice_is_there_once(store, leases, owner):
         assert found.work_seconds == 2.0
         assert await leases.kept(job.id) == ["record 0", "record 1"]
         assert await store.segments(job.id) == ["a", "b"]
-        assert await store.segments(job.id, 1) == ["b"]
+        assert await store.look({job.id: 1}) == {job.id: (found, ["b"])}
         assert await store.speech_seconds(job.id) == 2.0
         await leases.succeed(job.id, "lease", Advance([chunk(2)], [(0, "A")]), 1, "{}")
         done = await store.find(owner, job.id)
         assert (done.state, done.n_chunks, done.lease) == ("succeeded", 3, None)
         assert await store.segments(job.id) == ["A"]
         assert await leases.kept(job.id) == []
+
+    asyncio.run(run())
+
+
+def test_one_look_sees_many_jobs_of_many_owners(store, leases, owner, monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.store.LOOK_SIZE", 3)
+
+    async def run():
+        await drain(leases)
+        made = [(await store.create(new(f"{owner}{n % 2}")))[0] for n in range(7)]
+        for _ in made:
+            job = await leases.claim("lease", 60)
+            await leases.record(job.id, "lease", Advance([], [(n, f"{n}") for n in range(12)]))
+        wanted = {job.id: n for n, job in enumerate(made)} | {"no such job": 0}
+        seen = await store.look(wanted)
+        assert {job: records for job, (_, records) in seen.items()} == {
+            job.id: [str(index) for index in range(n, 12)] for n, job in enumerate(made)
+        }
+        assert {job.id: job.owner for job, _ in seen.values()} == {j.id: j.owner for j in made}
+        assert await store.look({}) == {}
 
     asyncio.run(run())
 

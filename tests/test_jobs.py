@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from tests.makers import noise, wav_bytes
-from tests.serving import FAKE, PATH, STOP_SECONDS, launched, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, serving, wait_for
 
 RAW = {"content-type": "audio/wav"}
 FORMATS = {"srt": "srt", "vtt": "vtt", "txt": "text", "tsv": "tsv", "json": "full_json"}
@@ -166,6 +166,7 @@ def test_key_of_a_failed_job_names_it_still_and_the_content_may_be_sent_again(cl
         (b"", RAW, {}, 400, "file"),
         (b"x", RAW, {"temperature": "9"}, 400, "temperature"),
         (b"x", RAW, {"callback_url": "http://example.org/"}, 400, "callback_url"),
+        (b"x", RAW, {"upload_id": "x"}, 400, "upload_id"),
         (b"x", {"content-type": "image/png"}, {}, 415, None),
         (b"{", {"content-type": "application/json"}, {}, 400, None),
         (b"[1]", {"content-type": "application/json"}, {}, 400, None),
@@ -401,7 +402,7 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
             told = events(second.client(), job)
             assert told[-1][0] == "done"
             assert told[-1][2]["attempts"] == 2
-            direct = httpx.post(
+            direct = HTTP.post(
                 f"{second.url}{PATH}?response_format=full_json",
                 content=content,
                 headers=RAW,
@@ -427,14 +428,14 @@ def test_idempotency_key_joins_on_the_sync_route(server):
     began, cancelled = (server.engine_did().count(word) for word in ("began", "cancelled"))
     content, headers = recording(), RAW | {"idempotency-key": uuid.uuid4().hex}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}{PATH}?prompt=2", content=content, headers=headers, timeout=1)
+        HTTP.post(f"{server.url}{PATH}?prompt=2", content=content, headers=headers, timeout=1)
     for _ in range(2):
-        answer = httpx.post(
+        answer = HTTP.post(
             f"{server.url}{PATH}?prompt=2", content=content, headers=headers, timeout=30
         )
         assert len(answer.json()["text"].split()) == 4
     assert server.engine_did().count("began") == began + 1
     assert server.engine_did().count("cancelled") == cancelled
-    other = httpx.post(f"{server.url}{PATH}?prompt=0", content=content, headers=headers)
+    other = HTTP.post(f"{server.url}{PATH}?prompt=0", content=content, headers=headers)
     assert other.status_code == 200
     assert server.engine_did().count("began") == began + 2

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +15,10 @@ import httpx
 import openai
 import pytest
 
-from asr.service import run_directory
-from tests.serving import FAKE, PATH, STOP_SECONDS, launched, make_wav, serving, wait_for
+from asr.service.app import run_directory
+from tests.makers import speech
+from tests.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, make_wav, serving, wait_for
+from tests.test_live import MANUAL, append, pcm16, receive, session
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -29,7 +33,7 @@ def server():
 
 
 def post(server, **query):
-    return httpx.post(server.url + PATH, params=query, content=WAV, headers=RAW, timeout=60)
+    return HTTP.post(server.url + PATH, params=query, content=WAV, headers=RAW, timeout=60)
 
 
 @contextlib.contextmanager
@@ -67,6 +71,52 @@ def test_killed_worker_gives_503_and_comes_back(server):
     assert not server.request_folders()
 
 
+def test_requests_behind_the_death_of_an_idle_worker_are_answered(server):
+    """The first of them, too, though something still asks for commands in the dead one's name."""
+    wait_for(server.is_ready, 20)
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(post, server) for _ in range(3)]
+        answers = [future.result() for future in futures]
+    assert [(it.status_code, it.json().get("text")) for it in answers] == [(200, WORDS)] * 3
+    assert max(it.elapsed.total_seconds() for it in answers) < 20
+
+
+@pytest.mark.slow
+def test_no_request_hangs_while_workers_are_killed_again_and_again():
+    """Also when the worker that comes after it is killed while it starts."""
+    dice = random.Random(1)
+    stop = threading.Event()
+
+    def send(server):
+        answers = []
+        while not stop.is_set():
+            answers.append(post(server))
+            time.sleep(0.1)
+        return answers
+
+    with serving(*FAKE, ASR_WORKER_TIMEOUT="2", FAKE_ENGINE_DELAY="0.2") as server:
+        with ThreadPoolExecutor(4) as threads:
+            futures = [threads.submit(send, server) for _ in range(4)]
+            try:
+                for _ in range(6):
+                    for pause in (dice.uniform(0, 1), dice.uniform(0.6, 3)):
+                        time.sleep(pause)
+                        if pid := server.worker_pid():
+                            os.kill(pid, signal.SIGKILL)
+                    wait_for(server.is_ready, 20)
+            finally:
+                stop.set()
+            answers = [answer for future in futures for answer in future.result()]
+        for answer in answers:
+            assert answer.elapsed.total_seconds() < 25
+            if answer.status_code != 200:
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+                assert answer.json()["error"]["code"] == "worker_died"
+        assert any(answer.status_code == 200 for answer in answers)
+        assert post(server).json()["text"] == WORDS
+
+
 def test_killed_worker_in_a_stream_is_an_error_event(server):
     wait_for(server.is_ready, 20)
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
@@ -78,6 +128,18 @@ def test_killed_worker_in_a_stream_is_an_error_event(server):
             list(stream)
     assert time.monotonic() - started < 5
     assert caught.value.code == "worker_died"
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+def test_a_live_turn_survives_the_death_of_the_worker(server):
+    wait_for(server.is_ready, 20)
+    with session(server, **MANUAL) as connection:
+        began = server.engine_did().count("began")
+        append(connection, pcm16(speech(1.5)))
+        connection.input_audio_buffer.commit()
+        wait_for(lambda: server.engine_did().count("began") > began, 10, "the engine's work")
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        assert receive(connection)[-1].transcript == "word0 word1 word2"
 
 
 def test_decoder_killed_is_an_error_of_that_request_alone(server):

@@ -477,19 +477,6 @@ def test_sigterm_lets_a_speaker_hear_the_tail():
         assert closed.value.rcvd.code == 1012  # OpenAI's client comes back after this one
 
 
-def test_a_turn_survives_the_death_of_the_worker():
-    slow = {"transcription": {"prompt": "1"}}
-    with (
-        serving(*FAKE, ASR_WORKER_TIMEOUT="2") as server,
-        session(server, **MANUAL, **slow) as connection,
-    ):
-        append(connection, pcm16(speech(1.5)))
-        connection.input_audio_buffer.commit()
-        wait_for(lambda: "began" in server.engine_did(), 10, "the engine's work")
-        os.kill(server.worker_pid(), signal.SIGKILL)
-        assert receive(connection)[-1].transcript == TEXT
-
-
 # --- memory -------------------------------------------------------------------------------------
 
 

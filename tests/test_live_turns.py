@@ -12,6 +12,7 @@ from asr.config import VadOptions
 from asr.service.live.formats import AudioFormat, Converter
 from asr.service.live.turns import (
     MAX_SAMPLES,
+    REACH_SAMPLES,
     CommittedTurns,
     SpeechStarted,
     SpeechStopped,
@@ -143,10 +144,11 @@ def test_turns_hold_the_samples_of_the_session_however_they_were_pushed(
     last = origin
     for turn in turns:
         assert last <= turn.start_sample < turn.end_sample <= origin + len(pcm)
-        assert turn.end_sample - turn.start_sample <= MAX_SAMPLES
-        own = pcm[turn.start_sample - origin : turn.end_sample - origin]
-        assert turn.path.read_bytes() == own.tobytes()
+        begin, end = turn.start_sample - turn.lead - origin, turn.end_sample + turn.tail - origin
+        assert end - begin <= MAX_SAMPLES
+        assert turn.path.read_bytes() == pcm[begin:end].tobytes()
         last = turn.end_sample
+    assert [turn.lead for turn in turns[1:]] == [turn.tail for turn in turns[:-1]]
     covered = np.zeros(len(pcm), bool)
     for turn in turns:
         covered[turn.start_sample - origin : turn.end_sample - origin] = True
@@ -163,6 +165,8 @@ def test_speech_without_end_is_cut_where_it_is_quietest(tmp_path):
         pcm[start:end] //= 50
     turns = [event for event in spoken(tmp_path, pcm, [4800]) if isinstance(event, Turn)]
     assert [turn.start_sample for turn in turns[1:]] == [turn.end_sample for turn in turns[:-1]]
+    reach = REACH_SAMPLES
+    assert [(t.lead, t.tail) for t in turns] == [(0, reach), (reach, reach), (reach, 0)]
     assert turns[0].end == pytest.approx(27.1, abs=0.06)
     assert turns[1].end == pytest.approx(51.6, abs=0.06)
     assert turns[2].end == 70.0

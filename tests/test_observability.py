@@ -5,14 +5,13 @@ import logging
 import re
 import runpy
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from asr.service.logs import JsonFormatter, is_well_formed, request_id
 from asr.service.metrics import ApiMetrics, WorkerMetrics
-from tests.serving import FAKE, PATH, ROOT, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, ROOT, make_wav, serving, wait_for
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -34,12 +33,12 @@ def server():
 
 def transcribe(server, headers=(), **query):
     headers = RAW | {"x-api-key": "key-alice"} | dict(headers)
-    return httpx.post(server.url + PATH, content=WAV, headers=headers, params=query)
+    return HTTP.post(server.url + PATH, content=WAV, headers=headers, params=query)
 
 
 def samples(server):
     """All numbers by name and labels."""
-    answer = httpx.get(server.url + "/metrics", headers={"x-api-key": "key-watch"})
+    answer = HTTP.get(server.url + "/metrics", headers={"x-api-key": "key-watch"})
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
@@ -82,11 +81,11 @@ def test_a_request_is_counted_in_both_processes(server):
 def test_jobs_and_uploads_are_counted_by_state(server):
     before = samples(server)
     alice = {"x-api-key": "key-alice"}
-    job = httpx.post(server.url + "/v1/jobs", content=WAV, headers=RAW | alice).json()["id"]
+    job = HTTP.post(server.url + "/v1/jobs", content=WAV, headers=RAW | alice).json()["id"]
     url = f"{server.url}/v1/jobs/{job}"
-    wait_for(lambda: httpx.get(url, headers=alice).json()["state"] == "succeeded", 20, "the job")
+    wait_for(lambda: HTTP.get(url, headers=alice).json()["state"] == "succeeded", 20, "the job")
     tus = alice | {"tus-resumable": "1.0.0", "upload-length": "5"}
-    made = httpx.post(server.url + "/v1/uploads", headers=tus)
+    made = HTTP.post(server.url + "/v1/uploads", headers=tus)
     assert made.status_code == 201
     after = samples(server)
     assert grown(before, after, "asr_jobs", state="succeeded") == 1
@@ -96,7 +95,7 @@ def test_jobs_and_uploads_are_counted_by_state(server):
 
 def test_errors_are_counted_by_their_class(server):
     before = samples(server)
-    answer = httpx.post(
+    answer = HTTP.post(
         server.url + PATH, content=b"no audio", headers=RAW | {"x-api-key": "key-alice"}
     )
     assert answer.status_code == 415
@@ -129,18 +128,18 @@ def test_a_live_session_is_counted_while_it_is_open_and_when_it_ends(server):
 def test_labels_do_not_grow_with_what_clients_send(server):
     for name in ("one", "two", "three"):
         headers = {"x-api-key": "key-alice"}
-        httpx.get(f"{server.url}/v1/models/{name}", headers=headers)
-        httpx.get(f"{server.url}/no/{name}", headers=headers)
-        httpx.get(f"{server.url}/no/{name}", headers={"x-api-key": name})
-        httpx.request(name.upper(), f"{server.url}/no/{name}", headers=headers)
+        HTTP.get(f"{server.url}/v1/models/{name}", headers=headers)
+        HTTP.get(f"{server.url}/no/{name}", headers=headers)
+        HTTP.get(f"{server.url}/no/{name}", headers={"x-api-key": name})
+        HTTP.request(name.upper(), f"{server.url}/no/{name}", headers=headers)
     routes = {
         dict(key[1:])["route"] for key in samples(server) if key[0] == "asr_http_requests_total"
     }
-    assert "/v1/models/{name}" in routes
+    assert "/v1/models/{name:path}" in routes
     assert routes <= {
         PATH,
         "/v1/realtime",
-        "/v1/models/{name}",
+        "/v1/models/{name:path}",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/uploads",
@@ -149,7 +148,7 @@ def test_labels_do_not_grow_with_what_clients_send(server):
         "/health",
         "other",
     }
-    text = httpx.get(server.url + "/metrics", headers={"x-api-key": "key-watch"}).text
+    text = HTTP.get(server.url + "/metrics", headers={"x-api-key": "key-watch"}).text
     assert "three" not in text
     assert "THREE" not in text
 
@@ -233,7 +232,7 @@ def test_another_id_is_replaced(server, name):
 
 
 def test_a_refused_request_has_an_id_too(server):
-    answer = httpx.get(server.url + "/v1/models", headers={"x-request-id": "mine"})
+    answer = HTTP.get(server.url + "/v1/models", headers={"x-request-id": "mine"})
     assert (answer.status_code, answer.headers["x-request-id"]) == (401, "mine")
 
 

@@ -172,3 +172,11 @@ def test_there_is_a_confidence_for_every_word_however_the_bytes_are_cut(text, cu
         assert heard.avg_logprob <= 0
     else:
         assert (heard.word_confidences, heard.avg_logprob) == (None, None)
+
+
+def test_half_a_character_becomes_one_that_can_be_written():
+    answer = "half \ud83d of it"
+    heard = hypothesis(0, answer, [Token(answer.encode(errors="surrogatepass"), -0.1)])
+    assert heard.text == "half \ufffd of it"
+    assert len(heard.word_confidences) == 4
+    assert heard.text.encode()

@@ -168,7 +168,8 @@ def test_clips_stay_inside_the_recording(tmp_path, recording):
 
 @pytest.fixture
 def audio(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "load_engine", lambda _: FakeEngine(2))
+    for command in (cli.clips, cli.plot):
+        monkeypatch.setattr(command, "load_engine", lambda _: FakeEngine(2))
     return str(makers.write(tmp_path / "talk.wav", makers.bursts(24, SPANS)))
 
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,14 +18,7 @@ import pytest
 
 import asr
 from asr.audio import decode
-from asr.config import (
-    AudioLimits,
-    ChunkOptions,
-    DecodeOptions,
-    Options,
-    Settings,
-    VadOptions,
-)
+from asr.config import AudioLimits, ChunkOptions, DecodeOptions, Options, VadOptions
 from asr.errors import (
     AudioTooLong,
     EmptyAudio,
@@ -32,9 +27,10 @@ from asr.errors import (
     InvalidOption,
     UnsupportedAudio,
 )
-from asr.pipeline import Progress, Transcriber, collect
+from asr.pipeline import Progress, Transcriber, collect, run_apart
 from asr.processes import ProcessPool
 from asr.recording import PRELOAD, Decoded
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis, Segment, SpeechRegion, Transcript, Word
 from tests import makers
 from tests.fakes import FakeEngine, instant_engine
@@ -522,6 +518,32 @@ def test_transcribe_inside_a_running_loop(fakes, recording):
     assert transcript.words[0].text == "c0w0"
     (engine,) = fakes
     assert (engine.slots, engine.opened, engine.closed) == (3, 1, 1)
+
+
+@pytest.fixture
+def interruptible():
+    """A shell's background jobs, in which the tests may run, inherit that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_cancels_the_work_of_who_waits():
+    ends = []
+
+    async def work():
+        try:
+            await asyncio.sleep(0.1)  # until it is waited for
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            await asyncio.sleep(PATIENCE)
+            ends.append("was not cancelled")
+        finally:
+            ends.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work())
+    assert ends == ["cleaned up"]
 
 
 def test_transcribe_tells_of_events_and_reads_the_environment(fakes, recording, monkeypatch):

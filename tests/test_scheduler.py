@@ -157,6 +157,28 @@ def test_a_short_job_goes_before_ten_long_ones(share):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("is_shared", [True, False], ids=["one key", "a key each"])
+def test_a_short_job_goes_before_ten_long_ones_that_arrive_with_it(is_shared):
+    def share(name):
+        return NOBODY if is_shared else Share(name)
+
+    async def run():
+        crowd = Crowd(2)
+        for number in range(200):
+            name = f"long {number % 10}"
+            crowd.enter(name, share(name))
+        crowd.enter("short", share("short"), cost=0.3)
+        await crowd.settle()
+        await crowd.leave(crowd.holding[0])
+        assert crowd.granted[2:] == ["short"]
+        for _ in range(9):
+            await crowd.leave(crowd.holding[0])
+        assert sorted(crowd.granted[3:11]) == [f"long {number}" for number in range(2, 10)]
+        await crowd.empty()
+
+    asyncio.run(run())
+
+
 async def shared_out(wishes, n_grants):
     """The first grants of one slot, where each share has chunks without end."""
     crowd = Crowd(1)
@@ -223,6 +245,22 @@ def test_coming_and_going_wins_nothing():
                 await crowd.leave(crowd.holding[0])
         n_sly = crowd.granted.count("sly")
         assert crowd.granted.count("steady") >= n_sly - 1
+        await crowd.empty()
+
+    asyncio.run(run())
+
+
+def test_coming_and_going_with_short_chunks_does_not_pass_over_who_is_new():
+    async def run():
+        crowd = Crowd(1)
+        crowd.enter("before all")
+        for name in "abc":
+            crowd.enter(name, Share(name))
+        for _ in range(6):
+            crowd.enter("sly", Share("sly"), cost=0.2)
+            await crowd.settle()
+            await crowd.leave(crowd.holding[0])
+        assert crowd.granted[1:5] == ["sly", "a", "b", "c"]
         await crowd.empty()
 
     asyncio.run(run())

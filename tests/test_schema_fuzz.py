@@ -1,12 +1,11 @@
 """Requests that schemathesis makes of our OpenAPI document: right ones, and wrong ones."""
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from asr.service.jobs.schemas import EXTENSIONS
-from tests.serving import FAKE, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, make_wav, serving, wait_for
 
 ANSWER_SECONDS = 20
 RAW = {"content-type": "audio/wav"}
@@ -21,17 +20,17 @@ def server():
 @pytest.fixture(scope="module")
 def job(server):
     """A finished one, so that not all requests end at an unknown id."""
-    made = httpx.post(f"{server.url}/v1/jobs", headers=RAW, content=make_wav(1.0)).json()["id"]
+    made = HTTP.post(f"{server.url}/v1/jobs", headers=RAW, content=make_wav(1.0)).json()["id"]
 
     def state():
-        return httpx.get(f"{server.url}/v1/jobs/{made}").json()["state"] == "succeeded"
+        return HTTP.get(f"{server.url}/v1/jobs/{made}").json()["state"] == "succeeded"
 
     wait_for(state, 20, "the end of the job")
     return made
 
 
 def operations(server):
-    document = httpx.get(f"{server.url}/openapi.json").json()
+    document = HTTP.get(f"{server.url}/openapi.json").json()
     found = [
         result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()
     ]

@@ -12,7 +12,7 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
-from tests.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 from tests.test_keys import lines
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -24,7 +24,6 @@ PART_TYPE = "application/offset+octet-stream"
 LIMIT = 1 << 20
 SCOPES = ("transcribe", "jobs", "uploads", "realtime", "metrics")
 NOBODYS = "0" * 32
-HTTP = httpx.Client(timeout=20, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 OPEN = {"/health", "/ready"}
 # Paths that no OpenAPI document lists, or that none can.
 UNLISTED = [
@@ -525,7 +524,7 @@ N_PLACES = 8
 def impatient(tmp_path_factory):
     """It waits a second for what the service waits a minute for."""
     path = tmp_path_factory.mktemp("keys") / "keys.jsonl"
-    path.write_text(lines({"a": {}}))
+    path.write_text(lines({"a": {}, "watcher": {"scopes": ["metrics"]}}))
     places = {"ASR_MAX_ACTIVE_REQUESTS": "2", "ASR_MAX_WAITING_REQUESTS": str(N_PLACES - 2)}
     with serving("-m", "tests.impatient_server", ASR_API_KEYS_FILE=str(path), **places) as server:
         yield server
@@ -581,6 +580,13 @@ ELSEWHERE = [
 ]
 
 
+HANDSHAKE = (
+    b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nX-API-Key: key-a\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
 @pytest.mark.parametrize("drop", [b"", b"\n"], ids=["silent", "a byte at a time"])
 def test_slow_bodies_free_their_places(impatient, drop):
     takers = SLOW_BODIES * (N_PLACES // len(SLOW_BODIES))
@@ -600,6 +606,68 @@ def test_slow_heads_are_closed(impatient, drop):
     with connections(impatient, heads * 100) as sockets:
         drip(impatient, sockets, drop, 1.6)
         assert [last_words(connection) for connection in sockets] == [b""] * len(sockets)
+
+
+def test_what_follows_an_answer_keeps_no_connection(impatient):
+    """Nobody needs a key for that: an empty line before the next head, or the rest of a body."""
+    probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    keyless = slow_body(PATH, "audio/wav", b"x", key="X: no key")
+    requests = [probe, keyless.replace(b"100000", b"2"), keyless]
+    with connections(impatient, requests) as sockets:
+        for connection, rest in zip(sockets, (b"\r\n", b"x", b"x"), strict=True):
+            assert status_of(connection.recv(65536)) in (200, 401)
+            connection.sendall(rest)
+        drip(impatient, sockets[2:], b"x", 1.6)
+        for connection in sockets:
+            assert b"HTTP/1.1" not in last_words(connection)  # closed, with no second answer
+
+
+def gauge(server, name):
+    text = ask(server, "watcher", "GET", "/metrics").text
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+
+
+@contextlib.contextmanager
+def deaf(server):
+    """A socket that takes in next to nothing."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(2)
+        connection.connect(address(server))
+        yield connection
+
+
+def test_who_reads_no_answer_holds_no_place(impatient):
+    with deaf(impatient) as connection:
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-API-Key: key-a\r\n\r\n"
+        connection.sendall(request * 200)
+        time.sleep(0.3)
+        assert gauge(impatient, "asr_http_requests_in_flight") == 2  # it, and the one that asks
+        wait_for(lambda: gauge(impatient, "asr_http_requests_in_flight") == 1, 5, "its end")
+
+
+def test_who_reads_no_event_holds_no_session(impatient):
+    text = json.dumps({"type": "nonsense", "event_id": "x" * 500}).encode()
+    frame = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
+    with deaf(impatient) as connection:
+        connection.sendall(HANDSHAKE)
+        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 1, 5, "the session")
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while True:
+                connection.sendall(frame * 100)
+        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 0, 5, "its end")
+
+
+def test_pings_whose_pongs_nobody_reads_fill_no_memory(impatient):
+    """A ping of 125 bytes asks for as many; the kernel holds some megabytes of them."""
+    n_sent, frames = 0, (b"\x89\xfd" + bytes(4 + 125)) * 1000
+    with deaf(impatient) as connection:
+        connection.sendall(HANDSHAKE)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while n_sent < 200 << 20:
+                connection.sendall(frames)
+                n_sent += len(frames)
+    assert n_sent < 100 << 20
 
 
 @pytest.mark.slow

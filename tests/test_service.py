@@ -19,11 +19,11 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 from starlette.requests import Request
 
-from asr.config import Settings
 from asr.service.intake import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
 from asr.service.keys import Keyring
 from asr.service.limits import Meters
 from asr.service.middleware import KeyCheck
+from asr.settings import Settings
 from tests.serving import FAKE, PATH, make_wav, serving, wait_for
 
 WAV = make_wav()
@@ -495,7 +495,10 @@ def test_schema_has_no_dangling_reference(http):
 def peak_kib(pid):
     """The most memory that a process has ever held (VmHWM), in KiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if found is None:
+        raise ProcessLookupError(f"{pid} is ending and has no memory any more")
+    return int(found[1])
 
 
 def wav_of_silence(n_bytes):

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from asr.stitch import Stitcher, stitch
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Word
-from tests.strategies import heard_chunks, overlapping_speech
+from tests.strategies import assert_said, heard_chunks, overlapping_speech
 
 
 def chunk_at(start, end, index=0, overlap=0.0):
@@ -193,8 +193,79 @@ def test_segments_do_not_depend_on_when_they_are_released(pairs):
 @given(overlapping_speech())
 def test_overlaps_merge_to_exactly_what_was_said(speech):
     segments = stitch(*zip(*speech.pairs, strict=True))
+    assert_said(speech.truth, [word for segment in segments for word in segment.words])
+
+
+# --- words that do not wait for the next chunk ---------------------------------------------------
+
+
+def settled(pairs):
+    """What each chunk has to say when none waits for the next one."""
+    stitcher = Stitcher(max(chunk.overlap for chunk, _ in pairs) / SAMPLE_RATE)
+    told = []
+    for n, (chunk, hypothesis) in enumerate(pairs):
+        told.append(stitcher.push(chunk, hypothesis))
+        if n + 1 < len(pairs):
+            following = pairs[n + 1][0]
+            told[-1] += stitcher.settle(following.start + following.overlap / 2 / SAMPLE_RATE)
+    told[-1] += stitcher.finish()
+    return told
+
+
+def settled_words(left, right):
+    """As `overlapping`, and which chunk says what."""
+    pairs = [
+        (chunk_at(0, 10), said(*left)),
+        (chunk_at(9, 19, 1, 1.0), said(*[(t, s - 9, e - 9) for t, s, e in right], index=1)),
+    ]
+    return [" ".join(texts(segments)) for segments in settled(pairs)]
+
+
+def test_settled_words_are_said_once_and_before_the_middle():
+    left = [
+        ("we", 8.6, 8.8),
+        ("do", 9.1, 9.3),
+        ("not", 9.3, 9.5),
+        ("know", 9.6, 9.9),
+        ("i", 9.9, 10),
+    ]
+    right = [("ot", 9.0, 9.1), ("not", 9.4, 9.5), ("know", 9.6, 9.9), ("it", 9.95, 10.1)]
+    assert settled_words(left, right) == ["we do not", "know it"]
+
+
+def test_another_reading_of_a_settled_word_is_not_said():
+    left = [("we", 8.5, 8.9), ("are", 9.0, 9.1), ("there", 9.2, 9.5)]
+    right = [("are", 9.0, 9.1), ("their", 9.25, 9.55), ("own", 9.6, 9.9)]
+    assert settled_words(left, right) == ["we are there", "own"]
+    assert settled_words(left, right[1:]) == ["we are there", "own"]
+
+
+def test_what_only_the_first_of_two_chunks_heard_behind_the_middle_is_said_with_the_second():
+    assert settled_words([("we", 8.5, 8.9), ("late", 9.7, 9.9)], []) == ["we", "late"]
+    assert settled_words([("late", 9.7, 9.9)], [("on", 10.2, 10.4)]) == ["", "late on"]
+
+
+def test_warnings_of_a_settled_chunk_without_words_are_not_lost():
+    pairs = [
+        (chunk_at(0, 10), Hypothesis(0, "", warnings=("loop dropped",))),
+        (chunk_at(9, 19, 1, 1.0), said(("on", 1.2, 1.4), index=1)),
+    ]
+    (warned,), (segment,) = settled(pairs)
+    assert (warned.text, warned.warnings) == ("", ("loop dropped",))
+    assert (segment.text, segment.warnings) == ("on", ())
+
+
+@given(overlapping_speech())
+def test_settled_words_are_exactly_what_was_said(speech):
+    segments = [segment for told in settled(speech.pairs) for segment in told]
+    assert_said(speech.truth, [word for segment in segments for word in segment.words])
+
+
+@given(heard_chunks(max_overlap=2.0))
+def test_settled_segments_keep_their_order_and_every_warning(pairs):
+    segments = [segment for told in settled(pairs) for segment in told]
     words = [word for segment in segments for word in segment.words]
-    assert [w.text for w in words] == [w.text for w in speech.truth]
-    for word, true in zip(words, speech.truth, strict=True):
-        assert word.start == pytest.approx(true.start, abs=0.17)
-        assert word.end == pytest.approx(true.end, abs=0.17)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
+    assert [s.id for s in segments] == list(range(len(segments)))
+    warned = [w for _, hypothesis in pairs for w in hypothesis.warnings]
+    assert [w for segment in segments for w in segment.warnings] == warned

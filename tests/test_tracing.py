@@ -4,7 +4,6 @@ import asyncio
 import http.server
 import threading
 
-import httpx
 import pytest
 import soundfile
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -17,7 +16,7 @@ from asr.pipeline import Transcriber, collect
 from asr.service.telemetry import ENDPOINT, OpenTelemetry, set_up
 from tests.fakes import FakeEngine
 from tests.makers import speech
-from tests.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -133,7 +132,7 @@ def test_both_processes_of_the_service_export_one_trace(collector):
     }
     with serving(*FAKE, **env) as server:
         headers = {"content-type": "audio/wav", "traceparent": PARENT, "x-request-id": "r1"}
-        assert httpx.post(server.url + PATH, content=make_wav(), headers=headers).status_code == 200
+        assert HTTP.post(server.url + PATH, content=make_wav(), headers=headers).status_code == 200
         wanted = {"request", "decode", "chunk", "stitch"}
         spans = wait_for(
             lambda: (s := spans_at(collector)) and wanted <= {x.name for x in s} and s, 10

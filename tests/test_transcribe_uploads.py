@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 from tests.test_tus import PART, PATH as UPLOADS, TUS, create, patch
 
 SECONDS = 65
@@ -50,7 +50,7 @@ class Following:
 
     def _run(self):
         url = self._server.url + PATH
-        with httpx.stream("POST", url, timeout=30, **self._request) as answer:
+        with HTTP.stream("POST", url, timeout=30, **self._request) as answer:
             self.status = answer.status_code
             if answer.status_code != 200:
                 self.events.append(json.loads(answer.read()))

@@ -18,11 +18,12 @@ import httpx
 import pytest
 import soundfile
 
-from asr.config import DecodeOptions, Settings
+from asr.config import DecodeOptions
 from asr.engines import load_engine, vllm_http
 from asr.engines.dialects import DIALECTS, read_answer, request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis
 from tests.chat_server import AUDIO, CHUNK, URL, Vllm, completion, ok, running
 

@@ -12,10 +12,11 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from asr.config import DecodeOptions, Settings
+from asr.config import DecodeOptions
 from asr.engines import load_engine, vllm_local
 from asr.engines.vllm_local import PLACEHOLDER, VllmLocalEngine, read_arguments
 from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
+from asr.settings import Settings
 from asr.types import Audio, Chunk
 
 AUDIO = Audio(np.zeros(16_000, dtype=np.float32))

@@ -10,6 +10,7 @@ import http.server
 import ipaddress
 import json
 import socket
+import ssl
 import threading
 import time
 import types
@@ -17,9 +18,9 @@ from unittest import mock
 
 import httpcore
 import pytest
-from hypothesis import given, settings, strategies as st
+import trustme
+from hypothesis import example, given, settings, strategies as st
 
-from asr.config import Settings
 from asr.service.jobs.webhooks import (
     RefusedAddress,
     Webhooks,
@@ -29,6 +30,7 @@ from asr.service.jobs.webhooks import (
     sign,
 )
 from asr.service.problems import Problem
+from asr.settings import Settings
 from tests.serving import FAKE, serving, wait_for
 from tests.test_jobs import create, ended, recording
 
@@ -87,7 +89,7 @@ def test_signed_and_sent_again_until_it_is_taken(server):
         assert len(got) == 3  # and no redirect was followed
     for _, headers, body in got:
         assert verify(headers, body)
-        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60  # noqa: TID251
+        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
     assert len({headers["webhook-id"] for _, headers, _ in got}) == 1
     event = json.loads(got[-1][2])
     assert event == {"type": "job.succeeded", "data": job}
@@ -259,7 +261,12 @@ def test_names_that_no_resolver_takes(host):
 HOSTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=80)
 
 
+async def nobody(*_, **__):
+    raise httpcore.ConnectError("no test leaves this machine")
+
+
 @given(st.sampled_from(["http://", "https://"]), HOSTS, HOSTS)
+@example("http://", "1.0", "x")  # a public address, 1.0.0.0
 @settings(max_examples=300, deadline=None)
 def test_what_is_accepted_can_be_tried(scheme, host, path):
     """Whatever passes the check is answered with a status, never with an exception."""
@@ -276,10 +283,65 @@ def test_what_is_accepted_can_be_tried(scheme, host, path):
         loop.getaddrinfo = offline
         job = types.SimpleNamespace(id="x", state="failed")
         callback = types.SimpleNamespace(id="x", now=1, url=url, job=job)
-        with mock.patch("asr.service.jobs.webhooks.job_body", return_value={}):
+        with (
+            mock.patch("asr.service.jobs.webhooks.job_body", return_value={}),
+            mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", nobody),
+        ):
             async with httpcore.AsyncConnectionPool(
                 network_backend=_CheckedBackend(allow_private=False)
             ) as pool:
                 return await Webhooks(None, settings)._post(pool, callback)
 
     assert asyncio.run(run()) in (0, 410)
+
+
+@contextlib.contextmanager
+def broken_tls(authority):
+    """A server that shakes hands as TLS demands, and then sends a record that nobody encrypted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def answer(connection):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(outgoing.read())
+                incoming.write(connection.recv(65536))
+        connection.sendall(outgoing.read())
+        connection.recv(65536)
+        connection.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    def serve(listener):
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            thread.join()
+
+
+def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
+    """Its error once left the delivery, and with it went every job in work."""
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda _: {})
+    hooks = Webhooks(mock.Mock(), Settings(webhook_secret=SECRET, webhook_allow_private=True))
+    job = types.SimpleNamespace(id="a", state="succeeded")
+
+    async def post(url):
+        callback = types.SimpleNamespace(job=job, id="b", url=url, now=1)
+        backend = _CheckedBackend(allow_private=True)
+        async with httpcore.AsyncConnectionPool(trusting, network_backend=backend) as pool:
+            return await hooks._post(pool, callback)
+
+    with broken_tls(authority) as url:
+        assert asyncio.run(post(url)) == 0

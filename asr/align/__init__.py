@@ -8,7 +8,7 @@ from asr.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from asr.align.base import Aligner
-    from asr.config import Settings
+    from asr.settings import Settings
 
 
 def load_aligner(settings: Settings) -> Aligner | None:

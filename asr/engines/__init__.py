@@ -8,8 +8,8 @@ from asr.config import check
 from asr.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    from asr.config import Settings
     from asr.engines.base import Engine
+    from asr.settings import Settings
 
 
 def load_engine(settings: Settings) -> Engine:

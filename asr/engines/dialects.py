@@ -24,7 +24,8 @@ from asr.types import SAMPLE_RATE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asr.config import AudioFormat, DecodeOptions, DialectName
+    from asr.config import DecodeOptions
+    from asr.settings import AudioFormat, DialectName
     from asr.types import Audio, Hypothesis
 
 NO_THINKING: Final = {"chat_template_kwargs": {"enable_thinking": False}}

@@ -68,6 +68,11 @@ _COMMENTARY: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+_UNPARTED: Final = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -116,7 +121,7 @@ def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 
 def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
     """Some, but less than the slowest speaker says."""
-    seconds, n_words = chunk.speech_seconds, len(hypothesis.text.split())
+    seconds, n_words = chunk.speech_seconds, _n_words(hypothesis.text)
     if seconds is None or seconds < SLOW_SECONDS or not n_words:
         return None
     says = f"it has {n_words} words for {seconds:.1f} s of speech"
@@ -152,9 +157,24 @@ GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
 
 
 def compression(text: str) -> float:
-    """Bytes of the text by bytes of it in zlib; 1 for texts too short to tell."""
-    data = text.encode(errors="replace")
+    """Bytes of the text by bytes of it in zlib; 1 for texts too short to tell.
+
+    Every script counts as if its letters had one byte each. In UTF-8 most have two or three that
+    begin alike, which compress so well that plain Hindi or Thai would pass for a loop.
+    """
+    others = dict.fromkeys(letter for letter in text if not letter.isascii())
+    if len(others) <= 128:
+        codes = {ord(letter): 128 + number for number, letter in enumerate(others)}
+        data = text.translate(codes).encode("latin-1")
+    else:
+        data = text.encode("utf-16-le", "surrogatepass")
     return len(data) / len(zlib.compress(data)) if len(data) >= MIN_COMPRESSED else 1.0
+
+
+def _n_words(text: str) -> int:
+    """Words, also in scripts that put no blanks between them, where two letters are about one."""
+    n_unparted = len(_UNPARTED.findall(text))
+    return len(text.split()) + n_unparted // 2
 
 
 def has_run(words: Sequence[str]) -> bool:

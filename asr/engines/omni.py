@@ -11,6 +11,7 @@ instruction has the last word. Text of earlier chunks is never fed.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -39,6 +40,9 @@ TOKENS_PER_SECOND: Final = 12
 MAX_PROMPT: Final = 2000
 MAX_KEYWORDS: Final = 200
 """Characters and terms that are passed on; more would cost every chunk its time to read them."""
+
+_HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
+"""JSON may escape half a surrogate pair. It has no UTF-8, so no format could write it."""
 
 
 class Sampling(NamedTuple):
@@ -112,7 +116,7 @@ def hypothesis(
     sure = _sureness(answer, draft, tokens)
     return Hypothesis(
         chunk_index,
-        " ".join(draft.text.split()),
+        _HALF_CHARACTER.sub("\ufffd", " ".join(draft.text.split())),
         avg_logprob=sure.avg_logprob if sure else None,
         word_confidences=sure.words if sure else None,
         is_cut=is_cut,

@@ -155,7 +155,8 @@ class Servers:
             all_there = all(server.alive for server in self.all)
             with contextlib.suppress(TimeoutError):
                 pause = HEALTH_SECONDS if all_there else RETURN_SECONDS
-                await asyncio.wait_for(self._look.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
 
     async def _probe(self, server: Server) -> None:
         try:

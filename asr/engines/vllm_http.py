@@ -25,8 +25,9 @@ from asr.engines.servers import Servers
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
 
 if TYPE_CHECKING:
-    from asr.config import AudioFormat, DecodeOptions, DialectName
+    from asr.config import DecodeOptions
     from asr.engines.servers import Server
+    from asr.settings import AudioFormat, DialectName
     from asr.types import Audio, Chunk, Hypothesis
 
 logger = logging.getLogger(__name__)

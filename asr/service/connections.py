@@ -1,7 +1,8 @@
-"""HTTP connections that end when the head of a request is too slow or too long.
+"""Connections that end when their client is too slow to be one.
 
-uvicorn waits for ever for a head, and httptools keeps one of any length in memory. Both would be
-open to whoever reaches the port, before any key is asked for.
+uvicorn waits for ever for a head, for the rest of a body that was answered before it came, and for
+a client to read; httptools keeps a head of any length in memory. All but the reading would be open
+to whoever reaches the port, before any key is asked for.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
+STALL_SECONDS: Final = 60.0
+"""A client that reads nothing of what waits for it in so long is dead, and may hold a place."""
 
 _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -22,12 +26,41 @@ _REFUSAL: Final = (
 )
 
 
+class _Stall:
+    """Watches whether the client reads, while it has something to read.
+
+    Args:
+        transport: aborted when it does not; closing alone would wait for it.
+        loop: of the transport.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._watch()
+
+    def _watch(self) -> None:
+        self._n_unread = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(STALL_SECONDS, self._look)
+
+    def _look(self) -> None:
+        if self._transport.get_write_buffer_size() < self._n_unread:
+            self._watch()
+        else:
+            self._transport.abort()
+
+    def end(self) -> None:
+        """It has read."""
+        self._timer.cancel()
+
+
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with a limit on what is neither a whole head nor a body."""
+    """uvicorn's, with a limit on what is neither a whole head nor the body of a request in work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._n_idle_bytes = 0
+        self._stall: _Stall | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,6 +71,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing."""
         self._stop_timer()
+        if self._stall is not None:
+            self._stall.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -65,6 +100,23 @@ class Connection(HttpToolsProtocol):
         self._n_idle_bytes = 0
         super().on_body(body)
 
+    def on_response_complete(self) -> None:
+        """Expect another head, also if the rest of an unwanted body comes first."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        """More is to be sent than the client has read."""
+        super().pause_writing()
+        self._stall = _Stall(self.transport, self.loop)
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        if self._stall is not None:
+            self._stall.end()
+        super().resume_writing()
+
     def _is_answering(self) -> bool:
         return not getattr(self.cycle, "response_complete", True)  # there is none at first
 
@@ -83,3 +135,29 @@ class Connection(HttpToolsProtocol):
             self._expect_head()
         else:
             self.transport.close()
+
+
+class LiveConnection(WebSocketsSansIOProtocol):
+    """uvicorn's, read no further while its client does not read."""
+
+    _stall: _Stall | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing."""
+        if self._stall is not None:
+            self._stall.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More is to be sent than the client has read. Each ping it sends would add a pong."""
+        super().pause_writing()
+        self._stall = _Stall(self.transport, self.loop)
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        if self._stall is not None:
+            self._stall.end()
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()

@@ -104,21 +104,21 @@ def _delta(segment: Segment, n_before: int) -> dict[str, Any]:
     }
 
 
-def segment_body(segment: Segment, origin: float = 0.0) -> dict[str, Any]:
-    """A segment with its words, all times `origin` seconds later."""
+def segment_body(segment: Segment) -> dict[str, Any]:
+    """A segment with its words."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{segment.id}",
-        "start": round(origin + segment.start, 3),
-        "end": round(origin + segment.end, 3),
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
         "text": segment.text,
         "channel": segment.channel,
         "speaker": segment.speaker,
         "words": [
             {
                 "word": word.text,
-                "start": round(origin + word.start, 3),
-                "end": round(origin + word.end, 3),
+                "start": round(word.start, 3),
+                "end": round(word.end, 3),
                 "confidence": word.confidence,
                 "timing": word.timing,
             }

@@ -230,7 +230,8 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
     while True:
         started = time.monotonic()
         try:
-            piece = await asyncio.wait_for(anext(stream), min(credit, IDLE_SECONDS))
+            async with asyncio.timeout(min(credit, IDLE_SECONDS)):
+                piece = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

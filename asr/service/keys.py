@@ -27,7 +27,7 @@ from asr.errors import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from asr.config import Settings
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 

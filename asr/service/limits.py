@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from asr.service.keys import Key
 
 DAY_SECONDS: Final = 86_400
+_A_TOKEN: Final = 1 - 1e-9
+"""After the wait that was asked for there is one, whatever rounding has left of it."""
 
 
 class Meter:
@@ -78,7 +80,7 @@ class Meter:
         now = self._clock()
         self._tokens = min(max(rate, 1.0), self._tokens + (now - self._filled) * rate / 60)
         self._filled = now
-        if self._tokens < 1:
+        if self._tokens < _A_TOKEN:
             wait = math.ceil((1 - self._tokens) * 60 / rate)
             raise _refusal(f"this key may send {rate:g} requests a minute", "rate", wait)
         self._tokens -= 1

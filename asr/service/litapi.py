@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from litserve.specs.base import LitSpec
 
     from asr.checkpoint import Checkpoint
-    from asr.config import Options, Settings
+    from asr.config import Options
     from asr.engines.base import Engine
+    from asr.settings import Settings
     from asr.types import Chunk
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         try:
             while True:
                 try:
-                    report = await asyncio.wait_for(reports.get(), HEARTBEAT_SECONDS)
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        report = await reports.get()
                 except TimeoutError:
                     report = Heartbeat()
                 if report is None:
@@ -231,6 +233,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             self._metrics.failed(error)
             reports.put_nowait(Failed(error))
         except Exception as error:
+            if not command.work_dir.exists():
+                return  # the client left, its files are gone, and the cancellation is on its way
             self._metrics.failed(error)
             logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
@@ -255,7 +259,8 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     async def _engine_state(self) -> EngineState:
         name = self._settings.engine_name
         try:
-            transcriber = await asyncio.wait_for(self._opened(), HEARTBEAT_SECONDS)
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                transcriber = await self._opened()
         except TimeoutError:
             return EngineState(name, name, ready=False, reason="the engine is loading")
         except AsrError as error:

@@ -40,14 +40,16 @@ def make_metrics_router(
     async def refresh(watched: Watched, count: Count) -> None:
         values: Mapping[str, float] = {}
         with contextlib.suppress(TimeoutError, StoreUnavailable, OSError):
-            values = await asyncio.wait_for(count(), MEASURE_SECONDS)
+            async with asyncio.timeout(MEASURE_SECONDS):
+                values = await count()
         watched.read = lambda: values
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def read() -> Response:
         measured = None
         with contextlib.suppress(TimeoutError):
-            measured = await asyncio.wait_for(spec.ask(Measure()), MEASURE_SECONDS)
+            async with asyncio.timeout(MEASURE_SECONDS):
+                measured = await spec.ask(Measure())
         await asyncio.gather(*(refresh(watched, count) for watched, count in counts.items()))
         text = metrics.text(measured.text if isinstance(measured, Measured) else None)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

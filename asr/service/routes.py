@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import logging
 import math
-import shutil
-import tempfile
 import time
 import uuid
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
@@ -25,6 +22,7 @@ from asr.growing import GrowingFile
 from asr.pipeline import Event
 from asr.service.admission import Admission
 from asr.service.events import EventStream, to_sse
+from asr.service.folders import temporary_folder
 from asr.service.intake import drain
 from asr.service.litapi import Ask, EngineState, Transcribe
 from asr.service.middleware import origin_of, owner_of
@@ -43,13 +41,14 @@ from asr.types import Transcript
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from contextlib import AsyncExitStack
+    from pathlib import Path
 
-    from asr.config import Settings
     from asr.service.litapi import Happening
     from asr.service.schemas import TranscriptionRequest
     from asr.service.sources import Incoming, Source
     from asr.service.spec import TranscriptionSpec
     from asr.service.uploads import Uploads
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,8 @@ class Service:
         """How the engine is, asked of the worker itself."""
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
-            state = await asyncio.wait_for(self._spec.ask(Ask()), READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                state = await self._spec.ask(Ask())
             if isinstance(state, EngineState):
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
@@ -117,8 +117,7 @@ class Service:
                 await drain(request)
                 raise
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
-            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir))
-            files.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+            folder = await files.enter_async_context(temporary_folder(self._run_dir))
             source = await self._sources.open(request, folder, files, kind)
             checked, gone = source.checked, _departure(request, source)
             events = await self._join(request, source, folder, stack, files)
@@ -301,7 +300,7 @@ def make_router(service: Service) -> APIRouter:
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(await service.engine_state())]}
 
-    @router.get("/v1/models/{name}", summary="The engine, under any name that a client uses")
+    @router.get("/v1/models/{name:path}", summary="The engine, under any name that a client uses")
     async def model(name: str) -> dict[str, Any]:
         return _model(await service.engine_state()) | {"id": name}
 

@@ -112,7 +112,8 @@ class Work:
                 yield self._past[n_told - 1]
                 continue
             try:
-                await asyncio.wait_for(self._news.wait(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._news.wait()
             except TimeoutError:
                 yield Heartbeat()
         if self._error is not None:

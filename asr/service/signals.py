@@ -11,11 +11,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import litserve
 
+from asr.service.commands import Commands, register
 from asr.service.logs import adopt_loggers
 from asr.zygote import die_with_parent
 
@@ -59,7 +61,7 @@ class Interrupts:
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
-    """LitServe's server, not interrupted while it starts a process."""
+    """LitServe's server, not interrupted while it starts a process, with our queue of commands."""
 
     interrupts: Interrupts | None = None
     log_format = "text"
@@ -69,17 +71,33 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
         adopt_loggers(self.log_format)  # `run` has just set up LitServe's own
+        register()
         with self._held():
-            return super()._init_manager(*args, **kwargs)
+            manager = super()._init_manager(*args, **kwargs)
+        for path in self.litapi_request_queues:
+            self.litapi_request_queues[path] = Commands(manager.CommandQueue())
+        # LitServe's lives in the manager, which may end before the thread that looks at it does.
+        self._shutdown_event = threading.Event()
+        return manager
 
     def launch_inference_worker(self, *args: Any, **kwargs: Any) -> Any:
         """Start a process with the engine."""
         with self._held():
             return super().launch_inference_worker(*args, **kwargs)
 
+    def launch_single_inference_worker(self, lit_api: litserve.LitAPI, worker_id: int) -> Any:
+        """Start it again after its death, and hand it what the dead one had not received."""
+        queues, path = self.litapi_request_queues, lit_api.api_path
+        queues[path] = queues[path].renewed()
+        return super().launch_single_inference_worker(lit_api, worker_id)
+
     def _start_server(self, *args: Any, **kwargs: Any) -> Any:
         with self._held():
             return super()._start_server(*args, **kwargs)
+
+    def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
+        self._shutdown_event.set()  # or it would start the workers again that are now ended
+        super()._perform_graceful_shutdown(*args, **kwargs)
 
 
 def bind_children() -> None:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.config import Settings
     from asr.service.intake import Body
     from asr.service.schemas import TranscriptionRequest
     from asr.service.uploads import Uploads
+    from asr.settings import Settings
 
 DRAIN_SECONDS = 1.0
 MAX_TEXT_BYTES = 8_000_000
@@ -85,7 +85,8 @@ class Incoming:
         self._task.cancel()
         await asyncio.wait([self._task])
         with contextlib.suppress(ClientDisconnect, TimeoutError):
-            await asyncio.wait_for(drain(self._request), DRAIN_SECONDS)
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await drain(self._request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,39 @@ import contextlib
 import time
 import uuid
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from asr.errors import WorkerDied
+from asr.errors import AudioError, WorkerDied
+from asr.pipeline import Progress
 from asr.service.litapi import Cancel, EngineState, Failed, Measured
-from asr.types import Transcript
+from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
     from asr.service.litapi import Ask, Command, Happening, Measure, Report, Transcribe
 
 START_SECONDS = 30.0
 """A worker that died comes back within about 5 s, and takes up what waits in the queue."""
+_TAKEN = object()
+
+
+class _Answers(ResponseBufferItem):  # type: ignore[misc]  # litserve has no types
+    """The answers to one command; that a worker took it counts as one.
+
+    LitServe notes here which worker that was, before the worker asks for another command. So what
+    dies with a worker is either known to have been taken or goes to the next worker.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "worker_id" and value is not None:
+            self.response_queue.append((_TAKEN, LitAPIStatus.OK))
+            self.event.set()
 
 
 class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
@@ -41,13 +58,15 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         self.api_path = "/v1/audio/transcriptions"
         self._silence = silence
         self._cancelling: set[asyncio.Task[None]] = set()
+        # One thread, so that a cancellation does not overtake what it is about.
+        self._sender = ThreadPoolExecutor(1, "asr-commands")
         self.on_transcript: list[Callable[[str, float], None]] = []
-        """Told the owner and the seconds of every recording that was transcribed."""
+        """Told the owner and the seconds of every recording, as far as it was transcribed."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """The worker has no use for the listeners, which belong to the API process."""
+        """The worker has no use for what belongs to the API process."""
         state: dict[str, Any] = super().__getstate__()
-        return state | {"on_transcript": []}
+        return state | {"on_transcript": [], "_sender": None}
 
     @property
     def stream(self) -> bool:
@@ -65,11 +84,12 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             WorkerDied: nothing was heard for too long.
         """
         uid = str(uuid.uuid4())
-        item = ResponseBufferItem(event=asyncio.Event(), response_queue=deque())
+        item = _Answers(event=asyncio.Event(), response_queue=deque())
         self.response_buffer[uid] = item
         envelope = (self.response_queue_id, uid, time.monotonic(), command)
         try:
-            await asyncio.to_thread(self.request_queue.put, envelope)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._sender, self.request_queue.put, envelope)
             stream = self.data_streamer(item.response_queue, item.event, send_status=True)
             async with contextlib.aclosing(stream):
                 async for report in self._heard(stream):
@@ -83,7 +103,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         patience = START_SECONDS
         while True:
             try:
-                report, status = await asyncio.wait_for(anext(stream), patience)
+                async with asyncio.timeout(patience):
+                    report, status = await anext(stream)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -91,7 +112,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             if status == LitAPIStatus.ERROR:
                 raise WorkerDied("the recogniser process failed on this request")
             patience = self._silence
-            yield report
+            if report is not _TAKEN:
+                yield report
 
     async def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Run a transcription; leaving early cancels it in the worker.
@@ -101,23 +123,19 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             WorkerDied: the worker died.
         """
         finished = False
+        account = _Account(command.owner, self.on_transcript)
         try:
             async with contextlib.aclosing(self.submit(command)) as reports:
                 async for report in reports:
-                    match report:
-                        case Failed(error=error):
-                            finished = True
-                            raise error
-                        case EngineState() | Measured():
-                            raise WorkerDied("the recogniser process gave another answer")
-                        case Transcript(duration=seconds):
-                            for listener in self.on_transcript:
-                                listener(command.owner, seconds)
-                            yield report
-                        case _:
-                            yield report
+                    account.take(report)
+                    finished = isinstance(report, Failed)
+                    yield _happening(report)
             finished = True
+        except WorkerDied:
+            account.forget()
+            raise
         finally:
+            account.settle()
             if not finished:
                 # A task of its own: whoever leaves early is often being cancelled, and then
                 # nothing more can be awaited here.
@@ -138,3 +156,44 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
                 async for report in reports:
                     return report if isinstance(report, EngineState | Measured) else None
         return None
+
+
+def _happening(report: Report) -> Happening:
+    match report:
+        case Failed(error=error):
+            raise error
+        case EngineState() | Measured():
+            raise WorkerDied("the recogniser process gave another answer")
+    return report
+
+
+class _Account:
+    """Seconds of a recording that its owner has had, told to the listeners once.
+
+    Whoever ends it early, or puts noise behind it that ends it, has the segments up to there.
+    """
+
+    def __init__(self, owner: str, listeners: Iterable[Callable[[str, float], None]]) -> None:
+        self._owner = owner
+        self._listeners = listeners
+        self._seconds = 0.0
+
+    def take(self, report: Report) -> None:
+        match report:
+            case Progress(transcribed=seconds) | Segment(end=seconds):
+                self._seconds = max(self._seconds, seconds)
+            case Transcript(duration=seconds):
+                self._seconds = seconds
+                self.settle()
+            case Failed(error=error) if not isinstance(error, AudioError):
+                self.forget()
+
+    def forget(self) -> None:
+        """It was the service that failed."""
+        self._seconds = 0.0
+
+    def settle(self) -> None:
+        seconds, self._seconds = self._seconds, 0.0
+        if seconds:
+            for listener in self._listeners:
+                listener(self._owner, seconds)

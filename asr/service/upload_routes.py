@@ -103,7 +103,11 @@ class UploadRoutes:
         owner = owner_of(request)
         upload = await asyncio.to_thread(self._uploads.create, owner, length, metadata)
         if carries_part:
-            upload = await self._append(request, upload, checksum)
+            try:
+                upload = await self._append(request, upload, checksum)
+            except (Problem, OSError, ClientDisconnect):  # the client never learns its address
+                await finished_in_thread(self._uploads.remove, upload.id, owner)
+                raise
         path = request.scope.get("root_path", "") + f"{PATH}/{upload.id}"
         headers = {"location": path, **_expiry(upload)}
         if carries_part:

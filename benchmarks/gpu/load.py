@@ -1,5 +1,7 @@
 """Raw vLLM: noise chunks at several concurrencies, straight to chat completions.
 
+With several servers, chunks go to them in turn and the concurrency is that of all together.
+
 Every chunk is sent once, so no cache answers for the encoder, and every answer has the same
 number of tokens. Two passes for each concurrency; the first, which compiles kernels, is marked.
 
@@ -28,7 +30,7 @@ RATE = 16_000
 class Load:
     """What to send: `n_chunks` of `seconds`, `concurrency` at once, `n_tokens` each answer."""
 
-    url: str
+    urls: tuple[str, ...]
     model: str
     seconds: float
     n_tokens: int
@@ -44,9 +46,9 @@ def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes(noise[start : start + round(load.seconds * RATE)].tobytes())
-    url = "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
+    audio = "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
     content = [
-        {"type": "audio_url", "audio_url": {"url": url}},
+        {"type": "audio_url", "audio_url": {"url": audio}},
         {"type": "text", "text": "Transcribe the speech in this audio word for word."},
     ]
     body = {
@@ -71,18 +73,19 @@ async def run(load: Load) -> dict[str, Any]:
     latencies: list[float] = []
     slots = asyncio.Semaphore(load.concurrency)
     limits = httpx.Limits(max_connections=load.concurrency, keepalive_expiry=4)  # uvicorn: 5
-    async with httpx.AsyncClient(base_url=load.url, timeout=500, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=500, limits=limits) as client:
 
-        async def send(body: bytes) -> None:
+        async def send(index: int, body: bytes) -> None:
+            url = load.urls[index % len(load.urls)] + "/v1/chat/completions"
             async with slots:
                 started = time.perf_counter()
                 headers = {"content-type": "application/json"}
-                answer = await client.post("/v1/chat/completions", content=body, headers=headers)
+                answer = await client.post(url, content=body, headers=headers)
                 answer.raise_for_status()
                 latencies.append(time.perf_counter() - started)
 
         started = time.perf_counter()
-        await asyncio.gather(*map(send, bodies))
+        await asyncio.gather(*(send(*it) for it in enumerate(bodies)))
         wall = time.perf_counter() - started
     latencies.sort()
     return {
@@ -100,7 +103,7 @@ async def run(load: Load) -> dict[str, Any]:
 def main() -> None:
     """Run every concurrency twice."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser.add_argument("urls", nargs="+")
     parser.add_argument("--model", default="omni")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--tokens", type=int, default=100)
@@ -113,7 +116,7 @@ def main() -> None:
         for n in options.concurrency:
             rounds = options.rounds if name == "measured" else 1
             what = (options.seconds, options.tokens, n, max(rounds * n, 4))
-            row = asyncio.run(run(Load(options.url, options.model, *what)))
+            row = asyncio.run(run(Load(tuple(options.urls), options.model, *what)))
             print(json.dumps({"raw": name, **row}), flush=True)
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# serve.sh MODEL_DIR [vllm serve's flags]: the model without weights on port 8000, until it is killed.
+# serve.sh MODEL_DIR [vllm serve's flags]: the model without weights on port $PORT, 8000 if that is
+# not set, until it is killed.
 # The default MoE backend compiles for many minutes on a fresh machine; triton's does not.
 set -euo pipefail
 model=$1
 shift
 export HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 exec python3 -m vllm.entrypoints.cli.main serve "$model" --served-model-name omni \
-  --host 127.0.0.1 --port 8000 --load-format dummy --trust-remote-code \
+  --host 127.0.0.1 --port "${PORT:-8000}" --load-format dummy --trust-remote-code \
   --max-model-len 32768 --max-num-seqs 384 --gpu-memory-utilization 0.9 \
   --limit-mm-per-prompt '{"image":0,"video":0,"audio":1}' --moe-backend triton "$@"

@@ -3,8 +3,8 @@
 import pytest
 
 from asr.cli import main
-from asr.config import Settings
 from asr.doctor import examine
+from asr.settings import Settings
 from tests.serving import free_port
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from asr.errors import StoreUnavailable
+from asr.errors import StoreTooNew, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ N_THREADS: Final = 8
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 SCHEMA_LOCK: Final = 4_701_972
-"""Names the lock under which one of several servers makes the tables in Postgres."""
+"""Names the lock under which one of several servers sees to the tables in Postgres."""
 
 _POSTGRES: Final = {
     "connect_timeout": CONNECT_SECONDS,
@@ -74,7 +74,7 @@ class Database:
         )
         one_view = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(only_reads=True, **one_view)
-        self._has_tables = False
+        self._obstacle: str | None = "the database of jobs was not reached yet"
         # Threads of its own: a database that hangs must not hold up what else needs one.
         self._threads = ThreadPoolExecutor(N_THREADS, "database")
 
@@ -101,19 +101,41 @@ class Database:
         return await loop.run_in_executor(self._threads, _transact, engine, work)
 
     def _check(self) -> None:
-        if not self._has_tables:
-            raise StoreUnavailable("the database of jobs was not reached yet")
+        if self._obstacle is not None:
+            raise StoreUnavailable(self._obstacle)
 
-    async def create(self, metadata: sa.MetaData) -> None:
-        """Make the tables that are not there yet."""
+    async def open(self, prepare: Callable[[sa.Connection], None]) -> None:
+        """Let `prepare` see to the tables, while no other server does, and be usable from then on.
+
+        Raises:
+            StoreUnavailable: the database is away, or another server is at it for long.
+            StoreTooNew: what `prepare` raises.
+        """
 
         def work(connection: sa.Connection) -> None:
-            if not self._is_sqlite:
+            if not self._is_sqlite:  # which has one writer at a time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-            metadata.create_all(connection)
+                # To change a large table may take its time.
+                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            prepare(connection)
 
-        await self._in_thread(self._engine, work)
-        self._has_tables = True
+        try:
+            await self._in_thread(self._engine, work)
+        except StoreTooNew as error:
+            self._obstacle = str(error)
+            raise
+        self._obstacle = None
+
+    def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work`, which changes nothing, in this thread, and close the connection.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        try:
+            return _transact(self._reader, work)
+        finally:
+            self._engine.dispose()
 
     async def close(self) -> None:
         """Close the connections that nobody uses."""

@@ -12,12 +12,9 @@ import errno
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
 import uuid
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from asr.checkpoint import pack_segment, pack_summary
@@ -29,6 +26,7 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.pipeline import Progress
+from asr.service.folders import temporary_folder
 from asr.service.jobs.leases import Advance, LeaseLost
 from asr.service.jobs.request import JobRequest
 from asr.service.litapi import ChunkDone, Transcribe
@@ -37,13 +35,14 @@ from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+    from pathlib import Path
 
-    from asr.config import Settings
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
     from asr.service.litapi import Happening
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
 
 T = TypeVar("T")
 
@@ -115,7 +114,8 @@ class JobRunner:
         while True:
             if len(self._tasks) >= self._settings.max_active_jobs or not await self._take_one():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._news.wait()
                 self._news.clear()
 
     async def _take_one(self) -> bool:
@@ -177,8 +177,7 @@ class JobRunner:
         source = self._recordings.path(job.id)
         if not source.exists():
             raise Problem(500, "the recording of this job is gone", "recording_missing")
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._run_dir))
-        try:
+        async with temporary_folder(self._run_dir) as folder:
             kept = await asyncio.to_thread(_write_lines, folder / "kept", await attempt.kept())
             options = JobRequest.unpack(job.request).with_limits(self._settings.limits)
             weight = self._weight_of(job.owner)
@@ -187,8 +186,6 @@ class JobRunner:
             )
             async with contextlib.aclosing(self._spec.transcribe(command)) as events:
                 await attempt.follow(events)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _write_lines(path: Path, lines: list[str]) -> Path:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import tempfile
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asr.errors import StoreUnavailable
+from asr.service.folders import temporary_folder
 from asr.service.intake import drain, receive_body
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
@@ -20,6 +18,7 @@ from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore, KeyReused
+from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks, check_address
 from asr.service.middleware import owner_of
 from asr.service.problems import Problem
@@ -27,12 +26,13 @@ from asr.service.schemas import parse_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
-    from asr.config import Settings
     from asr.service.jobs.rows import Job
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Jobs:
     ) -> None:
         database = Database(settings.database)
         self.store = JobStore(database)
+        self.watch = Watch(self.store)
         self.recordings = Recordings(settings.data_path / "recordings")
         self.runner = JobRunner(
             Leases(database), self.recordings, spec, settings, run_dir, weight_of
@@ -158,13 +159,10 @@ class Jobs:
         except (Problem, StoreUnavailable):
             await drain(request)
             raise
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._incoming))
-        try:
+        async with temporary_folder(self._incoming) as folder:
             pairs, arrived = await self._receive(request, folder)
             asked, callback = self._check(pairs)
             return await self._keep(owner_of(request), asked, arrived, key, callback)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _admit(self, request: Request) -> str | None:
         if self.is_closing:
@@ -182,9 +180,12 @@ class Jobs:
         target = folder / "body"
         body = await receive_body(request, target, self._settings.max_upload_bytes)
         pairs = body.fields
-        if body.has_file:
-            return pairs, target
         upload_id = dict(pairs).get("upload_id", "")
+        if body.has_file:
+            if upload_id:
+                message = "upload_id: send it or a file, not both"
+                raise Problem(400, message, "invalid_value", "upload_id")
+            return pairs, target
         if not upload_id:
             message = "file: send the recording, or the upload_id of a finished upload"
             raise Problem(400, message, "invalid_value", "file")

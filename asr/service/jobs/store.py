@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
-from asr.service.jobs import tables
 from asr.service.jobs.database import Database, now, upsert
+from asr.service.jobs.migrations import bring_up
 from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
 from asr.service.jobs.tables import (
     CANCELLED,
     QUEUED,
+    STATES,
     SUCCEEDED,
     UNFINISHED,
     callbacks,
@@ -24,7 +25,11 @@ from asr.service.jobs.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+LOOK_SIZE: Final = 100
+"""Jobs in one query; SQLite takes an expression of at most 1000 parts."""
 
 
 class KeyReused(Exception):
@@ -38,8 +43,13 @@ class JobStore:
         self._database = database
 
     async def open(self) -> None:
-        """Make the tables if they are not there."""
-        await self._database.create(tables.metadata)
+        """Make the tables, or bring those that are there to our version.
+
+        Raises:
+            StoreUnavailable: the database is away.
+            StoreTooNew: the tables are of a later version.
+        """
+        await self._database.open(bring_up)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,13 +101,22 @@ class JobStore:
         """Jobs of all owners by their state."""
         query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         found = await self._database.read(lambda c: {str(k): float(n) for k, n in c.execute(query)})
-        return dict.fromkeys(tables.STATES, 0.0) | found
+        return dict.fromkeys(STATES, 0.0) | found
 
-    async def segments(self, job: str, after: int = 0) -> list[str]:
-        """The records of the segments from index `after` on, in order."""
-        query = sa.select(segments.c.record).where(segments.c.job == job, segments.c.index >= after)
-        query = query.order_by(segments.c.index)
+    async def segments(self, job: str) -> list[str]:
+        """The records of the segments, in order."""
+        query = sa.select(segments.c.record).where(segments.c.job == job).order_by(segments.c.index)
         return await self._database.read(lambda c: list(c.scalars(query)))
+
+    async def look(self, wanted: Mapping[str, int]) -> dict[str, tuple[Job, list[str]]]:
+        """Jobs of any owners by their ids, each with the records of its segments.
+
+        Args:
+            wanted: by the ids, from which index on.
+        """
+        pairs = list(wanted.items())
+        pieces = [pairs[n : n + LOOK_SIZE] for n in range(0, len(pairs), LOOK_SIZE)]
+        return await self._database.read(lambda c: _look(c, pieces))
 
     async def speech_seconds(self, job: str) -> float:
         """Seconds in the chunks that are kept."""
@@ -145,6 +164,20 @@ class JobStore:
         """Those that still need their recordings."""
         query = sa.select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.state.in_(UNFINISHED))
         return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
+
+
+def _look(
+    connection: sa.Connection, pieces: Iterable[Sequence[tuple[str, int]]]
+) -> dict[str, tuple[Job, list[str]]]:
+    found: dict[str, tuple[Job, list[str]]] = {}
+    for piece in pieces:
+        rows = connection.execute(sa.select(*JOB).where(jobs.c.id.in_([job for job, _ in piece])))
+        found |= {job.id: (job, []) for job in (Job(*tuple(row)) for row in rows)}
+        behind = (sa.and_(segments.c.job == job, segments.c.index >= n) for job, n in piece)
+        query = sa.select(segments.c.job, segments.c.record).where(sa.or_(*behind))
+        for job, record in connection.execute(query.order_by(segments.c.job, segments.c.index)):
+            found[job][1].append(record)
+    return found
 
 
 def _create(

@@ -12,7 +12,6 @@ that comes back with ``Last-Event-ID`` goes on behind the segment that it saw la
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
 
-POLL_SECONDS: Final = 0.3
 KEEP_ALIVE_SECONDS: Final = 15.0
 
 
@@ -37,13 +35,11 @@ async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
     """The events of a job behind the first `n_seen` segments, until it ends."""
     teller = _Teller(n_seen)
     sent = time.monotonic()
-    found: Job | None = job
     while True:
         try:
-            found = await jobs.store.find(job.owner, job.id)
-            records = await jobs.store.segments(job.id, teller.n_segments)
+            found, records = await jobs.watch.news(job.id, teller.n_segments)
         except StoreUnavailable:
-            records = []  # it will be back, and nothing was missed
+            pass  # it will be back, and nothing was missed
         else:
             for event in teller.news(found, records):
                 sent = time.monotonic()
@@ -55,7 +51,6 @@ async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
         if time.monotonic() - sent >= KEEP_ALIVE_SECONDS:
             sent = time.monotonic()
             yield ": keep-alive\n\n"
-        await asyncio.sleep(POLL_SECONDS)
 
 
 class _Teller:
@@ -70,7 +65,7 @@ class _Teller:
         """What is new since the last time.
 
         Args:
-            job: as it was before `records` were read, or None when it is gone.
+            job: as it was when `records` were read, or None when it is gone.
             records: of the segments from the last one told on.
         """
         for record in records:

@@ -1,4 +1,7 @@
-"""The tables of jobs. Times are seconds since 1970 by the clock of the database."""
+"""The tables of jobs. Times are seconds since 1970 by the clock of the database.
+
+There are databases with these tables: whoever changes them adds a step to `migrations.STEPS`.
+"""
 
 from __future__ import annotations
 
@@ -98,3 +101,6 @@ callbacks = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_try", sa.Double, nullable=False, server_default="0"),
 )
+
+schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+"""One row: the version of all the others."""

@@ -28,11 +28,12 @@ from asr.service.problems import Problem, problem_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from asr.config import DecodeOptions, Settings, VadOptions
+    from asr.config import DecodeOptions, VadOptions
     from asr.service.limits import Meter
     from asr.service.litapi import Happening
     from asr.service.live.turns import Turn
     from asr.service.spec import TranscriptionSpec
+    from asr.settings import Settings
     from asr.types import Transcript
 
 SUBPROTOCOL: Final = "realtime"
@@ -69,7 +70,8 @@ class Live:
         for session in self._sessions.values():
             session.end(_shutting_down())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none_open.wait(), self._settings.shutdown_grace)
+            async with asyncio.timeout(self._settings.shutdown_grace):
+                await self._none_open.wait()
 
     def read(self, session_id: str, owner: str) -> dict[str, Any]:
         """What a session heard.

@@ -72,7 +72,7 @@ def committed(turn: Turn, previous: str | None) -> list[Body]:
 def heard(turn: Turn, segment: Segment) -> list[Body]:
     """A segment of a turn: its text as the next delta, and its words with their times."""
     delta = f" {segment.text}" if segment.id else segment.text
-    body = segment_body(segment, turn.start)
+    body = segment_body(segment)
     body |= {"id": f"{turn.item_id}_{segment.id}", "speaker": segment.speaker or ""}
     del body["type"]
     place = {"item_id": turn.item_id, "content_index": 0}
@@ -89,7 +89,7 @@ def completed(turn: Turn, transcript: Transcript) -> Body:
         item_id=turn.item_id,
         content_index=0,
         transcript=transcript.text,
-        usage={"type": "duration", "seconds": round(transcript.duration, 3)},
+        usage={"type": "duration", "seconds": round(turn.end - turn.start, 3)},
         languages=[{"code": transcript.language}],
         warnings=list(transcript.warnings),  # ours
     )

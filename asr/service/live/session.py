@@ -1,7 +1,6 @@
 """One live session: the client's events in, its turns to the worker, what was heard back.
 
-Reads the socket one message at a time. Turns are transcribed side by side, and while too many are
-in work nothing more is read, so that a client faster than the engine waits and fills no memory.
+Reads the socket one message at a time, and nothing more while `Items` has too many turns in work.
 When the client leaves, what it had said is still transcribed and kept for `Transcripts`.
 """
 
@@ -12,36 +11,29 @@ import base64
 import binascii
 import contextlib
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from asr.errors import AsrError, WorkerDied
+from asr.errors import AsrError
 from asr.service.live import server_events
 from asr.service.live.client_events import Append, Clear, Commit, Update, parse_event
 from asr.service.live.intake import Intake
+from asr.service.live.items import Items
 from asr.service.live.turns import SpeechStarted, SpeechStopped, Turn
 from asr.service.problems import Problem, problem_of
-from asr.types import SAMPLE_RATE, Segment, Transcript
+from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from asr.config import VadOptions
-    from asr.service.litapi import Happening
     from asr.service.live.base import Backend, SessionLimits, Socket
     from asr.service.live.client_events import SessionConfig
     from asr.service.live.turns import InputEvent
 
 logger = logging.getLogger(__name__)
 
-MAX_PENDING: Final = 8
-"""Turns of a session that are in work before it is read no further."""
 MAX_APPEND_BYTES: Final = 15 << 20
 """OpenAI's limit for the audio of one event."""
-RETRY_SECONDS: Final = 1.0
-"""After the death of the worker. The queue's manager still waits on the dead one's behalf, and
-loses the next command on it; that should be the cancellation, which goes out meanwhile."""
 SMALL_TEXT: Final = 64 << 10
 """A longer event is parsed in a thread, beside the event loop."""
 T = TypeVar("T")
@@ -82,9 +74,7 @@ class LiveSession:
         self._config = config
         self._limits = limits
         self._intake = Intake(config, folder)
-        self._previous: str | None = None
-        self._places = asyncio.Semaphore(MAX_PENDING)
-        self._pending: set[asyncio.Task[None]] = set()
+        self._items = Items(backend, self._send)
         self._ending: asyncio.Future[Problem] = asyncio.get_running_loop().create_future()
 
     def end(self, problem: Problem) -> None:
@@ -111,8 +101,7 @@ class LiveSession:
             ended = problem_of(error)
         limit.cancel()
         await self._flush()
-        if self._pending:
-            await asyncio.wait(self._pending)
+        await self._items.finish()
         if ended is not None:
             await self._send(server_events.error_event(ended))
         return ended
@@ -202,8 +191,6 @@ class LiveSession:
         self._config = changed
         await self._send(server_events.session_event("updated", changed.body(self._id)))
 
-    # --- turns ------------------------------------------------------------------------------------
-
     async def _handle(self, events: list[InputEvent]) -> None:
         for event in events:
             match event:
@@ -212,70 +199,11 @@ class LiveSession:
                 case SpeechStopped(item_id=item_id, sample=sample):
                     await self._send(server_events.speech_stopped(item_id, sample))
                 case Turn():
-                    await self._add(event)
-
-    async def _add(self, turn: Turn) -> None:
-        for body in server_events.committed(turn, self._previous):
-            await self._send(body)
-        self._previous = turn.item_id
-        await self._places.acquire()
-        task = asyncio.create_task(self._transcribe(turn))
-        self._pending.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._pending.discard(task)
-        self._places.release()
-
-    async def _transcribe(self, turn: Turn) -> None:
-        config = self._config
-        try:
-            await self._follow(turn, config)
-        except Exception as error:  # noqa: BLE001  # told to the client, and the session goes on
-            problem = problem_of(error)
-            logger.warning("a turn of %s was not transcribed: %s", self._id, problem.message)
-            await self._send(server_events.failed(turn, problem))
-        finally:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(turn.path.unlink)
-
-    async def _follow(self, turn: Turn, config: SessionConfig) -> None:
-        """Hand on what the worker hears; a worker that died before a word is asked again."""
-        n_sent = 0
-        for is_last in (False, True):
-            events = self._backend.transcribe(turn, _vad_of(config), config.decode)
-            try:
-                async with contextlib.aclosing(events):
-                    async for event in events:
-                        n_sent += await self._report(turn, event)
-            except WorkerDied:
-                if n_sent or is_last:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
-
-    async def _report(self, turn: Turn, event: Happening) -> bool:
-        match event:
-            case Segment():
-                for body in server_events.heard(turn, event):
-                    await self._send(body)
-            case Transcript():
-                await asyncio.to_thread(self._backend.keep, turn, event)
-                await self._send(server_events.completed(turn, event))
-            case _:
-                return False
-        return True
+                    await self._items.add(event, self._config)
 
     async def _send(self, body: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # it has left; the reader will find out too
             await self._socket.send(body)
-
-
-def _vad_of(config: SessionConfig) -> VadOptions:
-    """What finds the speech inside a turn: nothing, when the VAD has made the turn."""
-    options = config.vad_options
-    return options if config.turn_detection is None else replace(options, kind="off")
 
 
 def _decode_base64(audio: str) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from asr.service.events import segment_body
@@ -30,6 +31,7 @@ class _Kept:
     owner: str
     folder: Path
     status: Status = "open"
+    lock: threading.Lock = field(default_factory=threading.Lock)  # a line takes several writes
 
 
 class Transcripts:
@@ -66,11 +68,12 @@ class Transcripts:
                 "start": round(turn.start, 3),
                 "end": round(turn.end, 3),
                 "transcript": transcript.text,
-                "segments": [segment_body(it, turn.start) for it in transcript.segments],
+                "segments": [segment_body(it) for it in transcript.segments],
             },
             ensure_ascii=False,
         )
-        with (self._sessions[session_id].folder / NAME).open("a", encoding="utf-8") as file:
+        kept = self._sessions[session_id]
+        with kept.lock, (kept.folder / NAME).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def read(self, session_id: str, owner: str) -> dict[str, Any]:
@@ -83,7 +86,8 @@ class Transcripts:
         if kept is None or kept.owner != owner:
             raise Problem(404, "there is no such session, or no longer", "not_found", "session_id")
         path = kept.folder / NAME
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        with kept.lock:
+            lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         return {
             "id": session_id,
             "object": "realtime.transcription_session",

@@ -2,8 +2,9 @@
 
 With server VAD a turn is a speech region, and one that grows past what an engine hears at once is
 cut in its quietest place and goes on as the next: a speaker without pauses is transcribed while
-speaking, and no more than one turn is ever in memory. Without VAD a turn is what lies between two
-commits; its samples go to disk as they come.
+speaking, and no more than one turn is ever in memory. The files of both reach past the cut, so that
+no word is half in either. Without VAD a turn is what lies between two commits; its samples go to
+disk as they come.
 
 The turns do not depend on how the samples are split into pushes. Knows nothing of sockets.
 """
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES: Final = round(ChunkOptions().max_seconds * SAMPLE_RATE)
 SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)
+REACH_SAMPLES: Final = round(ChunkOptions().overlap * SAMPLE_RATE) // 2
+"""The file of a turn holds as much of its neighbour behind a cut."""
 BLOCK_SAMPLES: Final = SAMPLE_RATE
 """A longer push is taken apart, so that memory does not follow the size of messages."""
 
@@ -55,12 +58,20 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A finished turn: 16 kHz mono PCM16 in `path`, [start_sample, end_sample) of the session."""
+    """A finished turn: [start_sample, end_sample) of the session, in a file of 16 kHz mono PCM16.
+
+    Attributes:
+        path: the file.
+        lead: samples in it from before the turn, where speech was cut at its start; else 0.
+        tail: samples in it from behind the turn, where speech was cut at its end; else 0.
+    """
 
     item_id: str
     start_sample: int
     end_sample: int
     path: Path
+    lead: int = 0
+    tail: int = 0
 
     @property
     def start(self) -> float:
@@ -71,6 +82,16 @@ class Turn:
     def end(self) -> float:
         """Seconds from the start of the session."""
         return self.end_sample / SAMPLE_RATE
+
+    @property
+    def origin(self) -> float:
+        """Where the file begins, in seconds from the start of the session."""
+        return (self.start_sample - self.lead) / SAMPLE_RATE
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is no part of a longer speech."""
+        return not self.lead and not self.tail
 
 
 InputEvent = SpeechStarted | SpeechStopped | Turn
@@ -119,15 +140,16 @@ class SpokenTurns:
         self._classifier = classifier
         # As far as a region can reach back from the frame that opened it.
         onset = max(ONSET_SECONDS, 2 * options.min_speech)
-        self._reach = round((onset + options.padding + 0.1) * SAMPLE_RATE)
+        self._onset = round((onset + options.padding + 0.1) * SAMPLE_RATE)
         self._restart(origin)
 
     def _restart(self, origin: int) -> None:
         self._detector = SpeechDetector(self._options, self._classifier)
         self._origin = origin  # of the detector's samples
         self._held = np.zeros(0, np.int16)
-        self._held_from = 0  # these three count as the detector does
-        self._start = 0
+        self._held_from = 0  # this and what follows count as the detector does
+        self._first = 0  # of the file of the turn that is being spoken
+        self._lead = 0
         self._item_id: str | None = None
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
@@ -164,23 +186,23 @@ class SpokenTurns:
         events: list[InputEvent] = []
         if self._item_id is None:
             events += self._begin(region.start_sample)
-        while region.end_sample - self._start > MAX_SAMPLES:
-            latest = self._start + MAX_SAMPLES
-            earliest = latest - SEARCH_SAMPLES
+        while region.end_sample - self._first > MAX_SAMPLES:
+            latest = self._first + MAX_SAMPLES - REACH_SAMPLES
+            earliest = latest - SEARCH_SAMPLES + 2 * REACH_SAMPLES
             cut = earliest + quietest(_audio(self._samples(earliest, latest)))
-            events += self._end(cut) + self._begin(cut)
+            events += self._end(cut, REACH_SAMPLES) + self._begin(cut, REACH_SAMPLES)
         return events
 
-    def _begin(self, sample: int) -> list[InputEvent]:
-        self._item_id, self._start = new_item_id(), sample
+    def _begin(self, sample: int, lead: int = 0) -> list[InputEvent]:
+        self._item_id, self._first, self._lead = new_item_id(), sample - lead, lead
         return [SpeechStarted(self._item_id, self._origin + sample)]
 
-    def _end(self, sample: int) -> list[InputEvent]:
+    def _end(self, sample: int, tail: int = 0) -> list[InputEvent]:
         item_id, self._item_id = self._item_id or new_item_id(), None
         path = self._folder / f"{item_id}.pcm"
-        path.write_bytes(self._samples(self._start, sample).astype("<i2").tobytes())
-        end = self._origin + sample
-        turn = Turn(item_id, self._origin + self._start, end, path)
+        path.write_bytes(self._samples(self._first, sample + tail).astype("<i2").tobytes())
+        start, end = self._origin + self._first + self._lead, self._origin + sample
+        turn = Turn(item_id, start, end, path, self._lead, tail)
         return [SpeechStopped(item_id, end), turn]
 
     def _samples(self, start: int, end: int) -> np.ndarray:
@@ -189,7 +211,7 @@ class SpokenTurns:
     def _forget(self) -> None:
         """Drop the samples that no turn can need any more."""
         n_samples = self._detector.n_samples
-        needed = self._start if self._item_id is not None else max(0, n_samples - self._reach)
+        needed = self._first if self._item_id is not None else max(0, n_samples - self._onset)
         if needed - self._held_from > BLOCK_SAMPLES:  # seldom, since it copies the rest
             self._held = self._held[needed - self._held_from :].copy()
             self._held_from = needed

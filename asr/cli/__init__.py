@@ -1,0 +1,66 @@
+"""The command line: ``asr transcribe | align | plot | clips | serve | evaluate | doctor | ...``.
+
+Each command is a module, with its arguments and what it does. What several of them take is declared
+in `arguments`, where recordings come from and transcripts go is in `files`, the bar in `progress`.
+
+Exit codes: 0 all went well, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import TYPE_CHECKING, Final
+
+from asr.cli import (
+    align,
+    clips,
+    doctor,
+    evaluate,
+    keys,
+    plot,
+    schema,
+    serve,
+    settings,
+    transcribe,
+)
+from asr.errors import AsrError, InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return int(options.run(options))
+    except InvalidOption as error:
+        print(f"asr: {error.name}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except AsrError as error:
+        print(f"asr: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="asr", description="Speech to text with word times.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    transcribe.set_up(commands.add_parser("transcribe", help="transcribe files"))
+    align.set_up(commands.add_parser("align", help="time the words of a known text"))
+    plot.set_up(commands.add_parser("plot", help="draw what was heard where"))
+    clips.set_up(commands.add_parser("clips", help="cut a recording into its segments"))
+    serve.set_up(commands.add_parser("serve", help="start the web service"))
+    evaluate.set_up(commands.add_parser("evaluate", help="score against references"))
+    keys.set_up(commands.add_parser("keys", help="make API keys"))
+    doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to mend"))
+    settings.set_up(commands.add_parser("settings", help="print the table of settings"))
+    schema.set_up(commands.add_parser("schema", help="print the JSON Schema of transcripts"))
+    return parser

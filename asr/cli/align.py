@@ -1,0 +1,64 @@
+"""``asr align``: a time for every word of a text that is known."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.alignment import align_file
+from asr.cli.arguments import (
+    add_output,
+    add_recognition,
+    add_recording,
+    add_subtitles,
+    options_of,
+    settings_of,
+    subtitles_of,
+)
+from asr.cli.files import deliver, source
+from asr.cli.progress import Bar
+from asr.errors import InvalidOption
+from asr.pipeline import collect, make_transcriber
+
+if TYPE_CHECKING:
+    import argparse
+
+    from asr.types import Transcript
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments, and what runs."""
+    add_recording(parser)
+    parser.add_argument("text", metavar="TEXT", type=Path, help="a file with what is said in it")
+    add_output(parser, "srt")
+    add_recognition(parser)
+    add_subtitles(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 1 if the recording failed."""
+    subtitles, settings = subtitles_of(options), settings_of(options)
+    try:
+        text = options.text.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption("TEXT", f"{options.text} cannot be read as UTF-8 ({error})") from error
+    options.files = [options.audio]
+    if options.output_dir is not None:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+
+    async def work(path: Path, bar: Bar) -> Transcript:
+        async with make_transcriber(settings) as transcriber:
+            events = align_file(transcriber, path, text, options_of(options, settings))
+            return await collect(events, bar.on_event)
+
+    try:
+        with source(options.audio) as path, Bar(options.audio, hidden=options.quiet) as bar:
+            transcript = asyncio.run(work(path, bar))
+    except OSError as error:
+        print(f"asr: {options.audio}: {error}", file=sys.stderr)
+        return 1
+    deliver(transcript, options.audio, subtitles, options)
+    return 0

@@ -1,0 +1,79 @@
+"""Arguments that several commands take, and the options that they become."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.cli.files import FORMAT_OF_NAME
+from asr.config import DecodeOptions, Options, SubtitleOptions, VadOptions
+from asr.settings import ENV_PREFIX, Settings
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_recognition(parser: argparse.ArgumentParser) -> None:
+    """What `settings_of` and `options_of` read."""
+    parser.add_argument("--engine", help="auto, omni or pocketsphinx (default: ASR_ENGINE)")
+    parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
+    parser.add_argument("--language", help="ISO-639-1 code")
+    parser.add_argument("--prompt", help="context for the engine")
+    parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The environment's, where the arguments say nothing else."""
+    env = dict(os.environ)
+    for name in ("engine", "aligner", "vad"):
+        if getattr(options, name):
+            env[ENV_PREFIX + name.upper()] = getattr(options, name)
+    return Settings.from_env(env)
+
+
+def options_of(options: argparse.Namespace, settings: Settings) -> Options:
+    """For the pipeline."""
+    return Options(
+        vad=VadOptions(kind=settings.vad),
+        decode=DecodeOptions(language=options.language, prompt=options.prompt),
+        limits=settings.limits,
+        channels=getattr(options, "channels", "mix"),
+    )
+
+
+def add_recording(parser: argparse.ArgumentParser) -> None:
+    """The one recording of a command."""
+    parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Where transcripts go, and in which format."""
+    parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default=default)
+    parser.add_argument("-o", "--output-dir", type=Path, help="write FILE's name with the format")
+    add_quiet(parser)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Whether a bar is drawn."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def add_subtitles(parser: argparse.ArgumentParser) -> None:
+    """What `subtitles_of` reads."""
+    group = parser.add_argument_group("srt and vtt")
+    for item in fields(SubtitleOptions):
+        flag, text = "--" + item.name.replace("_", "-"), item.metadata["doc"]
+        if isinstance(item.default, bool):
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            kind = type(item.default)
+            group.add_argument(flag, type=kind, default=item.default, metavar="X", help=text)
+
+
+def subtitles_of(options: argparse.Namespace) -> SubtitleOptions:
+    """How cues are shaped."""
+    return SubtitleOptions(
+        **{item.name: getattr(options, item.name) for item in fields(SubtitleOptions)}
+    )

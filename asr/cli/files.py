@@ -1,0 +1,69 @@
+"""Where recordings come from, and where transcripts and warnings go."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from asr.formats import render
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator, Sequence
+
+    from asr.config import SubtitleOptions
+    from asr.types import Transcript
+
+FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
+
+
+@contextlib.contextmanager
+def source(name: str) -> Generator[Path]:
+    """The file of that name; standard input is spooled, since most formats need to seek."""
+    if name != "-":
+        path = Path(name)
+        if path.exists() and not path.is_file():
+            raise IsADirectoryError("not a regular file")
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="asr-stdin-") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        yield Path(spool.name)
+
+
+def deliver(
+    transcript: Transcript, name: str, subtitles: SubtitleOptions, options: argparse.Namespace
+) -> None:
+    """Write the transcript of the recording `name`, one of ``options.files``, and its warnings."""
+    _write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), name, options)
+    say_warnings(name, transcript)
+
+
+def _write(text: str, name: str, options: argparse.Namespace) -> None:
+    if options.output_dir is None:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        return
+    target = options.output_dir / f"{stem(name, options.files)}.{options.format}"
+    partial = target.with_name(target.name + ".part")
+    partial.write_text(text, encoding="utf-8", newline="")
+    partial.replace(target)  # so that a file that is there is a whole one
+
+
+def stem(name: str, names: Sequence[str]) -> str:
+    """Its stem, or its whole name where two files of the run would write the same one."""
+    if name == "-":
+        return "stdin"
+    own = Path(name).stem
+    is_alone = [Path(other).stem for other in names].count(own) == 1
+    return own if is_alone else Path(name).name
+
+
+def say_warnings(name: str, transcript: Transcript) -> None:
+    """Tell on standard error what the transcript warns of."""
+    for warning in transcript.warnings:
+        print(f"asr: {name}: warning: {warning}", file=sys.stderr)

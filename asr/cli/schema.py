@@ -1,0 +1,23 @@
+"""``asr schema``: the JSON Schema of transcripts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs; there are no arguments."""
+    parser.set_defaults(run=run)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print it."""
+    # pydantic belongs to the service.
+    from asr.service.schemas import TranscriptBody
+
+    print(json.dumps(TranscriptBody.model_json_schema(), indent=2))
+    return 0

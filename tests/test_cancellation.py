@@ -1,0 +1,50 @@
+"""Who is cancelled ends, also in the moment in which what it waits for comes.
+
+Before Python 3.12 `asyncio.wait_for` returns that and forgets the cancellation: a client that left
+in a burst of events was transcribed to the end.
+"""
+
+import asyncio
+import types
+
+import pytest
+
+from asr.service.intake import pieces
+from asr.service.spec import TranscriptionSpec
+
+
+async def burst(item):
+    """Something new at every turn of the loop, for a while."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+        yield item
+
+
+def heard():
+    return TranscriptionSpec(1.0)._heard(burst(("report", "OK")))
+
+
+def received():
+    return pieces(types.SimpleNamespace(stream=lambda: burst(b"piece")))
+
+
+@pytest.mark.parametrize("stream", [heard, received])
+def test_a_burst_does_not_hide_a_cancellation(stream):
+    async def read():
+        async for _ in stream():
+            pass
+
+    async def cancelled_after(n_turns):
+        task = asyncio.create_task(read())
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return task.cancelled()
+
+    async def run():
+        return [await cancelled_after(n) for n in range(1, 20)]
+
+    with asyncio.Runner() as runner:
+        assert runner.run(run()) == [True] * 19

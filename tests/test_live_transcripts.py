@@ -1,0 +1,43 @@
+"""Transcripts of live sessions are read while others are written."""
+
+import threading
+
+from asr.service.live.transcripts import Transcripts
+from asr.service.live.turns import Turn
+from asr.types import SAMPLE_RATE, Segment, Transcript, Word
+
+
+def transcript(text, n_words=1):
+    words = tuple(Word(text, n, n + 1) for n in range(n_words))
+    segment = Segment(0, 0, n_words, text, words)
+    return Transcript((segment,), "en", 30.0, 30.0, 0.0, "fake", None)
+
+
+def test_a_line_is_read_whole_or_not_at_all(tmp_path):
+    kept = Transcripts(1.0)
+    kept.begin("a", "owner", tmp_path)
+    long = transcript("word", 200)  # beyond the buffer of a file
+    read = []
+
+    def write(start):
+        for n in range(start, start + 50):
+            turn = Turn(f"item{n}", n * SAMPLE_RATE, (n + 1) * SAMPLE_RATE, tmp_path / "x")
+            kept.keep("a", turn, long)
+
+    writers = [threading.Thread(target=write, args=[start]) for start in (0, 50)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        read.append(len(kept.read("a", "owner")["items"]))
+    for writer in writers:
+        writer.join()
+    assert read == sorted(read)
+    assert [item["start"] for item in kept.read("a", "owner")["items"]] == list(range(100))
+
+
+def test_a_word_may_hold_what_unicode_takes_for_the_end_of_a_line(tmp_path):
+    kept = Transcripts(1.0)
+    kept.begin("a", "owner", tmp_path)
+    kept.keep("a", Turn("item", 0, SAMPLE_RATE, tmp_path / "x"), transcript("one\u2028two\x85"))
+    (item,) = kept.read("a", "owner")["items"]
+    assert item["transcript"] == "one\u2028two\x85"
