@@ -6,7 +6,7 @@ words put in, five words left out, one word in ten replaced, or all of another c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from asr.align.acoustics import Scorer
 from asr.audio import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
+from benchmarks.sounds import between, spoil
 
 if TYPE_CHECKING:
     import random
@@ -99,6 +100,46 @@ def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piec
                 starts = tuple(word.start - start for word in some)
                 ends = tuple(word.end - start for word in some)
                 yield Piece(category, audio, tuple(word.text for word in some), starts, ends)
+
+
+def spoiled(piece: Piece, condition: str, seed: int) -> Piece:
+    """The same speech in a bad condition, as `benchmarks.corpus.spoil` names them."""
+    samples = spoil(piece.audio.samples.astype(np.float64), condition, seed)
+    category = condition if piece.category == "clean" else f"{piece.category}, {condition}"
+    return replace(piece, category=category, audio=Audio(samples.astype(np.float32)))
+
+
+def interrupted(piece: Piece, kind: str, seed: int) -> Piece:
+    """The same speech with a sound in its longest pause."""
+    whole, _ = _with(piece, between(piece.audio.samples, kind, seed))
+    return replace(whole, category=f"{piece.category}, a sound between")
+
+
+def answered(piece: Piece, other: Piece) -> tuple[Piece, Planted]:
+    """The same speech with five words of another's in its longest pause, which the text lacks."""
+    first = (len(other.texts) - N_WORDS) // 2
+    start, end = (
+        round(it * SAMPLE_RATE) for it in (other.starts[first], other.ends[first + N_WORDS - 1])
+    )
+    words = other.audio.samples[start:end]
+    words = words * np.std(piece.audio.samples) / np.std(words)
+    whole, at = _with(piece, words)
+    span = at, at + len(words) / SAMPLE_RATE
+    return whole, Planted(list(piece.texts), list(whole.starts), span=span)
+
+
+def _with(piece: Piece, sound: np.ndarray) -> tuple[Piece, float]:
+    """A piece with a sound in its longest pause, and the second at which that begins."""
+    pauses = np.subtract(piece.starts[1:], piece.ends[:-1])
+    place = int(pauses.argmax()) + 1
+    at = round((piece.ends[place - 1] + piece.starts[place]) / 2 * SAMPLE_RATE)
+    samples = piece.audio.samples
+    whole = np.concatenate((samples[:at], sound.astype(np.float32), samples[at:]))
+    later = np.where(np.arange(len(piece.texts)) < place, 0.0, len(sound) / SAMPLE_RATE)
+    starts, ends = ((times + later).tolist() for times in (piece.starts, piece.ends))
+    audio = Audio(np.clip(whole, -1, 1))
+    whole_piece = replace(piece, audio=audio, starts=tuple(starts), ends=tuple(ends))
+    return whole_piece, at / SAMPLE_RATE
 
 
 def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:

@@ -2,18 +2,24 @@
 
     python -m benchmarks.witness [--real MANIFEST]
 
-Speech by Festival (benchmarks/corpus.py), and real recordings if a manifest is given; such without
-word times are timed by the aligner first, with their true text.
+Speech by Festival and Flite (benchmarks/corpus.py), and real recordings if a manifest is given;
+what has no word times is timed by the aligner first, with its true text. All is then spoiled.
+
+Thresholds were chosen on the half called "chosen on": Festival, and half of the real speakers. The
+other half, "held out", has other voices, texts, speakers, sounds and chance.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import tempfile
+import zlib
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,16 +33,25 @@ from benchmarks.planted import (
     Piece,
     Planted,
     RememberingScorer,
+    answered,
     deleted,
     inserted,
+    interrupted,
     pieces,
     right,
+    spoiled,
     swapped,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 NEAR = 0.3
 """Seconds by which a doubt may miss the mistake that it is about."""
 N_EMPTY = 12
+UNSPOILT = ("clean", "numbers")
+HARD = ("noise 10 dB", "pink noise 10 dB")
+EVERYTHING = "everything"
 PLANTS = {
     "right text": right,
     "5 words put in": inserted,
@@ -69,20 +84,98 @@ class Judge:
         return any(it.start <= span[1] + NEAR and it.end >= span[0] - NEAR for it in found)
 
 
-def measure(judge: Judge, all_pieces: list[Piece], pool: list[str]) -> list[dict[str, Any]]:
-    """A row for each category of speech."""
+@dataclass(frozen=True, slots=True)
+class Half:
+    """Speech that thresholds were chosen on, or other.
+
+    Attributes:
+        write: writes the synthetic recordings and their manifest.
+        conditions: what clean speech is spoiled by.
+        between: sounds that are heard between the words, one to a chunk in turn.
+        real: the parity of its speakers.
+    """
+
+    name: str
+    write: Callable[[Path], Path]
+    conditions: tuple[str, ...]
+    between: tuple[str, ...]
+    real: int
+    seed: int
+
+
+HALVES = (
+    Half(
+        "chosen on",
+        corpus.write,
+        ("noise 20 dB", *HARD, "music 10 dB", "telephone"),
+        ("hiss", "beeps", "music", "knocks"),
+        real=1,
+        seed=100,
+    ),
+    Half(
+        "held out",
+        corpus.write_held_out,
+        ("noise 20 dB", *HARD, "chatter 10 dB", "music 10 dB", "telephone"),
+        ("applause", "siren", "engine", "music"),
+        real=0,
+        seed=9000,
+    ),
+)
+
+
+def speech(half: Half, folder: Path, real: Path | None, embedded: Embedded) -> list[Piece]:
+    """The undisturbed chunks of a half."""
+    made = [it for it in read_manifest(half.write(folder)) if set(it.categories) & set(UNSPOILT)]
+    found = list(pieces(made, embedded))
+    spoken = read_manifest(real) if real else []
+    for piece in pieces([it for it in spoken if _parity(it.file) == half.real], embedded):
+        kind = "real, 8 kHz" if "8k" in piece.category else "real"
+        found.append(replace(piece, category=kind))
+    return found
+
+
+def _parity(file: Path) -> int:
+    """0 or 1 for each speaker, by whom real recordings are named, as in LJ001-0001."""
+    before_number = re.split(r"\d", file.stem.lower())[0]
+    return zlib.crc32(re.findall(r"[a-z]+", before_number)[-1].encode()) % 2
+
+
+def disturbed(half: Half, piece: Piece, number: int) -> Iterator[Piece]:
+    """A chunk as it is and in bad conditions; what is not clean already in the hard ones only."""
+    seed = half.seed + number
+    yield piece
+    for condition in half.conditions if piece.category == "clean" else HARD:
+        yield spoiled(piece, condition, seed)
+    yield interrupted(piece, half.between[number % len(half.between)], seed)
+
+
+def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> list[dict[str, Any]]:
+    """A row for each category of speech, and one for all."""
     found: Counter[tuple[str, str]] = Counter()
     total: Counter[str] = Counter()
-    for number, piece in enumerate(all_pieces):
-        total[piece.category] += 1
+    every = (it for number, piece in enumerate(some) for it in disturbed(half, piece, number))
+    for number, piece in enumerate(every):
+        kinds = (piece.category, EVERYTHING)
+        total.update(kinds)
         for name, plant in PLANTS.items():
-            planted = plant(piece, random.Random(number), pool)
-            found[piece.category, name] += judge.finds(piece.audio, planted)
+            is_found = judge.finds(piece.audio, plant(piece, random.Random(number), pool))
+            found.update({(kind, name): is_found for kind in kinds})
     return [
-        {"speech": kind, "chunks": n}
+        {"half": half.name, "speech": kind, "chunks": n}
         | {name: f"{found[kind, name]} ({found[kind, name] / n:.1%})" for name in PLANTS}
-        for kind, n in sorted(total.items())
+        for kind, n in sorted(total.items(), key=lambda row: (row[0] == EVERYTHING, row[0]))
     ]
+
+
+def measure_answers(judge: Judge, half: Half, some: list[Piece]) -> dict[str, Any]:
+    """Five words that another speaker says in a pause and that the text lacks."""
+    # They lie by speaker, so that half of them further on somebody else speaks.
+    others = some[len(some) // 2 :] + some[: len(some) // 2]
+    cases = [answered(piece, other) for piece, other in zip(some, others, strict=True)]
+    n_found = sum(judge.finds(whole.audio, planted) for whole, planted in cases)
+    text = f"{n_found} ({n_found / len(some):.1%})"
+    row = {"half": half.name, "speech": "another speaker", "chunks": len(some)}
+    return row | dict.fromkeys(PLANTS, "") | {"5 words left out": text}
 
 
 def measure_empty(judge: Judge, pool: list[str]) -> list[dict[str, Any]]:
@@ -99,7 +192,13 @@ def measure_empty(judge: Judge, pool: list[str]) -> list[dict[str, Any]]:
             samples = (level * noise.standard_normal(length)).astype(np.float32)
             n_found += bool(judge.doubts(Audio(samples), pool[at : at + n_words])[0])
         text = f"{n_found} ({n_found / N_EMPTY:.1%})"
-        row = {"speech": name, "chunks": N_EMPTY, **dict.fromkeys(PLANTS, ""), "another text": text}
+        row = {
+            "half": "",
+            "speech": name,
+            "chunks": N_EMPTY,
+            **dict.fromkeys(PLANTS, ""),
+            "another text": text,
+        }
         rows.append(row)
     return rows
 
@@ -109,22 +208,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=Path, help="manifest of real recordings with their text")
     options = parser.parse_args()
-    if not corpus.is_available():
-        raise SystemExit("festival is not installed; see benchmarks/corpus.py")
+    if not corpus.is_all_available():
+        raise SystemExit("festival and flite are not both installed; see benchmarks/corpus.py")
     judge = Judge()
-    with tempfile.TemporaryDirectory() as folder:
-        made = read_manifest(corpus.write(Path(folder)))
-        every = list(pieces(made, judge.embedded))
-    pool = [text for utterance in made for text in utterance.text.split()]
     if options.real is None:
         print("no real recordings: none were given by --real")
-    else:
-        real = read_manifest(options.real)
-        pool += [text for utterance in real for text in utterance.text.split()]
-        for piece in pieces(real, judge.embedded):
-            kind = "real, 8 kHz" if "8k" in piece.category else "real"
-            every.append(Piece(kind, piece.audio, piece.texts, piece.starts, piece.ends))
-    save("witness", measure(judge, every, pool) + measure_empty(judge, pool))
+    rows = []
+    for half in HALVES:
+        with tempfile.TemporaryDirectory() as folder:
+            some = speech(half, Path(folder), options.real, judge.embedded)
+        pool = [text for piece in some for text in piece.texts]
+        rows += [*measure(judge, half, some, pool), measure_answers(judge, half, some)]
+    save("witness", rows + measure_empty(judge, pool))
 
 
 if __name__ == "__main__":

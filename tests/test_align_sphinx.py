@@ -106,6 +106,56 @@ def test_a_sentence_that_the_text_lacks(embedded):
     assert found.words[9].start == pytest.approx(truth[15]["start"], abs=0.3)
 
 
+@pytest.mark.parametrize("name", ["meeting", "lecture"])
+def test_a_sentence_that_the_text_lacks_in_noise(embedded, name):
+    audio, truth = stretch(name, 9.0)
+    loud = audio.samples[np.abs(audio.samples) > 0.01]
+    noise = np.random.default_rng(3).normal(0, loud.std() / 10**0.5, len(audio.samples))
+    noisy = Audio((audio.samples + noise).astype(np.float32))
+    assert embedded.align(noisy, texts(truth)).unwritten == ()
+    spans = embedded.align(noisy, texts(truth[:6] + truth[12:])).unwritten
+    assert spans[0][0] == pytest.approx(truth[6]["start"], abs=0.3)
+    assert spans[-1][1] < truth[12]["start"] + 0.3
+    assert sum(end - start for start, end in spans) > 1.0
+
+
+def test_music_between_sentences_is_no_speech(embedded):
+    audio, truth = stretch("meeting", 9.0)
+    music = plucked(2.0) * audio.samples.std()
+    found = embedded.align(interrupted(audio, truth, music)[0], texts(truth))
+    assert found.unwritten == ()
+
+
+def test_what_another_says_between_sentences_is_speech(embedded):
+    audio, truth = stretch("meeting", 9.0)
+    other = stretch("memo", 3.0)[0].samples
+    both, at = interrupted(audio, truth, other * audio.samples.std() / other.std())
+    ((start, end),) = embedded.align(both, texts(truth)).unwritten
+    assert at - 0.3 < start < end < at + len(other) / SAMPLE_RATE + 0.3
+    assert end - start > 0.5 * len(other) / SAMPLE_RATE
+
+
+def interrupted(audio, truth, sound):
+    """A recording with a sound in its longest pause, and the second at which it begins."""
+    gaps = [after["start"] - before["end"] for before, after in pairwise(truth)]
+    place = int(np.argmax(gaps)) + 1
+    at = round((truth[place - 1]["end"] + truth[place]["start"]) / 2 * SAMPLE_RATE)
+    samples = np.concatenate((audio.samples[:at], sound, audio.samples[at:]))
+    return Audio(samples.astype(np.float32)), at / SAMPLE_RATE
+
+
+def plucked(seconds):
+    """Chords on strings, four a second, with a power of 1."""
+    random = np.random.default_rng(5)
+    music = np.zeros(round(seconds * SAMPLE_RATE))
+    for start in range(0, len(music), SAMPLE_RATE // 4):
+        time = np.arange(len(music) - start) / SAMPLE_RATE
+        for pitch in 110.0 * 2 ** (random.choice(24, 3, replace=False) / 12):
+            tones = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 9))
+            music[start:] += np.exp(-3 * time) * tones
+    return music / music.std()
+
+
 def test_words_that_are_not_said_have_their_place(embedded):
     audio, truth = stretch("meeting", 3.5)
     tokens = ["\u2014", *texts(truth)[:4], "\U0001f600", *texts(truth)[4:], "日本語"]

@@ -73,11 +73,15 @@ class Builder:
             self._add_token(lattice, (start, here, token), slots, (left, right))
         return lattice
 
-    def _skip_price(self, slots: tuple[Slot, ...], prices: Prices) -> float:
+    def n_phones(self, slots: tuple[Slot, ...]) -> int:
+        """Of a token, in its shortest reading; 0 if it need not be said or cannot be read."""
         if slots is UNREADABLE or not slots or () in slots[0]:
-            return 0.0
-        n_phones = sum(min(map(self._n_phones, slot)) for slot in slots)
-        return prices.skip + prices.skip_phone * n_phones
+            return 0
+        return sum(min(map(self._n_phones, slot)) for slot in slots)
+
+    def _skip_price(self, slots: tuple[Slot, ...], prices: Prices) -> float:
+        n_phones = self.n_phones(slots)
+        return prices.skip + prices.skip_phone * n_phones if n_phones else 0.0
 
     def _n_phones(self, reading: Iterable[str]) -> int:
         return sum(min(map(len, self._lexicon.pronounce(word))) for word in reading)

@@ -19,7 +19,8 @@ import pocketsphinx
 from asr.align.acoustics import FRAME_SECONDS, Scorer
 from asr.align.build import Builder, Prices
 from asr.align.confidence import PASSED_OVER, confidence
-from asr.align.place import Found, fill, found_tokens, unwritten
+from asr.align.gaps import unwritten
+from asr.align.place import Found, fill, found_tokens
 from asr.align.pronounce import Lexicon
 from asr.align.spoken import UNREADABLE, spoken
 from asr.align.viterbi import best_path, loop_scores
@@ -111,12 +112,13 @@ class Embedded:
         lattice = self._builder.build(some, PRICES)
         steps = best_path(lattice, costs, loop_scores(self._scorer.phones, costs), whole=is_last)
         found = found_tokens(steps, len(some))
+        spans = unwritten(audio, steps, [self._builder.n_phones(each) for each in some])
         if is_last:
-            return found, unwritten(steps)
+            return found, spans
         limit = round((audio.duration - DOUBTED_SECONDS) / FRAME_SECONDS)
         ends = [(place, token.end) for place, token in enumerate(found) if token is not None]
         place, until = max((it for it in ends if it[1] <= limit), default=(-1, limit))
-        return found[: place + 1], [span for span in unwritten(steps) if span[1] <= until]
+        return found[: place + 1], [span for span in spans if span[1] <= until]
 
 
 def _is_said(slots: tuple[Slot, ...]) -> bool:

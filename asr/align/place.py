@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.align.interpolate import interpolate
-from asr.align.lattice import OTHER
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from asr.align.viterbi import Step
-
-ALONE_FRAMES: Final = 15
-"""Speech outside the words that is shorter belongs to the words beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +41,6 @@ def found_tokens(steps: Iterable[Step], n_tokens: int) -> list[Found | None]:
         scores = np.concatenate([part.scores for part in parts]) if is_known else np.zeros(0)
         found[token] = Found(parts[0].start, parts[-1].end, scores)
     return found
-
-
-def unwritten(steps: Iterable[Step]) -> list[tuple[int, int]]:
-    """Frames of speech that no token accounts for; pauses within it are part of it."""
-    spans: list[tuple[int, int]] = []
-    is_open = False
-    for step in steps:
-        if step.arc.token >= 0:
-            is_open = False
-        elif step.arc.token == OTHER and len(step.scores) >= ALONE_FRAMES:
-            start = spans.pop()[0] if is_open else step.start
-            spans.append((start, step.end))
-            is_open = True
-    return spans
 
 
 def fill(texts: Sequence[str], words: Sequence[Word | None], audio: Audio) -> tuple[Word, ...]:

@@ -21,8 +21,6 @@ MIN_DOUBT: Final = 4.0
 """Nats of evidence against a run of words from which on it is told (benchmarks/witness.py)."""
 SUREST: Final = 0.97
 """A word cannot speak for its neighbours more than this."""
-MIN_UNWRITTEN: Final = 0.6
-"""Seconds of speech in no word that are told; an "um" that was left out is no mistake."""
 RATE_WORDS: Final = 8
 MAX_WORDS_PER_SECOND: Final = 9.0
 """Nobody says so many words in a row so fast."""
@@ -67,11 +65,8 @@ def witness(audio: Audio, hypothesis: Hypothesis, offset: float = 0.0) -> tuple[
 def doubts(hypothesis: Hypothesis) -> list[Doubt]:
     """All doubts, by time."""
     words = [word for word in hypothesis.words if word.timing != "engine"]
-    found = [*_unheard(words), *_hurried(words)]
-    for start, end in hypothesis.unwritten:
-        if end - start >= MIN_UNWRITTEN:
-            found.append(Doubt("unwritten", start, end))
-    return sorted(found, key=lambda doubt: doubt.start)
+    unwritten = (Doubt("unwritten", start, end) for start, end in hypothesis.unwritten)
+    return sorted([*_unheard(words), *_hurried(words), *unwritten], key=lambda doubt: doubt.start)
 
 
 def _unheard(words: Sequence[Word]) -> Iterator[Doubt]:
