@@ -8,6 +8,7 @@ the request.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import re
@@ -20,6 +21,7 @@ import httpx
 from asr.config import check
 from asr.counters import COUNTS
 from asr.engines import omni
+from asr.engines.connections import Connections
 from asr.engines.dialects import DIALECTS, read_answer, request_body
 from asr.engines.servers import Servers
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
@@ -46,8 +48,9 @@ DEADLINE_ANSWERS: Final = 2.0
 SLOW_REST_SECONDS: Final = 30.0
 """A server that gave no answer in that time is left alone for a while, if there are others."""
 CONNECT_SECONDS: Final = 5.0
-KEEP_ALIVE_SECONDS: Final = 4.0
-"""Idle connections are closed by us, before uvicorn does it at 5 s while we write."""
+KEEP_ALIVE_SECONDS: Final = 1.0
+"""Idle connections are closed by us, before uvicorn does it at 5 s while we write; it notices a
+request late when it is busy, and busy servers leave no connection idle."""
 MAX_MESSAGE: Final = 300
 
 
@@ -88,7 +91,9 @@ class VllmHttpEngine:
         self.name = f"omni ({options.dialect}, model not yet known)"
         self._options = options
         self._dialect = DIALECTS[options.dialect]
-        self._client = _make_client(options, self.slots, transport)
+        make_client = functools.partial(_make_client, options, _trust(options.ca_file), transport)
+        self._client = make_client()  # for what must not wait behind chunks
+        self._connections = Connections(self.slots, make_client)
         self._servers = Servers(options.urls, self._client, self._dialect.health)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
@@ -155,7 +160,7 @@ class VllmHttpEngine:
         url = server.url + "/v1/chat/completions"
         with server.asked():
             try:
-                answer = await self._client.post(url, content=body, timeout=timeout)
+                answer = await self._connections.post(url, body, timeout)
             except httpx.ReadTimeout as error:
                 if len(self._servers.all) == 1:  # it would only get more to do
                     raise TimeoutError from error
@@ -181,6 +186,7 @@ class VllmHttpEngine:
     async def close(self) -> None:
         """Close the connections."""
         await self._servers.close()
+        await self._connections.close()
         await self._client.aclose()
 
 
@@ -189,26 +195,20 @@ class _Again(Exception):
 
 
 def _make_client(
-    options: VllmOptions, slots: int, transport: httpx.AsyncBaseTransport | None
+    options: VllmOptions, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    n_connections = slots + 2 * len(options.urls)  # health checks have room of their own
-    limits = httpx.Limits(
-        max_connections=n_connections,
-        max_keepalive_connections=n_connections,
-        keepalive_expiry=KEEP_ALIVE_SECONDS,
-    )
     headers = {"content-type": "application/json"}
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    return httpx.AsyncClient(
-        headers=headers,
-        limits=limits,
-        verify=_trust(options.ca_file) if options.ca_file else True,
-        transport=transport,
-    )
+    # No more requests are sent at once than there are slots, so that the pool needs no bound.
+    limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+    return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
 
 
 def _trust(ca_file: str) -> ssl.SSLContext:
+    """What httpx trusts by itself, or the certificates in a file."""
+    if not ca_file:
+        return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (ssl.SSLError, OSError) as error:

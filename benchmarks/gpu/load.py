@@ -29,6 +29,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from asr.engines.connections import Connections
+
 RATE = 16_000
 INSIDE = ("queue", "prefill", "decode")
 STEPS = "vllm:iteration_tokens_total"
@@ -105,6 +107,13 @@ def explain(counted: Counter[str], mean_latency: float, chunks_per_s: float) -> 
     return {name: round(value, 2) for name, value in row.items()}
 
 
+def make_client() -> httpx.AsyncClient:
+    """Connections that are idle end before the server ends them."""
+    headers = {"content-type": "application/json"}
+    limits = httpx.Limits(keepalive_expiry=1)
+    return httpx.AsyncClient(headers=headers, limits=limits)
+
+
 async def run(load: Load) -> dict[str, Any]:
     """Send everything and say how fast it was answered."""
     rng = np.random.default_rng(time.time_ns())
@@ -113,23 +122,23 @@ async def run(load: Load) -> dict[str, Any]:
     bodies = [make_body(load, noise, 64 * i) for i in range(load.n_chunks)]
     latencies: list[float] = []
     slots = asyncio.Semaphore(load.concurrency)
-    limits = httpx.Limits(max_connections=load.concurrency, keepalive_expiry=4)  # uvicorn: 5
-    async with httpx.AsyncClient(timeout=500, limits=limits) as client:
+    connections = Connections(load.concurrency, make_client)
 
-        async def send(index: int, body: bytes) -> None:
-            url = load.urls[index % len(load.urls)] + "/v1/chat/completions"
-            async with slots:
-                started = time.perf_counter()
-                headers = {"content-type": "application/json"}
-                answer = await client.post(url, content=body, headers=headers)
-                answer.raise_for_status()
-                latencies.append(time.perf_counter() - started)
+    async def send(index: int, body: bytes) -> None:
+        url = load.urls[index % len(load.urls)] + "/v1/chat/completions"
+        async with slots:
+            started = time.perf_counter()
+            answer = await connections.post(url, body, httpx.Timeout(500))
+            answer.raise_for_status()
+            latencies.append(time.perf_counter() - started)
 
+    async with make_client() as client:
         before = await read_metrics(client, load.urls)
         started = time.perf_counter()
         await asyncio.gather(*(send(*it) for it in enumerate(bodies)))
         wall = time.perf_counter() - started
         after = await read_metrics(client, load.urls)
+    await connections.close()
     after.subtract(before)
     latencies.sort()
     return {
