@@ -6,7 +6,7 @@ the whole aligner with many chunks in flight, and how late the event loop ran me
 
     PYTHONPATH=. python3 benchmarks/ctc_gpu.py [--models wav2vec2-large] [--batches 1,8,32]
 
-Needs numpy, torch and transformers, and nothing else of ours.
+Needs numpy, torch and transformers, and nothing else of ours; Parakeet's extractor needs librosa.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import functools
 import importlib
+import importlib.util
 import json
 import statistics
 import sys
@@ -86,7 +87,7 @@ def parakeet_ctc(layers: int | None) -> tuple[Any, Any, Speller]:
 
 
 MODELS = {"wav2vec2-large": wav2vec2_large}
-if hasattr(transformers, "ParakeetForCTC"):
+if hasattr(transformers, "ParakeetForCTC") and importlib.util.find_spec("librosa"):
     MODELS["parakeet-ctc-1.1b"] = parakeet_ctc
 
 
