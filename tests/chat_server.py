@@ -105,11 +105,15 @@ class ChatServer:
     async def kill(self) -> None:
         """Vanish like a killed process: connections are reset, new ones refused."""
         self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
+        self.reset_connections()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def reset_connections(self) -> None:
+        """Break every connection and take new ones."""
+        for writer in list(self._writers):
+            writer.transport.abort()
 
     async def __aenter__(self) -> ChatServer:
         await self.start()

@@ -129,6 +129,24 @@ def test_the_only_server_may_be_killed_and_started_again() -> None:
     asyncio.run(run())
 
 
+def test_a_broken_connection_is_no_lost_server() -> None:
+    """A busy server may close one as idle on which a request has just come."""
+
+    async def run() -> list[int]:
+        before = Counter(COUNTS)
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            server.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(3)]
+            await until(lambda: server.in_flight == 3)
+            server.reset_connections()
+            await until(lambda: server.aborted == 3)
+            server.gate.set()
+            assert await asyncio.gather(*tasks) == ["hello from one"] * 3
+        return [COUNTS[name] - before[name] for name in ("servers_lost", "requests_retried")]
+
+    assert asyncio.run(run()) == [0, 3]
+
+
 def test_what_happens_is_counted() -> None:
     names = ("servers_lost", "servers_returned", "requests_retried", "requests_failed")
 

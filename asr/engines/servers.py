@@ -87,7 +87,7 @@ class Servers:
         self._health = health
         self._someone = asyncio.Event()
         self._someone.set()
-        self._look = asyncio.Event()
+        self._doubt = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
@@ -137,7 +137,15 @@ class Servers:
             logger.warning("server %s left the rotation: %s", server.name, reason)
             if not any(other.alive for other in self.all):
                 self._someone.clear()
-            self._look.set()
+            self.look()
+
+    def look(self) -> None:
+        """Check the servers' health at once.
+
+        For a connection that broke, as also a busy server does with one it takes for idle: that is
+        no reason for all other chunks to stay away.
+        """
+        self._doubt.set()
 
     def answered(self, server: Server) -> None:
         """Note that a server works, whatever its health checks say."""
@@ -150,13 +158,13 @@ class Servers:
 
     async def _watch(self) -> None:
         while True:
-            self._look.clear()
+            self._doubt.clear()
             await asyncio.gather(*map(self._probe, self.all))
             all_there = all(server.alive for server in self.all)
             with contextlib.suppress(TimeoutError):
                 pause = HEALTH_SECONDS if all_there else RETURN_SECONDS
                 async with asyncio.timeout(pause):
-                    await self._look.wait()
+                    await self._doubt.wait()
 
     async def _probe(self, server: Server) -> None:
         try:

@@ -166,8 +166,11 @@ class VllmHttpEngine:
                     raise TimeoutError from error
                 server.rest(SLOW_REST_SECONDS)
                 raise _Again("no answer in time") from error
-            except httpx.TransportError as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 self._servers.lost(server, type(error).__name__)
+                raise _Again(type(error).__name__) from error
+            except httpx.TransportError as error:
+                self._servers.look()
                 raise _Again(type(error).__name__) from error
         if answer.is_success:
             self._servers.answered(server)
