@@ -40,6 +40,7 @@ PLACEHOLDER: Final = "<so_embedding>"
 ENVIRONMENT: Final = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, which no fork survives
     "VLLM_NO_USAGE_STATS": "1",
+    "OMP_NUM_THREADS": "1",  # more threads fight for the cores (benchmarks/gpu/README.md)
 }
 ARGUMENTS: Final[Mapping[str, Any]] = {
     "trust_remote_code": True,  # the model brings its own configuration class
