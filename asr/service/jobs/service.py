@@ -140,7 +140,7 @@ class Jobs:
                 for job in await self.store.expire(self._settings.job_ttl):
                     self.recordings.remove(job)
                 old = await asyncio.to_thread(self.recordings.old)
-                for job in set(old) - await self.store.unfinished(old):
+                for job in set(old) - await self.store.unfinished():
                     self.recordings.remove(job)
             except (StoreUnavailable, OSError) as error:
                 logger.warning("old jobs are not removed: %s", error)

@@ -25,7 +25,7 @@ from asr.service.jobs.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 LOOK_SIZE: Final = 100
@@ -160,9 +160,9 @@ class JobStore:
         statement = sa.delete(jobs).where(jobs.c.finished < now() - seconds).returning(jobs.c.id)
         return await self._database.run(lambda c: [str(job) for job in c.scalars(statement)])
 
-    async def unfinished(self, ids: Collection[str]) -> set[str]:
-        """Those that still need their recordings."""
-        query = sa.select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.state.in_(UNFINISHED))
+    async def unfinished(self) -> set[str]:
+        """All that still need their recordings."""
+        query = sa.select(jobs.c.id).where(jobs.c.state.in_(UNFINISHED))
         return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
 
 
