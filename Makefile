@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 3
+JOBS ?= 4
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 
