@@ -40,6 +40,8 @@ def _begins_again(file: BinaryIO) -> bool:
     file.seek(0)
     goes_on = False
     while (header := file.read(_OGG_HEADER_BYTES)).startswith(b"OggS"):
+        if len(header) < _OGG_HEADER_BYTES:
+            break
         begins = header[5] & _OGG_BEGINS
         if begins and goes_on:
             return True
@@ -67,7 +69,8 @@ def _mp3_bytes(file: BinaryIO, start: int) -> int | None:
         if place > 0:
             flags = int.from_bytes(frame[place + 4 : place + 8])
             at = place + 8 + (4 if flags & _HAS_FRAMES else 0)
-            return int.from_bytes(frame[at : at + 4]) if flags & _HAS_BYTES else None
+            is_told = flags & _HAS_BYTES and len(frame) >= at + 4
+            return int.from_bytes(frame[at : at + 4]) if is_told else None
     return None
 
 
