@@ -214,7 +214,7 @@ async def ask(engine: VllmHttpEngine, audio: Audio = AUDIO) -> str:
     return (await engine.transcribe(CHUNK, audio, DecodeOptions())).text
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -11,7 +11,7 @@ from tests.serving import FAKE, serving
 UPLOAD_LIMIT = 400 << 20
 
 # `make test` is for every change; `make test-laws` looks for what it leaves out.
-settings.register_profile("quick", max_examples=40)
+settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

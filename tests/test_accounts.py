@@ -63,6 +63,6 @@ def test_who_leaves_early_pays_for_what_it_has():
         form = {"files": {"file": make_wav(600)}, "data": {"stream": "true"}}
         with client.stream("POST", PATH, **form) as answer:
             next(line for line in answer.iter_lines() if "transcript.text.segment" in line)
-        wait_for(lambda: 'asr_audio_seconds_total{key="a"}' in client.get("/metrics").text, 5)
+        wait_for(lambda: 'asr_audio_seconds_total{key="a"}' in client.get("/metrics").text, 60)
         refused = client.post(PATH, files={"file": make_wav(1)})
         assert refused.json()["error"]["code"] == "audio_limit_exceeded"

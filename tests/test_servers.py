@@ -34,7 +34,7 @@ def test_a_cancelled_chunk_closes_its_connection() -> None:
             task = asyncio.create_task(ask(engine))
             await until(lambda: server.in_flight == 1)
             task.cancel()
-            await until(lambda: server.aborted == 1, 1)
+            await until(lambda: server.aborted == 1, 20)
             assert server.in_flight == 0
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -423,7 +423,7 @@ def test_no_such_route(http, method, path, status):
 
 def test_an_error_is_in_the_log_under_its_id(server, http):
     request_id = http.get("/nowhere").headers["x-request-id"]
-    assert wait_for(lambda: f" {request_id}\n" in server.log, 5)
+    assert wait_for(lambda: f" {request_id}\n" in server.log, 60)
 
 
 def test_health_and_readiness(http):

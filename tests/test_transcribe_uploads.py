@@ -204,7 +204,7 @@ def test_an_upload_that_is_deleted_ends_its_transcription(server, http, recordin
     following.wait_segments(1)
     assert http.delete(location, headers=TUS).status_code == 204
     assert following.end()[-1]["error"]["code"] == "upload_ended"
-    wait_for(lambda: not server.request_folders(), 10)
+    wait_for(lambda: not server.request_folders(), 60)
 
 
 @pytest.mark.slow
@@ -279,7 +279,7 @@ def test_a_body_is_transcribed_while_it_arrives(server, http, recording):
     body.gates[1].set()
     done = following.end()[-1]
     assert done["text"] == plain_text(http, recording)
-    wait_for(lambda: not server.request_folders(), 10)
+    wait_for(lambda: not server.request_folders(), 60)
 
 
 def test_the_answer_comes_while_the_body_is_sent(server, recording):
@@ -313,8 +313,8 @@ def chunk(data):
 def test_a_body_that_breaks_off_leaves_nothing(server, http, recording):
     with raw_post(server, recording) as sock:
         sock.sendall(chunk(recording[: len(recording) // 2]))
-        wait_for(lambda: server.request_folders(), 10)
-    wait_for(lambda: not server.request_folders(), 10)
+        wait_for(lambda: server.request_folders(), 60)
+    wait_for(lambda: not server.request_folders(), 60)
     assert plain_text(http, recording)
 
 
@@ -330,7 +330,7 @@ def test_a_body_that_is_too_large(server, recording):
             if b"event: error" in answer:
                 break
     assert b"too_large" in answer
-    wait_for(lambda: not server.request_folders(), 10)
+    wait_for(lambda: not server.request_folders(), 60)
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,7 @@ def test_what_came_before_the_client_broke_off_counts(http, server):
     part = RawPart(server, location, len(data))
     part.send(data[:3_000_001])
     part.socket.close()
-    wait_for(lambda: resume(http, location, data), 10)
+    wait_for(lambda: resume(http, location, data), 60)
     assert stored(server, location).read_bytes() == data
 
 
@@ -308,9 +308,9 @@ def test_an_unproven_part_that_broke_off_does_not_count(http, server):
     part = RawPart(server, location, len(data), **checksum(data))
     part.send(data[:3_000_001])
     side = stored(server, location).with_suffix(".part")
-    wait_for(side.exists, 10)
+    wait_for(side.exists, 60)
     part.socket.close()
-    wait_for(lambda: not side.exists(), 10)
+    wait_for(lambda: not side.exists(), 60)
     assert offset_of(http, location) == 0
 
 
@@ -318,7 +318,7 @@ def test_a_second_writer_is_told_to_wait(http, server):
     location = create(http, 10)
     slow = RawPart(server, location, 10, **checksum(b"helloworld"))
     slow.send(b"hello")
-    wait_for(stored(server, location).with_suffix(".part").exists, 10)  # it has the lock
+    wait_for(stored(server, location).with_suffix(".part").exists, 60)  # it has the lock
     answer = patch(http, location, b"hello")
     assert (answer.status_code, answer.headers["retry-after"]) == (423, "1")
     assert http.delete(location, headers=TUS).status_code == 423
@@ -485,7 +485,7 @@ def test_kill_in_the_middle_of_a_part(tmp_path):
 
 
 def wait_for_size(path, n_bytes):
-    wait_for(lambda: path.exists() and path.stat().st_size >= n_bytes, 10)
+    wait_for(lambda: path.exists() and path.stat().st_size >= n_bytes, 60)
 
 
 @pytest.mark.slow
@@ -497,6 +497,6 @@ def test_an_upload_expires():
         assert patch(http, location, b"hello").status_code == 204  # and it lives longer
         time.sleep(1)
         assert offset_of(http, location) == 5
-        wait_for(lambda: head(http, location).status_code == 410, 5)
+        wait_for(lambda: head(http, location).status_code == 410, 60)
         assert patch(http, location, b"world", 5).status_code == 410
-        wait_for(lambda: not list(data_dir(server).glob("uploads/*/*.bin")), 5)
+        wait_for(lambda: not list(data_dir(server).glob("uploads/*/*.bin")), 60)
