@@ -20,7 +20,6 @@ from asr.types import SAMPLE_RATE, Audio, Chunk
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
 URL = "http://vllm:8000"
 AUDIO = Audio(np.linspace(-0.5, 0.5, 2 * SAMPLE_RATE, dtype=np.float32))
@@ -212,9 +211,3 @@ def engine_at(*chat_servers: ChatServer, **options: Any) -> VllmHttpEngine:
 
 async def ask(engine: VllmHttpEngine, audio: Audio = AUDIO) -> str:
     return (await engine.transcribe(CHUNK, audio, DecodeOptions())).text
-
-
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

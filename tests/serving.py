@@ -1,5 +1,6 @@
 """Real server processes for tests: start, watch, stop, and prove that nothing is left of them."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -37,6 +38,13 @@ def wait_for(condition, seconds, what="the condition"):
             return result
         time.sleep(0.02)
     raise AssertionError(f"{what} did not come about within {seconds} s")
+
+
+async def until(condition, seconds=60.0):
+    """Poll until `condition()` is true, while the event loop goes on."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def make_wav(seconds=2.0, rate=16_000, amplitude=3000):

@@ -18,6 +18,7 @@ from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
 from asr.settings import Settings
 from asr.types import Segment
+from tests.serving import until
 
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
 
@@ -74,12 +75,6 @@ class Listener:
             self.names.append(lines["event"])
             if lines["event"] == "segment":
                 self.ids.append(int(lines["id"]))
-
-
-async def until(condition):
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def queries(jobs):

@@ -13,6 +13,7 @@ from asr.pipeline import Transcriber, collect
 from asr.types import Segment
 from tests import makers
 from tests.chat_server import ChatServer, completion
+from tests.serving import until
 
 N_CHUNKS = 12
 
@@ -32,12 +33,6 @@ async def service(delay: float, slots: int):
         engine = VllmHttpEngine(VllmOptions((server.url,), slots=slots))
         async with Transcriber(engine) as transcriber:
             yield server, transcriber
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def test_segments_come_in_order_while_later_chunks_are_in_work(recordings):

@@ -17,7 +17,8 @@ from asr.engines import servers, vllm_http
 from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
-from tests.chat_server import URL, ChatServer, Vllm, ask, engine_at, ok, pair, running, until
+from tests.chat_server import URL, ChatServer, Vllm, ask, engine_at, ok, pair, running
+from tests.serving import until
 
 
 @pytest.fixture(autouse=True)
