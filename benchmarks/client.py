@@ -7,7 +7,7 @@ a process of its own, which swallows a request and answers the same text some se
 
 The stand-in alone, for the whole service in front of it (benchmarks/gpu/service.py):
 
-    python -m benchmarks.client --serve 9111 --delay 3
+    ASR_PORT=9111 python -m benchmarks.client --serve --delay 3
 """
 
 from __future__ import annotations
@@ -17,30 +17,24 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import random
 import re
-import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from asr.config import DecodeOptions
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
-from asr.errors import EngineUnavailable
 from asr.types import SAMPLE_RATE, Audio, Chunk
 from benchmarks.measure import save
-from benchmarks.serving import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from benchmarks.serving import serving
 
 SECONDS: Final = 30
 ROUNDS: Final = 3
 SPREAD: Final = 0.25
 """The part of the delay by which an answer comes earlier or later."""
-START_SECONDS: Final = 10.0
 MODELS: Final = {"data": [{"id": "omni"}]}
 ANSWER: Final = {
     "choices": [{"message": {"role": "assistant", "content": "and so it went on"}, "index": 0}],
@@ -72,37 +66,10 @@ async def serve(port: int, delay: float) -> None:
     await server.serve_forever()
 
 
-@contextlib.contextmanager
-def standing_in(delay: float) -> Iterator[str]:
-    """The server in a process of its own; its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "benchmarks.client", "--serve", str(port)]
-    with subprocess.Popen([*command, "--delay", str(delay)]) as process:
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-async def open_engine(url: str, slots: int) -> VllmHttpEngine:
-    """The engine, once the server is there."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        engine = VllmHttpEngine(VllmOptions((url,), slots=slots))
-        try:
-            await engine.open()
-        except EngineUnavailable:
-            await engine.close()
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return engine
-
-
 async def measure(url: str, slots: int, delay: float) -> dict[str, Any]:
     """Send `ROUNDS` times as many chunks as are in flight at once."""
-    engine = await open_engine(url, slots)
+    engine = VllmHttpEngine(VllmOptions((url,), slots=slots))
+    await engine.open()
     noise = np.random.default_rng(0).standard_normal(SECONDS * SAMPLE_RATE).astype(np.float32)
     audio = Audio(noise * 0.1)
     n_chunks, free = ROUNDS * slots, asyncio.Semaphore(slots)
@@ -129,12 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 512])
     parser.add_argument("--delay", type=float, default=3.0, help="seconds to an answer")
-    parser.add_argument("--serve", type=int, metavar="PORT", help="only be the server")
+    parser.add_argument("--serve", action="store_true", help="only be the server, on ASR_PORT")
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.serve, options.delay))
+        asyncio.run(serve(int(os.environ["ASR_PORT"]), options.delay))
         return
-    with standing_in(options.delay) as url:
+    command = ["-m", __spec__.name, "--serve", "--delay", str(options.delay)]
+    with serving(command, {}) as (url, _):
         rows = [asyncio.run(measure(url, slots, options.delay)) for slots in options.slots]
     save("client", rows)
 
