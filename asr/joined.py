@@ -39,8 +39,8 @@ def _begins_again(file: BinaryIO) -> bool:
     """Whether a stream of an Ogg file begins behind pages that go on. Reads the pages' headers."""
     file.seek(0)
     goes_on = False
-    while (header := file.read(_OGG_HEADER_BYTES)).startswith(b"OggS"):
-        if len(header) < _OGG_HEADER_BYTES:
+    while len(header := file.read(_OGG_HEADER_BYTES)) == _OGG_HEADER_BYTES:
+        if not header.startswith(b"OggS"):
             break
         begins = header[5] & _OGG_BEGINS
         if begins and goes_on:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.align.gaps import HOP, MIN_FRAMES, MIN_NATS, unwritten
+from asr.align.acoustics import FRAME_SAMPLES
+from asr.align.gaps import MIN_FRAMES, MIN_NATS, unwritten
 from asr.align.lattice import OTHER, PAUSE, Arc
 from asr.align.viterbi import Step
 from asr.types import Audio
@@ -21,9 +22,9 @@ PITCHES = (150, 320, 550, 900, 1700, 3100)
 def sounds(n_frames, pitches=PITCHES, level=0.2, seed=0):
     """Tones of a tenth of a second each, over a hiss."""
     random = np.random.default_rng(seed)
-    time = np.arange(10 * HOP) / 16_000
+    time = np.arange(10 * FRAME_SAMPLES) / 16_000
     parts = [np.sin(2 * np.pi * random.choice(pitches) * time) for _ in range(-(-n_frames // 10))]
-    samples = level * np.concatenate(parts)[: n_frames * HOP]
+    samples = level * np.concatenate(parts)[: n_frames * FRAME_SAMPLES]
     return samples + random.normal(0, 1e-3, len(samples))
 
 
@@ -42,7 +43,7 @@ def step(token, start, n_frames, score=0.0, n_states=9):
 
 def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
     """Five words, a pause of a second around `gap`, and five words; the audio and the path."""
-    n_gap = len(gap) // HOP
+    n_gap = len(gap) // FRAME_SAMPLES
     before, after = (sounds(5 * WORD, seed=seed) for seed in seeds)
     parts = [before, quiet(50), gap, quiet(50), after]
     steps = [step(token, token * WORD, WORD) for token in range(5)]
@@ -149,7 +150,7 @@ def test_speech_lies_between_the_words(parts, seed, n_missing):
         token = sum(it.arc.token >= 0 for it in steps) if kind == 0 else kind
         start = steps[-1].end if steps else 0
         steps.append(step(token, start, n_frames, score, 9 if kind == 0 else 1))
-    n_samples = max(1, (steps[-1].end - n_missing) * HOP)
+    n_samples = max(1, (steps[-1].end - n_missing) * FRAME_SAMPLES)
     samples = sounds(steps[-1].end, seed=seed)[:n_samples] * (seed > 0)
     spans = unwritten(Audio(samples.astype(np.float32)), steps, [3] * len(parts))
     assert all(before[1] <= after[0] for before, after in pairwise(spans))

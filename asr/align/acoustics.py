@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STATES: Final = 3
 """Emitting states of every phone of this model."""
 FRAME_SECONDS: Final = 0.01
+FRAME_SAMPLES: Final = SAMPLE_RATE // 100
 WINDOW_BYTES: Final = 2 * 410
 """PCM16 of the shortest audio that has a frame."""
 SILENCE: Final = "SIL"

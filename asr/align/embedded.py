@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pocketsphinx
 
-from asr.align.acoustics import FRAME_SECONDS, Scorer
+from asr.align.acoustics import FRAME_SAMPLES, FRAME_SECONDS, Scorer
 from asr.align.build import Builder, Prices
 from asr.align.confidence import PASSED_OVER, confidence
 from asr.align.gaps import unwritten
@@ -37,7 +37,6 @@ DOUBTED_SECONDS: Final = 10.0
 """The end of a window, in which a text that goes on may still have lost its way."""
 MAX_TOKENS_PER_SECOND: Final = 10.0
 """Nobody speaks faster; more text than that is not searched for."""
-FRAME_SAMPLES: Final = SAMPLE_RATE // 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ the search itself takes for unknown speech may be stranger than what it takes fo
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.align.acoustics import STATES
+from asr.align.acoustics import FRAME_SAMPLES, STATES
 from asr.align.lattice import OTHER
 from asr.types import SAMPLE_RATE, Audio
 
@@ -39,7 +39,6 @@ WORD_NATS: Final = 0.6
 MISSING_NATS: Final = 0.8
 """For each frame that words which were passed over there may have taken: they account for it."""
 
-HOP: Final = SAMPLE_RATE // 100
 WINDOW: Final = SAMPLE_RATE // 40
 FFT: Final = 512
 N_BANDS: Final = 20
@@ -177,7 +176,7 @@ class _Sound:
         alike: np.ndarray = loud[self._strangeness(loud + gap.start) <= limits] + gap.start
         return alike
 
-    @cached_property
+    @functools.cached_property
     def _limits(self) -> tuple[float, float]:
         """How strange a frame of a pause may be, and one of unknown speech."""
         usual = self._strangeness(self._words[::3])
@@ -205,7 +204,7 @@ def _word_frames(steps: Sequence[Step], n_frames: int) -> np.ndarray:
 
 def _loudness(samples: np.ndarray, n_frames: int) -> np.ndarray:
     """Decibels around the beginning of each frame, shape (n_frames,)."""
-    hops = _padded(samples, n_frames)[: n_frames * HOP].reshape(n_frames, HOP)
+    hops = _padded(samples, n_frames)[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
     power = np.square(hops, dtype=np.float64).mean(axis=1)
     decibels: np.ndarray = 10 * np.log10(_smooth(power[:, None], LOUDNESS_FRAMES)[:, 0] + 1e-9)
     return decibels
@@ -214,13 +213,15 @@ def _loudness(samples: np.ndarray, n_frames: int) -> np.ndarray:
 def _log_bands(samples: np.ndarray, n_frames: int) -> np.ndarray:
     """Logarithms of the power in mel bands, averaged over three frames; (n_frames, N_BANDS)."""
     frames = np.lib.stride_tricks.sliding_window_view(_padded(samples, n_frames), WINDOW)
-    shaped = frames[: n_frames * HOP : HOP] * np.hanning(WINDOW).astype(np.float32)
+    shaped = frames[: n_frames * FRAME_SAMPLES : FRAME_SAMPLES] * np.hanning(WINDOW).astype(
+        np.float32
+    )
     power = np.abs(np.fft.rfft(shaped, FFT)) ** 2
     return _smooth(np.log(power @ _mel_bank().T + 1e-7), 3).astype(np.float32)
 
 
 def _padded(samples: np.ndarray, n_frames: int) -> np.ndarray:
-    missing = max(0, n_frames * HOP + WINDOW - len(samples))
+    missing = max(0, n_frames * FRAME_SAMPLES + WINDOW - len(samples))
     return np.pad(samples.astype(np.float32), (0, missing))
 
 
@@ -231,6 +232,7 @@ def _smooth(values: np.ndarray, width: int) -> np.ndarray:
     return means
 
 
+@functools.cache
 def _mel_bank() -> np.ndarray:
     """Triangles from 100 to 7000 Hz, shape (N_BANDS, FFT // 2 + 1)."""
     low, high = (2595 * np.log10(1 + edge / 700) for edge in (100, 7000))
