@@ -1,0 +1,53 @@
+"""Our scheduler for vLLM, which writes down its steps and can be told another rule meanwhile.
+
+`python -m benchmarks.gpu.steps` reads what it writes, and says how to start it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from asr.engines.vllm_gather import GatheringScheduler
+
+READ_EVERY: Final = 0.5
+"""Seconds from one look at the settings to the next."""
+
+
+class Steps(GatheringScheduler):
+    """Our scheduler, which writes down its steps and can be told another rule meanwhile."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._folder = Path(os.environ["ASR_STEPS"])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._log = (self._folder / f"{os.getpid()}.steps").open("w", buffering=1 << 16)
+        self._settings = self._folder / "settings.json"
+        self._read_at = 0.0
+        self._most = 0
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """One step, written down."""
+        now = time.monotonic()
+        if now - self._read_at > READ_EVERY:
+            self._read_at = now
+            self._log.flush()
+            if self._settings.exists():
+                settings = json.loads(self._settings.read_text())
+                self.share = settings.get("share", self.share)
+                self.patience = settings.get("patience", self.patience)
+                self._most = settings.get("most", 0)
+        n_running, _ = self.get_request_counts()
+        limit = getattr(self, self._limit)
+        if self._most:
+            setattr(self, self._limit, min(limit, n_running + self._most))
+        try:
+            plan = super().schedule(*args, **kwargs)
+        finally:
+            setattr(self, self._limit, limit)
+        n_new, n_tokens = len(plan.scheduled_new_reqs), plan.total_num_scheduled_tokens
+        self._log.write(f"{now:.6f} {n_running} {n_new} {n_tokens}\n")
+        return plan
