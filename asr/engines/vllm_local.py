@@ -48,6 +48,7 @@ ARGUMENTS: Final[Mapping[str, Any]] = {
     "limit_mm_per_prompt": {"audio": 1, "image": 0, "video": 0},
     "enable_prefix_caching": False,  # the audio comes first and is new each time
     "mm_processor_cache_gb": 0,
+    "scheduler_cls": "asr.engines.vllm_gather.GatheringScheduler",
     "disable_log_stats": True,
 }
 """Arguments of vLLM's engine that fit one chunk of audio in each request."""

@@ -2,13 +2,15 @@
 
 With several servers, chunks go to them in turn and the concurrency is that of all together.
 
-Every chunk is sent once, so no cache answers for the encoder, and every answer has the same
-number of tokens. Two passes for each concurrency; the first, which compiles kernels, is marked.
+The requests are those of the service, so that the two can be compared. Every chunk is sent once, so
+no cache answers for the encoder, and every answer has the same number of tokens. Two passes for
+each concurrency; the first, which compiles kernels, is marked.
 
 Where a chunk's time goes is what the servers' own metrics say: `queue_s`, `prefill_s` and
 `decode_s` are means of a request inside the engine, `outside_s` is the rest of what the client
 waited (network, JSON, base64, mel), `running` is how many were inside on average. `steps` are the
-engine's, `big_steps` those of over 256 tokens: more than decoding takes, so chunks began in them.
+engine's, counted by each API process that has a chunk in them; `big_steps` those of over 256
+tokens: more than decoding takes, so chunks began in them. benchmarks.gpu.steps counts better.
 
     python -m benchmarks.gpu.load http://127.0.0.1:8000 --concurrency 16 256 [--seconds 30]
 """
@@ -17,11 +19,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import io
 import json
 import time
-import wave
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +28,11 @@ from typing import Any
 import httpx
 import numpy as np
 
+from asr.config import DecodeOptions
 from asr.engines.connections import Connections
+from asr.engines.dialects import DIALECTS, request_body
+from asr.types import SAMPLE_RATE, Audio
 
-RATE = 16_000
 INSIDE = ("queue", "prefill", "decode")
 STEPS = "vllm:iteration_tokens_total"
 
@@ -48,30 +49,22 @@ class Load:
     n_chunks: int
 
 
+def fixed_length(body: bytes, n_tokens: int) -> bytes:
+    """A request of the service, whose answer has this many tokens.
+
+    Of two fields of one name the later one counts. Random weights give log-probabilities that are
+    no numbers, which vLLM answers with 400.
+    """
+    n = n_tokens
+    tail = f',"max_tokens":{n},"min_tokens":{n},"ignore_eos":true,"logprobs":false}}'
+    return body[:-1] + tail.encode()
+
+
 def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
-    """A request with samples of the noise that begin at `start`."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(noise[start : start + round(load.seconds * RATE)].tobytes())
-    audio = "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
-    content = [
-        {"type": "audio_url", "audio_url": {"url": audio}},
-        {"type": "text", "text": "Transcribe the speech in this audio word for word."},
-    ]
-    body = {
-        "model": load.model,
-        "messages": [{"role": "user", "content": content}],
-        "max_tokens": load.n_tokens,
-        "min_tokens": load.n_tokens,
-        "ignore_eos": True,
-        "temperature": 0.2,
-        "top_k": 1,
-        "chat_template_kwargs": {"enable_thinking": False},
-    }
-    return json.dumps(body).encode()
+    """What the service sends, with samples of the noise that begin at `start`."""
+    audio = Audio(noise[start : start + round(load.seconds * SAMPLE_RATE)])
+    body = request_body(load.model, audio, DecodeOptions(), DIALECTS["vllm"], "wav")
+    return fixed_length(body, load.n_tokens)
 
 
 async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Counter[str]:
@@ -117,8 +110,8 @@ def make_client() -> httpx.AsyncClient:
 async def run(load: Load) -> dict[str, Any]:
     """Send everything and say how fast it was answered."""
     rng = np.random.default_rng(time.time_ns())
-    n_noise = round(load.seconds * RATE) + 64 * load.n_chunks
-    noise = (rng.standard_normal(n_noise) * 3000).astype("<i2")
+    n_noise = round(load.seconds * SAMPLE_RATE) + 64 * load.n_chunks
+    noise = 0.1 * rng.standard_normal(n_noise, dtype=np.float32)
     bodies = [make_body(load, noise, 64 * i) for i in range(load.n_chunks)]
     latencies: list[float] = []
     slots = asyncio.Semaphore(load.concurrency)

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from asr.engines.omni import INSTRUCTION
+
 VOCABULARY: Final = 131_072
 LAYERS: Final = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 """M is Mamba-2, E a mixture of experts, * attention: 52 layers."""
@@ -168,15 +170,21 @@ TOKENIZER_CONFIG: Final[dict[str, Any]] = {
 
 
 def write_tokenizer(path: Path) -> None:
-    """A byte-level vocabulary of the right size: a letter a token, the rest never written."""
+    """A byte-level vocabulary of the right size.
+
+    A word of the instruction that comes with every chunk is one token, as about with the real
+    vocabulary; any other letter is one too, and the rest is never written.
+    """
     # It comes with vLLM, beside which this runs.
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
     texts = [*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    texts += sorted({word for word, _ in split.pre_tokenize_str(INSTRUCTION)} - set(texts))
     texts += [f"w{number}" for number in range(len(texts), VOCABULARY)]
     ids = {text: number for number, text in enumerate(texts)}
-    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], unk_token="<unk>", ignore_merges=True))
+    tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIALS])
     tokenizer.save(str(path))

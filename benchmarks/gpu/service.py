@@ -35,6 +35,7 @@ from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 from asr.service import serve
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE
+from benchmarks.gpu.load import fixed_length
 from benchmarks.serving import serving
 
 if TYPE_CHECKING:
@@ -56,13 +57,8 @@ class FixedLengthEngine(VllmHttpEngine):
 
 
 def fixed_length_body(*arguments: Any) -> bytes:
-    """The real request; of two fields of one name the later one counts.
-
-    Random weights give log-probabilities that are no numbers, which vLLM answers with 400.
-    """
-    n = int(os.environ[TOKENS])
-    tail = f',"max_tokens":{n},"min_tokens":{n},"ignore_eos":true,"logprobs":false}}'
-    return request_body(*arguments)[:-1] + tail.encode()
+    """The real request, whose answer has a fixed length."""
+    return fixed_length(request_body(*arguments), int(os.environ[TOKENS]))
 
 
 class FixedLengthLocalEngine(VllmLocalEngine):

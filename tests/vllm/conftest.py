@@ -7,6 +7,8 @@ import pytest
 from tests.serving import ROOT, clean_env
 from tests.vllm.servers import ENVIRONMENT, PYTHON, Vllm
 
+GATHERING = "asr.engines.vllm_gather.GatheringScheduler"
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
@@ -22,7 +24,8 @@ def checkpoint(tmp_path_factory):
 def servers(checkpoint, tmp_path_factory):
     """Two servers, started together; the second is one that tests may kill."""
     logs = tmp_path_factory.mktemp("vllm")
-    first = Vllm(checkpoint, logs, ("--reasoning-parser", "nemotron_v3"))
+    flags = ("--reasoning-parser", "nemotron_v3", "--scheduler-cls", GATHERING)
+    first = Vllm(checkpoint, logs, flags)
     second = Vllm(checkpoint, logs, VLLM_MAX_AUDIO_DECODE_DURATION_S="700")
     try:
         for server in (first, second):
@@ -37,7 +40,7 @@ def servers(checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def parsing(servers):
-    """A server with a reasoning parser."""
+    """A server with a reasoning parser, and with our scheduler."""
     return servers[0]
 
 
