@@ -132,6 +132,10 @@ class Vllm:
         with self.frozen():
             return self.metric("vllm:num_requests_running")
 
+    def added(self):
+        """How many requests its core was given, as vLLM's log has it."""
+        return len(re.findall(r"Added request \S+", self.log_path.read_text()))
+
     def aborted(self):
         """How many requests were given up, as vLLM's log has it."""
         return len(re.findall(r"Request \S+ aborted", self.log_path.read_text()))

@@ -169,9 +169,9 @@ def test_a_cancelled_chunk_is_aborted_in_the_server(parsing, monkeypatch):
 
     async def work(engine):
         audio = sound(2.0)
-        finished, aborted = parsing.finished(), parsing.aborted()
+        finished, added, aborted = parsing.finished(), parsing.added(), parsing.aborted()
         task = asyncio.create_task(engine.transcribe(chunk_of(audio), audio, OPTIONS))
-        await asyncio.to_thread(wait_for, lambda: parsing.running() == 1, 60, "a request")
+        await asyncio.to_thread(wait_for, lambda: parsing.added() > added, 60, "a request")
         with parsing.frozen():
             task.cancel()
             await asyncio.to_thread(wait_for, lambda: parsing.aborted() > aborted, 60, "its end")
