@@ -213,9 +213,8 @@ def _loudness(samples: np.ndarray, n_frames: int) -> np.ndarray:
 def _log_bands(samples: np.ndarray, n_frames: int) -> np.ndarray:
     """Logarithms of the power in mel bands, averaged over three frames; (n_frames, N_BANDS)."""
     frames = np.lib.stride_tricks.sliding_window_view(_padded(samples, n_frames), WINDOW)
-    shaped = frames[: n_frames * FRAME_SAMPLES : FRAME_SAMPLES] * np.hanning(WINDOW).astype(
-        np.float32
-    )
+    taper = np.hanning(WINDOW).astype(np.float32)
+    shaped = frames[: n_frames * FRAME_SAMPLES : FRAME_SAMPLES] * taper
     power = np.abs(np.fft.rfft(shaped, FFT)) ** 2
     return _smooth(np.log(power @ _mel_bank().T + 1e-7), 3).astype(np.float32)
 

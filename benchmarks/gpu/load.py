@@ -55,9 +55,8 @@ def fixed_length(body: bytes, n_tokens: int) -> bytes:
     Of two fields of one name the later one counts. Random weights give log-probabilities that are
     no numbers, which vLLM answers with 400.
     """
-    n = n_tokens
-    tail = f',"max_tokens":{n},"min_tokens":{n},"ignore_eos":true,"logprobs":false}}'
-    return body[:-1] + tail.encode()
+    length = f'"max_tokens":{n_tokens},"min_tokens":{n_tokens},"ignore_eos":true'
+    return body[:-1] + f',{length},"logprobs":false}}'.encode()
 
 
 def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:

@@ -27,7 +27,6 @@ class Steps(GatheringScheduler):
         self._log = (self._folder / f"{os.getpid()}.steps").open("w", buffering=1 << 16)
         self._settings = self._folder / "settings.json"
         self._read_at = 0.0
-        self._most = 0
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """One step, written down."""
@@ -39,15 +38,8 @@ class Steps(GatheringScheduler):
                 settings = json.loads(self._settings.read_text())
                 self.share = settings.get("share", self.share)
                 self.patience = settings.get("patience", self.patience)
-                self._most = settings.get("most", 0)
         n_running, _ = self.get_request_counts()
-        limit = getattr(self, self._limit)
-        if self._most:
-            setattr(self, self._limit, min(limit, n_running + self._most))
-        try:
-            plan = super().schedule(*args, **kwargs)
-        finally:
-            setattr(self, self._limit, limit)
+        plan = super().schedule(*args, **kwargs)
         n_new, n_tokens = len(plan.scheduled_new_reqs), plan.total_num_scheduled_tokens
         self._log.write(f"{now:.6f} {n_running} {n_new} {n_tokens}\n")
         return plan

@@ -6,9 +6,8 @@
     python -m benchmarks.gpu.steps /tmp/steps --last 20
 
 Every step becomes a line `seconds running new tokens` in a file for each engine; `settings.json`
-beside them sets the scheduler's `share` and `patience`, and the `most` chunks that begin in one
-step. Printed are what fits best: milliseconds of a step without a new chunk, what more one costs
-with new chunks, and each of them.
+beside them sets the scheduler's `share` and `patience`. Printed are what fits best: milliseconds of
+a step without a new chunk, what more one costs with new chunks, and each of them.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def fit(steps: list[Step]) -> dict[str, Any]:
     columns = [np.ones_like(seconds), now > 0, now, before > 0, before]
     busy = seconds < PAUSE
     shares, *_ = np.linalg.lstsq(np.stack(columns, 1)[busy].astype(float), seconds[busy])
-    base, begin, each, begin_after, each_after = 1000 * shares
+    base, begin, each, begin_after, each_after = (1000 * shares).tolist()
     return {
         "steps": len(steps),
         "with_new": int((new > 0).sum()),

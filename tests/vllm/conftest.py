@@ -4,10 +4,9 @@ import subprocess
 
 import pytest
 
+from asr.engines.vllm_local import ARGUMENTS
 from tests.serving import ROOT, clean_env
 from tests.vllm.servers import ENVIRONMENT, PYTHON, Vllm
-
-GATHERING = "asr.engines.vllm_gather.GatheringScheduler"
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +23,7 @@ def checkpoint(tmp_path_factory):
 def servers(checkpoint, tmp_path_factory):
     """Two servers, started together; the second is one that tests may kill."""
     logs = tmp_path_factory.mktemp("vllm")
-    flags = ("--reasoning-parser", "nemotron_v3", "--scheduler-cls", GATHERING)
+    flags = ("--reasoning-parser", "nemotron_v3", "--scheduler-cls", ARGUMENTS["scheduler_cls"])
     first = Vllm(checkpoint, logs, flags)
     second = Vllm(checkpoint, logs, VLLM_MAX_AUDIO_DECODE_DURATION_S="700")
     try:

@@ -134,11 +134,14 @@ class Vllm:
 
     def added(self):
         """How many requests its core was given, as vLLM's log has it."""
-        return len(re.findall(r"Added request \S+", self.log_path.read_text()))
+        return self._n_logged(r"Added request \S+")
 
     def aborted(self):
         """How many requests were given up, as vLLM's log has it."""
-        return len(re.findall(r"Request \S+ aborted", self.log_path.read_text()))
+        return self._n_logged(r"Request \S+ aborted")
+
+    def _n_logged(self, pattern):
+        return len(re.findall(pattern, self.log_path.read_text()))
 
     def finished(self):
         """How many requests came to their own end."""
