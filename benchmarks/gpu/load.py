@@ -8,9 +8,10 @@ each concurrency; the first, which compiles kernels, is marked.
 
 Where a chunk's time goes is what the servers' own metrics say: `queue_s`, `prefill_s` and
 `decode_s` are means of a request inside the engine, `outside_s` is the rest of what the client
-waited (network, JSON, base64, mel), `running` is how many were inside on average. `steps` are the
-engine's, counted by each API process that has a chunk in them; `big_steps` those of over 256
-tokens: more than decoding takes, so chunks began in them. benchmarks.gpu.steps counts better.
+waited (network, JSON, base64, mel), `running` is how many were inside on average, and
+`prompt_tokens` a mean too. `steps` are the engine's, counted by each API process that has a chunk
+in them; `big_steps` those of over 256 tokens: more than decoding takes, so chunks began in them.
+benchmarks.gpu.steps counts better.
 
     python -m benchmarks.gpu.load http://127.0.0.1:8000 --concurrency 16 256 [--seconds 30]
 """
@@ -83,19 +84,24 @@ async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Coun
     return total
 
 
-def explain(counted: Counter[str], mean_latency: float, chunks_per_s: float) -> dict[str, float]:
-    """Where the time of a chunk went, by what the servers counted during a pass."""
-    n_requests = counted["vllm:request_decode_time_seconds_count"]
-    if not n_requests:
+def explain(counted: Counter[str], wall: float) -> dict[str, float]:
+    """What the servers counted during a pass of so many seconds."""
+    n_chunks = counted["vllm:request_decode_time_seconds_count"]
+    if not n_chunks:
         return {}
     inside = {
-        f"{part}_s": counted[f"vllm:request_{part}_time_seconds_sum"] / n_requests
-        for part in INSIDE
+        f"{part}_s": counted[f"vllm:request_{part}_time_seconds_sum"] / n_chunks for part in INSIDE
     }
-    running = chunks_per_s * (inside["prefill_s"] + inside["decode_s"])
     n_steps = counted[f"{STEPS}_count"]
-    row = {**inside, "outside_s": mean_latency - sum(inside.values()), "running": running}
-    row |= {"steps": n_steps, "big_steps": n_steps - counted[f"{STEPS}_bucket 256.0"]}
+    row = {
+        "chunks": n_chunks,
+        "chunks_per_s": n_chunks / wall,
+        "prompt_tokens": counted["vllm:prompt_tokens_total"] / n_chunks,
+        **inside,
+        "running": n_chunks / wall * (inside["prefill_s"] + inside["decode_s"]),
+        "steps": n_steps,
+        "big_steps": n_steps - counted[f"{STEPS}_bucket 256.0"],
+    }
     return {name: round(value, 2) for name, value in row.items()}
 
 
@@ -132,17 +138,17 @@ async def run(load: Load) -> dict[str, Any]:
         after = await read_metrics(client, load.urls)
     await connections.close()
     after.subtract(before)
-    latencies.sort()
+    counted = explain(after, wall)
     return {
         "concurrency": load.concurrency,
         "chunk_s": load.seconds,
         "tokens": load.n_tokens,
-        "chunks": load.n_chunks,
-        "chunks_per_s": round(load.n_chunks / wall, 1),
+        "wall_s": round(wall, 2),
         "rtfx": round(load.n_chunks * load.seconds / wall),
-        "p50_s": round(latencies[len(latencies) // 2], 2),
-        "p95_s": round(latencies[int(0.95 * len(latencies)) - 1], 2),
-        **explain(after, sum(latencies) / len(latencies), load.n_chunks / wall),
+        "p50_s": round(float(np.quantile(latencies, 0.5)), 2),
+        "p95_s": round(float(np.quantile(latencies, 0.95)), 2),
+        **counted,
+        "outside_s": round(np.mean(latencies) - sum(counted.get(f"{it}_s", 0) for it in INSIDE), 2),
     }
 
 

@@ -2,7 +2,8 @@
 
 The engine is the real one but for two things, because the weights are random: every answer has the
 same number of tokens, and the guards, which would doubt every answer, are off. The recordings are
-the samples repeated as 16 kHz wav, each with its own faint noise, so that no cache can answer.
+the samples repeated as 16 kHz wav, each with its own faint noise, so that no cache can answer. What
+vLLM's own metrics say of the pass stands in the row, as in benchmarks.gpu.load.
 
     python -m benchmarks.gpu.service http://127.0.0.1:8000 --files 1 4 16 --slots 256
 
@@ -35,7 +36,7 @@ from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 from asr.service import serve
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE
-from benchmarks.gpu.load import fixed_length
+from benchmarks.gpu.load import explain, fixed_length, make_client, read_metrics
 from benchmarks.serving import serving
 
 if TYPE_CHECKING:
@@ -143,13 +144,20 @@ async def post(client: httpx.AsyncClient, path: Path) -> dict[str, Any]:
     }
 
 
-async def post_all(url: str, paths: list[Path]) -> dict[str, Any]:
+async def post_all(url: str, paths: list[Path], vllm_url: str) -> dict[str, Any]:
     """Post every file at once."""
+    servers = tuple(filter(None, vllm_url.split(",")))
     limits = httpx.Limits(max_connections=len(paths))
-    async with httpx.AsyncClient(base_url=url, timeout=590, limits=limits) as client:
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=590, limits=limits) as client,
+        make_client() as vllm,
+    ):
+        before = await read_metrics(vllm, servers)
         started = time.perf_counter()
         results = await asyncio.gather(*(post(client, path) for path in paths))
         wall = time.perf_counter() - started
+        counted = await read_metrics(vllm, servers)
+    counted.subtract(before)
     audio = sum(result["duration"] for result in results)
     speech = sum(result["speech_seconds"] for result in results)
     return {
@@ -160,6 +168,7 @@ async def post_all(url: str, paths: list[Path]) -> dict[str, Any]:
         "rtfx_of_speech": round(speech / wall),
         "slowest_s": round(max(result["wall"] for result in results), 2),
         "words": sum(result["n_words"] for result in results),
+        **explain(counted, wall),
     }
 
 
@@ -190,7 +199,7 @@ def main() -> None:
         engine = {"ASR_VLLM_URL": options.url}
     with service(engine, options.slots, options.tokens) as (ours, _):
         for n_files in options.files:
-            row = asyncio.run(post_all(ours, paths[:n_files]))
+            row = asyncio.run(post_all(ours, paths[:n_files], options.url or ""))
             print(json.dumps({"service": options.slots, **row}), flush=True)
 
 
