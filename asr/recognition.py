@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
 WITNESS_WEIGHT: Final = 2
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
+READERS: Final = 4
+"""Threads that read samples: enough for a slow disk, and few beside one that sends them on."""
 
 Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
 """Says what speaks against a timed hypothesis in its audio, each in words for people; the number is
@@ -82,6 +85,7 @@ class Recogniser:
         self._aligner = aligner
         self._witness = witness
         self._slots = FairSlots(engine.slots)
+        self._readers = ThreadPoolExecutor(READERS, "asr-read")
 
     @property
     def n_waiting(self) -> int:
@@ -125,8 +129,14 @@ class Recogniser:
         """The samples, and what the engine makes of them."""
         cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
         async with self._slots.slot(job, share, cost):
-            audio = await asyncio.to_thread(read, chunk.start_sample, chunk.end_sample)
+            audio = await self.read(chunk, read)
             return audio, await self._engine.transcribe(chunk, audio, options)
+
+    async def read(self, chunk: Chunk, read: Read) -> Audio:
+        """The samples of a chunk."""
+        loop = asyncio.get_running_loop()
+        span = chunk.start_sample, chunk.end_sample
+        return await loop.run_in_executor(self._readers, read, *span)
 
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
@@ -171,8 +181,7 @@ class _Work:
 
     async def audio(self) -> Audio:
         """The samples, read again: none are kept while a chunk waits."""
-        span = self._chunk.start_sample, self._chunk.end_sample
-        return await asyncio.to_thread(self._read, *span)
+        return await self._recogniser.read(self._chunk, self._read)
 
     async def whole(self) -> _Attempt:
         """The chunk as it is."""

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import asr
+from asr import pipeline
 from asr.audio import decode
 from asr.config import AudioLimits, ChunkOptions, DecodeOptions, Options, VadOptions
 from asr.errors import (
@@ -245,7 +246,8 @@ def test_every_second_is_heard_or_dropped(run, recording, monologue, options):
             assert transcript.dropped_seconds == 0
 
 
-def test_progress_only_grows_and_ends_at_the_end(run, monologue):
+def test_progress_only_grows_and_ends_at_the_end(run, monologue, monkeypatch):
+    monkeypatch.setattr(pipeline, "PROGRESS_SECONDS", 0)
     transcript, events = run(monologue, FakeEngine())
     progress = [event for event in events if isinstance(event, Progress)]
     assert len(progress) >= 6
@@ -254,6 +256,14 @@ def test_progress_only_grows_and_ends_at_the_end(run, monologue):
         assert before.transcribed <= after.transcribed
         assert after.transcribed <= after.decoded <= after.total
     assert progress[-1] == Progress(transcript.duration, transcript.duration, transcript.duration)
+
+
+def test_progress_is_said_at_a_pace_and_the_last_of_it_always(run, monologue, monkeypatch):
+    monkeypatch.setattr(pipeline, "PROGRESS_SECONDS", 3600)
+    transcript, events = run(monologue, FakeEngine())
+    first, last = (event for event in events if isinstance(event, Progress))
+    assert 0 < first.decoded
+    assert last == Progress(transcript.duration, transcript.duration, transcript.duration)
 
 
 def test_segments_are_covered_by_the_progress_that_follows(run, recording):

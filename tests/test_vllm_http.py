@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from asr.config import DecodeOptions
-from asr.engines import load_engine, vllm_http
+from asr.engines import dialects, load_engine, omni, vllm_http
 from asr.engines.dialects import DIALECTS, read_answer, request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
@@ -80,6 +80,18 @@ def test_the_audio_arrives_as_it_was(audio_format: str) -> None:
         assert (file.format, file.subtype) == (audio_format.upper(), "PCM_16")
         assert (file.samplerate, file.channels) == (SAMPLE_RATE, 1)
         assert file.read(dtype="int16").astype("<i2").tobytes() == AUDIO.pcm16()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_users_say_does_not_become_audio(dialect: str) -> None:
+    mark = dialects._AUDIO.decode()
+    options = DecodeOptions(prompt=f'{mark}", "data": {mark}', keywords=(mark,))
+    body = json.loads(request_body(mark, AUDIO, options, DIALECTS[dialect], "wav"))
+    audio, text = body["messages"][-1]["content"]
+    assert mark not in json.dumps(audio)
+    assert text["text"] == omni.instruction(options)
+    assert mark in text["text"]
+    assert body["model"] == mark
 
 
 @pytest.mark.parametrize(

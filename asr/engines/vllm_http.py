@@ -13,6 +13,7 @@ import logging
 import random
 import re
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,9 @@ KEEP_ALIVE_SECONDS: Final = 1.0
 """Idle connections are closed by us, before uvicorn does it at 5 s while we write; it notices a
 request late when it is busy, and busy servers leave no connection idle."""
 MAX_MESSAGE: Final = 300
+WRITERS: Final = 2
+"""Threads that write requests. When hundreds of chunks begin together, a thread for each core would
+only take the interpreter from the one that sends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class VllmHttpEngine:
         make_client = functools.partial(_make_client, options, _trust(options.ca_file), transport)
         self._client = make_client()  # for what must not wait behind chunks
         self._connections = Connections(self.slots, make_client)
+        self._writers = ThreadPoolExecutor(WRITERS, "omni-requests")
         self._servers = Servers(options.urls, self._client, self._dialect.health)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
@@ -126,9 +131,9 @@ class VllmHttpEngine:
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
-        body = await asyncio.to_thread(
-            request_body, self.model, audio, options, self._dialect, self._options.audio_format
-        )
+        what = self.model, audio, options, self._dialect, self._options.audio_format
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(self._writers, request_body, *what)
         patience = ANSWER_BASE + ANSWER_PER_SECOND * audio.duration
         try:
             async with asyncio.timeout(DEADLINE_ANSWERS * patience):
@@ -137,7 +142,7 @@ class VllmHttpEngine:
             COUNTS["requests_failed"] += 1
             message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
             raise EngineTimeout(message) from error
-        return await asyncio.to_thread(read_answer, answer, chunk.index)
+        return read_answer(answer, chunk.index)  # takes less than a thread that waits for the GIL
 
     async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
         """Send until it is answered; what a repetition cannot mend is not repeated."""
@@ -191,6 +196,7 @@ class VllmHttpEngine:
         await self._servers.close()
         await self._connections.close()
         await self._client.aclose()
+        self._writers.shutdown(wait=False)
 
 
 class _Again(Exception):

@@ -23,7 +23,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -31,7 +31,7 @@ import numpy as np
 
 from asr.config import DecodeOptions
 from asr.engines.connections import Connections
-from asr.engines.dialects import DIALECTS, request_body
+from asr.engines.dialects import DIALECTS, Dialect, request_body
 from asr.types import SAMPLE_RATE, Audio
 
 INSIDE = ("queue", "prefill", "decode")
@@ -50,21 +50,19 @@ class Load:
     n_chunks: int
 
 
-def fixed_length(body: bytes, n_tokens: int) -> bytes:
-    """A request of the service, whose answer has this many tokens.
+def fixed_length(n_tokens: int) -> Dialect:
+    """The dialect of vLLM, with answers of so many tokens.
 
-    Of two fields of one name the later one counts. Random weights give log-probabilities that are
-    no numbers, which vLLM answers with 400.
+    Random weights give log-probabilities that are no numbers, which vLLM answers with 400.
     """
-    length = f'"max_tokens":{n_tokens},"min_tokens":{n_tokens},"ignore_eos":true'
-    return body[:-1] + f',{length},"logprobs":false}}'.encode()
+    length = {"max_tokens": n_tokens, "min_tokens": n_tokens, "ignore_eos": True}
+    return replace(DIALECTS["vllm"], logprobs={**length, "logprobs": False})
 
 
 def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
     """What the service sends, with samples of the noise that begin at `start`."""
     audio = Audio(noise[start : start + round(load.seconds * SAMPLE_RATE)])
-    body = request_body(load.model, audio, DecodeOptions(), DIALECTS["vllm"], "wav")
-    return fixed_length(body, load.n_tokens)
+    return request_body(load.model, audio, DecodeOptions(), fixed_length(load.n_tokens), "wav")
 
 
 async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Counter[str]:

@@ -29,8 +29,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.engines import vllm_http, vllm_local
-from asr.engines.dialects import request_body
+from asr.engines import vllm_local
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 from asr.service import serve
@@ -56,10 +55,9 @@ class FixedLengthEngine(VllmHttpEngine):
 
     guarded = False
 
-
-def fixed_length_body(*arguments: Any) -> bytes:
-    """The real request, whose answer has a fixed length."""
-    return fixed_length(request_body(*arguments), int(os.environ[TOKENS]))
+    def __init__(self, options: VllmOptions) -> None:
+        super().__init__(options)
+        self._dialect = fixed_length(int(os.environ[TOKENS]))
 
 
 class FixedLengthLocalEngine(VllmLocalEngine):
@@ -87,7 +85,6 @@ def make_engine(settings: Settings) -> FixedLengthEngine | FixedLengthLocalEngin
         vllm_local._start = start_fixed_length  # type: ignore[assignment]
         arguments = LOCAL | read_arguments(settings.vllm_args)
         return FixedLengthLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
-    vllm_http.request_body = fixed_length_body  # type: ignore[assignment, attr-defined]
     return FixedLengthEngine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
 
 
@@ -124,59 +121,62 @@ async def read(path: Path) -> AsyncIterator[bytes]:
             yield data
 
 
-async def post(client: httpx.AsyncClient, path: Path) -> dict[str, Any]:
-    """Transcribe a file; seconds, and what the transcript says of itself."""
-    started = time.perf_counter()
+async def post(client: httpx.AsyncClient, path: Path) -> tuple[float, int]:
+    """Transcribe a file when it has arrived; its seconds, and how many words came."""
+    body = (await _send(client, path, response_format="full_json")).json()
+    return body["duration"], sum(len(segment["words"]) for segment in body["segments"])
+
+
+async def post_streamed(client: httpx.AsyncClient, path: Path) -> tuple[float, int]:
+    """Transcribe a file while it arrives; its seconds, and how many words came."""
+    seconds, n_words = 0.0, 0
+    for line in (await _send(client, path, stream="true")).text.splitlines():
+        if line.startswith("data: {"):
+            event = json.loads(line.removeprefix("data: "))
+            n_words += len(event.get("words", ()))
+            seconds += event.get("usage", {}).get("seconds", 0.0)
+    return seconds, n_words
+
+
+async def _send(client: httpx.AsyncClient, path: Path, **params: str) -> httpx.Response:
     answer = await client.post(
         "/v1/audio/transcriptions",
-        params={"response_format": "full_json"},
+        params=params,
         headers={"content-type": "audio/wav"},
         content=read(path),
     )
-    answer.raise_for_status()
-    wall = time.perf_counter() - started
-    body = answer.json()
-    n_words = sum(len(segment["words"]) for segment in body["segments"])
-    return {
-        "wall": wall,
-        "n_words": n_words,
-        **{k: body[k] for k in ("duration", "speech_seconds")},
-    }
+    return answer.raise_for_status()
 
 
-async def post_all(url: str, paths: list[Path], vllm_url: str) -> dict[str, Any]:
+async def post_all(url: str, paths: list[Path], vllm_url: str, *, streamed: bool) -> dict[str, Any]:
     """Post every file at once."""
     servers = tuple(filter(None, vllm_url.split(",")))
     limits = httpx.Limits(max_connections=len(paths))
+    transcribe = post_streamed if streamed else post
     async with (
         httpx.AsyncClient(base_url=url, timeout=590, limits=limits) as client,
         make_client() as vllm,
     ):
         before = await read_metrics(vllm, servers)
         started = time.perf_counter()
-        results = await asyncio.gather(*(post(client, path) for path in paths))
+        results = await asyncio.gather(*(transcribe(client, path) for path in paths))
         wall = time.perf_counter() - started
         counted = await read_metrics(vllm, servers)
     counted.subtract(before)
-    audio = sum(result["duration"] for result in results)
-    speech = sum(result["speech_seconds"] for result in results)
+    audio = sum(seconds for seconds, _ in results)
     return {
         "files": len(paths),
+        "streamed": streamed,
         "hours": round(audio / 3600, 2),
         "wall_s": round(wall, 2),
         "rtfx": round(audio / wall),
-        "rtfx_of_speech": round(speech / wall),
-        "slowest_s": round(max(result["wall"] for result in results), 2),
-        "words": sum(result["n_words"] for result in results),
+        "words": sum(n_words for _, n_words in results),
         **explain(counted, wall),
     }
 
 
-def main() -> None:
-    """Measure, or be the service that is measured."""
-    if "--serve" in sys.argv:
-        serve(Settings.from_env(), make_engine)
-        return
+def parse() -> argparse.Namespace:
+    """What is to be measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", nargs="?", help="of vLLM; of several servers with commas between")
     parser.add_argument("--local", nargs=2, metavar=("MODEL", "ARGUMENTS"))
@@ -184,8 +184,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--streamed", action="store_true", help="transcribe while files arrive")
     parser.add_argument("--work", type=Path, help="recordings are kept here for a next run")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, or be the service that is measured."""
+    if "--serve" in sys.argv:
+        serve(Settings.from_env(), make_engine)
+        return
+    options = parse()
     folder = options.work or Path(tempfile.mkdtemp(prefix="asr-bench-"))
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{seed}.wav" for seed in range(max(options.files))]
@@ -199,7 +208,8 @@ def main() -> None:
         engine = {"ASR_VLLM_URL": options.url}
     with service(engine, options.slots, options.tokens) as (ours, _):
         for n_files in options.files:
-            row = asyncio.run(post_all(ours, paths[:n_files], options.url or ""))
+            work = post_all(ours, paths[:n_files], options.url or "", streamed=options.streamed)
+            row = asyncio.run(work)
             print(json.dumps({"service": options.slots, **row}), flush=True)
 
 
