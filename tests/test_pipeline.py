@@ -262,7 +262,7 @@ def test_progress_is_said_at_a_pace_and_the_last_of_it_always(run, monologue, mo
     monkeypatch.setattr(pipeline, "PROGRESS_SECONDS", 3600)
     transcript, events = run(monologue, FakeEngine())
     first, last = (event for event in events if isinstance(event, Progress))
-    assert 0 < first.decoded
+    assert first.decoded > 0
     assert last == Progress(transcript.duration, transcript.duration, transcript.duration)
 
 
