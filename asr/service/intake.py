@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from asr.growing import GrowingFile
 
 WRITE_BYTES: Final = 1 << 20
+MAX_PIECES: Final = 4096
+"""Gathered for one write: pieces of a byte each would take fifty times their size."""
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 64
 DRAIN_BYTES: Final = 1 << 20
@@ -108,21 +110,23 @@ class _Sink:
     def __init__(self, file: BinaryIO, max_text_bytes: int) -> None:
         self.max_text_bytes = max_text_bytes
         self._file = file
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._n_gathered = 0
         self.n_bytes = 0
 
     def add(self, data: bytes) -> None:
-        self._buffer += data
+        self._pieces.append(data)
+        self._n_gathered += len(data)
         self.n_bytes += len(data)
 
     async def flush(self, at_least: int = 1) -> None:
-        if len(self._buffer) >= at_least:
-            data, self._buffer = self._buffer, bytearray()
-            await finished_in_thread(_write_all, self._file, data)
+        if self._n_gathered >= at_least or len(self._pieces) >= MAX_PIECES:
+            pieces, self._pieces, self._n_gathered = self._pieces, [], 0
+            await finished_in_thread(_write_all, self._file, *pieces)
 
 
-def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
-    left = memoryview(data)
+def _write_all(file: BinaryIO, *pieces: bytes) -> None:
+    left = memoryview(b"".join(pieces))
     while left:
         left = left[file.write(left) :]
 
