@@ -1,4 +1,4 @@
-"""The whole service in front of vLLM: hour-long recordings posted at once, each timed.
+"""The whole service in front of vLLM: hour-long recordings posted at once, by a process each.
 
 The engine is the real one but for two things, because the weights are random: every answer has the
 same number of tokens, and the guards, which would doubt every answer, are off. The recordings are
@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,8 @@ from benchmarks.serving import serving
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import AsyncIterator
+    from collections import Counter
+    from concurrent.futures import Executor
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 TOKENS = "BENCH_TOKENS"
@@ -114,23 +117,16 @@ def service(
     return serving(["-m", __spec__.name, "--serve"], settings, READY_SECONDS)
 
 
-async def read(path: Path) -> AsyncIterator[bytes]:
-    """The file in pieces."""
-    with path.open("rb") as file:
-        while data := await asyncio.to_thread(file.read, READ_BYTES):
-            yield data
-
-
-async def post(client: httpx.AsyncClient, path: Path) -> tuple[float, int]:
+def post(url: str, path: Path) -> tuple[float, int]:
     """Transcribe a file when it has arrived; its seconds, and how many words came."""
-    body = (await _send(client, path, response_format="full_json")).json()
+    body = _send(url, path, response_format="full_json").json()
     return body["duration"], sum(len(segment["words"]) for segment in body["segments"])
 
 
-async def post_streamed(client: httpx.AsyncClient, path: Path) -> tuple[float, int]:
+def post_streamed(url: str, path: Path) -> tuple[float, int]:
     """Transcribe a file while it arrives; its seconds, and how many words came."""
     seconds, n_words = 0.0, 0
-    for line in (await _send(client, path, stream="true")).text.splitlines():
+    for line in _send(url, path, stream="true").text.splitlines():
         if line.startswith("data: {"):
             event = json.loads(line.removeprefix("data: "))
             n_words += len(event.get("words", ()))
@@ -138,31 +134,26 @@ async def post_streamed(client: httpx.AsyncClient, path: Path) -> tuple[float, i
     return seconds, n_words
 
 
-async def _send(client: httpx.AsyncClient, path: Path, **params: str) -> httpx.Response:
-    answer = await client.post(
-        "/v1/audio/transcriptions",
-        params=params,
-        headers={"content-type": "audio/wav"},
-        content=read(path),
-    )
-    return answer.raise_for_status()
+def _send(url: str, path: Path, **params: str) -> httpx.Response:
+    with path.open("rb") as file:
+        return httpx.post(
+            url + "/v1/audio/transcriptions",
+            params=params,
+            headers={"content-type": "audio/wav"},
+            content=iter(functools.partial(file.read, READ_BYTES), b""),
+            timeout=590,
+        ).raise_for_status()
 
 
-async def post_all(url: str, paths: list[Path], vllm_url: str, *, streamed: bool) -> dict[str, Any]:
+def post_all(
+    clients: Executor, url: str, paths: list[Path], vllm_url: str, *, streamed: bool
+) -> dict[str, Any]:
     """Post every file at once."""
-    servers = tuple(filter(None, vllm_url.split(",")))
-    limits = httpx.Limits(max_connections=len(paths))
-    transcribe = post_streamed if streamed else post
-    async with (
-        httpx.AsyncClient(base_url=url, timeout=590, limits=limits) as client,
-        make_client() as vllm,
-    ):
-        before = await read_metrics(vllm, servers)
-        started = time.perf_counter()
-        results = await asyncio.gather(*(transcribe(client, path) for path in paths))
-        wall = time.perf_counter() - started
-        counted = await read_metrics(vllm, servers)
-    counted.subtract(before)
+    transcribe = functools.partial(post_streamed if streamed else post, url)
+    counted = count(vllm_url)
+    started = time.perf_counter()
+    results = list(clients.map(transcribe, paths))
+    wall = time.perf_counter() - started
     audio = sum(seconds for seconds, _ in results)
     return {
         "files": len(paths),
@@ -171,8 +162,18 @@ async def post_all(url: str, paths: list[Path], vllm_url: str, *, streamed: bool
         "wall_s": round(wall, 2),
         "rtfx": round(audio / wall),
         "words": sum(n_words for _, n_words in results),
-        **explain(counted, wall),
+        **explain(count(vllm_url) - counted, wall),
     }
+
+
+def count(urls: str) -> Counter[str]:
+    """The counters of vLLM's servers."""
+
+    async def read() -> Counter[str]:
+        async with make_client() as client:
+            return await read_metrics(client, tuple(filter(None, urls.split(","))))
+
+    return asyncio.run(read())
 
 
 def parse() -> argparse.Namespace:
@@ -206,10 +207,14 @@ def main() -> None:
         engine = {"ASR_ENGINE": "omni-local", "ASR_VLLM_MODEL": model, "ASR_VLLM_ARGS": arguments}
     else:
         engine = {"ASR_VLLM_URL": options.url}
-    with service(engine, options.slots, options.tokens) as (ours, _):
+    with (
+        ProcessPoolExecutor(len(paths)) as clients,
+        service(engine, options.slots, options.tokens) as (ours, _),
+    ):
+        list(clients.map(time.sleep, [1.0] * len(paths)))  # until all have started
         for n_files in options.files:
-            work = post_all(ours, paths[:n_files], options.url or "", streamed=options.streamed)
-            row = asyncio.run(work)
+            what = clients, ours, paths[:n_files], options.url or ""
+            row = post_all(*what, streamed=options.streamed)
             print(json.dumps({"service": options.slots, **row}), flush=True)
 
 
