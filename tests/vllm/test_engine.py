@@ -182,7 +182,7 @@ def test_a_cancelled_chunk_is_aborted_in_the_server(parsing, monkeypatch):
 
 
 def test_chunks_in_flight_fill_the_batch(parsing, monkeypatch):
-    endless(monkeypatch, 800)  # the first must not be done when the last arrives
+    endless(monkeypatch, 2000)  # so that the first is not done when the last is seen
 
     async def work(engine):
         sounds = [sound(2.0 + index / 10, seed=index) for index in range(BATCH)]
