@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,9 +51,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_DECODERS = 4
-PROGRESS_SECONDS = 0.2
-"""From one `Progress` to the next: each crosses from the recogniser to the API, and sixteen hours
-at once would otherwise have thousands a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +311,6 @@ class _Run:
         self._total: float | None = None
         self._warnings: list[str] = []
         self._segments: list[Segment] = []
-        self._loop = asyncio.get_running_loop()
-        self._saying: asyncio.TimerHandle | None = None
-        self._said = -math.inf
 
     async def events(self, warnings: Sequence[str]) -> AsyncGenerator[Event]:
         """Run the stages and hand out what they produce."""
@@ -335,8 +328,6 @@ class _Run:
             stages.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await stages
-            if self._saying is not None:
-                self._saying.cancel()
         transcript = self._transcript()
         logger.info(
             "transcribed %.1f s of audio, %.1f s of speech, in %.2f s with %s",
@@ -352,7 +343,6 @@ class _Run:
             group.create_task(_traced("decode", self._find_chunks()))
             group.create_task(self._recognise_chunks(group))
             group.create_task(_traced("stitch", self._stitch_hypotheses()))
-        self._say()
 
     async def _find_chunks(self) -> None:
         is_measured = self._options.vad.kind != "off"  # else everything passes for speech
@@ -382,23 +372,11 @@ class _Run:
         elif promised is not None and promised <= self._options.limits.max_seconds:
             self._total = max(promised, decoded)
         if report.channel == report.n_channels - 1:
-            self._progressed()
+            self._events.put_nowait(self._progress())
 
-    def _progressed(self) -> None:
-        """Say how far it is: at once, or soon if that was just said."""
-        if self._saying is None:
-            due = max(self._said + PROGRESS_SECONDS, self._loop.time())
-            self._saying = self._loop.call_at(due, self._say)
-
-    def _say(self) -> None:
-        """Say how far it is, if that is still to be said."""
-        if self._saying is not None:
-            self._saying.cancel()
-            self._saying = None
-            self._said = self._loop.time()
-            transcribed = min(lane.transcribed for lane in self._lanes)
-            decoded = self._decoded_samples / SAMPLE_RATE
-            self._events.put_nowait(Progress(decoded, transcribed, self._total))
+    def _progress(self) -> Progress:
+        transcribed = min(lane.transcribed for lane in self._lanes)
+        return Progress(self._decoded_samples / SAMPLE_RATE, transcribed, self._total)
 
     async def _recognise_chunks(self, group: asyncio.TaskGroup) -> None:
         while (found := await self._chunks.get()) is not None:
@@ -424,7 +402,7 @@ class _Run:
         while (item := await self._results.get()) is not None:
             channel, chunk, task = item
             self._release(channel, self._lanes[channel].stitch(chunk, await task))
-            self._progressed()
+            self._events.put_nowait(self._progress())
 
     def _release(self, channel: int, segments: list[Segment]) -> None:
         """Hand out the segments of a channel, and those that waited for it."""

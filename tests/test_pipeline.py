@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import asr
-from asr import pipeline
 from asr.audio import decode
 from asr.config import AudioLimits, ChunkOptions, DecodeOptions, Options, VadOptions
 from asr.errors import (
@@ -246,8 +245,7 @@ def test_every_second_is_heard_or_dropped(run, recording, monologue, options):
             assert transcript.dropped_seconds == 0
 
 
-def test_progress_only_grows_and_ends_at_the_end(run, monologue, monkeypatch):
-    monkeypatch.setattr(pipeline, "PROGRESS_SECONDS", 0)
+def test_progress_only_grows_and_ends_at_the_end(run, monologue):
     transcript, events = run(monologue, FakeEngine())
     progress = [event for event in events if isinstance(event, Progress)]
     assert len(progress) >= 6
@@ -256,14 +254,6 @@ def test_progress_only_grows_and_ends_at_the_end(run, monologue, monkeypatch):
         assert before.transcribed <= after.transcribed
         assert after.transcribed <= after.decoded <= after.total
     assert progress[-1] == Progress(transcript.duration, transcript.duration, transcript.duration)
-
-
-def test_progress_is_said_at_a_pace_and_the_last_of_it_always(run, monologue, monkeypatch):
-    monkeypatch.setattr(pipeline, "PROGRESS_SECONDS", 3600)
-    transcript, events = run(monologue, FakeEngine())
-    first, last = (event for event in events if isinstance(event, Progress))
-    assert first.decoded > 0
-    assert last == Progress(transcript.duration, transcript.duration, transcript.duration)
 
 
 def test_segments_are_covered_by_the_progress_that_follows(run, recording):

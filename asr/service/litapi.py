@@ -26,7 +26,7 @@ from asr.alignment import align_file
 from asr.checkpoint import Records
 from asr.errors import AsrError
 from asr.growing import GrowingFile
-from asr.pipeline import Event, Transcriber, make_transcriber
+from asr.pipeline import Event, Progress, Transcriber, make_transcriber
 from asr.scheduler import Share
 from asr.service.logs import adopt_loggers, configure_logging, request_id
 from asr.service.metrics import WorkerMetrics, metered
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
+PROGRESS_SECONDS = 0.2
+"""From one `Progress` to the next: each that crosses holds up the event loop, and sixteen hours at
+once would have thousands a second."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -204,15 +207,9 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        report = await reports.get()
-                except TimeoutError:
-                    report = Heartbeat()
-                if report is None:
-                    return
-                yield report
+            async with contextlib.aclosing(paced(reports)) as crossing:
+                async for report in crossing:
+                    yield report
         finally:
             task.cancel()
             del self._running[command.id]
@@ -266,6 +263,36 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         except AsrError as error:
             return EngineState(name, name, ready=False, reason=str(error))
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]:
+    """What crosses to the API of the reports up to None: all, but of the progress only the newest.
+
+    When nothing comes, a progress that was held back crosses, else a heartbeat. The last progress
+    crosses before the transcript.
+    """
+    held: Progress | None = None
+    due = 0.0
+    while True:
+        try:
+            async with asyncio.timeout(PROGRESS_SECONDS if held else HEARTBEAT_SECONDS):
+                report = await reports.get()
+        except TimeoutError:
+            report, due = held or Heartbeat(), 0.0
+        match report:
+            case None:
+                return
+            case Progress() if time.monotonic() < due:
+                held = report
+            case Progress():
+                held, due = None, time.monotonic() + PROGRESS_SECONDS
+                yield report
+            case Transcript() if held:
+                yield held
+                held = None
+                yield report
+            case _:
+                yield report
 
 
 async def _events(
