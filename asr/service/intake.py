@@ -122,11 +122,12 @@ class _Sink:
     async def flush(self, at_least: int = 1) -> None:
         if self._n_gathered >= at_least or len(self._pieces) >= MAX_PIECES:
             pieces, self._pieces, self._n_gathered = self._pieces, [], 0
-            await finished_in_thread(_write_all, self._file, *pieces)
+            await finished_in_thread(write_all, self._file, b"".join(pieces))
 
 
-def _write_all(file: BinaryIO, *pieces: bytes) -> None:
-    left = memoryview(b"".join(pieces))
+def write_all(file: BinaryIO, data: bytes | bytearray) -> None:
+    """Write every byte to a file that is not buffered and may take fewer at a time."""
+    left = memoryview(data)
     while left:
         left = left[file.write(left) :]
 
@@ -159,7 +160,7 @@ async def receive_growing(request: Request, target: GrowingFile, max_bytes: int)
             n_bytes += len(data)
             if n_bytes > max_bytes:
                 raise _too_large(max_bytes, n_bytes)
-            await finished_in_thread(_write_all, file, data)
+            await finished_in_thread(write_all, file, data)
     target.complete(n_bytes)
 
 

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asr.service.intake import write_all
 from asr.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Part:
 
     def write(self, piece: bytes | bytearray) -> None:
         """Take the next bytes."""
-        _write_all(self._data, piece)
+        write_all(self._data, piece)
 
     def finish(self) -> None:
         """See that what was written outlives a loss of power."""
@@ -73,7 +74,7 @@ class ProvenPart(Part):
     def write(self, piece: bytes | bytearray) -> None:
         """Take the next bytes, aside."""
         self._hash.update(piece)
-        _write_all(self._side, piece)
+        write_all(self._side, piece)
 
     def finish(self) -> None:
         """Append the part.
@@ -92,9 +93,3 @@ class ProvenPart(Part):
 
     def give_up(self) -> None:
         """The client left: nothing is proven, nothing counts."""
-
-
-def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
