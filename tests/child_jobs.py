@@ -52,7 +52,7 @@ def big(channel):
 def sleep(channel):
     channel.receive()
     channel.send({"pid": os.getpid(), "zygote": os.getppid()})
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def sleep_briefly(channel):

@@ -265,9 +265,8 @@ def test_text_survives_an_aligner_that_takes_too_long(runner, aligner, monkeypat
     monkeypatch.setattr(sphinx, "CPU_SECONDS_BASE", 1)
     monkeypatch.setattr(sphinx, "CPU_SECONDS_PER_SECOND", 0)
     samples, words = sample("pauses")
-    audio = Audio(samples[: 60 * SAMPLE_RATE])
-    timed = runner.run(aligner.align(audio, hypothesis_of(words[:80])))
-    assert [word.text for word in timed.words] == texts(words[:80])
+    timed = runner.run(aligner.align(Audio(samples), hypothesis_of(words)))
+    assert [word.text for word in timed.words] == texts(words)
     assert {word.timing for word in timed.words} == {"interpolated"}
     assert timed.warnings == ("the words could not be aligned; their times are estimates",)
     assert "alignment of chunk 4 failed" in caplog.text
