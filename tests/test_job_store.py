@@ -2,17 +2,24 @@
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import uuid
+from dataclasses import replace
 
 import pytest
 
+from asr.checkpoint import pack_segment
+from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.service.jobs.database import Database
+from asr.service.jobs.documents import document
 from asr.service.jobs.leases import Advance, LeaseLost, Leases
+from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore, KeyReused
 from asr.service.litapi import ChunkDone
+from asr.types import Segment, Word
 from tests.postgres import needs_postgres
 
 
@@ -53,6 +60,13 @@ async def drain(leases):
     """End what other tests left, so that the next claim finds ours."""
     while job := await leases.claim(uuid.uuid4().hex, 60):
         await leases.fail(job.id, job.lease, "{}")
+
+
+async def one_after_another(store, owner):
+    """A job that is older than the next: SQLite's clock counts milliseconds."""
+    job, _ = await store.create(new(owner))
+    await asyncio.sleep(0.002)
+    return job.id
 
 
 def chunk(index):
@@ -120,6 +134,24 @@ def test_what_is_recorded_twice_is_there_once(store, leases, owner):
     asyncio.run(run())
 
 
+def test_a_part_of_a_transcript_is_as_long_as_its_segments(store, leases, owner):
+    """Progress is told less often than segments are."""
+
+    async def run():
+        await drain(leases)
+        request = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions())
+        await store.create(replace(new(owner), request=request.pack()))
+        job = await leases.claim("lease", 60)
+        segment = Segment(0, 1.0, 2.5, "hello", (Word("hello", 1.0, 2.5),))
+        advance = Advance(segments=[(0, pack_segment(segment))], progress=(9.0, 0.0, 9.0))
+        await leases.record(job.id, "lease", advance)
+        return await document(store, await store.find(owner, job.id), "json", {}, "")
+
+    part = json.loads(asyncio.run(run()).body)
+    assert part["duration"] == 2.5
+    assert part["warnings"] == ["the job is running: this is the transcript of its first 2.5 s"]
+
+
 def test_one_look_sees_many_jobs_of_many_owners(store, leases, owner, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.store.LOOK_SIZE", 3)
 
@@ -170,8 +202,8 @@ def test_a_worker_whose_lease_ran_out_writes_nothing(store, leases, owner):
 def test_claims_are_fair_among_owners_and_delays_are_kept(store, leases, owner):
     async def run():
         await drain(leases)
-        many = [(await store.create(new(owner)))[0].id for _ in range(3)]
-        few = [(await store.create(new(owner + "x")))[0].id]
+        many = [await one_after_another(store, owner) for _ in range(3)]
+        few = [await one_after_another(store, owner + "x")]
         claimed = [(await leases.claim(uuid.uuid4().hex, 60)) for _ in range(3)]
         assert [job.id for job in claimed] == [many[0], few[0], many[1]]
         await leases.give_back(claimed[0].id, claimed[0].lease, 60, counts=True)

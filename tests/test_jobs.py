@@ -54,7 +54,7 @@ def ended(client, job, seconds=30):
 
 
 def events(client, job, seen=None, upto=None):
-    """(event, id, data) of a job's stream until its end, or until `upto` events were read."""
+    """(event, id, data) of a job's stream until its end, or until `upto` segments were read."""
     headers = {} if seen is None else {"last-event-id": str(seen)}
     found, fields = [], {}
     with client.stream("GET", f"/v1/jobs/{job['id']}/events", headers=headers) as answer:
@@ -66,7 +66,7 @@ def events(client, job, seen=None, upto=None):
             elif fields:
                 found.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
                 fields = {}
-                if len(found) == upto:
+                if sum(name == "segment" for name, _, _ in found) == upto:
                     break
     return found
 
@@ -245,15 +245,13 @@ def test_failure_is_an_error_event(client):
 
 
 def test_partial_transcript_says_so(client):
-    """The chunks after the first wait for ever."""
     job = create(client, recording(200), prompt="1")
-    told = events(client, job, upto=3)
-    assert any(name == "segment" for name, _, _ in told)
+    assert events(client, job, upto=1)[-1][0] == "segment"
     answer = client.get(job["urls"]["json"])
     assert answer.headers["x-transcript-complete"] == "false"
     assert answer.headers["x-job-state"] == "running"
     part = answer.json()
-    assert 0 < part["duration"] < 200
+    assert 0 < part["segments"][-1]["end"] <= part["duration"] < 200
     assert part["segments"]
     assert "the job is running" in part["warnings"][-1]
     ended(client, job)
@@ -360,7 +358,8 @@ def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
     with launched(*FAKE, **env, FAKE_ENGINE_DELAY="1") as first:
         first.wait_ready()
         client = first.client()
-        job = create(client, recording(300))
+        content = recording(300)
+        job = create(client, content)
         events(client, job, upto=4)
         code, seconds = first.stop()
         assert code == 0, first.log
@@ -373,15 +372,16 @@ def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
         job = ended(client, job)
         assert job["state"] == "succeeded"
         assert job["attempts"] == 2
-        resumed = client.get(job["urls"]["json"]).json()
+        resumed = client.get(job["urls"]["json"])
         n_second = second.engine_did().count("finished")
         sent = client.delete(job["urls"]["self"])
         assert sent.status_code == 200
+        query = {"response_format": "full_json"}
+        direct = client.post(PATH, params=query, content=content, headers=RAW)
+        n_chunks = second.engine_did().count("finished") - n_second
+    assert resumed.text == direct.text
     # Nothing was recognised twice but chunks whose end nobody wrote down any more.
-    n_chunks = 12
     assert n_chunks <= n_first + n_second <= n_chunks + 4
-    starts = [word["start"] for segment in resumed["segments"] for word in segment["words"]]
-    assert starts == sorted(starts)
 
 
 @pytest.mark.slow
@@ -394,7 +394,7 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
         job = create(first.client(), content)
         with launched(*FAKE, **env, ASR_MAX_ACTIVE_JOBS="1") as second:
             second.wait_ready()
-            assert any(name == "segment" for name, _, _ in events(second.client(), job, upto=4))
+            assert events(second.client(), job, upto=1)[-1][0] == "segment"
             assert not second.engine_did().count("began")
             os.kill(first.pid, signal.SIGKILL)
             told = events(second.client(), job)

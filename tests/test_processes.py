@@ -431,7 +431,8 @@ def test_nothing_leaks(in_pool):
         after = fds()
         return after - before, (await ask(pool, "surroundings"))["fds"] - inside
 
-    async def settle(_):
+    async def settle(pool):
+        await ask(pool, "echo")  # the template runs
         await asyncio.sleep(0.01)  # a transport closes a turn of the loop later
 
     in_pool(settle)

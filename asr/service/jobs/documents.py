@@ -76,13 +76,15 @@ def _transcript(
     if job.summary:
         whole = unpack_summary(job.summary, segments)
         return replace(whole, warnings=(*request.warnings, *whole.warnings))
-    note = f"the job is {job.state}: this is the transcript of its first {job.transcribed:.1f} s"
+    # Progress is told less often than segments are, and was read before them.
+    seconds = max([job.transcribed, *(segment.end for segment in segments)])
+    note = f"the job is {job.state}: this is the transcript of its first {seconds:.1f} s"
     return Transcript(
         segments=segments,
         language=request.decode.language or UNKNOWN_LANGUAGE,
-        duration=job.transcribed,
+        duration=seconds,
         speech_seconds=speech,
-        dropped_seconds=max(0.0, job.transcribed - speech),
+        dropped_seconds=max(0.0, seconds - speech),
         engine=_engine(job),
         warnings=(*request.warnings, note),
     )
