@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from asr.config import AudioLimits, VadKind, check, described
 from asr.errors import InvalidOption
@@ -144,7 +145,7 @@ class Settings:
         self._check_jobs()
 
     def _check_vllm(self) -> None:
-        are_web = all(url.startswith(("http://", "https://")) for url in self.vllm_urls)
+        are_web = all(_is_web(url) for url in self.vllm_urls)
         check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
         check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
@@ -234,6 +235,15 @@ class Settings:
 
 
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _is_web(url: str) -> bool:
+    """Whether it is an address of HTTP: with a host, and with a number for its port, if any."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _parse(kind: type, name: str, text: str) -> Any:

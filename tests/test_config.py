@@ -103,6 +103,13 @@ def test_addresses_are_taken_one_by_one() -> None:
     assert settings.vllm_urls == ("http://a:8000", "https://b")
 
 
+@pytest.mark.parametrize("url", ["gpu:8000", "ftp://gpu", "http://", "http://gpu:abc", "http://["])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Settings(vllm_url=f"http://good:8000,{url}")
+    assert caught.value.name == "vllm_url"
+
+
 def test_the_table_has_a_row_for_every_setting() -> None:
     rows = settings_table().splitlines()[2:]
     assert len(rows) == len(Settings.__dataclass_fields__)

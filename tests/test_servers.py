@@ -16,7 +16,17 @@ from asr.engines import servers, vllm_http
 from asr.engines.dialects import request_body
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
-from tests.chat_server import URL, ChatServer, Vllm, ask, engine_at, ok, pair, running
+from tests.chat_server import (
+    URL,
+    ChatServer,
+    Vllm,
+    ask,
+    completion,
+    engine_at,
+    ok,
+    pair,
+    running,
+)
 from tests.serving import until
 
 
@@ -235,6 +245,131 @@ def test_another_server_is_asked_while_one_rests() -> None:
         async with pair() as (one, _, engine):
             one.answers = [(429, {"retry-after": "30"}, {})]
             assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+
+    asyncio.run(run())
+
+
+def test_two_that_fail_at_once_take_no_chunk_from_the_third() -> None:
+    """Who refuses at once has the fewest in flight, so it would be asked again and again."""
+
+    async def run() -> None:
+        async with (
+            ChatServer("one") as one,
+            ChatServer("two") as two,
+            ChatServer("three") as three,
+            running(engine_at(one, two, three)) as engine,
+        ):
+            one.answers = [(500, {}, {})] * 99
+            two.answers = [(500, {}, {})] * 99
+            three.gate.clear()
+            tasks = [asyncio.create_task(ask(engine)) for _ in range(9)]
+            await until(lambda: three.in_flight == 9)
+            three.gate.set()
+            assert await asyncio.gather(*tasks) == ["hello from three"] * 9
+
+    asyncio.run(run())
+
+
+def test_who_waited_for_the_same_rest_returns_one_by_one() -> None:
+    async def run() -> list[float]:
+        async with ChatServer() as server, running(engine_at(server)) as engine:
+            loop = asyncio.get_running_loop()
+            engine._servers.all[0].rest(0.05)
+
+            async def wait() -> float:
+                await engine._servers.pick()
+                return loop.time()
+
+            return sorted(await asyncio.gather(*(wait() for _ in range(40))))
+
+    times = asyncio.run(run())
+    assert times[-1] - times[0] > 0.1
+
+
+def test_a_server_that_returns_is_asked_while_the_other_rests() -> None:
+    async def run() -> None:
+        async with pair() as (_, two, engine):
+            first, second = engine._servers.all
+            await two.kill()
+            await until(lambda: not second.alive)
+            first.rest(3600)
+            task = asyncio.create_task(ask(engine))
+            await asyncio.sleep(0.05)
+            await two.start()
+            assert await task == "hello from two"
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_was_broken_off_is_asked_for_again() -> None:
+    """vLLM aborts what it works on at SIGTERM, and may answer 200 with half a sentence."""
+
+    async def run() -> None:
+        async with pair() as (one, two, engine):
+            for server in (one, two):
+                server.answers = [(200, {}, completion("half a sent", finish="abort"))]
+            assert (await ask(engine)).startswith("hello from")
+
+    asyncio.run(run())
+
+
+def test_only_servers_with_the_model_that_was_chosen_are_asked() -> None:
+    async def run() -> None:
+        async with ChatServer("one") as one, ChatServer("two") as two:
+            two.model = "nvidia/omni-fp8"
+            async with running(engine_at(one, two, model="nvidia/omni-fp8")) as engine:
+                assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+                assert "it serves nvidia/omni and not nvidia/omni-fp8" in str(engine._servers)
+                one.model = "nvidia/omni-fp8"
+                await until(lambda: engine._servers.all[0].alive)
+                assert {await ask(engine) for _ in range(6)} == {
+                    "hello from one",
+                    "hello from two",
+                }
+
+    asyncio.run(run())
+
+
+def test_a_server_that_comes_back_with_another_model_stays_out() -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            first, _ = engine._servers.all
+            await one.kill()
+            await until(lambda: not first.alive)
+            one.model = "another"
+            await one.start()
+            await until(lambda: "it serves another and not nvidia/omni" in str(engine._servers))
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_one_server_refuses_to_anyone_goes_to_another(status: int) -> None:
+    async def run() -> None:
+        async with pair() as (one, _, engine):
+            one.answers = [(status, {}, {"error": {"message": "not here"}})]
+            assert await ask(engine) == "hello from two"
+            assert one.answers == []
+
+    asyncio.run(run())
+
+
+def test_a_health_check_that_cannot_be_read_ends_no_watch() -> None:
+    zipped = {"content-encoding": "gzip"}
+    answers = [httpx.Response(200, headers=zipped, stream=httpx.ByteStream(b"no gzip"))]
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        return answers.pop() if answers and request.url.path == "/health" else vllm(request)
+
+    vllm = Vllm()
+
+    async def run() -> None:
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(serve))
+        async with running(engine):
+            await until(lambda: not answers)
+            await until(lambda: engine._servers.all[0].alive)
+            assert not engine._servers._watching.done()
 
     asyncio.run(run())
 

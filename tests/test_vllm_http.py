@@ -12,6 +12,8 @@ import io
 import json
 import logging
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -234,10 +236,26 @@ def test_retry_after_is_waited_for() -> None:
     assert time.perf_counter() - started >= 0.4
 
 
-@pytest.mark.parametrize("value", ["soon", "", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_a_retry_after_that_is_no_number_is_nothing(value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["soon", "", "-5", "nan", "1.2.3", "Wed, 21 Oct 2015 07:28:00 GMT"]
+)
+def test_a_retry_after_that_is_past_or_no_time_is_nothing(value: str) -> None:
     vllm = Vllm(httpx.Response(503, headers={"retry-after": value}), ok())
     assert transcribe(vllm).text == "at last"
+
+
+def test_a_retry_after_may_be_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    asked = vllm_http._retry_after(httpx.Response(429, headers={"retry-after": date}))
+    assert 30 < asked <= 60
+    late = httpx.Response(429, headers={"retry-after": "9" * 400})
+    assert vllm_http._retry_after(late) == vllm_http.MAX_RETRY_AFTER
+
+
+@pytest.mark.parametrize("finish", ["abort", "cancelled", "error"])
+def test_a_server_that_only_breaks_off_gives_no_transcript(finish: str) -> None:
+    with pytest.raises(EngineUnavailable, match="broke the answer off"):
+        transcribe(Vllm(*[ok("half a sent", finish=finish)] * 4))
 
 
 def test_a_server_that_only_fails_is_given_up() -> None:
@@ -297,6 +315,19 @@ def test_an_unreachable_server_is_named() -> None:
     with pytest.raises(EngineUnavailable, match="vllm:8000") as caught:
         opened(refuse, urls=("http://user:password@vllm:8000",))
     assert "password" not in str(caught.value)
+
+
+def test_why_no_server_can_be_used_is_said() -> None:
+    with pytest.raises(EngineUnavailable, match=r"vllm:8000 \(/v1/models: status 401\)"):
+        opened(lambda _: httpx.Response(401))
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "caf\u00e9", "end\n"])
+def test_a_key_that_no_header_holds_is_named_and_not_told(key: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        VllmOptions((URL,), api_key=key)
+    assert caught.value.name == "vllm_api_key"
+    assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize("models", [{"data": []}, {"error": "x"}, [], "<html>"])

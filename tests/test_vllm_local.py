@@ -75,10 +75,11 @@ class Llm:
         if self.way in ("fail", "die"):
             self.errored = self.way == "die"
             raise RuntimeError("it broke")
+        finish = "abort" if self.way == "abort" else "length"
         drawn = [SimpleNamespace(decoded_token=it, logprob=-0.5) for it in ("Hi", " there")]
         logprobs = [{index: token} for index, token in enumerate(drawn)]
         output = SimpleNamespace(
-            text="Hi there", token_ids=[0, 1], logprobs=logprobs, finish_reason="length"
+            text="Hi there", token_ids=[0, 1], logprobs=logprobs, finish_reason=finish
         )
         yield SimpleNamespace(outputs=[output])
 
@@ -245,6 +246,15 @@ def test_a_chunk_that_breaks_is_an_error_of_that_chunk(vllm):
 
     assert with_engine(work) == "Hi there"
     assert len(vllm) == 1
+
+
+def test_an_answer_that_was_broken_off_is_no_transcript(vllm):
+    async def work(engine):
+        vllm[0].way = "abort"
+        with pytest.raises(EngineUnavailable, match="broke its answer off"):
+            await hear(engine)
+
+    with_engine(work)
 
 
 def test_a_model_that_died_is_loaded_again(vllm):

@@ -2,8 +2,8 @@
 
 The next request goes to the server with the fewest in flight, which also favours the faster one.
 A server that refuses connections, or whose health check says so, leaves the rotation and is
-looked at every second until it is back. One that only answers slowly stays: under full load the
-health check of a server that works may well time out.
+looked at every second until it is back, with the model that it shall serve. One that only answers
+slowly stays: under full load the health check of a server that works may well time out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import random
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -20,7 +21,7 @@ from asr.counters import COUNTS
 from asr.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Collection, Generator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ MAX_MISSES: Final = 3
 """Health checks in a row without an answer, and no request answered since."""
 OUTAGE_SECONDS: Final = 60.0
 """How long a chunk waits for a server to come back when none is there."""
+MODELS_TIMEOUT: Final = 5.0
+SPREAD_SECONDS: Final = 0.5
+"""Chunks that waited for the end of one rest return over so long, not in one moment."""
+MAX_REASON: Final = 160
 
 _turns = itertools.count()
 
@@ -44,6 +49,7 @@ class Server:
         name: host and port, for messages; an address may hold a password.
         in_flight: requests that it works on for us.
         alive: whether it is in the rotation.
+        reason: why it is not.
         rest_until: loop time before which it asked not to be asked.
         turn: grows with each request, so that equals take turns.
     """
@@ -53,6 +59,7 @@ class Server:
         self.name = httpx.URL(url).netloc.decode()
         self.in_flight = 0
         self.alive = True
+        self.reason = ""
         self.rest_until = 0.0
         self.turn = next(_turns)
         self.misses = 0
@@ -75,6 +82,10 @@ class Server:
 class Servers:
     """The rotation.
 
+    Attributes:
+        all: every server, there or not.
+        model: what a server must list among its models to come back; "" when any will do.
+
     Args:
         urls: at least one.
         client: for the health checks.
@@ -83,15 +94,21 @@ class Servers:
 
     def __init__(self, urls: Sequence[str], client: httpx.AsyncClient, health: str) -> None:
         self.all = tuple(Server(url) for url in urls)
+        self.model = ""
         self._client = client
         self._health = health
         self._someone = asyncio.Event()
         self._someone.set()
+        self._returned = asyncio.Event()  # another one after each return
         self._doubt = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
-        return ", ".join(server.name for server in self.all)
+        """All names, of those that are away with the reason."""
+        return ", ".join(
+            server.name if server.alive else f"{server.name} ({server.reason})"
+            for server in self.all
+        )
 
     def watch(self) -> None:
         """Begin the health checks, if they have not begun."""
@@ -105,11 +122,11 @@ class Servers:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def pick(self, avoid: Server | None = None) -> Server:
+    async def pick(self, avoid: Collection[Server] = ()) -> Server:
         """The server to ask next; waits while all rest or all are away.
 
         Args:
-            avoid: the one that has just failed, asked again only when there is no other.
+            avoid: those that have failed at the same, asked again only when there is no other.
 
         Raises:
             EngineUnavailable: none came back in time.
@@ -119,8 +136,11 @@ class Servers:
             now = asyncio.get_running_loop().time()
             alive = [server for server in self.all if server.alive]
             if rested := [server for server in alive if server.rest_until <= now]:
-                return min(rested, key=lambda it: (it is avoid, it.in_flight, it.turn))
-            await asyncio.sleep(min(server.rest_until for server in alive) - now)
+                return min(rested, key=lambda it: (it in avoid, it.in_flight, it.turn))
+            rest = min(server.rest_until for server in alive) - now
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest + random.uniform(0, SPREAD_SECONDS)):  # noqa: S311
+                    await self._returned.wait()
 
     async def _wait_for_someone(self) -> None:
         try:
@@ -131,13 +151,16 @@ class Servers:
 
     def lost(self, server: Server, reason: str) -> None:
         """Take a server out of the rotation and look after it at once."""
+        is_news, server.reason = reason[:MAX_REASON] != server.reason, reason[:MAX_REASON]
         if server.alive:
             server.alive = False
             COUNTS["servers_lost"] += 1
-            logger.warning("server %s left the rotation: %s", server.name, reason)
+            logger.warning("server %s left the rotation: %s", server.name, server.reason)
             if not any(other.alive for other in self.all):
                 self._someone.clear()
             self.look()
+        elif is_news:
+            logger.warning("server %s stays out of the rotation: %s", server.name, server.reason)
 
     def look(self) -> None:
         """Check the servers' health at once.
@@ -150,11 +173,32 @@ class Servers:
     def answered(self, server: Server) -> None:
         """Note that a server works, whatever its health checks say."""
         server.misses = 0
+        server.reason = ""
         if not server.alive:
             server.alive = True
             COUNTS["servers_returned"] += 1
             logger.warning("server %s is back in the rotation", server.name)
             self._someone.set()
+            self._returned.set()
+            self._returned = asyncio.Event()
+
+    async def models(self, server: Server) -> tuple[str, ...]:
+        """What it serves; nothing when it does not say so, and then it is lost."""
+        try:
+            answer = await self._client.get(server.url + "/v1/models", timeout=MODELS_TIMEOUT)
+            answer.raise_for_status()
+            found = tuple(str(item["id"]) for item in answer.json()["data"])
+        except httpx.HTTPStatusError as error:
+            self.lost(server, f"/v1/models: status {error.response.status_code}")
+        except httpx.ConnectError as error:  # of TLS, its text is what helps
+            self.lost(server, f"/v1/models: ConnectError: {error}")
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            self.lost(server, f"/v1/models: {type(error).__name__}")
+        else:
+            if found:
+                return found
+            self.lost(server, "it serves no model")
+        return ()
 
     async def _watch(self) -> None:
         while True:
@@ -173,10 +217,22 @@ class Servers:
             server.misses += 1
             if server.misses >= MAX_MISSES:
                 self.lost(server, f"{server.misses} health checks without an answer")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             self.lost(server, type(error).__name__)
         else:
             if answer.is_server_error:
                 self.lost(server, f"its health check says {answer.status_code}")
-            else:  # also where that path is unknown
+            elif server.alive:  # also where that path is unknown
                 self.answered(server)
+            else:
+                await self._readmit(server)
+
+    async def _readmit(self, server: Server) -> None:
+        """Back into the rotation, unless it came back with another model or refuses our key."""
+        models = await self.models(server)
+        if not models:
+            return
+        if self.model and self.model not in models:
+            self.lost(server, f"it serves {', '.join(models)} and not {self.model}")
+        else:
+            self.answered(server)

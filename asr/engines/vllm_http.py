@@ -15,6 +15,8 @@ import re
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -23,7 +25,7 @@ from asr.config import check
 from asr.counters import COUNTS
 from asr.engines import omni
 from asr.engines.connections import Connections
-from asr.engines.dialects import DIALECTS, read_answer, request_body
+from asr.engines.dialects import DIALECTS, broke_off, read_answer, request_body
 from asr.engines.servers import Servers
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
 
@@ -39,6 +41,8 @@ SLOTS_PER_SERVER: Final = 64
 RETRIES: Final = 3
 RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """And all from 500 on. No other 4xx: what a server refuses once it refuses again."""
+UNFIT_STATUSES: Final = frozenset({401, 403, 404})
+"""These say nothing of the chunk: the server does not take our key, or has another model."""
 FIRST_DELAY: Final = 0.5
 MAX_RETRY_AFTER: Final = 120.0
 ANSWER_BASE: Final = 60.0
@@ -74,6 +78,8 @@ class VllmOptions:
         formats = DIALECTS[self.dialect].audio_formats
         message = f"{self.dialect} decodes {' and '.join(formats)} only"
         check(self.audio_format in formats, "vllm_audio_format", message)
+        can_be_sent = self.api_key.isascii() and self.api_key.isprintable()
+        check(can_be_sent, "vllm_api_key", "must be letters, digits and signs of ASCII in one line")
 
 
 class VllmHttpEngine:
@@ -107,27 +113,28 @@ class VllmHttpEngine:
 
     async def open(self) -> None:
         """Ask the servers for their model, and begin to watch them."""
-        answers = await asyncio.gather(*map(self._first_model, self._servers.all))
-        models = sorted({model for model in answers if model is not None})
-        if not models:
+        answers = await asyncio.gather(*map(self._servers.models, self._servers.all))
+        served = {it: ids for it, ids in zip(self._servers.all, answers, strict=True) if ids}
+        if not served:
             raise EngineUnavailable(f"no server answers at {self._servers}")
-        if len(models) > 1 and not self._options.model:
-            names = ", ".join(models)
+        first = sorted({ids[0] for ids in served.values()})
+        if len(first) > 1 and not self._options.model:
+            names = ", ".join(first)
             raise EngineUnavailable(f"the servers differ ({names}): set ASR_VLLM_MODEL to one")
-        self.model = self._options.model or models[0]
+        self.model = self._options.model or first[0]
         self.name = f"omni ({self.model} on {self._options.dialect})"
+        self._keep_those_with_the_model(served)
         self._servers.watch()
 
-    async def _first_model(self, server: Server) -> str | None:
-        try:
-            answer = await self._client.get(server.url + "/v1/models", timeout=CONNECT_SECONDS)
-            answer.raise_for_status()
-            model = str(answer.json()["data"][0]["id"])
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            self._servers.lost(server, f"/v1/models: {type(error).__name__}")
-            return None
-        self._servers.answered(server)
-        return model
+    def _keep_those_with_the_model(self, served: dict[Server, tuple[str, ...]]) -> None:
+        """Only these are asked, unless none lists it: some kinds of server take any name."""
+        is_listed = any(self.model in ids for ids in served.values())
+        self._servers.model = self.model if is_listed else ""
+        for server, ids in served.items():
+            if is_listed and self.model not in ids:
+                self._servers.lost(server, f"it serves {', '.join(ids)} and not {self.model}")
+            else:
+                self._servers.answered(server)
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
@@ -146,12 +153,13 @@ class VllmHttpEngine:
 
     async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
         """Send until it is answered; what a repetition cannot mend is not repeated."""
-        server: Server | None = None
+        failed: set[Server] = set()
         for attempt in range(RETRIES + 1):
             if attempt:
                 COUNTS["requests_retried"] += 1
                 await asyncio.sleep(_backoff(attempt))
-            server = await self._servers.pick(avoid=server)
+            server = await self._servers.pick(avoid=failed)
+            failed.add(server)
             try:
                 return await self._ask_once(server, body, patience, chunk)
             except _Again as again:
@@ -174,18 +182,28 @@ class VllmHttpEngine:
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 self._servers.lost(server, type(error).__name__)
                 raise _Again(type(error).__name__) from error
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 self._servers.look()
                 raise _Again(type(error).__name__) from error
-        if answer.is_success:
-            self._servers.answered(server)
-            return _json(answer)
-        return self._refused(server, answer, chunk)
+        if not answer.is_success:
+            return self._refused(server, answer, chunk)
+        said = _json(answer)
+        if broke_off(said):
+            self._servers.look()  # it is likely to end
+            raise _Again("it broke the answer off")
+        self._servers.answered(server)
+        return said
 
     def _refused(self, server: Server, answer: httpx.Response, chunk: Chunk) -> Any:
         problem = f"status {answer.status_code}{_message(answer)}"
         if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
             server.rest(_retry_after(answer))
+            if answer.is_server_error:
+                self._servers.look()
+            raise _Again(problem)
+        others = any(other.alive for other in self._servers.all if other is not server)
+        if answer.status_code in UNFIT_STATUSES and others:
+            self._servers.lost(server, problem)
             raise _Again(problem)
         COUNTS["requests_failed"] += 1
         message = f"the server refused the chunk at {chunk.start:.1f} s: {problem}"
@@ -231,11 +249,16 @@ def _backoff(attempt: int) -> float:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """What the server asks for, up to two minutes; 0 if it asks for nothing."""
+    """What the server asks for, in seconds or by a date, up to two minutes; 0 for nothing."""
+    value = answer.headers.get("retry-after", "")
     try:
-        return min(max(float(answer.headers.get("retry-after", "0")), 0.0), MAX_RETRY_AFTER)
-    except ValueError:
+        if re.fullmatch(r"[\d.]+", value):
+            seconds = float(value)
+        else:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
         return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _json(answer: httpx.Response) -> Any:
