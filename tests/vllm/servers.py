@@ -100,6 +100,10 @@ class Vllm:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(core, signal.SIGCONT)
 
+    def ask_to_end(self):
+        """SIGTERM, as an orchestrator sends it; `kill` waits for what is left."""
+        self._process.terminate()
+
     def kill(self):
         """End all its processes at once, with no chance to say good-bye."""
         if self._process is None or self._process.poll() is not None:

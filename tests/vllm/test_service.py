@@ -63,6 +63,20 @@ def test_a_client_that_leaves_takes_its_request_out_of_vllm(parsing):
         assert post(running, make_wav(2.0)).json()["text"] == SENTENCE
 
 
+def test_a_server_that_is_told_to_end_leaves_no_half_transcripts(parsing, plain):
+    """It aborts what it works on and may answer that with 200 and what it has so far."""
+    with service(parsing, plain) as both, ThreadPoolExecutor() as threads:
+        with plain.frozen():
+            spread = [threads.submit(post, both, make_wav(2.0 + n)) for n in range(6)]
+            time.sleep(3)  # half of them hang in the frozen server now
+            plain.ask_to_end()
+            time.sleep(1)
+        assert [it.result().json().get("text") for it in spread] == [SENTENCE] * 6
+    plain.kill()
+    plain.start()
+    plain.wait()
+
+
 def test_a_server_that_dies_and_returns(parsing, plain):
     """With another one beside it nobody notices; alone, requests wait for it or are told 503."""
     with (
