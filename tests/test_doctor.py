@@ -366,12 +366,12 @@ def test_a_data_dir_that_cannot_be_written_fails(tmp_path):
 def test_a_server_that_cannot_be_asked_fails(tmp_path):
     bad = tmp_path / "ca.pem"
     bad.write_text("no certificate")
-    for settings in (
-        Settings(vllm_url="https://vllm", vllm_ca_file=str(bad)),
-        Settings(vllm_url="http://vllm:port"),
-        Settings(vllm_url="http://vllm", vllm_api_key="no ASCII: \u00e9\u20ac"),
+    for url, settings in (
+        ("https://vllm", Settings(vllm_ca_file=str(bad))),
+        ("http://vllm:port", Settings()),
+        ("http://vllm", Settings(vllm_api_key="no ASCII: \u20ac")),
     ):
-        (only,) = check_server(settings.vllm_url, settings)
+        (only,) = check_server(url, settings)
         assert (only.name, only.level) == ("server", "fail")
         assert "ASR_VLLM_CA_FILE" in only.fix
 
