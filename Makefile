@@ -55,11 +55,11 @@ test-tus-js: $(VENV)/dev.stamp build/tus-js/node_modules  ## uploads by the clie
 build/tus-js/node_modules:
 	npm install --prefix build/tus-js --no-audit --no-fund tus-js-client@4.3.1
 
-lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfile
+lint: $(VENV)/dev.stamp  ## style, import directions, Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/vllm.Dockerfile
 
 types: $(VENV)/dev.stamp  ## mypy, strict
 	$(BIN)/mypy

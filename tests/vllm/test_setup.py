@@ -1,11 +1,13 @@
 """`asr doctor` in front of a real vLLM server."""
 
+import httpx
 import pytest
 
 from asr.cli import main
-from asr.doctor import examine
+from asr.doctor import VllmCheckup, examine
 from asr.settings import Settings
 from tests.serving import free_port
+from tests.vllm.servers import MODEL
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -19,6 +21,14 @@ def test_a_server_that_is_fit_passes(parsing, plain):
         assert "0.32" in found["version"].found
         assert "prefix cache" not in found, "it was switched off"
         assert found["audio cache"].level == "warn", "vLLM's own default keeps one"
+
+
+def test_thinking_is_read_from_the_prompt_that_vllm_makes(parsing, plain):
+    for server in (parsing, plain):
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            checkup = VllmCheckup(client, Settings(vllm_model=MODEL))
+            assert checkup.thinks({"enable_thinking": True})
+            assert not checkup.thinks({"enable_thinking": False})
 
 
 def test_flac_and_bare_base64_pass_too(parsing):

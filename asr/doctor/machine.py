@@ -1,0 +1,174 @@
+"""The checks of this machine, of the settings, and of our own service."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import av
+import av.codec
+import httpx
+import pocketsphinx
+import soundfile
+import webrtcvad
+
+from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
+from asr.engines.vllm_local import read_arguments
+from asr.errors import InvalidOption
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from asr.doctor.checks import Level
+    from asr.settings import Settings
+
+MIN_FREE_BYTES: Final = 5 << 30
+CONTAINERS: Final = ("FLAC", "OGG", "MP3", "WAV")
+CODECS: Final = ("aac", "alac", "amrnb", "mp3", "opus", "vorbis", "wmav2")
+
+
+def check_machine(settings: Settings) -> Iterator[Check]:
+    """What the service needs beside a recogniser."""
+    known = soundfile.available_formats()
+    missing = [name for name in CONTAINERS if name not in known]
+    version = soundfile.__libsndfile_version__
+    yield _decoders("libsndfile", version, missing, "update the package soundfile")
+    missing = [name for name in CODECS if name not in av.codec.codecs_available]
+    yield _decoders("ffmpeg", f"PyAV {av.__version__}", missing, "install av from its wheel")
+    yield _webrtcvad()
+    yield _pocketsphinx(settings)
+    yield _work_dir(settings)
+
+
+def _decoders(name: str, version: str, missing: list[str], fix: str) -> Check:
+    if missing:
+        return Check(name, "warn", f"{version} does not decode {', '.join(missing)}", fix)
+    return Check(name, "ok", version)
+
+
+def _webrtcvad() -> Check:
+    frame = b"\0" * (SAMPLE_RATE // 100 * 2)
+    hears_silence = webrtcvad.Vad(2).is_speech(frame, SAMPLE_RATE)
+    if hears_silence:
+        return Check("webrtcvad", "fail", "takes silence for speech", "reinstall webrtcvad-wheels")
+    return Check("webrtcvad", "ok", "tells silence from speech")
+
+
+def _pocketsphinx(settings: Settings) -> Check:
+    try:
+        pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
+    except (RuntimeError, ValueError, OSError) as error:
+        level: Level = "fail" if settings.engine_name == "pocketsphinx" else "warn"
+        return Check("pocketsphinx", level, f"no model: {error}", "reinstall pocketsphinx")
+    return Check("pocketsphinx", "ok", "the model of US English loads")
+
+
+def _work_dir(settings: Settings) -> Check:
+    folder = settings.work_dir
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        fix = "choose another with ASR_WORK_DIR"
+        return Check("work dir", "fail", f"{folder} cannot be written: {error.strerror}", fix)
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        fix = "an hour of audio takes 115 MB beside its file"
+        return Check("work dir", "warn", f"{folder} has {free / 1e9:.1f} GB left", fix)
+    return Check("work dir", "ok", f"{folder} has {free / 1e9:.0f} GB left")
+
+
+def check_settings(settings: Settings) -> Iterator[Check]:
+    """Whether a service with these settings could start."""
+    yield _engine(settings)
+    yield _aligner(settings)
+    yield _data_dir(settings)
+
+
+def _engine(settings: Settings) -> Check:
+    name = settings.engine_name
+    if name == "omni" and not settings.vllm_urls:
+        return Check("engine", "fail", "omni has no server", "set ASR_VLLM_URL to its address")
+    if name == "omni-local":
+        return _omni_local(settings)
+    return Check("engine", "ok", name)
+
+
+def _omni_local(settings: Settings) -> Check:
+    model = settings.vllm_model
+    if not model:
+        fix = "set ASR_VLLM_MODEL to its folder or id"
+        return Check("engine", "fail", "omni-local has no model", fix)
+    if _is_missing(model):
+        fix = "mend ASR_VLLM_MODEL"
+        return Check("engine", "fail", f"omni-local: there is no {model}", fix)
+    if _lacks("vllm"):
+        fix = "pip install 'asr-service[vllm]', or use a server: ASR_ENGINE=omni"
+        return Check("engine", "fail", "omni-local: vLLM is not installed", fix)
+    try:
+        read_arguments(settings.vllm_args)
+    except InvalidOption as error:
+        return Check("engine", "fail", f"omni-local: {error}", "mend ASR_VLLM_ARGS")
+    return Check("engine", "ok", f"omni-local with {model}")
+
+
+def _aligner(settings: Settings) -> Check:
+    name, model = settings.aligner_name, settings.ctc_model
+    if name != "ctc":
+        return Check("aligner", "ok", name)
+    if not model:
+        fix = "set ASR_CTC_MODEL to its folder or id"
+        return Check("aligner", "fail", "ctc has no model", fix)
+    if _is_missing(model):
+        return Check("aligner", "fail", f"ctc: there is no {model}", "mend ASR_CTC_MODEL")
+    missing = [package for package in ("torch", "transformers") if _lacks(package)]
+    if missing:
+        fix = "pip install 'asr-service[ctc]'"
+        return Check("aligner", "fail", f"ctc: {' and '.join(missing)} not installed", fix)
+    return Check("aligner", "ok", f"ctc with {model}")
+
+
+def _is_missing(model: str) -> bool:
+    """Whether it is a path, and no id, to nothing."""
+    return model.startswith(("/", ".")) and not Path(model).exists()
+
+
+def _lacks(package: str) -> bool:
+    return importlib.util.find_spec(package) is None
+
+
+def _data_dir(settings: Settings) -> Check:
+    folder = settings.data_path.absolute()
+    try:
+        # It is made at the first start, so until then its place is what counts.
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(b"x")
+    except OSError as error:
+        fix = "choose another with ASR_DATA_DIR"
+        return Check("data dir", "fail", f"{folder} cannot be written: {error.strerror}", fix)
+    return Check("data dir", "ok", str(folder))
+
+
+def check_service(settings: Settings) -> Check:
+    """Our own service, if it runs."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{host}:{settings.port}"
+    try:
+        answer = httpx.get(f"{url}/ready", timeout=QUICK_SECONDS)
+    except httpx.ConnectError:
+        return Check("service", "ok", f"does not run at {url}")
+    except httpx.HTTPError as error:
+        fix = "look at its log"
+        return Check("service", "fail", f"{url}/ready: {type(error).__name__}", fix)
+    is_ours = is_this_service(answer)
+    if answer.status_code == httpx.codes.NOT_FOUND or (answer.is_success and not is_ours):
+        fix = "choose another port with ASR_PORT"
+        return Check("service", "warn", f"another server answers at {url}", fix)
+    if answer.is_success:
+        return Check("service", "ok", f"is ready at {url}")
+    return Check("service", "fail", f"is not ready at {url}: {said(answer)}", "look at its log")

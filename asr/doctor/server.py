@@ -1,0 +1,301 @@
+"""The checks of one server that recognises."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import numpy as np
+
+from asr.config import ChunkOptions, DecodeOptions
+from asr.doctor.checks import QUICK_SECONDS, Check, as_object, body_of, is_this_service, said
+from asr.engines import omni
+from asr.engines.dialects import DIALECTS, request_body
+from asr.types import SAMPLE_RATE, Audio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from asr.settings import Settings
+
+OLDEST_VLLM: Final = (0, 20)
+TOKENS_PER_SECOND: Final = 12.5
+"""What Omni's encoder makes of a second at 16 kHz; vLLM adds it to the prompt."""
+ANSWER_SECONDS: Final = 120.0
+NO_ANSWER: Final = 599
+LOOK: Final = "look at the server's log"
+REFUSALS: Final = (
+    (
+        "out of range float",
+        "its log-probabilities are no numbers, as with random or damaged weights",
+    ),
+    (r"model length|context length|max_model_len", "raise --max-model-len to 4096 or more"),
+    ("duration", "raise the server's VLLM_MAX_AUDIO_DECODE_DURATION_S"),
+    ("file ?size", "raise the server's VLLM_MAX_AUDIO_CLIP_FILESIZE_MB"),
+)
+"""What a refusal (400) says, and what to do about it."""
+
+
+def check_server(url: str, settings: Settings) -> Iterator[Check]:
+    """All checks of the server at an address."""
+    try:
+        client = _client(url, settings)
+    except (OSError, ValueError, httpx.InvalidURL) as error:  # ssl.SSLError is an OSError
+        fix = "mend ASR_VLLM_URL, ASR_VLLM_CA_FILE or ASR_VLLM_API_KEY"
+        yield Check("server", "fail", f"{url} cannot be asked: {error}", fix)
+        return
+    with client:
+        yield from VllmCheckup(client, settings).checks()
+
+
+def _client(url: str, settings: Settings) -> httpx.Client:
+    key = settings.vllm_api_key
+    ca_file = settings.vllm_ca_file
+    return httpx.Client(
+        base_url=url,
+        headers={"authorization": f"Bearer {key}"} if key else {},
+        verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        timeout=QUICK_SECONDS,
+    )
+
+
+class VllmCheckup:
+    """The checks of one server."""
+
+    def __init__(self, client: httpx.Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._dialect = DIALECTS[settings.vllm_dialect]
+        self._model = settings.vllm_model
+
+    def checks(self) -> Iterator[Check]:
+        """One after the other; a server that does not answer is asked nothing more."""
+        first = self.reachable()
+        yield first
+        if first.level == "fail":
+            return
+        if self._settings.vllm_dialect == "vllm":
+            yield _answered("version", self.version)
+        model = _answered("model", self.model)
+        yield model
+        if model.level == "fail":
+            return
+        heard = self._hear(1.0)
+        yield self.audio(heard)
+        if heard.is_success:
+            yield _answered("thinking", lambda: self.thinking(heard))
+            yield self.logprobs(heard)
+            yield self.rate(heard)
+            yield self.longest_chunk()
+        yield from self.caches()
+
+    def reachable(self) -> Check:
+        """Whether it answers, takes our key, and is another than we."""
+        where = str(self._client.base_url).rstrip("/")
+        try:
+            answer = self._client.get("/v1/models")
+        except httpx.HTTPError as error:
+            fix = "start it, or mend ASR_VLLM_URL; while it loads, which takes minutes, it is deaf"
+            return Check("server", "fail", f"{where} does not answer: {error}", fix)
+        if self._is_ourselves():
+            fix = "give the recogniser's address with ASR_VLLM_URL, or move one with ASR_PORT"
+            found = f"{where} is this service itself, not its recogniser"
+            return Check("server", "fail", found, fix)
+        if answer.status_code in (401, 403):
+            return Check("server", "fail", f"{where} refuses our key", "set ASR_VLLM_API_KEY")
+        if not answer.is_success:
+            fix = "is it a server with OpenAI's routes?"
+            return Check("server", "fail", f"{where}/v1/models: {answer.status_code}", fix)
+        return Check("server", "ok", f"{where} answers")
+
+    def _is_ourselves(self) -> bool:
+        """By the one route of ours that no other server has, and that needs no key."""
+        with contextlib.suppress(httpx.HTTPError):
+            return is_this_service(self._client.get("/ready"))
+        return False
+
+    def version(self) -> Check:
+        """Whether its vLLM knows the model."""
+        answer = self._client.get("/version")
+        given = body_of(answer).get("version", "") if answer.is_success else ""
+        numbers = re.match(r"(\d+)\.(\d+)", str(given))
+        if numbers is None:
+            fix = "set ASR_VLLM_DIALECT if this is another kind of server"
+            return Check("version", "warn", "does not say which vLLM it is", fix)
+        if (int(numbers[1]), int(numbers[2])) < OLDEST_VLLM:
+            return Check("version", "fail", f"vLLM {given}", "Omni's audio needs 0.20 or newer")
+        return Check("version", "ok", f"vLLM {given}")
+
+    def model(self) -> Check:
+        """Which model it serves, and whether that is the one we ask for."""
+        listed = body_of(self._client.get("/v1/models")).get("data")
+        items = map(as_object, listed if isinstance(listed, list) else ())
+        served = {str(item["id"]): item for item in items if item.get("id")}
+        if not served:
+            return Check("model", "fail", "serves none", "start it with the model")
+        if self._model and self._model not in served:
+            fix = f"ASR_VLLM_MODEL is {self._model}"
+            return Check("model", "fail", f"serves {', '.join(served)}", fix)
+        self._model = self._model or next(iter(served))
+        names = f"{self._model} {served[self._model].get('root', '')}".lower()
+        if "omni" not in names:
+            fix = "the prompt and the limits here are Nemotron-3-Nano-Omni's"
+            return Check("model", "warn", f"{self._model} is not called Omni", fix)
+        return Check("model", "ok", self._model)
+
+    def audio(self, heard: httpx.Response) -> Check:
+        """Whether it takes audio as we send it."""
+        what = f"1 s of {self._settings.vllm_audio_format} as {self._dialect.audio_part}"
+        if heard.is_success:
+            return Check("audio", "ok", f"{what} is heard")
+        fix = _remedy(heard, "install vllm[audio]; --limit-mm-per-prompt must allow one audio")
+        return Check("audio", "fail", f"{what}: {_refused(heard)}", fix)
+
+    def thinking(self, heard: httpx.Response) -> Check:
+        """Whether the model answers at once, as we ask it to.
+
+        The template puts <think> into the prompt, so that an answer may hold no sign of it: what
+        counts is the prompt, where the server shows it.
+        """
+        message = as_object(_choice(heard).get("message"))
+        content = str(message.get("content") or "")
+        thought = message.get("reasoning") or message.get("reasoning_content")
+        is_seen = bool(thought) or "<think>" in content or "</think>" in content
+        if is_seen or self.thinks(self._dialect.no_thinking.get("chat_template_kwargs", {})):
+            fix = (
+                "its chat template must obey enable_thinking=false; do not replace the model's own"
+            )
+            return Check("thinking", "fail", "goes on though it is switched off", fix)
+        if _choice(heard).get("finish_reason") == "length":
+            found = "the answer to 1 s was cut at its tokens, as thinking or a loop would be"
+            return Check("thinking", "warn", found, "see what the server says to real speech")
+        return Check("thinking", "ok", "is off")
+
+    def thinks(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether its chat template, given these, leaves a thought open for the model to go on.
+
+        By vLLM's own routes; False where the server has none.
+        """
+        if self._settings.vllm_dialect != "vllm":
+            return False
+        chat = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": "hi"}],
+            "add_generation_prompt": True,
+            "chat_template_kwargs": kwargs,
+        }
+        tokens = body_of(self._client.post("/tokenize", json=chat)).get("tokens")
+        if not tokens:
+            return False
+        given = {"model": self._model, "tokens": tokens}
+        prompt = str(body_of(self._client.post("/detokenize", json=given)).get("prompt") or "")
+        return prompt.rfind("<think>") > prompt.rfind("</think>")
+
+    def logprobs(self, heard: httpx.Response) -> Check:
+        """Whether words get a confidence."""
+        if as_object(_choice(heard).get("logprobs")).get("content"):
+            return Check("confidence", "ok", "log-probabilities come with every token")
+        if not as_object(_choice(heard).get("message")).get("content"):
+            return Check("confidence", "ok", "nothing was said on the tone, so nothing to tell")
+        fix = "words will have no confidence"
+        return Check("confidence", "warn", "the server gives no log-probabilities", fix)
+
+    def rate(self, heard: httpx.Response) -> Check:
+        """Whether it takes our 16 kHz for 16 kHz: by the tokens that one second more costs."""
+        longer = self._hear(3.0)
+        if not longer.is_success:
+            return Check("sample rate", "fail", f"3 s: {_refused(longer)}", _remedy(longer, LOOK))
+        one, two = _prompt_tokens(heard), _prompt_tokens(longer)
+        if one is None or two is None:
+            return Check("sample rate", "warn", "the server does not count tokens")
+        if two <= one:
+            found = "the audio is not heard: 2 s more of it add no token"
+            fix = "set ASR_VLLM_DIALECT to this kind of server, or serve a model that hears"
+            return Check("sample rate", "fail", found, fix)
+        per_second = (two - one) / 2
+        if abs(per_second - TOKENS_PER_SECOND) > 1:
+            fix = f"Omni has {TOKENS_PER_SECOND}: another model, or it resamples"
+            return Check("sample rate", "warn", f"{per_second} tokens for a second", fix)
+        return Check(
+            "sample rate", "ok", f"{per_second} tokens for a second, as Omni has at 16 kHz"
+        )
+
+    def longest_chunk(self) -> Check:
+        """Whether the longest chunk and the longest answer to it fit the server's limits."""
+        seconds = ChunkOptions().max_seconds
+        limit = omni.sampling(DecodeOptions(), seconds).max_tokens
+        answer = self._hear(seconds)
+        if answer.is_success:
+            found = f"{seconds:.0f} s, with an answer of up to {limit} tokens, are taken"
+            return Check("longest chunk", "ok", found)
+        fix = _remedy(answer, "raise --max-model-len to 4096 or more")
+        return Check("longest chunk", "fail", _refused(answer), fix)
+
+    def caches(self) -> Iterator[Check]:
+        """Hints about caches, from vLLM's metrics: our audio is new each time."""
+        try:
+            answer = self._client.get("/metrics")
+        except httpx.HTTPError as error:
+            yield Check("metrics", "fail", f"no answer: {type(error).__name__}", LOOK)
+            return
+        text = answer.text if answer.is_success else ""
+        if re.search(r'vllm:cache_config_info\{.*enable_prefix_caching="True"', text):
+            fix = "--no-enable-prefix-caching: there is nothing to reuse"
+            yield Check("prefix cache", "warn", "is on", fix)
+        if re.search(r"^vllm:mm_cache_queries_total\{.*\} (?!0)", text, re.MULTILINE):
+            fix = "--mm-processor-cache-gb 0: no chunk comes twice"
+            yield Check("audio cache", "warn", "is on", fix)
+
+    def _hear(self, seconds: float) -> httpx.Response:
+        at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        audio = Audio((0.2 * np.sin(2 * np.pi * 440 * at)).astype(np.float32))
+        body = request_body(
+            self._model, audio, DecodeOptions(), self._dialect, self._settings.vllm_audio_format
+        )
+        headers = {"content-type": "application/json"}
+        path = "/v1/chat/completions"
+        try:
+            return self._client.post(path, content=body, headers=headers, timeout=ANSWER_SECONDS)
+        except httpx.HTTPError as error:
+            return httpx.Response(NO_ANSWER, text=type(error).__name__)
+
+
+def _answered(name: str, check: Callable[[], Check]) -> Check:
+    """The check, or that the server did not answer it."""
+    try:
+        return check()
+    except httpx.HTTPError as error:
+        return Check(name, "fail", f"no answer: {type(error).__name__}", LOOK)
+
+
+def _remedy(answer: httpx.Response, otherwise: str) -> str:
+    """What to do about a request with audio that was not answered well."""
+    if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+        return (
+            "raise the limit on bodies of what stands before the server (nginx: "
+            "client_max_body_size), or set ASR_VLLM_AUDIO_FORMAT=flac"
+        )
+    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return LOOK
+    if answer.status_code != httpx.codes.BAD_REQUEST:
+        return otherwise
+    told = (fix for sign, fix in REFUSALS if re.search(sign, said(answer), re.IGNORECASE))
+    return next(told, otherwise)
+
+
+def _refused(answer: httpx.Response) -> str:
+    status = "no answer:" if answer.status_code == NO_ANSWER else str(answer.status_code)
+    return f"{status} {said(answer)}".rstrip()
+
+
+def _choice(answer: httpx.Response) -> dict[str, Any]:
+    choices = body_of(answer).get("choices")
+    return as_object(choices[0]) if isinstance(choices, list) and choices else {}
+
+
+def _prompt_tokens(answer: httpx.Response) -> int | None:
+    count = as_object(body_of(answer).get("usage")).get("prompt_tokens")
+    return count if isinstance(count, int) else None
