@@ -37,6 +37,18 @@ SLOW_SECONDS: Final = 8.0
 EMPTY_SECONDS: Final = 1.5
 """So much speech has words in it. A single voiced burst becomes 0.6 s of region by its padding."""
 
+CUT: Final = 2
+TOO_FEW: Final = 4
+COMMENTARY: Final = 8
+LOOP: Final = 9
+EMPTY: Final = 18
+TOO_MANY: Final = 20
+"""What a finding weighs. They are summed, so each outweighs what a better answer can have together:
+few words that were cut (6) are kept before a refusal, a refusal of few words (12) or a loop of them
+that was cut (15) before nothing, since either may have real words in it. More words than anyone can
+say were invented; nothing is better. The witness, who hears only what no guard here doubts, weighs
+less than any of them."""
+
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
     r"unable\s+to|(?:am\s+|['\u2019]m\s+)?not\s+able\s+to|do\s?n['\u2019]t\s+have|do\s+not\s+have)"
@@ -98,12 +110,12 @@ def findings(hypothesis: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
 def loop(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """The same over and over."""
     is_loop = compression(hypothesis.text) > MAX_COMPRESSION or has_run(hypothesis.text.split())
-    return Finding("loop", "it repeats itself", 4) if is_loop else None
+    return Finding("loop", "it repeats itself", LOOP) if is_loop else None
 
 
 def cut(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """The token limit, which no speech of that length should reach."""
-    return Finding("cut", "it was cut at its token limit", 3) if hypothesis.is_cut else None
+    return Finding("cut", "it was cut at its token limit", CUT) if hypothesis.is_cut else None
 
 
 def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -116,7 +128,7 @@ def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
         or n_letters > FREE_LETTERS + MAX_LETTERS_PER_SECOND * seconds
     )
     says = f"it has {n_words} words for {seconds:.1f} s of speech"
-    return Finding("too_many_words", says, 4) if is_much else None
+    return Finding("too_many_words", says, TOO_MANY) if is_much else None
 
 
 def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -125,7 +137,8 @@ def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
     if seconds is None or seconds < SLOW_SECONDS or not n_words:
         return None
     says = f"it has {n_words} words for {seconds:.1f} s of speech"
-    return Finding("too_few_words", says, 2) if n_words < MIN_WORDS_PER_SECOND * seconds else None
+    is_little = n_words < MIN_WORDS_PER_SECOND * seconds
+    return Finding("too_few_words", says, TOO_FEW) if is_little else None
 
 
 def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -133,14 +146,14 @@ def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
     seconds = chunk.speech_seconds
     if seconds is None or seconds < EMPTY_SECONDS or hypothesis.text.strip():
         return None
-    return Finding("empty", f"it is empty, for {seconds:.1f} s that sound like speech", 3)
+    return Finding("empty", f"it is empty, for {seconds:.1f} s that sound like speech", EMPTY)
 
 
 def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """A refusal, a description or a reply instead of a transcript."""
     is_reply = _COMMENTARY.search(hypothesis.text) is not None
     return (
-        Finding("commentary", "it reads like a reply, not like a transcript", 3)
+        Finding("commentary", "it reads like a reply, not like a transcript", COMMENTARY)
         if is_reply
         else None
     )
