@@ -233,6 +233,12 @@ def test_there_is_a_confidence_for_every_word_however_the_bytes_are_cut(text, cu
         assert (heard.word_confidences, heard.avg_logprob) == (None, None)
 
 
+def test_lines_stay_for_the_guards_to_see():
+    heard = hypothesis(0, " we  met \r\n\n at noon\n", tokens((" we  met \r\n\n at noon\n", 0.5)))
+    assert heard.text == "we met\nat noon"
+    assert len(heard.word_confidences) == 4
+
+
 def test_half_a_character_becomes_one_that_can_be_written():
     answer = "half \ud83d of it"
     heard = hypothesis(0, answer, [Token(answer.encode(errors="surrogatepass"), -0.1)])

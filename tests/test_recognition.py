@@ -10,6 +10,7 @@ import pytest
 
 from asr import recognition
 from asr.config import DecodeOptions
+from asr.engines.guards import GUARDS
 from asr.errors import EngineFailed, EngineUnavailable
 from asr.recognition import RETRY_TEMPERATURE, Recogniser
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
@@ -278,6 +279,32 @@ def test_a_witness_counts_like_a_guard(counts):
     assert len(seen) == 2
     assert "2.0 s to 3.5 s sound like other words" in heard.warnings[0]
     assert counts["guard_witness"] == 1
+
+
+@pytest.mark.parametrize(
+    ("guard", "answer"),
+    [
+        ("loop", SLOW_LOOP),
+        ("cut", CUT),
+        ("too_many_words", " ".join(f"{n * 7919 % 100003:x}" for n in range(61))),
+        ("too_few_words", "Hello!"),
+        ("empty", ""),
+        ("commentary", REFUSAL),
+        ("witness", ELEVEN),
+    ],
+)
+def test_each_guard_is_counted_once_in_an_answer(counts, guard, answer):
+    engine = Scripted(answer, GOOD)
+    says = {ELEVEN: ("one", "two")}
+    recognise(engine, NotedAligner(engine), lambda _, heard, __: says.get(heard.text, ()))
+    found = {name: count for name, count in counts.items() if name.startswith("guard_")}
+    assert found == {f"guard_{guard}": 1}
+
+
+def test_no_guard_goes_uncounted():
+    """The rows above name all of them."""
+    (rows,) = (mark.args[1] for mark in test_each_guard_is_counted_once_in_an_answer.pytestmark)
+    assert {name for name, _ in rows} == {guard.__name__ for guard in GUARDS} | {"witness"}
 
 
 def test_no_attempt_is_told_what_was_heard_before():

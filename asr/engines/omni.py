@@ -137,7 +137,7 @@ def _plain(text: str, max_length: int | None = None) -> str:
 def hypothesis(
     chunk_index: int, answer: str, tokens: Sequence[Token] = (), *, is_cut: bool = False
 ) -> Hypothesis:
-    """The transcript in an answer.
+    """The transcript in an answer, in its lines, since a guard looks at their beginnings.
 
     Args:
         chunk_index: which chunk was asked about.
@@ -146,10 +146,11 @@ def hypothesis(
         is_cut: whether the answer ended at its token limit.
     """
     draft = spoken(answer)
+    lines = (" ".join(line.split()) for line in draft.text.splitlines())
     sure = _sureness(answer, draft, tokens)
     return Hypothesis(
         chunk_index,
-        _HALF_CHARACTER.sub("\ufffd", " ".join(draft.text.split())),
+        _HALF_CHARACTER.sub("\ufffd", "\n".join(line for line in lines if line)),
         avg_logprob=sure.avg_logprob if sure else None,
         word_confidences=sure.words if sure else None,
         is_cut=is_cut,
