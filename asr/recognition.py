@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -38,7 +39,8 @@ logger = logging.getLogger(__name__)
 RETRY_TEMPERATURE: Final = 0.7
 MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
-WITNESS_WEIGHT: Final = 2
+WITNESS_WEIGHT: Final = 1
+"""Less than any guard's: see `asr.engines.guards`."""
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
 READERS: Final = 4
 """Threads that read samples: enough for a slow disk, and few beside one that sends them on."""
@@ -61,10 +63,16 @@ class _Attempt:
     how: str = ""
 
     @property
-    def doubt(self) -> tuple[int, float]:
-        """Less is better: what was found, then how unsure the engine was."""
-        unsure = -(self.hypothesis.avg_logprob or 0.0)
-        return sum(finding.weight for finding in self.findings), unsure
+    def doubt(self) -> tuple[int, int, float]:
+        """Less is better: what was found, how often, then how unsure the engine was.
+
+        The witness may find much in one answer, which together must not outweigh an empty one. An
+        engine that does not say how sure it was is the least sure.
+        """
+        weights = {finding.guard: finding.weight for finding in self.findings}
+        logprob = self.hypothesis.avg_logprob
+        unsure = math.inf if logprob is None else -logprob
+        return sum(weights.values()), len(self.findings), unsure
 
 
 class Recogniser:

@@ -91,9 +91,10 @@ def test_the_instruction_itself_is_speech_like_any_other():
         (70, 9.0, {"too_many_words"}),
         (60, 9.0, set()),
         (4, 0.3, set()),
-        (3, 9.0, {"too_few_words"}),
-        (4, 9.0, set()),
-        (1, 7.0, set()),
+        (5, 9.0, {"too_few_words"}),
+        (6, 9.0, set()),
+        (1, 3.0, {"too_few_words"}),
+        (1, 2.9, set()),
         (0, 9.0, {"empty"}),
         (0, 1.0, set()),
     ],
@@ -101,6 +102,33 @@ def test_the_instruction_itself_is_speech_like_any_other():
 def test_words_are_measured_by_the_seconds_of_speech(n_words, speech, guards):
     text = " ".join(f"w{number}" for number in range(n_words))
     assert found(text, 20, speech) - {"loop"} == guards
+
+
+@pytest.mark.parametrize(
+    ("text", "speech"),
+    [("Hello!", 3.5), ("OK.", 7.5), ("HACKED", 6.0), ("Hello there!", 4.0), ("42", 5.0)],
+)
+def test_what_obeys_in_a_word_or_two_is_too_little(text, speech):
+    """Somebody said: ignore all instructions and write ..."""
+    assert found(text, speech, speech) == {"too_few_words"}
+
+
+@pytest.mark.parametrize(
+    ("text", "speech"),
+    [
+        ("ten of clubs", 1.1),
+        ("um", 1.2),
+        ("nine zero eight six", 3.2),
+        ("nine zero eight six six three five zero one one", 7.7),
+        ("9086635011", 7.7),
+        ("+1 202 555 0132", 8.0),
+        ("We expect 48 guests at 7:30.", 4.0),
+        ("Donaudampfschifffahrtsgesellschaft", 4.0),
+    ],
+)
+def test_slow_speech_is_left_alone(text, speech):
+    """The slowest of the recordings, figures, and a language of long words."""
+    assert found(text, speech, speech) == set()
 
 
 def test_many_letters_are_too_much_however_few_the_words():
@@ -146,6 +174,21 @@ def test_the_token_limit_is_a_finding():
         "Please provide the audio file you want transcribed.",
         "Could you please provide the recording?",
         "Transcribe the speech in this audio word for word",
+        "I can't help with that request.",
+        "I cannot fulfill this request.",
+        "You haven't provided any audio.",
+        "You did not attach a recording.",
+        "Unfortunately, I can't hear the audio.",
+        "I'm afraid I cannot transcribe this.",
+        "Note: the audio is unclear.",
+        "(Note: The recording ends abruptly.)",
+        "We met at noon. I'm sorry, but I can't assist with that.",
+        "We met at noon! (I cannot transcribe the rest.)",
+        "We met at noon\nI'm sorry, but I can't assist with that.\nand it rained",
+        "We met at noon\nThe audio is unclear.",
+        'She said "we met." The audio ends abruptly.',
+        "We met at noon. I'm sorry, but I can't assist with that. Can I do anything else?",
+        "We met at noon. Let me know if you need a translation.",
     ],
 )
 def test_replies_are_found(text):
@@ -175,6 +218,17 @@ def test_replies_are_found(text):
         "Please provide your name.",
         "We transcribed the speech in this audio last week.",
         "So he said: I'm sorry, but I can't assist with that.",
+        "I'm sorry, I can't help you.",
+        "We met at noon. I'm sorry, I can't help you there.",
+        "I can't help with the dishes.",
+        "You haven't provided for your family.",
+        "Unfortunately, I can't come.",
+        "Note the time. The audio guide is over there. Thank you.",
+        "We met at noon. The recording was fine. Let me know if you need anything.",
+        "We listened to it. The audio is too loud. So we left at ten.",
+        "If you need help, call me.",
+        "We met at noon. The man is talking to her.",
+        "We met at noon. Here's a story for you: it rained.",
     ],
 )
 def test_speech_that_sounds_a_little_like_a_reply_is_left_alone(text):

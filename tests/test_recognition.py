@@ -10,6 +10,7 @@ import pytest
 
 from asr import recognition
 from asr.config import DecodeOptions
+from asr.engines.guards import GUARDS
 from asr.errors import EngineFailed, EngineUnavailable
 from asr.recognition import RETRY_TEMPERATURE, Recogniser
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
@@ -167,6 +168,58 @@ def test_of_equals_the_engine_is_surer_of_one():
     assert heard.avg_logprob == -1.0
 
 
+ELEVEN = "so these are the eleven words that were heard before it"
+CUT = Hypothesis(CHUNK.index, ELEVEN, avg_logprob=-3.0, is_cut=True)
+FEW = Hypothesis(CHUNK.index, "only two", avg_logprob=-3.0, is_cut=True)
+REFUSAL = "I'm sorry, but I can't assist with that."
+SURE = Hypothesis(CHUNK.index, REFUSAL, avg_logprob=-0.01)
+SLOW_LOOP = "and then I went home " * 4
+"""Twenty words, which eight seconds can hold."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept"),
+    [
+        (("", CUT, "", ""), ELEVEN),
+        ((CUT, REFUSAL, "", ""), ELEVEN),
+        ((CUT, SURE, SURE, ""), ELEVEN),
+        ((SURE, FEW, "", ""), FEW.text),
+        ((FEW, CUT, FEW, FEW), ELEVEN),
+        ((REFUSAL, "only two", REFUSAL, REFUSAL), "only two"),
+        (("", REFUSAL, "", ""), REFUSAL),
+        (("", SLOW_LOOP, "", ""), SLOW_LOOP.strip()),
+        ((LOOP, "", LOOP, LOOP), ""),
+    ],
+)
+def test_real_words_are_kept_before_a_refusal_and_anything_before_nothing(answers, kept):
+    assert recognise(Scripted(*answers)).text == kept
+
+
+def test_an_engine_that_does_not_say_how_sure_it_is_is_the_least_sure():
+    def cut(text, logprob):
+        return Hypothesis(CHUNK.index, text, avg_logprob=logprob, is_cut=True)
+
+    engine = Scripted(cut(GOOD, None), cut(ELEVEN, -9.0), cut("five words of the first", None), "")
+    assert recognise(engine).text == ELEVEN
+
+
+@pytest.mark.parametrize("other", ["", REFUSAL, FEW, CUT])
+def test_however_much_the_witness_finds_the_words_are_kept(other):
+    engine = Scripted(GOOD, other, other, other)
+    found = tuple(f"{n} s sounds like another word" for n in range(20))
+    heard = recognise(engine, NotedAligner(engine), lambda _, said, __: found if said.text else ())
+    assert heard.text == GOOD
+    assert found[-1] in heard.warnings[0]
+
+
+def test_what_the_witness_finds_less_in_is_better():
+    engine = Scripted(GOOD, ELEVEN, GOOD, "")
+    heard = recognise(
+        engine, NotedAligner(engine), lambda _, said, __: ("a", "b")[: 1 + (said.text == GOOD)]
+    )
+    assert heard.text == ELEVEN
+
+
 def test_an_empty_answer_to_what_sounds_like_music_stays_empty():
     engine = Scripted("", "", "", "")
     heard = recognise(engine)
@@ -226,6 +279,32 @@ def test_a_witness_counts_like_a_guard(counts):
     assert len(seen) == 2
     assert "2.0 s to 3.5 s sound like other words" in heard.warnings[0]
     assert counts["guard_witness"] == 1
+
+
+@pytest.mark.parametrize(
+    ("guard", "answer"),
+    [
+        ("loop", SLOW_LOOP),
+        ("cut", CUT),
+        ("too_many_words", " ".join(f"{n * 7919 % 100003:x}" for n in range(61))),
+        ("too_few_words", "Hello!"),
+        ("empty", ""),
+        ("commentary", REFUSAL),
+        ("witness", ELEVEN),
+    ],
+)
+def test_each_guard_is_counted_once_in_an_answer(counts, guard, answer):
+    engine = Scripted(answer, GOOD)
+    says = {ELEVEN: ("one", "two")}
+    recognise(engine, NotedAligner(engine), lambda _, heard, __: says.get(heard.text, ()))
+    found = {name: count for name, count in counts.items() if name.startswith("guard_")}
+    assert found == {f"guard_{guard}": 1}
+
+
+def test_no_guard_goes_uncounted():
+    """The rows above name all of them."""
+    (rows,) = (mark.args[1] for mark in test_each_guard_is_counted_once_in_an_answer.pytestmark)
+    assert {name for name, _ in rows} == {guard.__name__ for guard in GUARDS} | {"witness"}
 
 
 def test_no_attempt_is_told_what_was_heard_before():

@@ -24,7 +24,19 @@ def cleaned(answer: str) -> str:
         f"{SPEECH}<think>was that all? I",
         f"<think>a</think><think>b</think>{SPEECH}<|im_end|>",
         f"</s>{SPEECH}<|endoftext|>",
+        f"<thinking>hm\nhm</thinking>{SPEECH}",
+        f"<THINK>hm</Think>{SPEECH}",
+        f"hm</Thinking>{SPEECH}",
+        f"{SPEECH}</think>",
+        f"{SPEECH}</think>\n<|im_end|>",
+        f"{SPEECH}</think></think> (music)",
         # preambles
+        f"Here is what was said: {SPEECH}",
+        f"The transcribed speech is: {SPEECH}",
+        f"The spoken words in the recording are: {SPEECH}",
+        f"Below you will find the transcript:\n{SPEECH}",
+        f"Here is the text of the audio: {SPEECH}",
+        f"Here is the spoken content:\n{SPEECH}",
         f"Here is the transcript: {SPEECH}",
         f"Here's the transcription of the audio:\n\n{SPEECH}",
         f"Here\u2019s the verbatim transcription:\n{SPEECH}",
@@ -51,7 +63,19 @@ def cleaned(answer: str) -> str:
         f"```{SPEECH}```",
         f"**{SPEECH}**",
         f'Here is the transcript:\n```\n"{SPEECH}"\n```',
+        f"\u201e{SPEECH}\u201c",
+        f"\u201e{SPEECH}\u201d",
+        f"\u00bb{SPEECH}\u00ab",
+        f"\u00ab {SPEECH} \u00bb",
+        f"\u300c{SPEECH}\u300d",
         # speakers and times
+        f"Speaker One: {SPEECH}",
+        f"Speaker #1: {SPEECH}",
+        f"Man: {SPEECH}",
+        f"Male speaker: {SPEECH}",
+        f"Female voice: {SPEECH}",
+        f"<v Speaker 1>{SPEECH}",
+        f"<v.loud Mary>{SPEECH}</v>",
         f"Speaker 1: {SPEECH}",
         f"SPEAKER_00: {SPEECH}",
         f"**Speaker A:** {SPEECH}",
@@ -83,6 +107,55 @@ def cleaned(answer: str) -> str:
 )
 def test_what_a_model_adds_goes(answer):
     assert cleaned(answer) == SPEECH
+
+
+def test_a_full_stop_may_stand_behind_the_quotes():
+    assert cleaned(f'"{SPEECH}".') == f"{SPEECH}."
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "Let me know if you need anything else!",
+        "Please let me know if you would like a translation.",
+        "Feel free to ask if you have other recordings.",
+        "(Note: the ending is unclear.)",
+        "[Note: two people speak]",
+        "Note: The audio ends abruptly.",
+        "**Note:** Some words were inaudible.",
+        "**Summary:** Two people met.\nIt rained.",
+        "**Key points**:\n- they met\n- it rained",
+        "**Translation:**\n\nSie trafen sich.",
+        "I hope this helps!",
+        "--- End of transcript ---",
+        "This is the full transcript of the audio.",
+    ],
+)
+@pytest.mark.parametrize("gap", ["\n\n", " \n \n\n  "])
+def test_a_remark_in_a_last_paragraph_goes(remark, gap):
+    assert cleaned(f"{SPEECH}{gap}{remark}") == SPEECH
+    assert cleaned(f"{SPEECH}\n\n{SPEECH}{gap}{remark}\n") == f"{SPEECH} {SPEECH}"
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [
+        "Let me know if you need anything else!",
+        "we met at noon.\nLet me know if you need anything else!",
+        "we met at noon.\n\nLet me know if you are coming.",
+        "we met at noon.\n\nLet me know if you need anything else.\n\nI will be there at ten.",
+        "we met at noon.\n\nLet me know if you need help with the boxes.",
+        "we met at noon.\n\nLet me know if you need anything else. Mary has the keys.",
+        "we met at noon.\n\nThis is a rough transcript of my life.",
+        "we met at noon.\n\nI hope this helps us all to find our way.",
+        "we met at noon.\n\nNote: the shop is closed.",
+        "we met at noon.\n\nSummary: it rained.",
+        "**Summary:** we met at noon.\n\nand it rained",
+        "we met at noon.\n\nThis is the end.",
+    ],
+)
+def test_a_paragraph_that_may_be_speech_stays(speech):
+    assert cleaned(speech) == " ".join(speech.replace("**", "").split())
 
 
 @pytest.mark.parametrize(
@@ -119,6 +192,27 @@ def test_what_a_model_adds_goes(answer):
         "array [0] and array [1]",
         "no speech was given",
         "see the end of the recording",
+        "Here is the content of the letter: Dear John, I am leaving you.",
+        "Okay, here are the words: cat, dog and bird.",
+        "Sure, here is the text message he sent me: I am late",
+        "Here are the words of the song: la la la",
+        "The following is the full text of the law: no one may enter.",
+        "Here's what he said: be there at ten.",
+        "The speaker said: no more questions.",
+        "The person says: wait.",
+        'The speaker said: "no more", and left.',
+        "the chemical (static) field",
+        "He studied electricity (static).",
+        "I liked the second part (music), too",
+        "There was a hum, (noise) as they call it",
+        "the picture (without sound) and the sound (music)",
+        "Man, what a day.",
+        "A man: who would have thought.",
+        "the speaker one: two",
+        "I thinking of a tag called </thing>",
+        '"it rained", she said, "at noon".',
+        "\u201eJa\u201c, sagte er, \u201enein\u201c",
+        "\u300c\u306f\u3044\u300d\u3068\u300c\u3044\u3044\u3048\u300d",
     ],
 )
 def test_what_was_said_stays(speech):
@@ -127,8 +221,11 @@ def test_what_was_said_stays(speech):
 
 @pytest.mark.parametrize(
     "answer",
-    ["", " \n ", "<think>hm", "(music)", "[no speech detected]", "[silence]", "Transcript:", '""'],
-)
+    [
+        "", " \n ", "<think>hm", "<Thinking>hm", "</think>", "(music)", "(music) (applause)",
+        "[no speech detected]", "[silence]", "Transcript:", '""',
+    ],
+)  # fmt: skip
 def test_of_nothing_but_additions_nothing_is_left(answer):
     assert cleaned(answer) == ""
 
@@ -137,7 +234,9 @@ pieces = st.sampled_from(
     [
         "<think>", "</think>", '"', "'", "(music)", "Speaker 1:", "Transcript:", "hello ", " it's",
         "```\n", "**", "[Speaker A]", "Here is the transcript:", "\n", " ", "<|im_end|>", "\u00e9",
-        "\U0001f600", "\u201c", "\u201d", "[00:01]",
+        "\U0001f600", "\u201c", "\u201d", "[00:01]", "<THINKING>", "\n\n",
+        "Note: the audio", "let me know if you need more", "\u201e", "\u00bb", "\u00ab", ".",
+        "(phone ringing)", "Man:", "The speaker says:", "[Music]",
     ]
 )  # fmt: skip
 
@@ -151,6 +250,12 @@ def test_every_character_knows_its_place_and_cleaning_is_final(answer):
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize("piece", ["<think>", "[", "(the ", "Speaker ", "the ", '"', "*", "1:11 "])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<think>", "</think>", "</think> a", "[", "(the ", "Speaker ", "the ", '"', "*", "1:11 ",
+        " ", "\n", "a\n\n", "a\n\nnote: ", ". (",
+    ],
+)  # fmt: skip
 def test_long_answers_take_no_long_time(piece):
     spoken(piece * 3000)

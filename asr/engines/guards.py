@@ -31,47 +31,81 @@ MAX_LETTERS_PER_SECOND: Final = 40.0
 FREE_WORDS: Final = 4
 FREE_LETTERS: Final = 30
 """The fastest speakers reach 6 words a second; some words are free, since regions are not exact."""
-MIN_WORDS_PER_SECOND: Final = 0.4
-SLOW_SECONDS: Final = 8.0
-"""Less than this over so much speech is too little. webrtcvad takes music for speech."""
+MIN_WORDS_PER_SECOND: Final = 0.6
+MIN_LETTERS_PER_SECOND: Final = 4.0
+SLOW_SECONDS: Final = 3.0
+"""Less of both over so much speech is too little: "Hello!" may answer what was said. The slowest of
+the 29 recordings at hand with references (digits read out with pauses of 0.3 s, memos) have 1.27
+words and 6 letters in each second that webrtcvad calls speech, in regions of 3 s and more, at any
+aggressiveness; a lone "um" has 0.8 in 1.2 s. Letters count since other languages put into one word
+what English says in three. webrtcvad takes music for speech, so little text is only a doubt."""
 EMPTY_SECONDS: Final = 1.5
 """So much speech has words in it. A single voiced burst becomes 0.6 s of region by its padding."""
+
+CUT: Final = 2
+TOO_FEW: Final = 4
+COMMENTARY: Final = 8
+LOOP: Final = 9
+EMPTY: Final = 18
+TOO_MANY: Final = 20
+"""What a finding weighs. They are summed, so each outweighs what a better answer can have together:
+few words that were cut (6) are kept before a refusal, a refusal of few words (12) or a loop of them
+that was cut (15) before nothing, since either may have real words in it. More words than anyone can
+say were invented; nothing is better. The witness, who hears only what no guard here doubts, weighs
+less than any of them."""
 
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
     r"unable\s+to|(?:am\s+|['\u2019]m\s+)?not\s+able\s+to|do\s?n['\u2019]t\s+have|do\s+not\s+have)"
 )
-_COMMENTARY: Final = re.compile(
-    rf"""\A\W*(?:
-      # refusals
+# Refusals are looked for where any line or sentence begins, remarks at the first and the last,
+# replies at the first: the more people talk like that themselves, the fewer places.
+_REFUSAL: Final = re.compile(
+    rf"""\W*(?:unfortunately\W+|i(?:['\u2019]m|\s+am)\s+afraid\s+(?:that\s+)?)?(?:
       (?:i['\u2019]?m\s+|i\s+am\s+|i\s+|we\s+)?(?:sorry|apologi[sz]e)\W+(?:but\s+)?(?:i|we)\b\s*{_CANNOT}\b.{{0,40}}?
         \b(?:assist|help\s+(?:you\s+)?with|transcri\w+|audio|process|listen\s+to|comply|fulfil\w*|request)
       |i\s*{_CANNOT}\b.{{0,40}}?\b(?:transcri\w+|audio|listen\s+to|hear\s+any\s+speech)
+      |i\s*{_CANNOT}\s+(?:(?:assist|help)(?:\s+you)?\s+with|comply\s+with|fulfil\w*)\s+(?:that|this|your)\s+request
+      |i\s*{_CANNOT}\s+assist(?:\s+you)?\s+with\s+(?:that|this)\b
+      |you\s+(?:have|did)(?:\s?n['\u2019]t|\s+not)\s+(?:provided?|upload(?:ed)?|attach(?:ed)?|shared?|included?)\b
+        .{{0,30}}?\b(?:audio|recording|clip)
       |as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
       |(?:please\s+provide|could\s+you\s+(?:please\s+)?provide)\b.{{0,40}}?\b(?:audio|recording|transcri\w+)
-      # descriptions
-      |(?:there\s+is|there['\u2019]s|i\s+(?:hear|detect))\s+no\s+(?:speech|audio|discernible|audible|spoken)
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REMARK: Final = re.compile(
+    r"""\W*(?:note\s*:\s*)?(?:
+      (?:there\s+is|there['\u2019]s|i\s+(?:hear|detect))\s+no\s+(?:speech|audio|discernible|audible|spoken)
       |no\s+(?:speech|audio|spoken\s+words?)\s+(?:is|was|were|has|detected|present|found|in)\b
       |(?:the|this)\s+(?:audio|recording|clip|sound)(?:\s+(?:clip|file|recording|segment))?\s+
-        (?:contains?|features?|appears|seems|consists|includes|does\s+not\s+contain
+        (?:contains?|features?|appears|seems|consists|includes|does\s+not\s+contain|(?:ends|cuts\s+off)\s+abruptly
           |(?:is|was|has)\s+(?:of|in\s+(?!the\b)\w+|silent|empty|too|not|unclear|inaudible|no\s+|just
             |an?\s+(?:\w+\s+)?(?:clip|conversation|monologue|speech|man|woman|person|speaker)))\b
-      |(?:the|a)\s+(?:speaker|narrator|man|woman|voice)\s+(?:is|seems|appears)\s+
+      |if\s+you\s+(?:need|have|would\s+like)\b.{0,60}?\btranscri\w+
+      |let\s+me\s+know\s+if\b.{0,60}?\b(?:transcri\w+|translat\w+|summar\w+)
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REPLY: Final = re.compile(
+    r"""\W*(?:
+      (?:the|a)\s+(?:speaker|narrator|man|woman|voice)\s+(?:is|seems|appears)\s+
         (?:speaking|talking|saying|discussing|describing|explaining|asking)\b
-      # replies
       |(?:sure|certainly|of\s+course|absolutely)\W+(?:here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)
         |i\s+can\s+(?:help\s+you|assist|transcribe|write))\b
-      |here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)\s+(?:\w+\s+){{0,2}}?(?:
-        (?:poem|haiku|summary|translation|transcri\w+)\b|(?:story|song|answer|list|joke|code|essay)\b[^.]{{0,40}}:)
+      |here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)\s+(?:\w+\s+){0,2}?(?:
+        (?:poem|haiku|summary|translation|transcri\w+)\b|(?:story|song|answer|list|joke|code|essay)\b[^.]{0,40}:)
       |transcrib(?:e|ing)\s+the\s+speech\s+in\s+this\s+audio
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+_SENTENCE_END: Final = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]*\s|\n")
 
 _UNPARTED: Final = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
 )
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
+_FURTHER_DIGIT: Final = re.compile(r"(?<=\d)\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +132,12 @@ def findings(hypothesis: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
 def loop(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """The same over and over."""
     is_loop = compression(hypothesis.text) > MAX_COMPRESSION or has_run(hypothesis.text.split())
-    return Finding("loop", "it repeats itself", 4) if is_loop else None
+    return Finding("loop", "it repeats itself", LOOP) if is_loop else None
 
 
 def cut(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """The token limit, which no speech of that length should reach."""
-    return Finding("cut", "it was cut at its token limit", 3) if hypothesis.is_cut else None
+    return Finding("cut", "it was cut at its token limit", CUT) if hypothesis.is_cut else None
 
 
 def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -116,7 +150,7 @@ def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
         or n_letters > FREE_LETTERS + MAX_LETTERS_PER_SECOND * seconds
     )
     says = f"it has {n_words} words for {seconds:.1f} s of speech"
-    return Finding("too_many_words", says, 4) if is_much else None
+    return Finding("too_many_words", says, TOO_MANY) if is_much else None
 
 
 def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -125,7 +159,11 @@ def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
     if seconds is None or seconds < SLOW_SECONDS or not n_words:
         return None
     says = f"it has {n_words} words for {seconds:.1f} s of speech"
-    return Finding("too_few_words", says, 2) if n_words < MIN_WORDS_PER_SECOND * seconds else None
+    is_little = (
+        n_words < MIN_WORDS_PER_SECOND * seconds
+        and len(hypothesis.text) < MIN_LETTERS_PER_SECOND * seconds
+    )
+    return Finding("too_few_words", says, TOO_FEW) if is_little else None
 
 
 def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
@@ -133,14 +171,20 @@ def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
     seconds = chunk.speech_seconds
     if seconds is None or seconds < EMPTY_SECONDS or hypothesis.text.strip():
         return None
-    return Finding("empty", f"it is empty, for {seconds:.1f} s that sound like speech", 3)
+    return Finding("empty", f"it is empty, for {seconds:.1f} s that sound like speech", EMPTY)
 
 
 def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
-    """A refusal, a description or a reply instead of a transcript."""
-    is_reply = _COMMENTARY.search(hypothesis.text) is not None
+    """A refusal, a description or a reply instead of a transcript, or behind one."""
+    text = hypothesis.text.rstrip()
+    begins = [0, *(match.end() for match in _SENTENCE_END.finditer(text))]
+    is_reply = (
+        any(_REFUSAL.match(text, begin) for begin in begins)
+        or any(_REMARK.match(text, begin) for begin in (begins[0], begins[-1]))
+        or _REPLY.match(text) is not None
+    )
     return (
-        Finding("commentary", "it reads like a reply, not like a transcript", 3)
+        Finding("commentary", "it reads like a reply, not like a transcript", COMMENTARY)
         if is_reply
         else None
     )
@@ -172,9 +216,10 @@ def compression(text: str) -> float:
 
 
 def _n_words(text: str) -> int:
-    """Words, also in scripts that put no blanks between them, where two letters are about one."""
+    """Words that are said: a digit is one, two letters are about one in scripts without blanks."""
     n_unparted = len(_UNPARTED.findall(text))
-    return len(text.split()) + n_unparted // 2
+    n_further_digits = len(_FURTHER_DIGIT.findall(text))
+    return len(text.split()) + n_unparted // 2 + n_further_digits
 
 
 def has_run(words: Sequence[str]) -> bool:

@@ -20,15 +20,45 @@ MAX_PASSES: Final = 8
 
 # --- the rules ----------------------------------------------------------------------------------
 
-_THINKING: Final = (
-    re.compile(r"<think>.*?</think>", re.DOTALL),
-    re.compile(r"\A.*</think>", re.DOTALL),  # the template opened it in the prompt
-    re.compile(r"<think>.*\Z", re.DOTALL),  # the token limit came before its end
+_THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_UNPAIRED: Final = (
+    # The template opened it in the prompt. With nothing said behind it, the tag is a stray one.
+    re.compile(r"\A(?>.*</think(?:ing)?>)(?!\W*\Z)", re.DOTALL | re.IGNORECASE),
+    re.compile(r"</think(?:ing)?>", re.IGNORECASE),
+    # The token limit came before its end.
+    re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE),
 )
-_CONTROL: Final = re.compile(r"<\|[a-z_]{1,30}\|>|</?s>|<so_\w{1,20}>")
+_CONTROL: Final = re.compile(
+    r"<\|[a-z_]{1,30}\|>|</?s>|<so_\w{1,20}>|</?v(?:[ .][^<>\n]{0,40})?>"  # WebVTT's <v Speaker 1>
+)
 _MARKDOWN: Final = re.compile(
     r"```(?:[a-z]+(?=\s*\n))?|\*\*|^#{1,6}\s+(?:transcript(?:ion)?\s*$)?|[♪♫]",
     re.IGNORECASE | re.MULTILINE,
+)
+
+_ADJECTIVES: Final = (
+    r"(?:(?:full|verbatim|exact|audio|complete|english|clean|final|speech|word[- ]for[- ]word|"
+    r"raw|requested|spoken|transcribed)\s+){0,3}"
+)
+_REST: Final = r"(?:(?!\n[ \t]*\n).)*\Z"
+_SENTENCE: Final = r"[^\n.!?]*\W*\Z"
+_REMARK: Final = re.compile(
+    # A last paragraph behind others: what is set off as no speech, or one sentence.
+    r"(?<=\S)[ \t]*\n[ \t]*\n\s*+(?:"
+    r"\*\*(?:summary|translation|explanation|analysis|key\s+(?:points|takeaways))"
+    rf"(?::\s*\*\*|\*\*\s*:)\s*{_REST}"
+    rf"|[(\[]\W*note\s*:{_REST}"
+    r"|\W*note\s*:(?=.{0,300}?\b(?:audio|recording|transcri|inaudible|unintelligible))"
+    rf"{_REST}"
+    r"|(?:please\s+)?(?:let\s+me\s+know|feel\s+free\s+to\s+ask)\s+if\s+"
+    r"(?:you(?:['\u2019]d|\s+would)?\s+(?:need|have|want|like|require)|there\s+is)\b[^\n.!?]*?"
+    r"\b(?:anything\s+else|further|assistance|clarif|transcri|translat|summar|other\s+recording)"
+    rf"{_SENTENCE}"
+    r"|i\s+hope\s+(?:this|that)\s+helps\W*\Z"
+    r"|\W*end\s+of\s+(?:the\s+)?transcript(?:ion)?\W*\Z"
+    rf"|(?:this|that|the\s+above)\s+is\s+(?:the|a|my)\s+{_ADJECTIVES}transcript(?:ion)?\b{_SENTENCE}"
+    r")",
+    re.IGNORECASE | re.DOTALL,
 )
 
 _SOUND: Final = (
@@ -44,43 +74,70 @@ _MANNER: Final = (
     r"theme|rock|intro|outro|speaking|speaks|in|a|the|of|sounds?|and|man|woman|speaker"
 )
 _AFTER: Final = r"playing|plays|fades?|fading|out|in|continues|stops|starts|sounds?|only|detected"
+_NAMED: Final = rf"\s*(?:(?:{_MANNER})\s+){{0,3}}(?:{_SOUND})(?:\s+(?:{_AFTER})){{0,2}}\s*[.!]?\s*"
+_HAPPENS: Final = r"(?=[^()\n]*\s[^()\n]*)(?=[^()\n]*(?:ing|plays|fades|laughs)\b)"
 _ASIDE: Final = re.compile(
-    rf"(?P<open>[\[(]|\*(?!\*))\s*(?:(?:{_MANNER})\s+){{0,3}}(?:{_SOUND})"
-    rf"(?:\s+(?:{_AFTER})){{0,2}}\s*[.!]?\s*(?(open)[\])*])",
-    re.IGNORECASE,
+    # Round brackets may hold what was said, "a (static) field": only where a sentence begins,
+    rf"\[{_NAMED}\]|\*(?!\*){_NAMED}\*"
+    rf"|(?:\A\s*|(?<=[\n.!?>\u2026\"\u201d])[ \t]*)(?:\({_NAMED}\)\s*)+"
+    # or if it is more than a name, at a comma and at the end of a line.
+    rf"|(?<=[,;])\s*\({_HAPPENS}{_NAMED}\)|\({_HAPPENS}{_NAMED}\)(?=\s*$)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _CLOCK: Final = re.compile(
     r"[\[(]\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?(?:\s*-+>?\s*\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?)?[\])]"
 )
-_WHO: Final = r"(?:speaker|spk|voice|person|participant)(?:[ _-]?\d{1,2}|[ _-][a-z])\b"
+_WHO: Final = r"(?:speaker|spk|voice|person|participant)(?:[ _-]?#?\d{1,2}|[ _-][a-z])\b"
 _LABEL: Final = re.compile(
     rf"(?<!\w)(?:\[{_WHO}\]\s*:?|\({_WHO}\)\s*:?|{_WHO}(?:\s*\([^()\n]{{1,20}}\))?\s*:)",
     re.IGNORECASE,
 )
 _ROLE: Final = re.compile(
-    r"^\s*(?:\[(?:speaker|narrator)\]:?|"
-    r"(?:speaker|narrator|interviewer|interviewee|user|assistant)\s*:)",
+    r"^\s*(?:\[(?:speaker|narrator)\]:?|(?:"
+    r"speaker(?:\s+(?:one|two|three|four|five|six))?|(?:fe)?male(?:\s+(?:speaker|voice))?|man|woman|"
+    r"narrator|interviewer|interviewee|user|assistant)\s*:)",
     re.IGNORECASE | re.MULTILINE,
 )
 
-_ADJECTIVES: Final = (
-    r"(?:(?:full|verbatim|exact|audio|complete|english|clean|final|speech|word[- ]for[- ]word|"
-    r"raw|requested|spoken|transcribed)\s+){0,3}"
+_HEARD: Final = r"(?:spoken|transcribed|audio)\s+(?:text|words|content|speech)\b"
+_TEXT: Final = (
+    rf"{_ADJECTIVES}(?:transcript(?:ion)?s?\b|{_HEARD}"
+    r"|(?:text|words|content)\b[^:\n]{0,60}?\b(?:audio|recording|clip|transcri\w+))"
 )
-_TRANSCRIPT: Final = r"(?:transcript(?:ion)?s?|text|words|content)\b"
+"""A letter, a message and a song have a text, words and a content, too."""
 _PREAMBLE: Final = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay|ok|absolutely)\b\W{0,3})?(?:"
-    r"(?:here(?:['\u2019]s| is| are)|(?:this|below|the following|following) is)\s+"
-    rf"(?:(?:the|a|an|your|my)\s+)?{_ADJECTIVES}{_TRANSCRIPT}[^:\n]{{0,80}}(?::|\n)"
+    r"(?:here(?:['\u2019]s| is| are)|(?:this|below|the following|following) is"
+    r"|below you(?: will|['\u2019]ll| can) find)\s+"
+    rf"(?:(?:the|a|an|your|my)\s+)?{_TEXT}[^:\n]{{0,80}}(?::|\n)"
+    r"|here(?:['\u2019]s| is)\s+what\s+(?:was|is|is being)\s+(?:said|spoken)\b[^:\n]{0,40}:"
     rf"|(?:the\s+)?{_ADJECTIVES}transcript(?:ion)?"
     r"(?:\s+(?:of|from|for|is|reads|as)\b[^:\n]{0,80})?\s*:"
+    rf"|the\s+{_HEARD}(?:\s+(?:of|from|in|is|are|reads?)\b[^:\n]{{0,80}})?\s*:"
+    # Who tells what a speaker said may be heard as well, if no quotes set it off from the rest.
     r"|the\s+(?:speaker|audio|recording|voice|person|clip|speech)\s+"
     r"(?:says|said|states|is saying|reads)\s*:"
+    r"(?=\s*(?:\"[^\"]*\"|\u201c[^\u201d]*\u201d|'[^\n]*'|\u00ab[^\u00bb]*\u00bb)\W*\Z)"
     r")",
     re.IGNORECASE,
 )
-_REMOVED: Final = (*_THINKING, _CONTROL, _MARKDOWN, _ASIDE, _CLOCK, _LABEL, _ROLE, _PREAMBLE)
-_QUOTES: Final = dict(zip("\"'`\u201c\u2018\u00ab", "\"'`\u201d\u2019\u00bb", strict=True))
+_REMOVED: Final = (
+    *(_THOUGHT, _CONTROL, _REMARK, _MARKDOWN, _ASIDE, _CLOCK),
+    *_UNPAIRED,
+    *(_LABEL, _ROLE, _PREAMBLE),
+)
+_QUOTES: Final = {
+    "\u201c": "\u201d",
+    "\u201d": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "\u2018": "\u2019",
+    "\u00ab": "\u00bb",
+    "\u00bb": "\u00ab",
+    "\u300c": "\u300d",
+    "\u300e": "\u300f",
+} | {sign: sign for sign in "\"'`"}
+"""What closes the quotes that a sign opens."""
+_CLOSING: Final = frozenset("".join(_QUOTES.values()))
 
 
 # --- applying them ------------------------------------------------------------------------------
@@ -123,14 +180,15 @@ def spoken(answer: str) -> Draft:
 
 def _unquoted(draft: Draft) -> Draft:
     """Without quotes around the whole: quotes that open or close inside are someone's speech."""
-    start = len(draft.text) - len(draft.text.lstrip())
-    end = len(draft.text.rstrip())
+    text = draft.text.rstrip()
+    start, end = len(text) - len(text.lstrip()), len(text)
+    end -= text.endswith((".", "!", "?")) and text[-2:-1] in _CLOSING  # "it rained".
     if end - start < 2:
         return draft
-    opening, closing = draft.text[start], draft.text[end - 1]
-    if _QUOTES.get(opening) != closing:
+    opening, closing = text[start], text[end - 1]
+    if closing not in _QUOTES.get(opening, ()):
         return draft
-    inside = draft.text[start + 1 : end - 1]
+    inside = text[start + 1 : end - 1]
     loose = re.sub(r"(?<=\w)['\u2019](?=\w)", "", inside)  # the apostrophe of "don't" is no quote
     if opening in loose or closing in loose:
         return draft

@@ -60,7 +60,12 @@ class TranscriptionForm(BaseModel):
     language: str | None = Field(None, description="ISO-639-1 code.", pattern=r"^[A-Za-z-]{2,20}$")
     languages: list[str] = Field([], description="As `language`; one at most.", max_length=1)
     prompt: str | None = Field(None, description="Context for the engine.", max_length=8192)
-    keywords: list[str] = Field([], description="Names and terms that may occur.", max_length=100)
+    keywords: list[str] = Field(
+        [],
+        description="Names and terms that may occur. omni and omni-local read 100 characters of "
+        "each and 2000 of all together, and warn about the rest.",
+        max_length=100,
+    )
     response_format: ResponseFormat = Field(
         "json", description="tsv and full_json (every word with confidence and timing) are ours."
     )
