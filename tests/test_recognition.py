@@ -184,14 +184,16 @@ SLOW_LOOP = "and then I went home " * 4
         ((CUT, REFUSAL, "", ""), ELEVEN),
         ((CUT, SURE, SURE, ""), ELEVEN),
         ((SURE, FEW, "", ""), FEW.text),
+        (("", f"{GOOD} {REFUSAL}", "", ""), f"{GOOD} {REFUSAL}"),
         ((FEW, CUT, FEW, FEW), ELEVEN),
         ((REFUSAL, "only two", REFUSAL, REFUSAL), "only two"),
-        (("", REFUSAL, "", ""), REFUSAL),
-        (("", SLOW_LOOP, "", ""), SLOW_LOOP.strip()),
+        ((REFUSAL, "", REFUSAL, REFUSAL), ""),
+        ((SLOW_LOOP, "", SLOW_LOOP, SLOW_LOOP), ""),
         ((LOOP, "", LOOP, LOOP), ""),
+        ((REFUSAL, SLOW_LOOP, REFUSAL, REFUSAL), SLOW_LOOP.strip()),
     ],
 )
-def test_real_words_are_kept_before_a_refusal_and_anything_before_nothing(answers, kept):
+def test_words_are_kept_before_nothing_and_nothing_before_what_nobody_said(answers, kept):
     assert recognise(Scripted(*answers)).text == kept
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from asr.engines.guards import findings
 from asr.engines.scrub import spoken
+from asr.types import SAMPLE_RATE, Chunk, Hypothesis
 
 SPEECH = "we met at noon, and it rained"
 
@@ -259,3 +261,27 @@ def test_every_character_knows_its_place_and_cleaning_is_final(answer):
 )  # fmt: skip
 def test_long_answers_take_no_long_time(piece):
     spoken(piece * 3000)
+
+
+ENDLESS = (
+    "\n",
+    "\n \n ",
+    "\r\n",
+    ". ",
+    "( ",
+    "(music ",
+    "x\n\nnote: ",
+    "I can't ",
+    '"',
+    "speaker 1 ",
+)
+"""What a model may repeat up to its token limit."""
+
+
+@pytest.mark.parametrize("piece", ENDLESS)
+def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
+    """Some expressions took its square: minutes for these, in which nothing else is answered."""
+    answer = piece * (100_000 // len(piece))
+    draft = spoken(answer)
+    assert len(draft.text) == len(draft.places) <= len(answer)
+    findings(Hypothesis(0, answer), Chunk(0, 0, 30 * SAMPLE_RATE))

@@ -44,15 +44,16 @@ EMPTY_SECONDS: Final = 1.5
 
 CUT: Final = 2
 TOO_FEW: Final = 4
-COMMENTARY: Final = 8
-LOOP: Final = 9
-EMPTY: Final = 18
-TOO_MANY: Final = 20
+REMARK: Final = 8
+EMPTY: Final = 16
+LOOP: Final = 20
+REPLY: Final = 30
+TOO_MANY: Final = 40
 """What a finding weighs. They are summed, so each outweighs what a better answer can have together:
-few words that were cut (6) are kept before a refusal, a refusal of few words (12) or a loop of them
-that was cut (15) before nothing, since either may have real words in it. More words than anyone can
-say were invented; nothing is better. The witness, who hears only what no guard here doubts, weighs
-less than any of them."""
+few words that were cut (6) are kept before words with a remark behind them, and those (14) before
+nothing. Nothing is better than what nobody said: a loop, which most often is music that was taken
+for speech, an answer that begins as a reply, and more words than anyone can say. The witness, who
+hears only what no guard here doubts, weighs less than any of them."""
 
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
@@ -61,7 +62,7 @@ _CANNOT: Final = (
 # Refusals are looked for where any line or sentence begins, remarks at the first and the last,
 # replies at the first: the more people talk like that themselves, the fewer places.
 _REFUSAL: Final = re.compile(
-    rf"""\W*(?:unfortunately\W+|i(?:['\u2019]m|\s+am)\s+afraid\s+(?:that\s+)?)?(?:
+    rf"""\W{{0,9}}+(?:unfortunately\W+|i(?:['\u2019]m|\s+am)\s+afraid\s+(?:that\s+)?)?(?:
       (?:i['\u2019]?m\s+|i\s+am\s+|i\s+|we\s+)?(?:sorry|apologi[sz]e)\W+(?:but\s+)?(?:i|we)\b\s*{_CANNOT}\b.{{0,40}}?
         \b(?:assist|help\s+(?:you\s+)?with|transcri\w+|audio|process|listen\s+to|comply|fulfil\w*|request)
       |i\s*{_CANNOT}\b.{{0,40}}?\b(?:transcri\w+|audio|listen\s+to|hear\s+any\s+speech)
@@ -75,7 +76,7 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _REMARK: Final = re.compile(
-    r"""\W*(?:note\s*:\s*)?(?:
+    r"""\W{0,9}+(?:note\s*:\s*)?(?:
       (?:there\s+is|there['\u2019]s|i\s+(?:hear|detect))\s+no\s+(?:speech|audio|discernible|audible|spoken)
       |no\s+(?:speech|audio|spoken\s+words?)\s+(?:is|was|were|has|detected|present|found|in)\b
       |(?:the|this)\s+(?:audio|recording|clip|sound)(?:\s+(?:clip|file|recording|segment))?\s+
@@ -88,7 +89,7 @@ _REMARK: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _REPLY: Final = re.compile(
-    r"""\W*(?:
+    r"""\W{0,9}+(?:
       (?:the|a)\s+(?:speaker|narrator|man|woman|voice)\s+(?:is|seems|appears)\s+
         (?:speaking|talking|saying|discussing|describing|explaining|asking)\b
       |(?:sure|certainly|of\s+course|absolutely)\W+(?:here(?:['\u2019]s|\s+is|\s+are)\s+(?:a|an|the|your|my)
@@ -177,17 +178,13 @@ def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """A refusal, a description or a reply instead of a transcript, or behind one."""
     text = hypothesis.text.rstrip()
-    begins = [0, *(match.end() for match in _SENTENCE_END.finditer(text))]
-    is_reply = (
-        any(_REFUSAL.match(text, begin) for begin in begins)
-        or any(_REMARK.match(text, begin) for begin in (begins[0], begins[-1]))
-        or _REPLY.match(text) is not None
-    )
-    return (
-        Finding("commentary", "it reads like a reply, not like a transcript", COMMENTARY)
-        if is_reply
-        else None
-    )
+    if any(kind.match(text) for kind in (_REFUSAL, _REMARK, _REPLY)):
+        return Finding("commentary", "it reads like a reply, not like a transcript", REPLY)
+    begins = [match.end() for match in _SENTENCE_END.finditer(text)]
+    is_remarked = any(_REFUSAL.match(text, begin) for begin in begins)
+    if is_remarked or (begins and _REMARK.match(text, begins[-1])):
+        return Finding("commentary", "what stands in it reads like a reply", REMARK)
+    return None
 
 
 GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (

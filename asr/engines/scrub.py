@@ -93,7 +93,7 @@ _LABEL: Final = re.compile(
     re.IGNORECASE,
 )
 _ROLE: Final = re.compile(
-    r"^\s*(?:\[(?:speaker|narrator)\]:?|(?:"
+    r"^[^\S\n]*(?:\[(?:speaker|narrator)\]:?|(?:"
     r"speaker(?:\s+(?:one|two|three|four|five|six))?|(?:fe)?male(?:\s+(?:speaker|voice))?|man|woman|"
     r"narrator|interviewer|interviewee|user|assistant)\s*:)",
     re.IGNORECASE | re.MULTILINE,
