@@ -61,8 +61,9 @@ class Scripted:
 class NotedAligner:
     name = "noted"
 
-    def __init__(self, engine):
+    def __init__(self, engine, confidence=0.5):
         self.engine = engine
+        self.confidence = confidence
         self.texts = []
 
     async def align(self, audio, hypothesis):
@@ -70,7 +71,7 @@ class NotedAligner:
         self.texts.append(hypothesis.text)
         step = audio.duration / max(1, len(hypothesis.text.split()))
         words = tuple(
-            Word(text, i * step, (i + 1) * step, 0.5, "aligned")
+            Word(text, i * step, (i + 1) * step, self.confidence, "aligned")
             for i, text in enumerate(hypothesis.text.split())
         )
         return Hypothesis(hypothesis.chunk_index, hypothesis.text, words, hypothesis.avg_logprob)
@@ -212,6 +213,36 @@ def test_however_much_the_witness_finds_the_words_are_kept(other):
     heard = recognise(engine, NotedAligner(engine), lambda _, said, __: found if said.text else ())
     assert heard.text == GOOD
     assert found[-1] in heard.warnings[0]
+
+
+INVENTED = "thank you for watching this video and please subscribe"
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept"),
+    [
+        (("", INVENTED, "", ""), ""),
+        ((INVENTED, "", INVENTED, INVENTED), ""),
+        ((INVENTED, "Yes.", INVENTED, INVENTED), "Yes."),
+        ((INVENTED, CUT, INVENTED, INVENTED), ELEVEN),
+        ((INVENTED, REFUSAL, REFUSAL, ""), INVENTED),
+    ],
+)
+def test_words_of_which_most_cannot_be_heard_are_worse_than_nothing(answers, kept):
+    """webrtcvad takes music for speech, and a model then invents."""
+
+    def says(_, heard, __):
+        return ("unheard",) if INVENTED in heard.text else ()
+
+    engine = Scripted(*answers)
+    assert recognise(engine, NotedAligner(engine, 0.1), says).text == kept
+
+
+@pytest.mark.parametrize("other", ["", SLOW_LOOP])
+def test_a_lecture_that_begins_like_a_reply_is_kept(other):
+    told = "as an AI company we have to ask ourselves what " + " ".join(f"w{n}" for n in range(30))
+    engine = Scripted(told, other, "", "")
+    assert recognise(engine).text == told
 
 
 def test_what_the_witness_finds_less_in_is_better():

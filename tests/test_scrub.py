@@ -33,7 +33,9 @@ def cleaned(answer: str) -> str:
         f"{SPEECH}</think>\n<|im_end|>",
         f"{SPEECH}</think></think> (music)",
         # preambles
-        f"Here is what was said: {SPEECH}",
+        f"Here is what was said:\n{SPEECH}",
+        f"Here's what is being said in this recording: {SPEECH}",
+        f"The spoken words of the clip are: {SPEECH}",
         f"The transcribed speech is: {SPEECH}",
         f"The spoken words in the recording are: {SPEECH}",
         f"Below you will find the transcript:\n{SPEECH}",
@@ -118,19 +120,13 @@ def test_a_full_stop_may_stand_behind_the_quotes():
 @pytest.mark.parametrize(
     "remark",
     [
-        "Let me know if you need anything else!",
-        "Please let me know if you would like a translation.",
-        "Feel free to ask if you have other recordings.",
         "(Note: the ending is unclear.)",
         "[Note: two people speak]",
-        "Note: The audio ends abruptly.",
         "**Note:** Some words were inaudible.",
         "**Summary:** Two people met.\nIt rained.",
         "**Key points**:\n- they met\n- it rained",
         "**Translation:**\n\nSie trafen sich.",
-        "I hope this helps!",
         "--- End of transcript ---",
-        "This is the full transcript of the audio.",
     ],
 )
 @pytest.mark.parametrize("gap", ["\n\n", " \n \n\n  "])
@@ -151,6 +147,10 @@ def test_a_remark_in_a_last_paragraph_goes(remark, gap):
         "we met at noon.\n\nThis is a rough transcript of my life.",
         "we met at noon.\n\nI hope this helps us all to find our way.",
         "we met at noon.\n\nNote: the shop is closed.",
+        "we met at noon.\n\nNote: the recording of the board meeting is confidential.",
+        "Thank you very much for your help.\n\nLet me know if you need anything else.",
+        "wait a minute.\n\nI hope that helps.",
+        "What is in exhibit nine?\n\nThat is the transcript of the phone call on March third.",
         "we met at noon.\n\nSummary: it rained.",
         "**Summary:** we met at noon.\n\nand it rained",
         "we met at noon.\n\nThis is the end.",
@@ -200,6 +200,13 @@ def test_a_paragraph_that_may_be_speech_stays(speech):
         "Here are the words of the song: la la la",
         "The following is the full text of the law: no one may enter.",
         "Here's what he said: be there at ten.",
+        "Here's what was said at the time: we will not raise taxes.",
+        "Here is what was said: we will not raise taxes.",
+        "Here is what is spoken in Belgium: Dutch, French and German.",
+        "The audio content is the problem: nobody can hear the guests.",
+        "Male: thirty. Female: twenty eight.",
+        "I spoke with person A: she said no.",
+        "See John (3:16).",
         "The speaker said: no more questions.",
         "The person says: wait.",
         'The speaker said: "no more", and left.',
@@ -251,37 +258,31 @@ def test_every_character_knows_its_place_and_cleaning_is_final(answer):
     assert spoken(draft.text).text == draft.text
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("answer", "speech"),
+    [
+        ("Welcome to the show. (applause) Thank you.", "Welcome to the show. Thank you."),
+        ("One. (pause) Two. (pause) Three.", "One. Two. Three."),
+        ("Wait. (pause)\nYes.", "Wait. Yes."),
+        ("(music) (applause) Welcome.", "Welcome."),
+    ],
+)
+def test_words_on_both_sides_of_a_sound_stay_two(answer, speech):
+    assert cleaned(answer) == speech
+
+
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "piece",
     [
         "<think>", "</think>", "</think> a", "[", "(the ", "Speaker ", "the ", '"', "*", "1:11 ",
-        " ", "\n", "a\n\n", "a\n\nnote: ", ". (",
+        " ", "\n", "\n \n ", "\r\n", "a\n\n", "a\n\nnote: ", ". ", ". (", "( ", "(music ",
+        "I can't ", "speaker 1 ",
     ],
 )  # fmt: skip
-def test_long_answers_take_no_long_time(piece):
-    spoken(piece * 3000)
-
-
-ENDLESS = (
-    "\n",
-    "\n \n ",
-    "\r\n",
-    ". ",
-    "( ",
-    "(music ",
-    "x\n\nnote: ",
-    "I can't ",
-    '"',
-    "speaker 1 ",
-)
-"""What a model may repeat up to its token limit."""
-
-
-@pytest.mark.parametrize("piece", ENDLESS)
 def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
     """Some expressions took its square: minutes for these, in which nothing else is answered."""
-    answer = piece * (100_000 // len(piece))
+    answer = piece * (50_000 // len(piece))
     draft = spoken(answer)
     assert len(draft.text) == len(draft.places) <= len(answer)
     findings(Hypothesis(0, answer), Chunk(0, 0, 30 * SAMPLE_RATE))

@@ -47,13 +47,16 @@ TOO_FEW: Final = 4
 REMARK: Final = 8
 EMPTY: Final = 16
 LOOP: Final = 20
+UNHEARD: Final = 24
 REPLY: Final = 30
 TOO_MANY: Final = 40
 """What a finding weighs. They are summed, so each outweighs what a better answer can have together:
 few words that were cut (6) are kept before words with a remark behind them, and those (14) before
 nothing. Nothing is better than what nobody said: a loop, which most often is music that was taken
-for speech, an answer that begins as a reply, and more words than anyone can say. The witness, who
-hears only what no guard here doubts, weighs less than any of them."""
+for speech, words of which most cannot be heard, a reply, and more words than anyone can say. What
+else the witness says, who hears only what no guard here doubts, weighs less than any of them."""
+MAX_REPLY_WORDS: Final = 25
+"""A longer answer that begins like a reply may be speech that does so."""
 
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
@@ -83,6 +86,7 @@ _REMARK: Final = re.compile(
         (?:contains?|features?|appears|seems|consists|includes|does\s+not\s+contain|(?:ends|cuts\s+off)\s+abruptly
           |(?:is|was|has)\s+(?:of|in\s+(?!the\b)\w+|silent|empty|too|not|unclear|inaudible|no\s+|just
             |an?\s+(?:\w+\s+)?(?:clip|conversation|monologue|speech|man|woman|person|speaker)))\b
+      |(?:this|that|the\s+above)\s+is\s+(?:the|a)\s+(?:\w+\s+)?transcript(?:ion)?\s+of\s+(?:the|this)\s+(?:audio|recording|clip)
       |if\s+you\s+(?:need|have|would\s+like)\b.{0,60}?\btranscri\w+
       |let\s+me\s+know\s+if\b.{0,60}?\b(?:transcri\w+|translat\w+|summar\w+)
     )""",
@@ -179,7 +183,8 @@ def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     """A refusal, a description or a reply instead of a transcript, or behind one."""
     text = hypothesis.text.rstrip()
     if any(kind.match(text) for kind in (_REFUSAL, _REMARK, _REPLY)):
-        return Finding("commentary", "it reads like a reply, not like a transcript", REPLY)
+        weight = REPLY if len(text.split()) <= MAX_REPLY_WORDS else REMARK
+        return Finding("commentary", "it reads like a reply, not like a transcript", weight)
     begins = [match.end() for match in _SENTENCE_END.finditer(text)]
     is_remarked = any(_REFUSAL.match(text, begin) for begin in begins)
     if is_remarked or (begins and _REMARK.match(text, begins[-1])):

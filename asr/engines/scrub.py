@@ -41,22 +41,14 @@ _ADJECTIVES: Final = (
     r"raw|requested|spoken|transcribed)\s+){0,3}"
 )
 _REST: Final = r"(?:(?!\n[ \t]*\n).)*\Z"
-_SENTENCE: Final = r"[^\n.!?]*\W*\Z"
 _REMARK: Final = re.compile(
-    # A last paragraph behind others: what is set off as no speech, or one sentence.
+    # A last paragraph behind others that is set off as no speech. People do say "let me know if you
+    # need anything else", as a paragraph of its own too where turns are paragraphs.
     r"(?<=\S)[ \t]*\n[ \t]*\n\s*+(?:"
-    r"\*\*(?:summary|translation|explanation|analysis|key\s+(?:points|takeaways))"
+    r"\*\*(?:note|summary|translation|explanation|analysis|key\s+(?:points|takeaways))"
     rf"(?::\s*\*\*|\*\*\s*:)\s*{_REST}"
     rf"|[(\[]\W*note\s*:{_REST}"
-    r"|\W*note\s*:(?=.{0,300}?\b(?:audio|recording|transcri|inaudible|unintelligible))"
-    rf"{_REST}"
-    r"|(?:please\s+)?(?:let\s+me\s+know|feel\s+free\s+to\s+ask)\s+if\s+"
-    r"(?:you(?:['\u2019]d|\s+would)?\s+(?:need|have|want|like|require)|there\s+is)\b[^\n.!?]*?"
-    r"\b(?:anything\s+else|further|assistance|clarif|transcri|translat|summar|other\s+recording)"
-    rf"{_SENTENCE}"
-    r"|i\s+hope\s+(?:this|that)\s+helps\W*\Z"
     r"|\W*end\s+of\s+(?:the\s+)?transcript(?:ion)?\W*\Z"
-    rf"|(?:this|that|the\s+above)\s+is\s+(?:the|a|my)\s+{_ADJECTIVES}transcript(?:ion)?\b{_SENTENCE}"
     r")",
     re.IGNORECASE | re.DOTALL,
 )
@@ -79,27 +71,35 @@ _HAPPENS: Final = r"(?=[^()\n]*\s[^()\n]*)(?=[^()\n]*(?:ing|plays|fades|laughs)\
 _ASIDE: Final = re.compile(
     # Round brackets may hold what was said, "a (static) field": only where a sentence begins,
     rf"\[{_NAMED}\]|\*(?!\*){_NAMED}\*"
-    rf"|(?:\A\s*|(?<=[\n.!?>\u2026\"\u201d])[ \t]*)(?:\({_NAMED}\)\s*)+"
+    rf"|(?:\A\s*|(?<=[\n.!?>\u2026\"\u201d])[ \t]*)\({_NAMED}\)(?:\s*\({_NAMED}\))*"
     # or if it is more than a name, at a comma and at the end of a line.
     rf"|(?<=[,;])\s*\({_HAPPENS}{_NAMED}\)|\({_HAPPENS}{_NAMED}\)(?=\s*$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TIME: Final = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?"
 _CLOCK: Final = re.compile(
-    r"[\[(]\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?(?:\s*-+>?\s*\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?)?[\])]"
+    # A verse is "(3:16)", but no line begins with it.
+    rf"\[{_TIME}(?:\s*-+>?\s*{_TIME})?\]|\({_TIME}\s*-+>?\s*{_TIME}\)|^[ \t]*\({_TIME}\)"
+    r"|\(\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?|[.,]\d+)\)",
+    re.MULTILINE,
 )
 _WHO: Final = r"(?:speaker|spk|voice|person|participant)(?:[ _-]?#?\d{1,2}|[ _-][a-z])\b"
+_ALIAS: Final = r"(?:\s*\([^()\n]{1,20}\))?"
 _LABEL: Final = re.compile(
-    rf"(?<!\w)(?:\[{_WHO}\]\s*:?|\({_WHO}\)\s*:?|{_WHO}(?:\s*\([^()\n]{{1,20}}\))?\s*:)",
-    re.IGNORECASE,
+    rf"(?<!\w)(?:\[{_WHO}\]\s*:?|\({_WHO}\)\s*:?|(?=sp){_WHO}{_ALIAS}\s*:)"
+    # Someone may have spoken with person A.
+    rf"|(?:^|(?<=[.!?\u2026\"\u201d]))[ \t]*{_WHO}{_ALIAS}\s*:",
+    re.IGNORECASE | re.MULTILINE,
 )
 _ROLE: Final = re.compile(
     r"^[^\S\n]*(?:\[(?:speaker|narrator)\]:?|(?:"
-    r"speaker(?:\s+(?:one|two|three|four|five|six))?|(?:fe)?male(?:\s+(?:speaker|voice))?|man|woman|"
+    r"speaker(?:\s+(?:one|two|three|four|five|six))?|(?:fe)?male\s+(?:speaker|voice)|man|woman|"
     r"narrator|interviewer|interviewee|user|assistant)\s*:)",
     re.IGNORECASE | re.MULTILINE,
 )
 
 _HEARD: Final = r"(?:spoken|transcribed|audio)\s+(?:text|words|content|speech)\b"
+_IN_IT: Final = r"(?:of|from|in)\s+(?:the|this|your)\s+(?:audio|recording|clip|file|segment)\b"
 _TEXT: Final = (
     rf"{_ADJECTIVES}(?:transcript(?:ion)?s?\b|{_HEARD}"
     r"|(?:text|words|content)\b[^:\n]{0,60}?\b(?:audio|recording|clip|transcri\w+))"
@@ -110,10 +110,11 @@ _PREAMBLE: Final = re.compile(
     r"(?:here(?:['\u2019]s| is| are)|(?:this|below|the following|following) is"
     r"|below you(?: will|['\u2019]ll| can) find)\s+"
     rf"(?:(?:the|a|an|your|my)\s+)?{_TEXT}[^:\n]{{0,80}}(?::|\n)"
-    r"|here(?:['\u2019]s| is)\s+what\s+(?:was|is|is being)\s+(?:said|spoken)\b[^:\n]{0,40}:"
+    r"|here(?:['\u2019]s| is)\s+what\s+(?:was|is|is being)\s+(?:said|spoken)"
+    rf"(?:\s+{_IN_IT}\s*:|\s*:(?=\s*\n))"
     rf"|(?:the\s+)?{_ADJECTIVES}transcript(?:ion)?"
     r"(?:\s+(?:of|from|for|is|reads|as)\b[^:\n]{0,80})?\s*:"
-    rf"|the\s+{_HEARD}(?:\s+(?:of|from|in|is|are|reads?)\b[^:\n]{{0,80}})?\s*:"
+    rf"|the\s+{_HEARD}(?:\s+{_IN_IT})?(?:\s+(?:is|are|reads?)(?:\s+as\s+follows)?)?\s*:"
     # Who tells what a speaker said may be heard as well, if no quotes set it off from the rest.
     r"|the\s+(?:speaker|audio|recording|voice|person|clip|speech)\s+"
     r"(?:says|said|states|is saying|reads)\s*:"
