@@ -73,6 +73,7 @@ class ChatServer:
         answers: (status, headers, body) to give instead, one each.
         healthy: what ``/health`` says.
         gate: answers wait until it is set, as it is at first.
+        model: which one it lists; None for a server that has no such route.
     """
 
     def __init__(self, name: str = "one", delay: float = 0.0, tls: ssl.SSLContext | None = None):
@@ -154,6 +155,8 @@ class ChatServer:
         if path == "/health":
             return (200 if self.healthy else 503), {}, {}
         if path == "/v1/models":
+            if self.model is None:
+                return 404, {}, {}
             return 200, {}, {"data": [{"id": self.model}]}
         self.headers.append(fields)
         if self.answers:

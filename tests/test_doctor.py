@@ -232,6 +232,23 @@ def test_the_model_that_is_asked_for_must_be_served():
     assert checkup(settings, models=[MODEL, "other/omni"])["model"].found == "other/omni"
 
 
+@pytest.mark.parametrize(
+    ("dialect", "served"), [("ollama", "omni:latest"), ("llamacpp", "/models/omni.gguf")]
+)
+def test_a_name_that_the_server_completes_or_ignores_ends_no_check(dialect, served):
+    settings = Settings(vllm_model="omni", vllm_dialect=dialect)
+    client = httpx.Client(
+        base_url="http://vllm:8000",
+        transport=httpx.MockTransport(
+            lambda _: httpx.Response(200, json={"data": [{"id": served}]})
+        ),
+    )
+    with client:
+        names = [check.name for check in VllmCheckup(client, settings).checks()]
+        assert VllmCheckup(client, settings).model().level == "warn"
+    assert "audio" in names
+
+
 def test_a_server_that_is_away_is_asked_nothing_more():
     def refuse(request):
         raise httpx.ConnectError("refused")

@@ -348,9 +348,69 @@ def test_a_server_that_comes_back_with_another_model_stays_out() -> None:
 def test_what_one_server_refuses_to_anyone_goes_to_another(status: int) -> None:
     async def run() -> None:
         async with pair() as (one, _, engine):
-            one.answers = [(status, {}, {"error": {"message": "not here"}})]
-            assert await ask(engine) == "hello from two"
-            assert one.answers == []
+            one.answers = [(status, {}, {"error": {"message": "not here"}})] * 2
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            await asyncio.sleep(0.2)  # some health checks
+            assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+            assert len(one.answers) == 1, "it was asked again, whatever it lists"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_what_all_servers_refuse_is_a_refusal(status: int) -> None:
+    """It is no outage, for which a job would wait without end."""
+
+    async def run() -> None:
+        async with pair() as (one, two, engine):
+            for server in (one, two):
+                server.answers = [(status, {}, {"error": {"message": "no such model"}})] * 9
+            for _ in range(3):
+                with pytest.raises(EngineFailed, match=f"{status}: no such model"):
+                    await ask(engine)
+
+    asyncio.run(run())
+
+
+def test_a_server_without_the_model_is_left_when_one_with_it_comes() -> None:
+    async def run() -> None:
+        async with ChatServer("one") as one, ChatServer("two") as two:
+            two.model = "right"
+            await two.kill()
+            async with running(engine_at(one, two, model="right")) as engine:
+                assert await ask(engine) == "hello from one"
+                await two.start()
+                await until(lambda: engine._servers.all[1].alive)
+                assert {await ask(engine) for _ in range(6)} == {"hello from two"}
+
+    asyncio.run(run())
+
+
+def test_where_any_name_will_do_none_is_compared() -> None:
+    """llama.cpp lists the path of its file, which may differ between machines."""
+
+    async def run() -> None:
+        async with ChatServer("one") as one, ChatServer("two") as two:
+            one.model, two.model = "/models/omni.gguf", "/data/omni.gguf"
+            both = engine_at(one, two, model="/models/omni.gguf", dialect="llamacpp")
+            async with running(both) as engine:
+                names = {"hello from one", "hello from two"}
+                assert {await ask(engine) for _ in range(6)} == names
+
+    asyncio.run(run())
+
+
+def test_a_server_that_lists_nothing_is_taken_back_by_its_health() -> None:
+    async def run() -> None:
+        async with pair() as (one, two, engine):
+            first, _ = engine._servers.all
+            await one.kill()
+            await until(lambda: not first.alive)
+            one.model = None
+            await one.start()
+            await until(lambda: first.alive)
+            await two.kill()
+            assert await ask(engine) == "hello from one"
 
     asyncio.run(run())
 

@@ -45,6 +45,7 @@ class Dialect:
         system: a system message that goes first, if any.
         health: the path that answers 200 while the server can work.
         audio_formats: what it decodes, of the formats that we write.
+        any_name: whether it answers to any name of a model, as it serves only one.
     """
 
     audio_part: Literal["audio_url", "input_audio"] = "audio_url"
@@ -54,12 +55,14 @@ class Dialect:
     system: str | None = None
     health: str = "/health"
     audio_formats: tuple[AudioFormat, ...] = ("wav", "flac")
+    any_name: bool = False
 
 
 DIALECTS: Final[Mapping[DialectName, Dialect]] = {
     "vllm": Dialect(),
-    "sglang": Dialect(),
+    "sglang": Dialect(any_name=True),
     "llamacpp": Dialect(
+        any_name=True,
         audio_part="input_audio",
         logprobs={"logprobs": True, "top_logprobs": 1},  # else it sorts out twenty for each
         audio_formats=("wav",),

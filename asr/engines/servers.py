@@ -36,6 +36,9 @@ OUTAGE_SECONDS: Final = 60.0
 MODELS_TIMEOUT: Final = 5.0
 SPREAD_SECONDS: Final = 0.5
 """Chunks that waited for the end of one rest return over so long, not in one moment."""
+UNFIT_SECONDS: Final = 30.0
+"""A server that refuses our key or model is left alone for so long, whatever it says of itself."""
+NO_ROUTE: Final = frozenset({404, 405, 501})
 MAX_REASON: Final = 160
 
 _turns = itertools.count()
@@ -50,6 +53,8 @@ class Server:
         in_flight: requests that it works on for us.
         alive: whether it is in the rotation.
         reason: why it is not.
+        models: which ones it listed when it was last asked.
+        barred_until: loop time before which it is not taken back.
         rest_until: loop time before which it asked not to be asked.
         turn: grows with each request, so that equals take turns.
     """
@@ -60,6 +65,8 @@ class Server:
         self.in_flight = 0
         self.alive = True
         self.reason = ""
+        self.models: tuple[str, ...] = ()
+        self.barred_until = 0.0
         self.rest_until = 0.0
         self.turn = next(_turns)
         self.misses = 0
@@ -84,19 +91,24 @@ class Servers:
 
     Attributes:
         all: every server, there or not.
-        model: what a server must list among its models to come back; "" when any will do.
+        model: what they shall serve. As soon as one lists it, those that list others are not asked.
 
     Args:
         urls: at least one.
         client: for the health checks.
         health: their path.
+        any_name: whether they answer to any name of a model.
     """
 
-    def __init__(self, urls: Sequence[str], client: httpx.AsyncClient, health: str) -> None:
+    def __init__(
+        self, urls: Sequence[str], client: httpx.AsyncClient, health: str, *, any_name: bool = False
+    ) -> None:
         self.all = tuple(Server(url) for url in urls)
         self.model = ""
         self._client = client
         self._health = health
+        self._any_name = any_name
+        self._is_listed = False
         self._someone = asyncio.Event()
         self._someone.set()
         self._returned = asyncio.Event()  # another one after each return
@@ -185,20 +197,42 @@ class Servers:
     async def models(self, server: Server) -> tuple[str, ...]:
         """What it serves; nothing when it does not say so, and then it is lost."""
         try:
-            answer = await self._client.get(server.url + "/v1/models", timeout=MODELS_TIMEOUT)
-            answer.raise_for_status()
-            found = tuple(str(item["id"]) for item in answer.json()["data"])
-        except httpx.HTTPStatusError as error:
-            self.lost(server, f"/v1/models: status {error.response.status_code}")
-        except httpx.ConnectError as error:  # of TLS, its text is what helps
-            self.lost(server, f"/v1/models: ConnectError: {error}")
+            return await self._listed(server)
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            self.lost(server, f"/v1/models: {type(error).__name__}")
-        else:
-            if found:
-                return found
-            self.lost(server, "it serves no model")
-        return ()
+            self.lost(server, _why(error))
+            return ()
+
+    async def _listed(self, server: Server) -> tuple[str, ...]:
+        answer = await self._client.get(server.url + "/v1/models", timeout=MODELS_TIMEOUT)
+        answer.raise_for_status()
+        found = tuple(str(item["id"]) for item in answer.json()["data"])
+        if not found:
+            raise LookupError
+        return found
+
+    def expect(self, model: str) -> None:
+        """Set what they shall serve."""
+        self.model = model
+        self._is_listed = False
+
+    def admit(self, server: Server, models: tuple[str, ...]) -> None:
+        """Take a server into the rotation if it serves the model, and put out those that do not."""
+        server.models = models
+        self._is_listed = self._is_listed or (self.model in models and not self._any_name)
+        if self._serves(server):
+            self.answered(server)
+        for other in self.all:
+            if not self._serves(other):
+                self.lost(other, f"it serves {', '.join(other.models)} and not {self.model}")
+
+    def _serves(self, server: Server) -> bool:
+        """Whether it does, or there is no telling."""
+        return not (self._is_listed and server.models) or self.model in server.models
+
+    def bar(self, server: Server, reason: str) -> None:
+        """Take out a server that refuses what says nothing of the chunk: our key, or the model."""
+        server.barred_until = asyncio.get_running_loop().time() + UNFIT_SECONDS
+        self.lost(server, reason)
 
     async def _watch(self) -> None:
         while True:
@@ -224,15 +258,30 @@ class Servers:
                 self.lost(server, f"its health check says {answer.status_code}")
             elif server.alive:  # also where that path is unknown
                 self.answered(server)
-            else:
+            elif asyncio.get_running_loop().time() >= server.barred_until:
                 await self._readmit(server)
 
     async def _readmit(self, server: Server) -> None:
         """Back into the rotation, unless it came back with another model or refuses our key."""
-        models = await self.models(server)
-        if not models:
-            return
-        if self.model and self.model not in models:
-            self.lost(server, f"it serves {', '.join(models)} and not {self.model}")
+        try:
+            models = await self._listed(server)
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
+            if answer is not None and answer.status_code in NO_ROUTE:
+                self.answered(server)  # its health is all that it tells
+            else:
+                self.lost(server, _why(error))
         else:
-            self.answered(server)
+            self.admit(server, models)
+
+
+def _why(error: Exception) -> str:
+    """Why a server does not say what it serves."""
+    match error:
+        case httpx.HTTPStatusError():
+            return f"/v1/models: status {error.response.status_code}"
+        case httpx.ConnectError():  # of TLS, its text is what helps
+            return f"/v1/models: ConnectError: {error}"
+        case LookupError():
+            return "/v1/models: it lists no model"
+    return f"/v1/models: {type(error).__name__}"

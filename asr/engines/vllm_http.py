@@ -105,7 +105,9 @@ class VllmHttpEngine:
         self._client = make_client()  # for what must not wait behind chunks
         self._connections = Connections(self.slots, make_client)
         self._writers = ThreadPoolExecutor(WRITERS, "omni-requests")
-        self._servers = Servers(options.urls, self._client, self._dialect.health)
+        self._servers = Servers(
+            options.urls, self._client, self._dialect.health, any_name=self._dialect.any_name
+        )
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Everything can be asked for; what is not read in full is a warning."""
@@ -123,18 +125,10 @@ class VllmHttpEngine:
             raise EngineUnavailable(f"the servers differ ({names}): set ASR_VLLM_MODEL to one")
         self.model = self._options.model or first[0]
         self.name = f"omni ({self.model} on {self._options.dialect})"
-        self._keep_those_with_the_model(served)
-        self._servers.watch()
-
-    def _keep_those_with_the_model(self, served: dict[Server, tuple[str, ...]]) -> None:
-        """Only these are asked, unless none lists it: some kinds of server take any name."""
-        is_listed = any(self.model in ids for ids in served.values())
-        self._servers.model = self.model if is_listed else ""
+        self._servers.expect(self.model)
         for server, ids in served.items():
-            if is_listed and self.model not in ids:
-                self._servers.lost(server, f"it serves {', '.join(ids)} and not {self.model}")
-            else:
-                self._servers.answered(server)
+            self._servers.admit(server, ids)
+        self._servers.watch()
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
@@ -161,14 +155,16 @@ class VllmHttpEngine:
             server = await self._servers.pick(avoid=failed)
             failed.add(server)
             try:
-                return await self._ask_once(server, body, patience, chunk)
+                return await self._ask_once(server, body, patience, chunk, failed)
             except _Again as again:
                 problem = f"{server.name}: {again}"
                 logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
         COUNTS["requests_failed"] += 1
         raise EngineUnavailable(f"no server gave an answer; the last was {problem}")
 
-    async def _ask_once(self, server: Server, body: bytes, patience: float, chunk: Chunk) -> Any:
+    async def _ask_once(
+        self, server: Server, body: bytes, patience: float, chunk: Chunk, failed: set[Server]
+    ) -> Any:
         timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
         url = server.url + "/v1/chat/completions"
         with server.asked():
@@ -186,7 +182,7 @@ class VllmHttpEngine:
                 self._servers.look()
                 raise _Again(type(error).__name__) from error
         if not answer.is_success:
-            return self._refused(server, answer, chunk)
+            return self._refused(server, answer, chunk, failed)
         said = _json(answer)
         if broke_off(said):
             self._servers.look()  # it is likely to end
@@ -194,16 +190,18 @@ class VllmHttpEngine:
         self._servers.answered(server)
         return said
 
-    def _refused(self, server: Server, answer: httpx.Response, chunk: Chunk) -> Any:
+    def _refused(
+        self, server: Server, answer: httpx.Response, chunk: Chunk, failed: set[Server]
+    ) -> Any:
         problem = f"status {answer.status_code}{_message(answer)}"
         if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
             server.rest(_retry_after(answer))
             if answer.is_server_error:
                 self._servers.look()
             raise _Again(problem)
-        others = any(other.alive for other in self._servers.all if other is not server)
+        others = any(other.alive and other not in failed for other in self._servers.all)
         if answer.status_code in UNFIT_STATUSES and others:
-            self._servers.lost(server, problem)
+            self._servers.bar(server, problem)
             raise _Again(problem)
         COUNTS["requests_failed"] += 1
         message = f"the server refused the chunk at {chunk.start:.1f} s: {problem}"
