@@ -70,7 +70,8 @@ def test_one_failing_file_does_not_stop_the_others(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["silence.json"]
     message = done.stderr.decode()
     assert "bad.wav: this is not audio that can be read" in message
-    assert "missing.wav" in message
+    assert "missing.wav: no such file\n" in message
+    assert "Traceback" not in message
     body = json.loads((tmp_path / "out" / "silence.json").read_text())
     assert TranscriptBody.model_validate(body).duration == 1.0
 
@@ -116,6 +117,20 @@ def test_wrong_usage_exits_2_and_names_what_is_wrong(arguments, named, tmp_path)
     (tmp_path / "x.wav").write_bytes(SILENCE)
     arguments = [str(tmp_path / a) if a == "x.wav" else a for a in arguments]
     assert named in run(*arguments, env=UNALIGNED, check=2).stderr.decode()
+
+
+@pytest.mark.parametrize("command", [["plot"], ["clips", "-o", "out"], ["align", "TEXT"]])
+@pytest.mark.parametrize(
+    ("name", "why"), [("none.wav", "no such file"), (".", "not a regular file")]
+)
+def test_a_recording_that_is_none_is_named(command, name, why, tmp_path):
+    (tmp_path / "text.txt").write_text("two words")
+    places = {"out": tmp_path / "out", "TEXT": tmp_path / "text.txt"}
+    command = [str(places.get(word, word)) for word in command]
+    recording = str(tmp_path / name)
+    arguments = [command[0], recording, *command[1:]]
+    done = run(*arguments, env=UNALIGNED, check=1)
+    assert done.stderr.decode() == f"asr: {recording}: {why}\n"
 
 
 def test_misspelt_setting_is_told():

@@ -51,6 +51,7 @@ def transcript(text: str, words: tuple[Word, ...] = (), duration: float = 60.0) 
         ("Hello, World!", "hello world"),
         ("O’Neil's dogs' 'tis", "o'neil's dogs tis"),  # noqa: RUF001
         ("cold-hearted man — well", "cold hearted man well"),
+        ("data\u00adbase \u0915\u094d\u200d\u0937 a\u200bb", "database \u0915\u094d\u0937 a b"),
         ("Mr. & Mrs. Smith vs Dr. X, etc.", "mister and missus smith versus doctor x et cetera"),
         ("the U.S., at 5 p.m., AT&T", "the us at five pm at and t"),
         ("ﬁne Straße", "fine strasse"),

@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AsrError as error:
         print(f"asr: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        name = getattr(options, "audio", None)  # of the commands that take one recording
+        print(f"asr: {name}: {error}" if name else f"asr: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,11 +53,7 @@ def run(options: argparse.Namespace) -> int:
             events = align_file(transcriber, path, text, options_of(options, settings))
             return await collect(events, bar.on_event)
 
-    try:
-        with source(options.audio) as path, Bar(options.audio, hidden=options.quiet) as bar:
-            transcript = asyncio.run(work(path, bar))
-    except OSError as error:
-        print(f"asr: {options.audio}: {error}", file=sys.stderr)
-        return 1
+    with source(options.audio) as path, Bar(options.audio, hidden=options.quiet) as bar:
+        transcript = asyncio.run(work(path, bar))
     deliver(transcript, options.audio, subtitles, options)
     return 0

@@ -23,10 +23,16 @@ FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "tex
 
 @contextlib.contextmanager
 def source(name: str) -> Generator[Path]:
-    """The file of that name; standard input is spooled, since most formats need to seek."""
+    """The file of that name; standard input is spooled, since most formats need to seek.
+
+    Raises:
+        OSError: there is no such file, or it is a folder or a device.
+    """
     if name != "-":
         path = Path(name)
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            raise FileNotFoundError("no such file")
+        if not path.is_file():
             raise IsADirectoryError("not a regular file")
         yield path
         return

@@ -1,6 +1,7 @@
 """Text to the spoken tokens that are scored, one written word at a time.
 
-- NFKC, casefolded; punctuation dropped except apostrophes inside words; hyphens split words;
+- NFKC, casefolded; punctuation dropped except apostrophes inside words; hyphens split words, soft
+  hyphens and joiners, which nobody sees, do not;
 - numbers in English words: ``1,234``, ``-3.5``, ``21st``, ``$3.50``, ``50%``. Four digits that look
   like a year are read like one; with a leading zero, with seven digits and no commas, or from a
   trillion on, digits are read one by one;
@@ -24,6 +25,7 @@ _ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "dr": "doctor", "prof": "professor", "jr": "junior",
     "sr": "senior", "vs": "versus", "etc": "et cetera", "ok": "okay",
 }  # fmt: skip
+_ZERO_WIDTH_SPACE = "\u200b"
 _NUMBER = re.compile(
     r"(?<![^\W_])(?P<minus>(?<!\S)[-\u2212])?(?P<dollar>\$)?"
     r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.(?P<part>[0-9]+))?"
@@ -37,7 +39,8 @@ def normalise(text: str) -> list[str]:
 
 
 def _spoken(written: str) -> list[str]:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
+    seen = "".join(c for c in written if c == _ZERO_WIDTH_SPACE or unicodedata.category(c) != "Cf")
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     said = _NUMBER.sub(_say_number, re.sub(r"[\u2018\u2019\u02bc]", "'", folded))
     said = re.sub(r"(?<=\b[^\W\d_])\.(?=[^\W\d_]\b)", "", said).replace("&", " and ")
     bare = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in said)
