@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import DamagedAudio, UnsupportedAudio
-from asr.joined import is_joined
+from asr.joined import is_counted, is_joined
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ MAX_TRAILER_BYTES: Final = 16_384
 _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
+# Of these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
+_GUESSED: Final = ("mp3", "aac")
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
 
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
@@ -123,6 +125,9 @@ def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
     if not 0 < file.frames < _UNKNOWN_FRAMES:
         file.close()  # a header written before the audio, and never completed
         return None
+    if file.format == "MP3" and not is_counted(path):
+        file.close()  # libsndfile takes the first frame's bitrate for that of all, and ends there
+        return None
     _check_layout(file.samplerate, file.channels)
     decoding.promised_seconds = file.frames / file.samplerate
     return _libsndfile_blocks(file, descriptor, decoding)
@@ -187,7 +192,7 @@ def _open_ffmpeg(
 
 
 def _promised_seconds(container: av.container.InputContainer) -> float | None:
-    if not container.duration:
+    if not container.duration or (container.format.name in _GUESSED and container.size > 0):
         return None
     # Matroska alone counts its length from time 0, wherever its first packet lies.
     counts_from_0 = "matroska" in container.format.name

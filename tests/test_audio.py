@@ -17,6 +17,7 @@ from asr.errors import (
     EmptyAudio,
     UnsupportedAudio,
 )
+from asr.joined import is_counted
 from asr.processes import ProcessPool
 from asr.readers import ACCEPTED, BLOCK_FRAMES, Decoding, _frames
 from asr.recording import PRELOAD, decode_recording
@@ -426,6 +427,43 @@ def test_a_truncated_m4a(tmp_path):
                 decoded(path)
 
 
+CODINGS = {
+    "vbr": {"flags": "+qscale", "global_quality": "236"},
+    "abr": {"abr": "1"},
+    "cbr": {},
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_an_mp3_that_does_not_count_its_frames_is_decoded_whole(tmp_path, coding, loud_first):
+    """So encoders write into a pipe; the bitrate of the first frames says nothing of the length."""
+    signal = np.concatenate((makers.noise(20), makers.silence(8), makers.click(2, at=1.0)))
+    signal = signal if loud_first else signal[::-1]
+    path = makers.write_container(
+        tmp_path / "a.mp3",
+        signal,
+        "libmp3lame",
+        options={"write_xing": "0"},
+        coding=CODINGS[coding],
+    )
+    assert not is_counted(path)
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(30, abs=0.15), "and the encoder's padding"
+    found = loudest(samples[22 * RATE :]) + 22 if loud_first else loudest(samples[: 8 * RATE])
+    assert found == pytest.approx(29 if loud_first else 1, abs=0.1)
+    assert decoding.warnings == []
+
+
+def test_an_aac_promises_nothing(tmp_path):
+    """Its length too was guessed from the first frames."""
+    signal = np.concatenate((makers.silence(10), makers.noise(10)))
+    path = makers.write_container(tmp_path / "a.aac", signal[::-1], "aac", kind="adts")
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(20, abs=0.15)
+    assert decoding.promised_seconds is None
+
+
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus"])
 def test_recordings_that_were_joined_are_all_decoded(tmp_path, suffix):
     path = makers.write(tmp_path / f"a{suffix}", makers.click(5, at=1.0))
@@ -437,6 +475,16 @@ def test_recordings_that_were_joined_are_all_decoded(tmp_path, suffix):
         assert loudest(samples[: 5 * RATE]) == pytest.approx(1, abs=0.002)
         assert loudest(samples[10 * RATE :]) == pytest.approx(1, abs=0.3)
         assert decoding.warnings == []
+
+
+def test_mp3s_that_were_joined_with_a_tag_between_them(tmp_path):
+    one = makers.write(tmp_path / "a.mp3", makers.click(5, at=1.0)).read_bytes()
+    path = tmp_path / "b.mp3"
+    path.write_bytes(one + b"TAG" + b"A title".ljust(125, b"\0") + one)
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(10, abs=0.2)
+    assert loudest(samples[5 * RATE :]) == pytest.approx(1, abs=0.2)
+    assert decoding.warnings == []
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg"])
