@@ -1,8 +1,8 @@
 """Recordings -> blocks of samples at their own rate, and with all their channels.
 
-libsndfile (through soundfile) opens wav, flac, mp3, ogg and opus; FFmpeg's libraries (through
-PyAV) open the rest: m4a, mp4, mov, webm, mkv, aac, wma, amr and the audio track of video. The
-format is told from the bytes, never from a name.
+libsndfile (through soundfile) opens wav, flac, ogg, opus and the mp3 that counts its frames;
+FFmpeg's libraries (through PyAV) open the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
+and the audio track of video. The format is told from the bytes, never from a name.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _check_layout(rate: int, channels: int) -> None:
 
 
 def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
-    """The file's blocks, or None when libsndfile knows neither the format nor the length."""
+    """The file's blocks, or None when libsndfile does not know the format or the length."""
     # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
     descriptor = os.open(path, os.O_RDONLY)
     try:
