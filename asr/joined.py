@@ -1,7 +1,8 @@
-"""Recordings that were joined end to end, as by ``cat a.mp3 b.mp3``.
+"""Recordings that were joined end to end, as by ``cat a.mp3 b.mp3``, and mp3s of unknown length.
 
 Players play all of them; libsndfile decodes the first and stops. The headers tell: an mp3's says
-how many bytes it speaks for (the Xing or Info tag), and Ogg's pages say where a stream begins.
+how many frames and bytes it speaks for (the Xing or Info tag), and Ogg's pages say where a stream
+begins.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ _FRAME_BYTES: Final = 1_500
 """The tag is in the first frame, of at most 1,441 bytes."""
 _HAS_FRAMES, _HAS_BYTES = 1, 2
 _ID3_HEADER_BYTES: Final = 10
+_ID3V1_BYTES: Final = 128
+_APE_HEADER_BYTES: Final = 32
+_MAX_TAGS: Final = 4
+"""More tags than this follow no recording."""
 _OGG_HEADER_BYTES: Final = 27
 _OGG_BEGINS: Final = 2
 
@@ -27,12 +32,18 @@ def is_joined(path: Path) -> bool:
         if head.startswith(b"OggS"):
             return _begins_again(file)
         start = _id3_bytes(head)
-        n_bytes = _mp3_bytes(file, start)
+        _, n_bytes = _promise(file, start)
         if n_bytes is None:
             return False
-        file.seek(start + n_bytes)
-        behind = file.read(3)
-    return behind == b"ID3" or _is_frame(behind)
+        behind = _behind_tags(file, start + n_bytes)
+    return behind.startswith(b"ID3") or _is_frame(behind)
+
+
+def is_counted(path: Path) -> bool:
+    """Whether an mp3 says how many frames it has. What is encoded into a pipe cannot."""
+    with path.open("rb") as file:
+        n_frames, _ = _promise(file, _id3_bytes(file.read(_ID3_HEADER_BYTES)))
+    return bool(n_frames)  # 0 stands in a file whose encoder did not come to its end
 
 
 def _begins_again(file: BinaryIO) -> bool:
@@ -60,18 +71,38 @@ def _id3_bytes(head: bytes) -> int:
     return _ID3_HEADER_BYTES + length
 
 
-def _mp3_bytes(file: BinaryIO, start: int) -> int | None:
-    """How many bytes the first frame promises, or None if it does not."""
+def _promise(file: BinaryIO, start: int) -> tuple[int | None, int | None]:
+    """How many frames and how many bytes an mp3's first frame promises; None what it does not."""
     file.seek(start)
     frame = file.read(_FRAME_BYTES)
     for name in (b"Xing", b"Info") if _is_frame(frame) else ():
         place = frame.find(name)
         if place > 0:
             flags = int.from_bytes(frame[place + 4 : place + 8])
-            at = place + 8 + (4 if flags & _HAS_FRAMES else 0)
-            is_told = flags & _HAS_BYTES and len(frame) >= at + 4
-            return int.from_bytes(frame[at : at + 4]) if is_told else None
-    return None
+            at = place + 8
+            n_frames = _number(frame, at) if flags & _HAS_FRAMES else None
+            at += 4 if flags & _HAS_FRAMES else 0
+            return n_frames, _number(frame, at) if flags & _HAS_BYTES else None
+    return None, None
+
+
+def _number(data: bytes, at: int) -> int | None:
+    return int.from_bytes(data[at : at + 4]) if len(data) >= at + 4 else None
+
+
+def _behind_tags(file: BinaryIO, at: int) -> bytes:
+    """What comes after the tags (ID3v1, APEv2) that close a recording."""
+    head = b""
+    for _ in range(_MAX_TAGS):
+        file.seek(at)
+        head = file.read(_APE_HEADER_BYTES)
+        if head.startswith(b"TAG"):
+            at += _ID3V1_BYTES
+        elif head.startswith(b"APETAGEX"):
+            at += _APE_HEADER_BYTES + int.from_bytes(head[12:16], "little")
+        else:
+            break
+    return head
 
 
 def _is_frame(data: bytes) -> bool:

@@ -1,13 +1,14 @@
 """Recordings -> blocks of samples at their own rate, and with all their channels.
 
-libsndfile (through soundfile) opens wav, flac, mp3, ogg and opus; FFmpeg's libraries (through
-PyAV) open the rest: m4a, mp4, mov, webm, mkv, aac, wma, amr and the audio track of video. The
-format is told from the bytes, never from a name.
+libsndfile (through soundfile) opens wav, flac, ogg, opus and the mp3 that counts its frames;
+FFmpeg's libraries (through PyAV) open the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
+and the audio track of video. The format is told from the bytes, never from a name.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,7 +17,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import DamagedAudio, UnsupportedAudio
-from asr.joined import is_joined
+from asr.joined import is_counted, is_joined
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -45,7 +46,24 @@ MAX_TRAILER_BYTES: Final = 16_384
 _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
+# Of these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
+_GUESSED: Final = ("mp3", "aac")
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
+
+# By the first bytes: a chunk's header, where the first lies, how many bytes of its own header a
+# chunk's size counts, and what its end is rounded up to.
+_CHUNKS: Final = {
+    b"RIFF": ("<4sI", 12, 0, 2),
+    b"RIFX": (">4sI", 12, 0, 2),
+    b"RF64": ("<4sI", 12, 0, 2),
+    b"FORM": (">4sI", 12, 0, 2),
+    b"riff": ("<16sQ", 40, 24, 8),  # w64
+}
+_LONG: Final = (b"RF64", b"riff")
+_MAX_CHUNKS: Final = 1_000
+_NO_SIZE: Final = 0x7FFF_0000
+"""From here on a size is what writes into a pipe: sox 0x7FFFF000, others all bits."""
+_NO_LONG_SIZE: Final = 2**62
 
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
 """Blocks of shape (n_frames, n_channels) with the rate of each."""
@@ -113,7 +131,7 @@ def _check_layout(rate: int, channels: int) -> None:
 
 
 def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
-    """The file's blocks, or None when libsndfile knows neither the format nor the length."""
+    """The file's blocks, or None when libsndfile does not know the format or the length."""
     # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -123,8 +141,12 @@ def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
     if not 0 < file.frames < _UNKNOWN_FRAMES:
         file.close()  # a header written before the audio, and never completed
         return None
+    if file.format == "MP3" and not is_counted(path):
+        file.close()  # libsndfile takes the first frame's bitrate for that of all, and ends there
+        return None
     _check_layout(file.samplerate, file.channels)
-    decoding.promised_seconds = file.frames / file.samplerate
+    n_promised = file.frames * _promised_share(descriptor)
+    decoding.promised_seconds = n_promised / file.samplerate
     return _libsndfile_blocks(file, descriptor, decoding)
 
 
@@ -143,6 +165,48 @@ def _libsndfile_blocks(
             n_frames += len(block)
             yield file.samplerate, block
         _check_trailer(file.format, descriptor, decoding)
+
+
+def _promised_share(descriptor: int) -> float:
+    """How many times the sound that is there the header speaks of: libsndfile cuts its count."""
+    place = _sound_chunk(descriptor)
+    if place is None:
+        return 1.0
+    start, n_promised = place
+    n_there = os.fstat(descriptor).st_size - start
+    return n_promised / n_there if 0 < n_there < n_promised else 1.0
+
+
+def _sound_chunk(descriptor: int) -> tuple[int, int] | None:
+    """Where the samples begin, and how many bytes of them a header promises, if one does.
+
+    Of wav, rf64, w64, aiff and au. Reads beside libsndfile, whose place in the file stays.
+    """
+    magic, start, size = struct.unpack(">4sII", os.pread(descriptor, 12, 0).ljust(12, b"\0"))
+    if magic == b".snd":
+        return (start, size) if size < _NO_SIZE else None
+    if magic not in _CHUNKS:
+        return None
+    form, at, own_bytes, align = _CHUNKS[magic]
+    n_header = struct.calcsize(form)
+    long_size = None
+    for _ in range(_MAX_CHUNKS):
+        header = os.pread(descriptor, n_header, at)
+        if len(header) < n_header:
+            break
+        name, size = struct.unpack(form, header)
+        size -= own_bytes
+        at += n_header
+        if name[:4] == b"ds64":  # only in rf64: the sizes that 32 bits do not hold
+            long_size = int.from_bytes(os.pread(descriptor, 8, at + 8), "little")
+        if name[:4] in (b"data", b"SSND"):
+            limit = _NO_LONG_SIZE if magic in _LONG else _NO_SIZE
+            size = size if long_size is None else long_size
+            return (at, size) if size < limit else None
+        if not 0 <= size < _NO_LONG_SIZE:
+            break
+        at += size + -size % align
+    return None
 
 
 def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
@@ -187,7 +251,7 @@ def _open_ffmpeg(
 
 
 def _promised_seconds(container: av.container.InputContainer) -> float | None:
-    if not container.duration:
+    if not container.duration or (container.format.name in _GUESSED and container.size > 0):
         return None
     # Matroska alone counts its length from time 0, wherever its first packet lies.
     counts_from_0 = "matroska" in container.format.name

@@ -98,6 +98,7 @@ def write_container(
     video: str = "",
     shift: Shift | None = None,
     options: dict[str, str] | None = None,
+    coding: dict[str, str] | None = None,
 ) -> Path:
     """Write by FFmpeg.
 
@@ -110,9 +111,10 @@ def write_container(
         video: encoder of a small video track, if there is to be one.
         shift: maps the time of each audio packet to another, in seconds.
         options: of the container.
+        coding: options of the audio encoder.
     """
     with av.open(str(path), "w", format=kind, container_options=options or {}) as container:
-        sound = container.add_stream(codec, rate=rate)
+        sound = container.add_stream(codec, rate=rate, options=coding or {})
         planes = samples[:, None] if samples.ndim == 1 else samples
         sound.layout = LAYOUTS[planes.shape[1]]
         sound.bit_rate = 64_000 * planes.shape[1]  # wmav2 and ac3 have no default that works

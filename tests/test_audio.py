@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 
 import av.error
 import numpy as np
 import pytest
 import soxr
+from hypothesis import given, strategies as st
 
 from asr.audio import decode
 from asr.config import AudioLimits, VadOptions
@@ -17,8 +19,9 @@ from asr.errors import (
     EmptyAudio,
     UnsupportedAudio,
 )
+from asr.joined import is_counted
 from asr.processes import ProcessPool
-from asr.readers import ACCEPTED, BLOCK_FRAMES, Decoding, _frames
+from asr.readers import _CHUNKS, ACCEPTED, BLOCK_FRAMES, Decoding, _frames, _promised_share
 from asr.recording import PRELOAD, decode_recording
 from tests import makers
 
@@ -374,12 +377,58 @@ def test_a_codec_that_nobody_knows(tmp_path):
         decoded(path)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFF0, 0x7FFFFFFF, 4_000_000_000])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFF0, 0x7FFFFFFF, 0x7FFFF000, 4_000_000_000])
 def test_a_wav_header_that_lies_about_its_size(tmp_path, size):
     """Streamed and broken-off recordings have such headers."""
     path = tmp_path / "a.wav"
     path.write_bytes(makers.wav_bytes(makers.tone(250 / RATE), data_size=size))
-    assert len(decoded(path)[0]) == 250
+    samples, decoding = decoded(path)
+    assert len(samples) == 250
+    assert decoding.warnings == []
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"])
+def test_a_truncated_file_without_compression_is_warned_of(tmp_path, kind):
+    path = makers.write(tmp_path / "a", makers.noise(6), kind=kind, subtype="PCM_16")
+    assert decoded(path)[1].warnings == []
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(3, abs=0.01)
+    message = "the header promises 6.0 s of audio, the file holds 3.0 s"
+    assert decoding.warnings == [message]
+
+
+def test_what_stands_before_the_samples_of_a_truncated_wav_is_none_of_them(tmp_path):
+    data = makers.wav_bytes(makers.noise(6))
+    note = b"note" + (64_001).to_bytes(4, "little") + bytes(64_002)  # chunks begin at even places
+    path = tmp_path / "a.wav"
+    path.write_bytes((data[:36] + note + data[36:])[: 64_010 + len(data) // 2])
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(3, abs=0.01)
+    assert decoding.promised_seconds == pytest.approx(6, abs=0.01)
+
+
+def test_bytes_behind_the_samples_of_a_wav_change_nothing(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(makers.wav_bytes(makers.noise(2)) + b"LIST\x04\0\0\0INFO" + bytes(9_000))
+    samples, decoding = decoded(path)
+    assert len(samples) == 2 * RATE
+    assert decoding.promised_seconds == 2
+    assert decoding.warnings == []
+
+
+@given(
+    magic=st.sampled_from([*_CHUNKS, b".snd", b"ID3\x04"]),
+    pieces=st.lists(
+        st.sampled_from([b"data", b"SSND", b"ds64", bytes(28), bytes(4), b"\xff" * 8])
+        | st.binary(max_size=40)
+    ),
+)
+def test_any_header_promises_all_that_is_there_or_more(magic, pieces):
+    with tempfile.TemporaryFile() as file:
+        file.write(magic + b"".join(pieces))
+        file.flush()
+        assert _promised_share(file.fileno()) >= 1
 
 
 def test_a_flac_header_that_does_not_know_its_length(tmp_path):
@@ -426,6 +475,43 @@ def test_a_truncated_m4a(tmp_path):
                 decoded(path)
 
 
+CODINGS = {
+    "vbr": {"flags": "+qscale", "global_quality": "236"},
+    "abr": {"abr": "1"},
+    "cbr": {},
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_an_mp3_that_does_not_count_its_frames_is_decoded_whole(tmp_path, coding, loud_first):
+    """So encoders write into a pipe; the bitrate of the first frames says nothing of the length."""
+    signal = np.concatenate((makers.noise(20), makers.silence(8), makers.click(2, at=1.0)))
+    signal = signal if loud_first else signal[::-1]
+    path = makers.write_container(
+        tmp_path / "a.mp3",
+        signal,
+        "libmp3lame",
+        options={"write_xing": "0"},
+        coding=CODINGS[coding],
+    )
+    assert not is_counted(path)
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(30, abs=0.15), "and the encoder's padding"
+    found = loudest(samples[22 * RATE :]) + 22 if loud_first else loudest(samples[: 8 * RATE])
+    assert found == pytest.approx(29 if loud_first else 1, abs=0.1)
+    assert decoding.warnings == []
+
+
+def test_an_aac_promises_nothing(tmp_path):
+    """Its length too was guessed from the first frames."""
+    signal = np.concatenate((makers.silence(10), makers.noise(10)))
+    path = makers.write_container(tmp_path / "a.aac", signal[::-1], "aac", kind="adts")
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(20, abs=0.15)
+    assert decoding.promised_seconds is None
+
+
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus"])
 def test_recordings_that_were_joined_are_all_decoded(tmp_path, suffix):
     path = makers.write(tmp_path / f"a{suffix}", makers.click(5, at=1.0))
@@ -437,6 +523,16 @@ def test_recordings_that_were_joined_are_all_decoded(tmp_path, suffix):
         assert loudest(samples[: 5 * RATE]) == pytest.approx(1, abs=0.002)
         assert loudest(samples[10 * RATE :]) == pytest.approx(1, abs=0.3)
         assert decoding.warnings == []
+
+
+def test_mp3s_that_were_joined_with_a_tag_between_them(tmp_path):
+    one = makers.write(tmp_path / "a.mp3", makers.click(5, at=1.0)).read_bytes()
+    path = tmp_path / "b.mp3"
+    path.write_bytes(one + b"TAG" + b"A title".ljust(125, b"\0") + one)
+    samples, decoding = decoded(path)
+    assert len(samples) / RATE == pytest.approx(10, abs=0.2)
+    assert loudest(samples[5 * RATE :]) == pytest.approx(1, abs=0.2)
+    assert decoding.warnings == []
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg"])
