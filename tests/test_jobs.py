@@ -1,14 +1,17 @@
 """Jobs over HTTP, against a real server with a pretended engine; downloads with a real curl."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -437,3 +440,56 @@ def test_idempotency_key_joins_on_the_sync_route(server):
     other = HTTP.post(f"{server.url}{PATH}?prompt=0", content=content, headers=headers)
     assert other.status_code == 200
     assert server.engine_did().count("began") == began + 2
+
+
+@pytest.fixture(scope="module")
+def narrow_server():
+    with serving(*FAKE, FAKE_ENGINE_ECHO="1", ASR_MAX_ACTIVE_REQUESTS="1") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def working(server, content):
+    """While the engine is at a recording, for as long as the block takes."""
+    began = server.engine_did().count("began")
+    with sending(server, content, "prompt=3600"):
+        wait_for(lambda: server.engine_did().count("began") == began + 1, 20, "it in work")
+        yield
+
+
+@contextlib.contextmanager
+def sending(server, content, query, headers=""):
+    """A request whose client leaves at the end of the block."""
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 10) as connection:
+        head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n{headers}"
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield
+
+
+def send_with_key(server, content, key):
+    headers = RAW | {"idempotency-key": key}
+    return HTTP.post(server.url + PATH, content=content, headers=headers, timeout=60)
+
+
+def test_what_waits_for_its_turn_is_joined(narrow_server):
+    server, content, key = narrow_server, recording(), uuid.uuid4().hex
+    with ThreadPoolExecutor(3) as threads:
+        with working(server, recording()):
+            began = server.engine_did().count("began")
+            same = [threads.submit(send_with_key, server, content, key) for _ in range(3)]
+            wait_for(lambda: len(server.request_folders()) == 4, 20, "the others in wait")
+        texts = {answer.result().json()["text"] for answer in same}
+    assert len(texts) == 1
+    assert send_with_key(server, content, key).json()["text"] in texts
+    assert server.engine_did().count("began") == began + 1
+
+
+def test_who_waits_where_others_may_join_and_leaves_frees_its_files(narrow_server):
+    server, content, key = narrow_server, recording(), uuid.uuid4().hex
+    with working(server, recording()):
+        began = server.engine_did().count("began")
+        with sending(server, content, "", f"Idempotency-Key: {key}\r\n"):
+            wait_for(lambda: len(server.request_folders()) == 2, 20, "another in wait")
+        wait_for(lambda: len(server.request_folders()) == 1, 20, "the end of its files")
+    assert send_with_key(server, content, key).status_code == 200
+    assert server.engine_did().count("began") == began + 1
