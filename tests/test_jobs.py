@@ -412,6 +412,41 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
             assert second.client().get(job["urls"]["json"]).text == direct.text
 
 
+# --- the hours of a key ---------------------------------------------------------------------------
+
+
+def state_of(client, job):
+    return client.get(job["urls"]["self"]).json()["state"]
+
+
+def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path):
+    keys = [
+        {"name": "short", "key": "s", "audio_hours_per_day": 0.001},
+        {"name": "free", "key": "f"},
+    ]
+    env = {
+        "ASR_DATA_DIR": str(tmp_path),
+        "ASR_API_KEYS": "\n".join(map(json.dumps, keys)),
+        "ASR_MAX_ACTIVE_JOBS": "1",
+    }
+    short, free = ({"headers": {"x-api-key": key}} for key in "sf")
+    with serving(*FAKE, **env, FAKE_ENGINE_DELAY="3600") as server:
+        # Nothing is done before all of them are accepted.
+        made = [create(server.client(**short), recording(20)) for _ in range(4)]
+    with serving(*FAKE, **env) as server:
+        client, other = server.client(**short), server.client(**free)
+        assert ended(client, made[0])["state"] == "succeeded"
+        wait_for(lambda: "hours of audio are used up" in server.log, 20, "a job that waits")
+        assert ended(other, create(other, recording()))["state"] == "succeeded"
+        found = [client.get(job["urls"]["self"]).json() for job in made[1:]]
+        assert [(job["state"], job["attempts"]) for job in found] == [("queued", 0)] * 3
+        assert server.log.count("hours of audio are used up") == 1
+    with serving(*FAKE, **env) as server:
+        other = server.client(**free)
+        assert ended(other, create(other, recording()))["state"] == "succeeded"
+        assert state_of(server.client(**short), made[1]) == "queued"
+
+
 # --- requests that are sent again ---------------------------------------------------------------
 
 
