@@ -284,3 +284,35 @@ def test_lost_postgres_is_unavailable(owner):
         asyncio.run(store.open())
     with pytest.raises(StoreUnavailable, match="not reached"):
         asyncio.run(store.create(new(owner)))
+
+
+def test_jobs_that_are_put_off_wait_and_those_of_others_do_not(store, leases, owner):
+    async def run():
+        await drain(leases)
+        mine = [await one_after_another(store, owner) for _ in range(3)]
+        theirs = await one_after_another(store, owner + "x")
+        first = await leases.claim("a", 60)
+        assert first.id == mine[0]
+        await leases.put_off(first.id, "a", owner, 3600)
+        job = await store.find(owner, mine[0])
+        assert (job.state, job.attempts, job.stalls, job.started) == ("queued", 0, 0, None)
+        assert (await leases.claim("b", 60)).id == theirs
+        assert await leases.claim("c", 60) is None
+        with pytest.raises(LeaseLost):
+            await leases.put_off(first.id, "a", owner, 0)
+
+    asyncio.run(run())
+
+
+def test_a_job_that_was_begun_and_is_put_off_keeps_its_past(store, leases, owner):
+    async def run():
+        await drain(leases)
+        job, _ = await store.create(new(owner))
+        began = (await leases.claim("a", 60)).started
+        await leases.give_back(job.id, "a", 0, counts=True)
+        await leases.claim("b", 60)
+        await leases.put_off(job.id, "b", owner, 0)
+        job = await leases.claim("c", 60)
+        assert (job.attempts, job.stalls, job.started) == (2, 2, began)
+
+    asyncio.run(run())

@@ -1,14 +1,17 @@
 """Jobs over HTTP, against a real server with a pretended engine; downloads with a real curl."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -409,6 +412,41 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
             assert second.client().get(job["urls"]["json"]).text == direct.text
 
 
+# --- the hours of a key ---------------------------------------------------------------------------
+
+
+def state_of(client, job):
+    return client.get(job["urls"]["self"]).json()["state"]
+
+
+def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path):
+    keys = [
+        {"name": "short", "key": "s", "audio_hours_per_day": 0.001},
+        {"name": "free", "key": "f"},
+    ]
+    env = {
+        "ASR_DATA_DIR": str(tmp_path),
+        "ASR_API_KEYS": "\n".join(map(json.dumps, keys)),
+        "ASR_MAX_ACTIVE_JOBS": "1",
+    }
+    short, free = ({"headers": {"x-api-key": key}} for key in "sf")
+    with serving(*FAKE, **env, FAKE_ENGINE_DELAY="3600") as server:
+        # Nothing is done before all of them are accepted.
+        made = [create(server.client(**short), recording(20)) for _ in range(4)]
+    with serving(*FAKE, **env) as server:
+        client, other = server.client(**short), server.client(**free)
+        assert ended(client, made[0])["state"] == "succeeded"
+        wait_for(lambda: "hours of audio are used up" in server.log, 20, "a job that waits")
+        assert ended(other, create(other, recording()))["state"] == "succeeded"
+        found = [client.get(job["urls"]["self"]).json() for job in made[1:]]
+        assert [(job["state"], job["attempts"]) for job in found] == [("queued", 0)] * 3
+        assert server.log.count("hours of audio are used up") == 1
+    with serving(*FAKE, **env) as server:
+        other = server.client(**free)
+        assert ended(other, create(other, recording()))["state"] == "succeeded"
+        assert state_of(server.client(**short), made[1]) == "queued"
+
+
 # --- requests that are sent again ---------------------------------------------------------------
 
 
@@ -437,3 +475,56 @@ def test_idempotency_key_joins_on_the_sync_route(server):
     other = HTTP.post(f"{server.url}{PATH}?prompt=0", content=content, headers=headers)
     assert other.status_code == 200
     assert server.engine_did().count("began") == began + 2
+
+
+@pytest.fixture(scope="module")
+def narrow_server():
+    with serving(*FAKE, FAKE_ENGINE_ECHO="1", ASR_MAX_ACTIVE_REQUESTS="1") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def working(server, content):
+    """While the engine is at a recording, for as long as the block takes."""
+    began = server.engine_did().count("began")
+    with sending(server, content, "prompt=3600"):
+        wait_for(lambda: server.engine_did().count("began") == began + 1, 20, "it in work")
+        yield
+
+
+@contextlib.contextmanager
+def sending(server, content, query, headers=""):
+    """A request whose client leaves at the end of the block."""
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 10) as connection:
+        head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n{headers}"
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield
+
+
+def send_with_key(server, content, key):
+    headers = RAW | {"idempotency-key": key}
+    return HTTP.post(server.url + PATH, content=content, headers=headers, timeout=60)
+
+
+def test_what_waits_for_its_turn_is_joined(narrow_server):
+    server, content, key = narrow_server, recording(), uuid.uuid4().hex
+    with ThreadPoolExecutor(3) as threads:
+        with working(server, recording()):
+            began = server.engine_did().count("began")
+            same = [threads.submit(send_with_key, server, content, key) for _ in range(3)]
+            wait_for(lambda: len(server.request_folders()) == 4, 20, "the others in wait")
+        texts = {answer.result().json()["text"] for answer in same}
+    assert len(texts) == 1
+    assert send_with_key(server, content, key).json()["text"] in texts
+    assert server.engine_did().count("began") == began + 1
+
+
+def test_who_waits_where_others_may_join_and_leaves_frees_its_files(narrow_server):
+    server, content, key = narrow_server, recording(), uuid.uuid4().hex
+    with working(server, recording()):
+        began = server.engine_did().count("began")
+        with sending(server, content, "", f"Idempotency-Key: {key}\r\n"):
+            wait_for(lambda: len(server.request_folders()) == 2, 20, "another in wait")
+        wait_for(lambda: len(server.request_folders()) == 1, 20, "the end of its files")
+    assert send_with_key(server, content, key).status_code == 200
+    assert server.engine_did().count("began") == began + 1

@@ -204,6 +204,17 @@ def test_the_hours_of_a_day_refuse_the_next_request_not_the_last():
     meters.add_audio("nobody", 1)
 
 
+def test_the_hours_of_a_day_come_back_at_midnight():
+    now = Clock(10 * DAY_SECONDS + 86_000)
+    meter = Meter(key_of(audio_hours_per_day=1), Clock(), now)
+    meter.add_audio(3599)
+    assert meter.audio_wait() == 0
+    meter.add_audio(1)
+    assert meter.audio_wait() == refused(meter).retry_after == 400
+    now.seconds += 400
+    assert meter.audio_wait() == 0
+
+
 # --- the service --------------------------------------------------------------------------------
 
 
@@ -415,3 +426,4 @@ def test_the_weight_of_a_name_is_that_of_its_key_now(tmp_path):
     path.write_text(json.dumps({"name": "a", "key": "x", "scopes": ["jobs"], "weight": 4}))
     ring = Keyring(Settings(api_keys_file=str(path)))
     assert (ring.weight_of("a"), ring.weight_of("gone")) == (4, 1)
+    assert (ring.named("a").weight, ring.named("gone")) == (4, None)

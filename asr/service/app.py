@@ -16,6 +16,7 @@ import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,7 @@ def _adopt(
     meters = Meters()
     metrics.requests.read = parts.service.counts
     metrics.watch_live(lambda: parts.live.n_sessions)
+    parts.jobs.runner.audio_wait = partial(_audio_wait, keyring, meters)
     spec.on_transcript += [meters.add_audio, metrics.add_audio]
     app.include_router(make_router(parts.service))
     app.include_router(make_upload_router(parts.uploads))
@@ -140,6 +142,12 @@ def _adopt(
         _allow_browsers(app, origins)
     app.add_middleware(RequestLog, metrics=metrics)
     _wrap_lifespan(server, parts)
+
+
+def _audio_wait(keyring: Keyring, meters: Meters, owner: str) -> int:
+    """Of an owner; one who has sent nothing since the start is counted from here on."""
+    key = keyring.named(owner)
+    return 0 if key is None else meters.of(key).audio_wait()
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:

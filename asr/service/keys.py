@@ -132,9 +132,13 @@ class Keyring:
 
     def weight_of(self, name: str) -> float:
         """The share of the engine of the key with this name; 1 when it is gone."""
+        key = self.named(name)
+        return 1.0 if key is None else key.weight
+
+    def named(self, name: str) -> Key | None:
+        """The key with this name, as it is now."""
         self._read_again()
-        keys = (key.weight for key in self._fixed + self._from_file if key.name == name)
-        return next(keys, 1.0)
+        return next((k for k in self._fixed + self._from_file if k.name == name), None)
 
     def find(self, given: Iterable[bytes]) -> Key | None:
         """The key that was given; the time that takes does not tell how near a wrong one came."""

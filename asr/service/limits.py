@@ -115,9 +115,18 @@ class Meter:
         self._check_audio()
         self._check_bytes()
 
-    def _check_audio(self) -> None:
+    def audio_wait(self) -> int:
+        """Seconds until this key may have audio again; 0 if it may now."""
+        self._begin_day()
+        return self._until_midnight() if self._has_spent_audio() else 0
+
+    def _has_spent_audio(self) -> bool:
         limit = self.key.audio_hours_per_day
-        if limit is not None and self._audio_seconds >= limit * 3600:
+        return limit is not None and self._audio_seconds >= limit * 3600
+
+    def _check_audio(self) -> None:
+        if self._has_spent_audio():
+            limit = self.key.audio_hours_per_day
             raise self._spent(f"this key may have {limit:g} hours of audio a day", "audio")
 
     def _begin_day(self) -> None:
@@ -126,7 +135,10 @@ class Meter:
             self._day, self._n_bytes, self._audio_seconds = today, 0, 0.0
 
     def _spent(self, message: str, what: str) -> Problem:
-        return _refusal(message, what, math.ceil(DAY_SECONDS - self._now() % DAY_SECONDS))
+        return _refusal(message, what, self._until_midnight())
+
+    def _until_midnight(self) -> int:
+        return math.ceil(DAY_SECONDS - self._now() % DAY_SECONDS)
 
     def counting(self, receive: Receive) -> Receive:
         """`receive` of ASGI, with the bytes of the body counted.

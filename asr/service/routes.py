@@ -148,20 +148,28 @@ class Service:
         """
         caller = Caller(request, owner_of(request))
         if isinstance(source.file, GrowingFile) or not caller.may_repeat:
-            return await self._begin(request, source, folder, stack)
+            return await self._begin(request, source, folder, _departure(request, source), stack)
         mark = await asyncio.to_thread(caller.fingerprint, source.file, source.checked)
+        # Nothing is awaited from here to `add`, and the work itself waits for its turn: what is
+        # sent again meanwhile finds it.
         work = self._sharing.find(mark) if caller.is_repeated else None
         if work is None:
-            events = await self._begin(request, source, folder, files)
-            work = Work(events, files.pop_all())
+            # Whether somebody is left to wait for it is known to those who share it.
+            begin = partial(self._begin, request, source, folder, _never)
+            work = Work(begin, files.pop_all())
             self._sharing.add(mark, work)
         await stack.enter_async_context(self._sharing.following(work, caller))
         return await stack.enter_async_context(contextlib.aclosing(work.follow()))
 
     async def _begin(
-        self, request: Request, source: Source, folder: Path, holder: AsyncExitStack
+        self,
+        request: Request,
+        source: Source,
+        folder: Path,
+        gone: Callable[[], Coroutine[Any, Any, None]],
+        holder: AsyncExitStack,
     ) -> AsyncGenerator[Happening]:
-        await self._wait_turn(source, _departure(request, source), holder)
+        await self._wait_turn(source, gone, holder)
         command = Transcribe(
             uuid.uuid4().hex,
             source.file,
@@ -229,6 +237,10 @@ class Service:
 def _departure(request: Request, source: Source) -> Callable[[], Coroutine[Any, Any, None]]:
     """What waits until the client has left."""
     return source.incoming.left if source.incoming else partial(client_left, request)
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
 
 
 def _shutting_down() -> Problem:

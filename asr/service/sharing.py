@@ -3,7 +3,8 @@
 OpenAI's clients give up after 600 s of silence and send the request again, and again; each would
 start from the beginning what the others were still at. A client that counts its attempts
 (``x-stainless-retry-count``) or names the request (``Idempotency-Key``) finds the work that the
-same key's same content and options began, running or just ended. All others begin their own.
+same key's same content and options began, waiting, running or just ended. All others
+begin their own.
 
 In the memory of one API process: what must outlive it is a job.
 """
@@ -20,7 +21,7 @@ from asr.pipeline import Event
 from asr.service.litapi import HEARTBEAT_SECONDS, Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -70,21 +71,36 @@ class Work:
     """A transcription that several requests may follow, each from its beginning.
 
     Args:
-        events: of the transcription.
+        begin: waits for a turn and gives the events; what they hold goes into the stack.
         resources: freed when it has ended.
+
+    Attributes:
+        n_followers: now.
+        has_begun: whether it has had its turn.
+        farewell: ends it after the last follower has left, unless another comes.
     """
 
-    def __init__(self, events: AsyncGenerator[Happening], resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]],
+        resources: AsyncExitStack,
+    ) -> None:
         self.n_followers = 0
+        self.has_begun = False
+        self.farewell: asyncio.Task[None] | None = None
         self._resources = resources
         self._past: list[Event] = []
         self._news = asyncio.Event()
         self._error: Exception | None = None
-        self._task = asyncio.create_task(self._run(events))
+        self._task = asyncio.create_task(self._run(begin))
 
-    async def _run(self, events: AsyncGenerator[Happening]) -> None:
+    async def _run(
+        self, begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]]
+    ) -> None:
         try:
-            async with self._resources, contextlib.aclosing(events):
+            async with self._resources as resources:
+                events = await begin(resources)
+                self.has_begun = True
                 async for event in events:
                     if isinstance(event, Event):
                         self._past.append(event)
@@ -131,9 +147,10 @@ class Sharing:
     def __init__(self) -> None:
         self._works: dict[str, Work] = {}
         self._farewells: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     def find(self, fingerprint: str) -> Work | None:
-        """The work with this fingerprint, if it has begun and not failed."""
+        """The work with this fingerprint, if there is one that has not failed."""
         found = self._works.get(fingerprint)
         return None if found is None or found.has_failed else found
 
@@ -145,31 +162,34 @@ class Sharing:
     async def following(self, work: Work, caller: Caller) -> AsyncGenerator[None]:
         """Follow `work` in this block; when the last follower has left it, it ends.
 
-        Not at once if the caller will return.
+        Not at once if the caller will return. But what waits for its turn holds files beside the
+        requests that are counted, and has nothing yet that could be lost.
         """
         loop = asyncio.get_running_loop()
         since = loop.time()
         work.n_followers += 1
+        if work.farewell is not None:
+            work.farewell.cancel()
         try:
             yield
         finally:
             work.n_followers -= 1
             if not work.n_followers:
-                linger = LINGER_SECONDS if caller.will_return(loop.time() - since) else 0.0
-                task = asyncio.create_task(self._end(work, linger))
+                stays = work.has_begun and caller.will_return(loop.time() - since)
+                task = asyncio.create_task(self._end(work, LINGER_SECONDS if stays else 0.0))
+                work.farewell = task
                 self._farewells.add(task)
                 task.add_done_callback(self._farewells.discard)
 
     async def _end(self, work: Work, linger: float) -> None:
-        try:
-            await asyncio.sleep(linger)
-        finally:
-            if not work.n_followers:
-                self._works = {name: item for name, item in self._works.items() if item != work}
-                await work.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger):
+                await self._closing.wait()
+        # Nobody finds it from here on, so nobody cancels this either.
+        self._works = {name: item for name, item in self._works.items() if item != work}
+        await work.close()
 
     async def close(self) -> None:
         """End what waits for someone to return."""
-        for task in self._farewells:
-            task.cancel()
+        self._closing.set()
         await asyncio.gather(*self._farewells, return_exceptions=True)

@@ -162,6 +162,36 @@ class Leases:
             values["stalls"] = jobs.c.stalls - 1
         await self._database.run(lambda c: _change(c, job, lease, values | _NO_LEASE))
 
+    async def put_off(self, job: str, lease: str, owner: str, delay: float) -> None:
+        """Give back a job that was not begun, and let none of its owner be claimed for a while.
+
+        All at once: to claim each of thousands only to give it back would keep the others waiting.
+
+        Args:
+            job: its id.
+            lease: of the worker that gives it back.
+            owner: whose jobs in wait are put off with it.
+            delay: seconds.
+
+        Raises:
+            LeaseLost: it is not the worker's to give.
+        """
+        until = now() + delay
+        values: dict[str, Any] = {
+            "state": QUEUED,
+            "not_before": until,
+            "attempts": jobs.c.attempts - 1,
+            "stalls": jobs.c.stalls - 1,
+            "started": sa.case((jobs.c.attempts > 1, jobs.c.started), else_=None),
+        }
+        others = sa.and_(jobs.c.owner == owner, jobs.c.state == QUEUED, jobs.c.not_before < until)
+
+        def work(connection: sa.Connection) -> None:
+            _change(connection, job, lease, values | _NO_LEASE)
+            connection.execute(sa.update(jobs).where(others).values(not_before=until))
+
+        await self._database.run(work)
+
 
 _NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
 

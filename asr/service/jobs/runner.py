@@ -67,6 +67,9 @@ class JobRunner:
         settings: of the service.
         run_dir: where decoded audio lies meanwhile.
         weight_of: the share of the engine that an owner has now.
+
+    Attributes:
+        audio_wait: seconds until an owner may have audio again; 0 if now.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class JobRunner:
         self._settings = settings
         self._run_dir = run_dir
         self._weight_of = weight_of
+        self.audio_wait: Callable[[str], float] = lambda _: 0
         self._name = uuid.uuid4().hex[:12]
         self._n_claims = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by their leases
@@ -156,6 +160,9 @@ class JobRunner:
     async def _work(self, job: Job, lease: str) -> None:
         attempt = _Attempt(self._leases, job, lease)
         try:
+            if wait := self.audio_wait(job.owner):
+                await attempt.put_off(wait)
+                return
             await self._transcribe(job, attempt)
             await asyncio.to_thread(self._recordings.remove, job.id)
         except LeaseLost:
@@ -210,6 +217,7 @@ class _Attempt:
         self._leases = leases
         self._stalls = job.stalls
         self._mine = (job.id, lease)
+        self._owner = job.owner
         self._chunks: list[ChunkDone] = []
         self._segments: list[tuple[int, str]] = []
         self._progress: tuple[float, float, float | None] | None = None
@@ -222,6 +230,11 @@ class _Attempt:
     async def kept(self) -> list[str]:
         """The records of earlier attempts."""
         return await self._patiently(partial(self._leases.kept, self._mine[0]))
+
+    async def put_off(self, wait: float) -> None:
+        """It is not begun, because its owner has used up what there is for a day."""
+        logger.info("jobs of %s wait %.0f s: its hours of audio are used up", self._owner, wait)
+        await self._patiently(partial(self._leases.put_off, *self._mine, self._owner, wait))
 
     async def follow(self, events: AsyncGenerator[Happening]) -> None:
         """Write everything down until the transcript is."""
