@@ -6,6 +6,7 @@ keeps it current.
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import tempfile
@@ -158,6 +159,8 @@ class Settings:
         check(self.max_waiting_jobs > 0, "max_waiting_jobs", "must be positive")
         check(self.job_ttl > 0, "job_ttl", "must be positive")
         check(1 <= self.job_lease <= 600, "job_lease", "must be 1 to 600 seconds")
+        told = "what follows whsec_ must be base64, and all of it UTF-8"  # but not what it is
+        check(_can_sign(self.webhook_secret), "webhook_secret", told)
 
     @property
     def vllm_urls(self) -> tuple[str, ...]:
@@ -242,6 +245,16 @@ def _is_web(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _can_sign(secret: str) -> bool:
+    """Whether a key comes of it, or it is unset."""
+    try:
+        secret.encode()
+        encoded = secret.removeprefix("whsec_")
+        return encoded == secret or bool(base64.b64decode(encoded, validate=True))
     except ValueError:
         return False
 

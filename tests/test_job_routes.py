@@ -118,6 +118,40 @@ def test_full_queue_is_429(tmp_path):
     asyncio.run(run())
 
 
+def test_requests_at_once_do_not_pass_the_bound(tmp_path):
+    """All of them look at the queue before any of them is in it."""
+
+    async def run():
+        async with serving(tmp_path, max_waiting_jobs=2) as (client, jobs):
+            looked = asyncio.Barrier(13)
+            n_waiting = jobs.store.n_waiting
+
+            async def look():
+                found = await n_waiting()
+                await looked.wait()
+                return found
+
+            async def post(content, key):
+                headers = RAW | {"idempotency-key": key}
+                return await client.post("/v1/jobs", content=content, headers=headers)
+
+            first = await client.post("/v1/jobs", content=b"same", headers=RAW)
+            jobs.store.n_waiting = look
+            sent = [(b"%d" % n, f"{n}") for n in range(12)] + [(b"same", "again")]
+            *others, same = await asyncio.gather(*(post(*one) for one in sent))
+            assert sorted(answer.status_code for answer in others) == [202, *[429] * 11]
+            refused = next(answer for answer in others if answer.status_code == 429)
+            assert refused.json()["error"]["code"] == "too_many_jobs"
+            assert int(refused.headers["retry-after"]) > 0
+            assert (same.status_code, same.json()["id"]) == (200, first.json()["id"])
+            assert await n_waiting() == 2
+            assert (
+                len([path for path in (tmp_path / "recordings").rglob("*") if path.is_file()]) == 2
+            )
+
+    asyncio.run(run())
+
+
 def test_silence_is_filled_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
     monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.05)

@@ -17,7 +17,7 @@ from asr.service.jobs.documents import document
 from asr.service.jobs.leases import Advance, LeaseLost, Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
-from asr.service.jobs.store import JobStore, KeyReused
+from asr.service.jobs.store import JobStore, KeyReused, QueueFull
 from asr.service.litapi import ChunkDone
 from asr.types import Segment, Word
 from tests.postgres import needs_postgres
@@ -104,6 +104,26 @@ def test_key_and_fingerprint(store, owner):
         await store.cancel(owner, job.id)
         assert (await store.create(again, key="k"))[0].state == "cancelled"
         assert (await store.create(again))[1]
+
+    asyncio.run(run())
+
+
+def test_bound_of_the_queue_for_requests_at_once(store, leases, owner):
+    async def run():
+        await drain(leases)
+        first = new(owner)
+        await store.create(first, key="k", max_waiting=2)
+        fresh = [store.create(new(owner), f"{n}", max_waiting=2) for n in range(8)]
+        made = await asyncio.gather(*fresh, return_exceptions=True)
+        assert [type(one) for one in made if isinstance(one, Exception)] == [QueueFull] * 7
+        assert await store.n_waiting() == len(await store.page(owner, 10)) == 2
+        # What is there already is no new one, and a key that was refused may come again.
+        again = new(owner, first.fingerprint)
+        for key in ("k", "another", None):
+            assert (await store.create(again, key, max_waiting=2))[0].id == first.id
+        await drain(leases)
+        for n in range(8):
+            assert (await store.create(new(owner), f"after {n}", max_waiting=8))[1]
 
     asyncio.run(run())
 

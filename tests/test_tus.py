@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +23,8 @@ import pytest
 from tusclient import client as tus_client
 
 from asr.service.upload_parts import ALGORITHMS
+from asr.service.upload_routes import _receive
+from asr.service.uploads import Uploads
 from tests.serving import FAKE, ROOT, launched, serving, wait_for
 
 PATH = "/v1/uploads"
@@ -292,6 +296,53 @@ def test_what_came_before_the_client_broke_off_counts(http, server):
     part.socket.close()
     wait_for(lambda: resume(http, location, data), 60)
     assert stored(server, location).read_bytes() == data
+
+
+@pytest.mark.parametrize("n_bytes", [1, 1_040_000])
+def test_what_came_counts_while_the_client_is_silent(http, server, n_bytes):
+    """Up to 1 MiB once lay in memory until more came: a follower heard nothing of it."""
+    data = random_bytes(2 << 20)
+    location = create(http, len(data))
+    part = RawPart(server, location, len(data))
+    part.send(data[:n_bytes])
+    wait_for(lambda: offset_of(http, location) == n_bytes, 60)
+    part.send(data[n_bytes:])
+    assert part.status() == 204
+    part.socket.close()
+    assert stored(server, location).read_bytes() == data
+
+
+@pytest.mark.parametrize("n_written", [0, 1])
+def test_what_was_gathered_counts_when_the_request_is_cancelled(tmp_path, monkeypatch, n_written):
+    """As it is at SIGTERM, when the request had its time to finish."""
+    monkeypatch.setattr("asr.service.upload_routes.GATHER_SECONDS", 3600)
+    monkeypatch.setattr("asr.service.upload_routes.WRITE_BYTES", 3 if n_written else 100)
+    uploads = Uploads(tmp_path, 100, 100, 3600)
+    made = uploads.create("me", 100)
+
+    async def run():
+        waits = asyncio.Event()
+
+        async def stream():
+            yield b"hello"
+            yield b" w"
+            waits.set()
+            await asyncio.Event().wait()
+
+        async def receive():
+            with uploads.writing(made.id, "me") as writer, writer.part(None) as part:
+                await _receive(SimpleNamespace(stream=stream), writer, part)
+
+        task = asyncio.create_task(receive())
+        await waits.wait()
+        while uploads.status(made.id, "me").offset < 5 * n_written:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    asyncio.run(run())
+    assert uploads.status(made.id, "me").offset == 7
 
 
 def resume(http, location, data):

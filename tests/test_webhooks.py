@@ -21,6 +21,7 @@ import pytest
 import trustme
 from hypothesis import example, given, settings, strategies as st
 
+from asr.errors import InvalidOption
 from asr.service.jobs.webhooks import (
     RefusedAddress,
     Webhooks,
@@ -345,3 +346,63 @@ def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
 
     with broken_tls(authority) as url:
         assert asyncio.run(post(url)) == 0
+
+
+class FewCallbacks:
+    """A store whose callbacks are due once the one before is settled, and what became of them."""
+
+    def __init__(self, *callbacks):
+        self.callbacks = callbacks
+        self.n_given = 0
+        self.settled = []
+
+    async def next_callback(self, seconds):
+        if len(self.settled) < self.n_given or self.n_given == len(self.callbacks):
+            return None
+        self.n_given += 1
+        return self.callbacks[self.n_given - 1]
+
+    async def settle_callback(self, callback, *how):
+        self.settled.append((callback.id, *how))
+        if callback.id == "unsettled":
+            raise ValueError("no such callback")
+
+
+def test_a_delivery_that_fails_ends_no_other(monkeypatch):
+    """They share a task group with the jobs in work, which began again every 30 s for ever."""
+    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda job: job.body)
+    monkeypatch.setattr("asr.service.jobs.webhooks.POLL_SECONDS", 0.02)
+
+    async def run(url):
+        def callback(name, body):
+            job = types.SimpleNamespace(id=name, state="succeeded", body=body)
+            return types.SimpleNamespace(job=job, id=name, url=url, now=1, attempts=1)
+
+        no_json = callback("no-json", object())
+        store = FewCallbacks(no_json, callback("unsettled", {}), callback("good", {}))
+        hooks = Webhooks(store, Settings(webhook_secret=SECRET, webhook_allow_private=True))
+        task = asyncio.create_task(hooks.run())
+        while not task.done() and len(store.settled) < 3:
+            await asyncio.sleep(0.02)
+        assert not task.done(), task.exception()
+        task.cancel()
+        return store.settled
+
+    with receiver(200) as (url, got):
+        settled = asyncio.run(run(url))
+        assert len(got) == 2
+    assert settled == [
+        ("no-json", "pending", 2.0),
+        ("unsettled", "delivered"),
+        ("good", "delivered"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "secret", ["whsec_", "whsec_not base64", "whsec_YQ=", "whsec_-_-_", "\udcff"]
+)
+def test_a_secret_that_cannot_sign_is_refused_at_the_start_and_not_told(secret):
+    with pytest.raises(InvalidOption) as caught:
+        Settings(webhook_secret=secret)
+    assert caught.value.name == "webhook_secret"
+    assert secret == "whsec_" or secret not in str(caught.value)

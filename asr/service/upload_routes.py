@@ -11,6 +11,7 @@ import base64
 import contextlib
 import logging
 import re
+import time
 from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,8 @@ EXTENSIONS: Final = (
 )
 PART_TYPE: Final = "application/offset+octet-stream"
 MAX_METADATA: Final = 8192
+GATHER_SECONDS: Final = 0.1
+"""How long bytes may wait for more: they do not count yet, and a follower cannot read them."""
 _PAIR: Final = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/=]*))?")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -105,7 +108,8 @@ class UploadRoutes:
         if carries_part:
             try:
                 upload = await self._append(request, upload, checksum)
-            except (Problem, OSError, ClientDisconnect):  # the client never learns its address
+            except (Problem, OSError, ClientDisconnect, asyncio.CancelledError):
+                # The client never learns its address.
                 await finished_in_thread(self._uploads.remove, upload.id, owner)
                 raise
         path = request.scope.get("root_path", "") + f"{PATH}/{upload.id}"
@@ -191,23 +195,50 @@ def _method(request: Request) -> Method:
     return methods[name]
 
 
+class _Gathering:
+    """Pieces, gathered for one write while they come fast; those of a slow client count soon."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._bytes = bytearray()
+        self._due = 0.0
+
+    async def add(self, piece: bytes, coming: asyncio.Future[bytes | None]) -> None:
+        """Take a piece, and write when there is enough or `coming`, the next one, is not there."""
+        if not self._bytes:
+            self._due = time.monotonic() + GATHER_SECONDS
+        self._bytes += piece
+        if len(self._bytes) < WRITE_BYTES:
+            await asyncio.wait({coming}, timeout=self._due - time.monotonic())
+        is_late = not coming.done() or time.monotonic() >= self._due
+        if is_late or len(self._bytes) >= WRITE_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        full, self._bytes = self._bytes, bytearray()
+        await finished_in_thread(self._part.write, full)
+
+
 async def _receive(request: Request, writer: Writer, part: Part) -> None:
     """The body of a request to a part, in memory that does not grow with it."""
-    gathered, room = bytearray(), writer.room
+    gathered, room = _Gathering(part), writer.room
+    stream = pieces(request)
+    coming = asyncio.ensure_future(anext(stream, None))
     try:
-        async for piece in pieces(request):
+        while (piece := await coming) is not None:
             room -= len(piece)
             if room < 0:
                 raise _beyond(writer)
-            gathered += piece
-            if len(gathered) >= WRITE_BYTES:
-                full, gathered = gathered, bytearray()
-                await finished_in_thread(part.write, full)
-    except (ClientDisconnect, Problem):
-        await finished_in_thread(part.write, gathered)
+            coming = asyncio.ensure_future(anext(stream, None))
+            await gathered.add(piece, coming)
+    except (ClientDisconnect, Problem, asyncio.CancelledError):
+        await gathered.flush()
         await finished_in_thread(part.give_up)
         raise
-    await finished_in_thread(part.write, gathered)
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    await gathered.flush()
     await finished_in_thread(part.finish)
 
 

@@ -28,6 +28,8 @@ CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 SCHEMA_LOCK: Final = 4_701_972
 """Names the lock under which one of several servers sees to the tables in Postgres."""
+QUEUE_LOCK: Final = 4_701_973
+"""Names the lock under which one of several servers at a time adds to the jobs in Postgres."""
 
 _POSTGRES: Final = {
     "connect_timeout": CONNECT_SECONDS,
@@ -185,6 +187,12 @@ def _sqlite(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def lock_queue(connection: sa.Connection) -> None:
+    """Let nobody else add a job before the end of this transaction: what is counted stays true."""
+    if connection.dialect.name != "sqlite":  # which has one writer
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(QUEUE_LOCK)))
 
 
 def upsert(

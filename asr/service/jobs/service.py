@@ -17,7 +17,7 @@ from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
-from asr.service.jobs.store import JobStore, KeyReused
+from asr.service.jobs.store import JobStore, KeyReused, QueueFull
 from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks, check_address
 from asr.service.middleware import owner_of
@@ -172,7 +172,7 @@ class Jobs:
             message = f"Idempotency-Key: must have 1 to {MAX_KEY_LENGTH} characters"
             raise Problem(400, message, "invalid_value", "Idempotency-Key")
         if await self.store.n_waiting() >= self._settings.max_waiting_jobs:
-            raise Problem(429, "too many jobs are waiting", "too_many_jobs", None, 30)
+            raise _queue_full()
         return key
 
     async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
@@ -221,11 +221,16 @@ class Jobs:
         # When the database does not answer, the job may be there all the same: its recording
         # stays, and `_sweep` looks again later.
         try:
-            made, is_new = await self.store.create(new, key, ticket)
+            made, is_new = await self.store.create(
+                new, key, ticket, self._settings.max_waiting_jobs
+            )
         except KeyReused:
             self.recordings.remove(job)
             message = "Idempotency-Key: it came with another recording or other options before"
             raise Problem(422, message, "idempotency_key_reused", "Idempotency-Key") from None
+        except QueueFull:  # by requests that came while this one was received
+            self.recordings.remove(job)
+            raise _queue_full() from None
         if not is_new:
             self.recordings.remove(job)
         self.runner.wake()
@@ -256,6 +261,10 @@ def check_id(job: str) -> None:
     """
     if not is_id(job):
         raise no_such_job()
+
+
+def _queue_full() -> Problem:
+    return Problem(429, "too many jobs are waiting", "too_many_jobs", None, 30)
 
 
 def no_such_job() -> Problem:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
-from asr.service.jobs.database import Database, now, upsert
+from asr.service.jobs.database import Database, lock_queue, now, upsert
 from asr.service.jobs.migrations import bring_up
 from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
 from asr.service.jobs.tables import (
@@ -36,6 +36,10 @@ class KeyReused(Exception):
     """The idempotency key belongs to another recording or other options."""
 
 
+class QueueFull(Exception):
+    """As many jobs wait as may."""
+
+
 class JobStore:
     """All jobs of all owners."""
 
@@ -58,7 +62,11 @@ class JobStore:
     # --- clients --------------------------------------------------------------------------------
 
     async def create(
-        self, new: NewJob, key: str | None = None, callback: tuple[str, str] | None = None
+        self,
+        new: NewJob,
+        key: str | None = None,
+        callback: tuple[str, str] | None = None,
+        max_waiting: int | None = None,
     ) -> tuple[Job, bool]:
         """The job for this request, and whether it is a new one.
 
@@ -66,11 +74,13 @@ class JobStore:
             new: the request. A job of the same fingerprint that did not fail is taken instead.
             key: the client's idempotency key.
             callback: id and address of a webhook.
+            max_waiting: jobs that may wait, a new one included.
 
         Raises:
             KeyReused: the key came with another request before.
+            QueueFull: a new one would be one too many.
         """
-        return await self._database.run(lambda c: _create(c, new, key, callback))
+        return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting))
 
     async def find(self, owner: str, job: str) -> Job | None:
         """The job, if it is the owner's."""
@@ -94,8 +104,7 @@ class JobStore:
 
     async def n_waiting(self) -> int:
         """Jobs that wait for their turn."""
-        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == QUEUED)
-        return await self._database.read(lambda c: int(c.execute(query).scalar_one()))
+        return await self._database.read(_n_waiting)
 
     async def counts(self) -> dict[str, float]:
         """Jobs of all owners by their state."""
@@ -180,13 +189,27 @@ def _look(
     return found
 
 
+def _n_waiting(connection: sa.Connection) -> int:
+    query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == QUEUED)
+    return int(connection.execute(query).scalar_one())
+
+
 def _create(
-    connection: sa.Connection, new: NewJob, key: str | None, callback: tuple[str, str] | None
+    connection: sa.Connection,
+    new: NewJob,
+    key: str | None,
+    callback: tuple[str, str] | None,
+    max_waiting: int | None,
 ) -> tuple[Job, bool]:
     job = _of_key(connection, new, key) if key else None
     is_new = False
     if job is None:
+        if max_waiting is not None:
+            lock_queue(connection)
         job, is_new = _insert(connection, new)
+        # Only now it is known to be new; the error takes it back.
+        if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
+            raise QueueFull
         if key and _keep_key(connection, new, key, job) != job.id:
             raise KeyReused
     if callback:

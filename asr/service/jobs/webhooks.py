@@ -143,7 +143,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """The value of ``webhook-signature``."""
     key = secret.encode()
     if secret.startswith("whsec_"):
-        key = base64.b64decode(secret.removeprefix("whsec_"))
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     content = f"{message_id}.{timestamp}.".encode() + body
     digest = hmac.new(key, content, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
@@ -180,9 +180,12 @@ class Webhooks:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver(self, pool: httpcore.AsyncConnectionPool, callback: Callback) -> None:
-        status = await self._post(pool, callback)
-        with contextlib.suppress(StoreUnavailable):  # then it is sent again, with the same id
-            await self._settle(callback, status)
+        try:
+            status = await self._post(pool, callback)
+            with contextlib.suppress(StoreUnavailable):  # then it is sent again, with the same id
+                await self._settle(callback, status)
+        except Exception:  # would end the other deliveries, and with them all jobs in work
+            logger.exception("callback of job %s", callback.job.id)
 
     async def _settle(self, callback: Callback, status: int) -> None:
         if 200 <= status < 300:
@@ -196,23 +199,14 @@ class Webhooks:
 
     async def _post(self, pool: httpcore.AsyncConnectionPool, callback: Callback) -> int:
         """The status of the answer, or 0 when there was none."""
-        event = {"type": f"job.{callback.job.state}", "data": job_body(callback.job)}
-        body = json.dumps(event).encode()
-        signature = sign(self._secret, callback.id, callback.now, body)
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "asr-service",
-            "webhook-id": callback.id,
-            "webhook-timestamp": str(callback.now),
-            "webhook-signature": signature,
-        }
         try:
+            headers, body = self._message(callback)
             async with (
                 asyncio.timeout(2 * TIMEOUT_SECONDS),
                 pool.stream(
                     "POST",
                     callback.url,
-                    headers=list(headers.items()),
+                    headers=headers,
                     content=body,
                     extensions={"timeout": _TIMEOUTS},
                 ) as response,
@@ -220,9 +214,21 @@ class Webhooks:
                 status = response.status
         except RefusedAddress as error:
             status, reason = 410, str(error)
-        except Exception as error:  # noqa: BLE001  # what a stranger's server sends must not end jobs
+        except Exception as error:  # noqa: BLE001  # neither a stranger's server nor we may end jobs
             status, reason = 0, type(error).__name__
         else:
             reason = f"status {status}"
         logger.info("callback of job %s: %s", callback.job.id, reason)
         return status
+
+    def _message(self, callback: Callback) -> tuple[list[tuple[str, str]], bytes]:
+        event = {"type": f"job.{callback.job.state}", "data": job_body(callback.job)}
+        body = json.dumps(event).encode()
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "asr-service",
+            "webhook-id": callback.id,
+            "webhook-timestamp": str(callback.now),
+            "webhook-signature": sign(self._secret, callback.id, callback.now, body),
+        }
+        return list(headers.items()), body
