@@ -32,8 +32,8 @@ and the last word of a chunk are held in place by its ends."""
 SKIPPED = 0.5
 """What a word that only one side has takes from the words that both have."""
 HALF_HEARD = 0.1
-"""The same, for a word that a cut may have left half: the last of the left, the first of the right."""
-ENOUGH = 2
+"""The same for the last word of the left and the first of the right: a cut may have halved it."""
+ENOUGH = 3
 """So many words agree by chance only where they repeat; more of them prove no more."""
 
 
@@ -141,7 +141,8 @@ class Stitcher:
         if _is_timed(left, heard, chunk):
             unsaid = _unsaid(self._said, _merge(left, heard, chunk))
         else:
-            unsaid = _merge_texts(left, heard, chunk, len(self._said))
+            ours, theirs = _merge_texts(left, heard, chunk, len(self._said))
+            unsaid = _one_after_another(ours, theirs, self._end)
         return _in_order(unsaid, self._end)
 
     def _release(self, until: float) -> list[Segment]:
@@ -253,7 +254,7 @@ def _slack(left: Sequence[_Heard], start: float) -> float:
 
 
 def _is_timed(left: Sequence[_Heard], right: Sequence[_Heard], chunk: Chunk) -> bool:
-    """Whether times tell the words of the overlap: none there is a guess, or two that are none meet."""
+    """Whether no time about the overlap is a guess, or a word has the same time on both sides."""
     end = chunk.start + chunk.overlap / SAMPLE_RATE
     ours = left[_after(left, chunk.start - GUESSED_SECONDS) :]
     theirs = right[: _before(right, end + GUESSED_SECONDS)]
@@ -267,8 +268,8 @@ def _is_timed(left: Sequence[_Heard], right: Sequence[_Heard], chunk: Chunk) -> 
 
 def _merge_texts(
     left: list[_Heard], right: list[_Heard], chunk: Chunk, n_said: int
-) -> list[_Heard]:
-    """As `_merge`, for words whose times are guesses, without the `n_said` first of the left.
+) -> tuple[list[_Heard], list[_Heard]]:
+    """What to keep of both sides where times are guesses, without the `n_said` first of the left.
 
     The seam is a word that both heard, behind those that are said, where the times differ least.
     Where the sides agree on nothing each keeps what it heard: rather a word twice than none.
@@ -279,11 +280,12 @@ def _merge_texts(
     if not any(map(_is_guess, theirs)):
         theirs = right[: _before(right, end + MATCH_SECONDS)]
     pairs = [(first + i, j) for i, j in _same_texts(left[first:], theirs)]
+    # a seam before the last word that is said would say what follows it again
     pairs = [(i, j) for i, j in pairs if i + 1 >= n_said] or pairs[-1:]
     if not pairs:
-        return _one_after_another(left[n_said:], right)
+        return left[n_said:], right
     i, j = min(pairs, key=lambda pair: _apart(left[pair[0]], right[pair[1]]))
-    return _one_after_another(left[n_said : i + 1], right[j + 1 :])
+    return left[n_said : i + 1], right[j + 1 :]
 
 
 def _same_texts(left: Sequence[_Heard], right: Sequence[_Heard]) -> Sequence[tuple[int, int]]:
@@ -326,17 +328,15 @@ def _apart(a: _Heard, b: _Heard) -> float:
     return abs(a.word.midpoint - b.word.midpoint)
 
 
-def _one_after_another(left: list[_Heard], right: list[_Heard]) -> list[_Heard]:
-    """All words; where the guessed times of the sides cross, the words share that time evenly."""
-    if not left or not right or left[-1].word.end <= right[0].word.start:
-        return left + right
-    first = _after(left, right[0].word.start)
-    last = _before(right, left[-1].word.end)
+def _one_after_another(left: list[_Heard], right: list[_Heard], earliest: float) -> list[_Heard]:
+    """All words; where guessed times cross, the words share what time there is from `earliest`."""
+    end = max([earliest, *(heard.word.end for heard in left[-1:])])
+    first, last = _after(left, right[0].word.start if right else end), _before(right, end)
     crossing = left[first:] + right[:last]
-    if not all(map(_is_guess, crossing)):
+    if not last or not all(map(_is_guess, crossing)):
         return left + right  # `_in_order` moves only what must be
-    begin = min(heard.word.start for heard in crossing)
-    end = max(heard.word.end for heard in crossing)
+    begin = max(earliest, min(heard.word.start for heard in crossing))
+    end = max(end, right[last - 1].word.end)
     edges = [begin + (end - begin) * i / len(crossing) for i in range(len(crossing))] + [end]
     spread = [
         heard._replace(word=replace(heard.word, start=start, end=stop))
