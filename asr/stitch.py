@@ -315,8 +315,8 @@ def _same_texts(left: Sequence[_Heard], right: Sequence[_Heard]) -> Sequence[tup
     found: Sequence[tuple[int, int]] = ()
     best = -math.inf
     for gain, pairs in row:
-        if not pairs:
-            continue
+        if not pairs or any(more > gain and it[: len(pairs)] == pairs for more, it in row):
+            continue  # the same, continued, is better, however bad the times of what follows
         apart = sum(_apart(left[i], right[j]) for i, j in pairs) / len(pairs)
         worth = min(gain, ENOUGH) - apart
         if worth > best and (worth > 0 or gain == len(pairs)):
