@@ -2,8 +2,8 @@
 
 Neighbouring regions share a chunk while it stays below the limit and the pause between them is
 short, so cuts lie in silence. Only where speech runs on past the limit is it cut, at the quietest
-place near the end, and the two chunks then overlap so that `asr.stitch` can merge them by the
-times of their words.
+place near the end, and the two chunks then overlap so that `asr.stitch` can merge them by their
+words.
 
 Positions are integer samples of the recording. The chunks do not depend on how the regions are
 split into pushes, nor on whether a region was seen while still open.

@@ -2,7 +2,8 @@
 
 The only place where times relative to a chunk become times of the recording. Chunks that were cut
 in silence simply follow each other. Where speech had to be cut, two chunks share an overlap and
-both heard the words in it; `_merge` keeps one copy of each.
+both heard the words in it; `_merge` keeps one copy of each. It goes by the times of the words;
+where those are guesses, `_merge_texts` goes by the words.
 
 The engine's order of words is trusted, its times are not: a start that runs backwards is raised
 to the one before it, and a word that runs into the next one ends where that starts.
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 MATCH_SECONDS = 0.3
 """Two chunks time the same word alike within this."""
+GUESSED_SECONDS = 2.5
+"""So far from its sound may an interpolated word be. Near a cut it is mostly less: there the first
+and the last word of a chunk are held in place by its ends."""
+SKIPPED = 0.5
+"""What a word that only one side has takes from the words that both have."""
+HALF_HEARD = 0.1
+"""The same for the last word of the left and the first of the right: a cut may have halved it."""
+ENOUGH = 3
+"""So many words agree by chance only where they repeat; more of them prove no more."""
 
 
 class _Heard(NamedTuple):
@@ -86,8 +96,8 @@ class Stitcher:
         self._previous = chunk
         if hypothesis.warnings:
             self._warnings.append((chunk.start, hypothesis.warnings))
-        certain = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE - MATCH_SECONDS
-        return segments + self._release(certain)
+        earliest = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE  # of the next chunk
+        return segments + self._release(earliest - _slack(self._pending, earliest))
 
     def settle(self, until: float) -> list[Segment]:
         """Return the words before `until` without waiting for the chunk that hears them too.
@@ -127,8 +137,13 @@ class Stitcher:
 
     def _continue(self, heard: list[_Heard], chunk: Chunk) -> list[_Heard]:
         """What is still to be said after the words that are settled."""
-        merged = _merge(self._said + self._pending, heard, chunk)
-        return _in_order(_unsaid(self._said, merged), self._end)
+        left = self._said + self._pending
+        if _is_timed(left, heard, chunk):
+            unsaid = _unsaid(self._said, _merge(left, heard, chunk))
+        else:
+            ours, theirs = _merge_texts(left, heard, chunk, len(self._said))
+            unsaid = _one_after_another(ours, theirs, self._end)
+        return _in_order(unsaid, self._end)
 
     def _release(self, until: float) -> list[Segment]:
         """Take the segments of pending words that end by `until`, after which all may change."""
@@ -200,8 +215,7 @@ def _merge(left: list[_Heard], right: list[_Heard], chunk: Chunk) -> list[_Heard
     """
     middle = (chunk.start_sample + chunk.overlap / 2) / SAMPLE_RATE
     end = (chunk.start_sample + chunk.overlap) / SAMPLE_RATE
-    first = bisect_right(left, chunk.start - MATCH_SECONDS, key=lambda heard: heard.word.end)
-    last = bisect_left(right, end + MATCH_SECONDS, key=lambda heard: heard.word.start)
+    first, last = _after(left, chunk.start - MATCH_SECONDS), _before(right, end + MATCH_SECONDS)
     ours, theirs = left[first:], right[:last]
 
     def from_middle(pair: tuple[int, int]) -> float:
@@ -214,6 +228,121 @@ def _merge(left: list[_Heard], right: list[_Heard], chunk: Chunk) -> list[_Heard
     else:
         shared = _one_at_a_time(ours, theirs, middle)
     return left[:first] + shared + right[last:]
+
+
+def _after(heard: Sequence[_Heard], seconds: float) -> int:
+    """Index of the first word that ends after `seconds`."""
+    return bisect_right(heard, seconds, key=lambda it: it.word.end)
+
+
+def _before(heard: Sequence[_Heard], seconds: float) -> int:
+    """Index behind the last word that starts before `seconds`."""
+    return bisect_left(heard, seconds, key=lambda it: it.word.start)
+
+
+def _is_guess(heard: _Heard) -> bool:
+    return heard.word.timing == "interpolated"
+
+
+def _slack(left: Sequence[_Heard], start: float) -> float:
+    """Seconds before `start` in which words may be that a chunk from there hears too.
+
+    From words that are later in `left` it is no less: what is released is not merged any more.
+    """
+    near = left[_after(left, start - GUESSED_SECONDS) :]
+    return GUESSED_SECONDS if any(map(_is_guess, near)) else MATCH_SECONDS
+
+
+def _is_timed(left: Sequence[_Heard], right: Sequence[_Heard], chunk: Chunk) -> bool:
+    """Whether no time about the overlap is a guess, or a word has the same time on both sides."""
+    end = chunk.start + chunk.overlap / SAMPLE_RATE
+    ours = left[_after(left, chunk.start - GUESSED_SECONDS) :]
+    theirs = right[: _before(right, end + GUESSED_SECONDS)]
+    if not any(map(_is_guess, chain(ours, theirs))):
+        return True
+    ours = ours[_after(ours, chunk.start - MATCH_SECONDS) :]
+    theirs = theirs[: _before(theirs, end + MATCH_SECONDS)]
+    pairs = _same_words(ours, theirs)
+    return any(not _is_guess(ours[i]) and not _is_guess(theirs[j]) for i, j in pairs)
+
+
+def _merge_texts(
+    left: list[_Heard], right: list[_Heard], chunk: Chunk, n_said: int
+) -> tuple[list[_Heard], list[_Heard]]:
+    """What to keep of both sides where times are guesses, without the `n_said` first of the left.
+
+    The seam is a word that both heard, behind those that are said, where the times differ least.
+    Where the sides agree on nothing each keeps what it heard: rather a word twice than none.
+    """
+    end = chunk.start + chunk.overlap / SAMPLE_RATE
+    first = _after(left, chunk.start - _slack(left, chunk.start))
+    theirs = right[: _before(right, end + GUESSED_SECONDS)]
+    if not any(map(_is_guess, theirs)):
+        theirs = right[: _before(right, end + MATCH_SECONDS)]
+    pairs = [(first + i, j) for i, j in _same_texts(left[first:], theirs)]
+    # a seam before the last word that is said would say what follows it again
+    pairs = [(i, j) for i, j in pairs if i + 1 >= n_said] or pairs[-1:]
+    if not pairs:
+        return left[n_said:], right
+    i, j = min(pairs, key=lambda pair: _apart(left[pair[0]], right[pair[1]]))
+    return left[n_said : i + 1], right[j + 1 :]
+
+
+def _same_texts(left: Sequence[_Heard], right: Sequence[_Heard]) -> Sequence[tuple[int, int]]:
+    """Indexes of the words that both sides heard, if the end of the left is the begin of the right.
+
+    The alignment by which reads of a genome are joined: words before it on the left and behind it
+    on the right are free. Where several are possible ("no, no, no") times tell, bad as they are;
+    they also have a say where words are skipped, which might be lost by a chance likeness.
+    """
+    texts = [_bare(heard.word.text) for heard in right]
+    row: list[tuple[float, tuple[tuple[int, int], ...]]] = [(0.0, ())]
+    for j in range(len(right)):
+        row.append((row[-1][0] - (SKIPPED if j else HALF_HEARD), ()))
+    for i, ours in enumerate(left):
+        text = _bare(ours.word.text)
+        above, row = row, [(0.0, ())]
+        for j in range(len(right)):
+            skip_ours = SKIPPED if i + 1 < len(left) else HALF_HEARD
+            skip_theirs = SKIPPED if j else HALF_HEARD
+            paths = [
+                (above[j + 1][0] - skip_ours, above[j + 1][1]),
+                (row[j][0] - skip_theirs, row[j][1]),
+            ]
+            if text == texts[j]:
+                paths.append((above[j][0] + 1, (*above[j][1], (i, j))))
+            row.append(max(paths))
+    found: Sequence[tuple[int, int]] = ()
+    best = -math.inf
+    for gain, pairs in row:
+        if not pairs or any(more > gain and it[: len(pairs)] == pairs for more, it in row):
+            continue  # the same, continued, is better, however bad the times of what follows
+        apart = sum(_apart(left[i], right[j]) for i, j in pairs) / len(pairs)
+        worth = min(gain, ENOUGH) - apart
+        if worth > best and (worth > 0 or gain == len(pairs)):
+            found, best = pairs, worth
+    return found
+
+
+def _apart(a: _Heard, b: _Heard) -> float:
+    return abs(a.word.midpoint - b.word.midpoint)
+
+
+def _one_after_another(left: list[_Heard], right: list[_Heard], earliest: float) -> list[_Heard]:
+    """All words; where guessed times cross, the words share what time there is from `earliest`."""
+    end = max([earliest, *(heard.word.end for heard in left[-1:])])
+    first, last = _after(left, right[0].word.start if right else end), _before(right, end)
+    crossing = left[first:] + right[:last]
+    if not last or not all(map(_is_guess, crossing)):
+        return left + right  # `_in_order` moves only what must be
+    begin = max(earliest, min(heard.word.start for heard in crossing))
+    end = max(end, right[last - 1].word.end)
+    edges = [begin + (end - begin) * i / len(crossing) for i in range(len(crossing))] + [end]
+    spread = [
+        heard._replace(word=replace(heard.word, start=start, end=stop))
+        for heard, (start, stop) in zip(crossing, pairwise(edges), strict=True)
+    ]
+    return left[:first] + spread + right[last:]
 
 
 def _unsaid(said: Sequence[_Heard], merged: Iterable[_Heard]) -> list[_Heard]:

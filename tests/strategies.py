@@ -191,6 +191,41 @@ def overlapping_speech(draw) -> Speech:
     return Speech(truth, pairs)
 
 
+@st.composite
+def guessed_speech(draw, is_same: bool = True) -> Speech:
+    """Speech whose words were heard right, each copy up to 2 s off its time; no word repeats.
+
+    A cut leaves no word half. With `is_same` both chunks heard the same words in their overlap,
+    else each others.
+    """
+    lengths = st.tuples(st.integers(120, 450), st.integers(0, 300))
+    overlap = draw(st.integers(700, 1500))
+    length = draw(st.integers(8000, 20_000))
+    noise = random.Random(draw(st.integers(0, 10**9)))
+    truth: list[Word] = []
+    end = 0
+    for n, (spoken, gap) in enumerate(draw(st.lists(lengths, min_size=20, max_size=80))):
+        start, end = end + gap, end + gap + spoken
+        truth.append(Word(f"word{n}", start / 1000, end / 1000))
+    pairs: list[tuple[Chunk, Hypothesis]] = []
+    first = 0
+    while True:
+        chunk = Chunk(len(pairs), first * 16, (first + length) * 16, overlap * 16 if pairs else 0)
+        heard = []
+        for word in truth:
+            middle = word.midpoint
+            if chunk.start <= middle < chunk.end:
+                start = max(0.0, word.start - chunk.start + noise.uniform(-2, 2))
+                text = word.text if is_same else f"{word.text}-{chunk.index}"
+                stop = min(chunk.duration, start + word.end - word.start)
+                heard.append(Word(text, start, max(start, stop), None, "interpolated"))
+        text = " ".join(word.text for word in heard)
+        pairs.append((chunk, Hypothesis(chunk.index, text, tuple(heard))))
+        if chunk.end >= truth[-1].end:
+            return Speech(truth, pairs)
+        first += length - overlap
+
+
 def hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
     """What an engine hears in the chunk: every copy of a word up to 80 ms off.
 

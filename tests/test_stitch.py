@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 
 from asr.stitch import Stitcher, stitch
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Word
-from tests.strategies import assert_said, heard_chunks, overlapping_speech
+from tests.strategies import assert_said, guessed_speech, heard_chunks, overlapping_speech
 
 
 def chunk_at(start, end, index=0, overlap=0.0):
@@ -194,6 +195,104 @@ def test_segments_do_not_depend_on_when_they_are_released(pairs):
 def test_overlaps_merge_to_exactly_what_was_said(speech):
     segments = stitch(*zip(*speech.pairs, strict=True))
     assert_said(speech.truth, [word for segment in segments for word in segment.words])
+
+
+# --- words whose times are guesses ---------------------------------------------------------------
+
+
+def guessed(pairs):
+    return [
+        (chunk, replace(heard, words=tuple(replace(w, timing="interpolated") for w in heard.words)))
+        for chunk, heard in pairs
+    ]
+
+
+def spread(left, right):
+    """Stitch what two chunks heard in 10 s each, 9 to 10 s by both; three words take 1 s."""
+
+    def timed(text, start, index):
+        words = text.split()
+        start = start - len(words) / 3 if start else start
+        times = [(w, start + i / 3, start + (i + 1) / 3) for i, w in enumerate(words)]
+        return said(*times, index=index)
+
+    pairs = [(chunk_at(0, 10), timed(left, 10, 0)), (chunk_at(9, 19, 1, 1.0), timed(right, 0, 1))]
+    segments = stitch(*zip(*guessed(pairs), strict=True))
+    words = [word for segment in segments for word in segment.words]
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
+    assert all(word.start < word.end for word in words)
+    return " ".join(texts(segments))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "merged"),
+    [
+        ("it is truth, that a", "That, a single man", "it is truth, that a single man"),
+        # a cut leaves half a word on either side
+        ("had come to neigh", "tme to neighbours today", "had come to neighbours today"),
+        # one word in the middle is another
+        ("in the big red house", "the pig red house there", "in the big red house there"),
+        # nothing in common: nothing is lost, be it twice
+        ("we recognise", "recognize it", "we recognise recognize it"),
+        # chance: what is behind it on the left and before it on the right would be lost
+        ("of the king and", "men said of the us", "of the king and men said of the us"),
+        # a word that repeats: times say how many were heard twice
+        ("no no no no no no no no no", "no no no no no no no no no", " ".join(["no"] * 15)),
+        ("alone", "", "alone"),
+    ],
+)  # fmt: skip
+def test_guessed_times_leave_the_merge_to_the_words(left, right, merged):
+    assert spread(left, right) == merged
+
+
+def test_times_that_are_sure_outweigh_one_that_is_a_guess():
+    left = [Word("we", 9.1, 9.3), Word("kno", 9.8, 10.0, None, "interpolated")]
+    right = [Word("we", 0.1, 0.3), Word("know", 0.8, 1.1), Word("it", 1.2, 1.4)]
+    pairs = [
+        (chunk_at(0, 10), Hypothesis(0, "we kno", tuple(left))),
+        (chunk_at(9, 19, 1, 1.0), Hypothesis(1, "we know it", tuple(right))),
+    ]
+    assert " ".join(texts(stitch(*zip(*pairs, strict=True)))) == "we know it"
+
+
+def in_time(words, end):
+    return all(a.end <= b.start for a, b in itertools.pairwise(words)) and all(
+        0 <= word.start <= word.end <= end for word in words
+    )
+
+
+@given(guessed_speech())
+def test_no_word_is_lost_or_doubled_where_times_are_guesses(speech):
+    end = speech.pairs[-1][0].end
+    told = [segment for segments in settled(speech.pairs) for segment in segments]
+    for segments in (stitch(*zip(*speech.pairs, strict=True)), told):
+        words = [word for segment in segments for word in segment.words]
+        assert [word.text for word in words] == [word.text for word in speech.truth]
+        assert in_time(words, end)
+
+
+@given(guessed_speech(is_same=False))
+def test_where_chunks_heard_nothing_alike_each_keeps_its_words(speech):
+    end = speech.pairs[-1][0].end
+    heard = [word.text for _, hypothesis in speech.pairs for word in hypothesis.words]
+    told = [segment for segments in settled(speech.pairs) for segment in segments]
+    for segments in (stitch(*zip(*speech.pairs, strict=True)), told):
+        words = [word for segment in segments for word in segment.words]
+        assert [word.text for word in words] == heard
+        assert in_time(words, end)
+
+
+@given(heard_chunks(max_overlap=2.0).map(guessed) | guessed_speech().map(lambda it: it.pairs))
+def test_segments_of_guessed_words_do_not_depend_on_when_they_are_released(pairs):
+    at_once = stitch(*zip(*pairs, strict=True))
+    for max_overlap in (2.0, 30.0):
+        stitcher = Stitcher(max_overlap)
+        released = [segment for pair in pairs for segment in stitcher.push(*pair)]
+        assert (*released, *stitcher.finish()) == at_once
+    words = [word for segment in at_once for word in segment.words]
+    assert in_time(words, max(chunk.end for chunk, _ in pairs))
+    starts = [segment.start for segment in at_once]
+    assert starts == sorted(starts)
 
 
 # --- words that do not wait for the next chunk ---------------------------------------------------
