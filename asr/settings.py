@@ -172,11 +172,14 @@ class Settings:
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read ``ASR_*`` variables; an empty one counts as unset.
 
+        Space around a value does not count: secrets that are mounted as files end with a line.
+
         Raises:
             InvalidOption: a value has the wrong type or range, or a name is misspelt.
         """
         source = os.environ if env is None else env
-        given = {key: value for key, value in source.items() if key.startswith(ENV_PREFIX)}
+        ours = ((key, value) for key, value in source.items() if key.startswith(ENV_PREFIX))
+        given = {key: value.strip() for key, value in ours}
         known = {ENV_PREFIX + f.name.upper(): f.name for f in fields(cls)}
         for key in given:
             check(key in known, key, f"no such setting; there are {', '.join(sorted(known))}")

@@ -33,6 +33,9 @@ SKIPPED = 0.5
 """What a word that only one side has takes from the words that both have."""
 HALF_HEARD = 0.1
 """The same for the last word of the left and the first of the right: a cut may have halved it."""
+MAX_SHARED = 64
+"""Words that are compared on each side: ten in each second that may be shared. A loop may have
+thousands there, and comparing them takes the square."""
 ENOUGH = 3
 """So many words agree by chance only where they repeat; more of them prove no more."""
 
@@ -275,10 +278,10 @@ def _merge_texts(
     Where the sides agree on nothing each keeps what it heard: rather a word twice than none.
     """
     end = chunk.start + chunk.overlap / SAMPLE_RATE
-    first = _after(left, chunk.start - _slack(left, chunk.start))
-    theirs = right[: _before(right, end + GUESSED_SECONDS)]
+    first = max(_after(left, chunk.start - _slack(left, chunk.start)), len(left) - MAX_SHARED)
+    theirs = right[: min(_before(right, end + GUESSED_SECONDS), MAX_SHARED)]
     if not any(map(_is_guess, theirs)):
-        theirs = right[: _before(right, end + MATCH_SECONDS)]
+        theirs = right[: min(_before(right, end + MATCH_SECONDS), MAX_SHARED)]
     pairs = [(first + i, j) for i, j in _same_texts(left[first:], theirs)]
     # a seam before the last word that is said would say what follows it again
     pairs = [(i, j) for i, j in pairs if i + 1 >= n_said] or pairs[-1:]

@@ -110,6 +110,14 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert caught.value.name == "vllm_url"
 
 
+def test_space_around_a_value_does_not_count() -> None:
+    """Secrets that are mounted as files end with a line."""
+    env = {"ASR_WEBHOOK_SECRET": "whsec_a2V5a2V5a2V5\n", "ASR_PORT": " 9000 ", "ASR_API_KEY": " "}
+    settings = Settings.from_env(env)
+    assert (settings.webhook_secret, settings.port) == ("whsec_a2V5a2V5a2V5", 9000)
+    assert settings.api_key == ""
+
+
 def test_the_table_has_a_row_for_every_setting() -> None:
     rows = settings_table().splitlines()[2:]
     assert len(rows) == len(Settings.__dataclass_fields__)

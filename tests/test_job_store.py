@@ -324,6 +324,25 @@ def test_jobs_that_are_put_off_wait_and_those_of_others_do_not(store, leases, ow
     asyncio.run(run())
 
 
+def test_jobs_that_are_put_off_do_not_close_the_queue(store, leases, owner):
+    async def run():
+        await drain(leases)
+        before = await store.n_waiting()
+        for _ in range(3):
+            await one_after_another(store, owner)
+        job = await leases.claim("a", 60)
+        await leases.put_off(job.id, "a", owner, 3600)
+        assert await store.n_waiting() == before
+        theirs, _ = await store.create(new(owner + "x"), max_waiting=before + 1)
+        with pytest.raises(QueueFull):
+            await store.create(new(owner + "x"), max_waiting=before + 1)
+        assert (await leases.claim("b", 60)).id == theirs.id
+        await leases.give_back(theirs.id, "b", 60, counts=True)  # for an engine that is away
+        assert await store.n_waiting() == before + 1
+
+    asyncio.run(run())
+
+
 def test_a_job_that_was_begun_and_is_put_off_keeps_its_past(store, leases, owner):
     async def run():
         await drain(leases)

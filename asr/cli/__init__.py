@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"asr: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        name = getattr(options, "audio", None)  # of the commands that take one recording
+        # What names no file is about the recording of a command that takes one.
+        name = None if error.filename else getattr(options, "audio", None)
         print(f"asr: {name}: {error}" if name else f"asr: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -232,8 +232,10 @@ async def _receive(request: Request, writer: Writer, part: Part) -> None:
             coming = asyncio.ensure_future(anext(stream, None))
             await gathered.add(piece, coming)
     except (ClientDisconnect, Problem, asyncio.CancelledError):
-        await gathered.flush()
-        await finished_in_thread(part.give_up)
+        try:
+            await gathered.flush()
+        finally:
+            await finished_in_thread(part.give_up)
         raise
     finally:
         coming.cancel()

@@ -53,6 +53,8 @@ STORE_RETRY_SECONDS: Final = 0.5
 MAX_STALLS: Final = 10
 """Attempts without a new chunk after which a job has itself to blame."""
 MAX_DELAY: Final = 60.0
+MAX_PUT_OFF: Final = 300.0
+"""Then the owner is asked for again: a limit may have been raised, another server have room."""
 
 _TRANSIENT = (EngineUnavailable, EngineTimeout, WorkerDied)
 
@@ -161,7 +163,7 @@ class JobRunner:
         attempt = _Attempt(self._leases, job, lease)
         try:
             if wait := self.audio_wait(job.owner):
-                await attempt.put_off(wait)
+                await attempt.put_off(min(wait, MAX_PUT_OFF))
                 return
             await self._transcribe(job, attempt)
             await asyncio.to_thread(self._recordings.remove, job.id)
@@ -233,7 +235,7 @@ class _Attempt:
 
     async def put_off(self, wait: float) -> None:
         """It is not begun, because its owner has used up what there is for a day."""
-        logger.info("jobs of %s wait %.0f s: its hours of audio are used up", self._owner, wait)
+        logger.info("jobs of %s wait: its hours of audio are used up", self._owner)
         await self._patiently(partial(self._leases.put_off, *self._mine, self._owner, wait))
 
     async def follow(self, events: AsyncGenerator[Happening]) -> None:

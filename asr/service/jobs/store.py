@@ -190,7 +190,10 @@ def _look(
 
 
 def _n_waiting(connection: sa.Connection) -> int:
-    query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == QUEUED)
+    # What an owner's limit puts off before it is begun must not close the queue to all.
+    may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.attempts > 0)
+    waits = sa.and_(jobs.c.state == QUEUED, may_begin)
+    query = sa.select(sa.func.count()).select_from(jobs).where(waits)
     return int(connection.execute(query).scalar_one())
 
 
