@@ -22,7 +22,7 @@ from asr.align.interpolate import interpolate
 from asr.chunking import quietest
 from asr.config import ChunkOptions
 from asr.counters import COUNTS
-from asr.engines.guards import UNHEARD, Finding, findings
+from asr.engines.guards import UNHEARD, WITNESS, Finding, findings
 from asr.errors import EngineError
 from asr.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 RETRY_TEMPERATURE: Final = 0.7
 MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
-WITNESS_WEIGHT: Final = 1
-"""Less than any guard's, unless most of the words are likelier not to have been said: see
-`asr.engines.guards`."""
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
 READERS: Final = 4
 """Threads that read samples: enough for a slow disk, and few beside one that sends them on."""
@@ -156,7 +153,7 @@ class Recogniser:
             heard = await self.timed(heard, audio, language)
             if self._witness is not None and self._engine.guarded:
                 says = self._witness(audio, heard, chunk.start)
-                weight = UNHEARD if _is_mostly_unheard(heard) else WITNESS_WEIGHT
+                weight = UNHEARD if _is_mostly_unheard(heard) else WITNESS
                 found = tuple(Finding("witness", it, weight) for it in says)
         COUNTS.update({f"guard_{finding.guard}" for finding in found})
         return _Attempt(heard, found)

@@ -252,12 +252,21 @@ def _is_web(url: str) -> bool:
         return False
 
 
+def signing_key(secret: str) -> bytes:
+    """The key that a secret of webhooks stands for: its base64 after ``whsec_``, or itself.
+
+    Raises:
+        ValueError: it is neither base64 nor UTF-8.
+    """
+    if secret.startswith("whsec_"):
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    return secret.encode()
+
+
 def _can_sign(secret: str) -> bool:
     """Whether a key comes of it, or it is unset."""
     try:
-        secret.encode()
-        encoded = secret.removeprefix("whsec_")
-        return encoded == secret or bool(base64.b64decode(encoded, validate=True))
+        return not secret or bool(signing_key(secret))
     except ValueError:
         return False
 

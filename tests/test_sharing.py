@@ -32,9 +32,14 @@ def work(freed, turn=None):
     return Work(begin, resources)
 
 
-async def begun(made):
+async def begun():
+    """Shared work that has had its turn, and what says that it was freed."""
+    shared, freed = Sharing(), asyncio.Event()
+    made = work(freed)
+    shared.add("mark", made)
     while not made.has_begun:
         await asyncio.sleep(0)
+    return shared, made, freed
 
 
 async def follow_and_leave(shared, made):
@@ -44,10 +49,7 @@ async def follow_and_leave(shared, made):
 
 def test_work_lingers_from_the_last_farewell(monkeypatch):
     async def run():
-        shared, freed = Sharing(), asyncio.Event()
-        made = work(freed)
-        shared.add("mark", made)
-        await begun(made)
+        shared, made, freed = await begun()
         monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.2)
         await follow_and_leave(shared, made)
         monkeypatch.setattr(sharing, "LINGER_SECONDS", 3600.0)
@@ -65,10 +67,7 @@ def test_work_lingers_from_the_last_farewell(monkeypatch):
 @pytest.mark.parametrize("leaves", [1, 2])
 def test_work_ends_when_its_time_is_over(monkeypatch, leaves):
     async def run():
-        shared, freed = Sharing(), asyncio.Event()
-        made = work(freed)
-        shared.add("mark", made)
-        await begun(made)
+        shared, made, freed = await begun()
         monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.1)
         for _ in range(leaves):
             await follow_and_leave(shared, made)
@@ -100,10 +99,7 @@ def test_who_joins_keeps_it(monkeypatch):
     monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.1)
 
     async def run():
-        shared, freed = Sharing(), asyncio.Event()
-        made = work(freed)
-        shared.add("mark", made)
-        await begun(made)
+        shared, made, freed = await begun()
         await follow_and_leave(shared, made)
         async with shared.following(made, Returning()):
             await asyncio.sleep(0.3)

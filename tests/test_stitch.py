@@ -176,8 +176,8 @@ def test_without_overlap_no_word_is_lost_added_or_moved(pairs):
     assert [w for segment in segments for w in segment.warnings] == warned
 
 
-@given(heard_chunks(max_overlap=2.0))
-def test_segments_do_not_depend_on_when_they_are_released(pairs):
+def released_at_any_time(pairs):
+    """The segments, which start in order and do not depend on when they are released."""
     at_once = stitch(*zip(*pairs, strict=True))
     for max_overlap in (2.0, 30.0):
         stitcher = Stitcher(max_overlap)
@@ -185,6 +185,12 @@ def test_segments_do_not_depend_on_when_they_are_released(pairs):
         assert (*released, *stitcher.finish()) == at_once
     starts = [segment.start for segment in at_once]
     assert starts == sorted(starts)
+    return at_once
+
+
+@given(heard_chunks(max_overlap=2.0))
+def test_segments_do_not_depend_on_when_they_are_released(pairs):
+    at_once = released_at_any_time(pairs)
     heard = {w.text for _, hypothesis in pairs for w in hypothesis.words}
     assert heard >= {w.text for segment in at_once for w in segment.words}
     warned = [w for _, hypothesis in pairs for w in hypothesis.warnings]
@@ -284,15 +290,8 @@ def test_where_chunks_heard_nothing_alike_each_keeps_its_words(speech):
 
 @given(heard_chunks(max_overlap=2.0).map(guessed) | guessed_speech().map(lambda it: it.pairs))
 def test_segments_of_guessed_words_do_not_depend_on_when_they_are_released(pairs):
-    at_once = stitch(*zip(*pairs, strict=True))
-    for max_overlap in (2.0, 30.0):
-        stitcher = Stitcher(max_overlap)
-        released = [segment for pair in pairs for segment in stitcher.push(*pair)]
-        assert (*released, *stitcher.finish()) == at_once
-    words = [word for segment in at_once for word in segment.words]
+    words = [word for segment in released_at_any_time(pairs) for word in segment.words]
     assert in_time(words, max(chunk.end for chunk, _ in pairs))
-    starts = [segment.start for segment in at_once]
-    assert starts == sorted(starts)
 
 
 # --- words that do not wait for the next chunk ---------------------------------------------------

@@ -69,12 +69,9 @@ def _pocketsphinx(settings: Settings) -> Check:
 
 def _work_dir(settings: Settings) -> Check:
     folder = settings.work_dir
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-    except OSError as error:
+    if why := _why_unwritable(Path(folder)):
         fix = "choose another with ASR_WORK_DIR"
-        return Check("work dir", "fail", f"{folder} cannot be written: {error.strerror}", fix)
+        return Check("work dir", "fail", f"{folder} cannot be written: {why}", fix)
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         fix = "an hour of audio takes 115 MB beside its file"
@@ -143,15 +140,24 @@ def _lacks(package: str) -> bool:
 
 def _data_dir(settings: Settings) -> Check:
     folder = settings.data_path.absolute()
+    if why := _why_unwritable(folder, *folder.parents):
+        fix = "choose another with ASR_DATA_DIR"
+        return Check("data dir", "fail", f"{folder} cannot be written: {why}", fix)
+    return Check("data dir", "ok", str(folder))
+
+
+def _why_unwritable(folder: Path, *parents: Path) -> str | None:
+    """What the system says of writing there, or None: all is well.
+
+    With `parents` it may be missing: it is made at the first start, until then its place counts.
+    """
     try:
-        # It is made at the first start, so until then its place is what counts.
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        nearest = next((path for path in (folder, *parents) if path.exists()), folder)
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"x")
     except OSError as error:
-        fix = "choose another with ASR_DATA_DIR"
-        return Check("data dir", "fail", f"{folder} cannot be written: {error.strerror}", fix)
-    return Check("data dir", "ok", str(folder))
+        return error.strerror or type(error).__name__
+    return None
 
 
 def check_service(settings: Settings) -> Check:

@@ -137,16 +137,12 @@ def to_flac(audio: Audio) -> bytes:
 
 
 _ENCODERS: Final = {"wav": to_wav, "flac": to_flac}
-_BROKEN_OFF: Final = frozenset({"abort", "cancelled", "error"})
 
 
 def broke_off(body: Any) -> bool:
-    """Whether the server ended before its answer: what came of that is no transcript.
-
-    vLLM aborts what it works on when it is told to end, and may answer with 200 what it has so far.
-    """
+    """Whether the server ended before its answer."""
     try:
-        return body["choices"][0]["finish_reason"] in _BROKEN_OFF
+        return body["choices"][0]["finish_reason"] in omni.BROKEN_OFF
     except (KeyError, IndexError, TypeError):
         return False
 

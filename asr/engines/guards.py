@@ -42,6 +42,7 @@ what English says in three. webrtcvad takes music for speech, so little text is 
 EMPTY_SECONDS: Final = 1.5
 """So much speech has words in it. A single voiced burst becomes 0.6 s of region by its padding."""
 
+WITNESS: Final = 1
 CUT: Final = 2
 TOO_FEW: Final = 4
 REMARK: Final = 8

@@ -38,6 +38,9 @@ TOP_K_ABOVE: Final = 20
 TOKENS_BASE: Final = 32
 TOKENS_PER_SECOND: Final = 12
 """Fast speech is 5 words a second, at about 1.4 tokens each; the rest is headroom."""
+BROKEN_OFF: Final = frozenset({"abort", "cancelled", "error"})
+"""The finish_reason of what a server ended before its end: vLLM aborts what it works on when it is
+told to end, and may answer with what it has so far. That is no transcript."""
 MAX_PROMPT: Final = 2000
 MAX_KEYWORD: Final = 100
 MAX_KEYWORDS: Final = 2000

@@ -40,6 +40,8 @@ UNFIT_SECONDS: Final = 30.0
 """A server that refuses our key or model is left alone for so long, whatever it says of itself."""
 NO_ROUTE: Final = frozenset({404, 405, 501})
 MAX_REASON: Final = 160
+_UNREAD: Final = (httpx.HTTPError, ValueError, LookupError, TypeError)
+"""What comes of a list of models that does not, or is none."""
 
 _turns = itertools.count()
 
@@ -198,7 +200,7 @@ class Servers:
         """What it serves; nothing when it does not say so, and then it is lost."""
         try:
             return await self._listed(server)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except _UNREAD as error:
             self.lost(server, _why(error))
             return ()
 
@@ -265,7 +267,7 @@ class Servers:
         """Back into the rotation, unless it came back with another model or refuses our key."""
         try:
             models = await self._listed(server)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except _UNREAD as error:
             answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
             if answer is not None and answer.status_code in NO_ROUTE:
                 self.answered(server)  # its health is all that it tells

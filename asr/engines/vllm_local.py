@@ -218,7 +218,7 @@ class _Omni:
                 raise EngineUnavailable("vLLM's processes died; they start again") from error
             message = f"vLLM failed on the chunk at {chunk.start:.1f} s: {error}"
             raise EngineFailed(message, chunk.index) from error
-        if output.finish_reason in ("abort", "error"):
+        if output.finish_reason in omni.BROKEN_OFF:
             raise EngineUnavailable("vLLM broke its answer off")
         tokens = [
             _token(drawn[token_id])

@@ -24,6 +24,7 @@ import httpcore
 from asr.errors import StoreUnavailable
 from asr.service.jobs.schemas import job_body
 from asr.service.problems import Problem
+from asr.settings import signing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,11 +142,8 @@ class _CheckedBackend(httpcore.AnyIOBackend):
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """The value of ``webhook-signature``."""
-    key = secret.encode()
-    if secret.startswith("whsec_"):
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     content = f"{message_id}.{timestamp}.".encode() + body
-    digest = hmac.new(key, content, hashlib.sha256).digest()
+    digest = hmac.new(signing_key(secret), content, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
 
 
