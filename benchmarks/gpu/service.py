@@ -7,6 +7,10 @@ vLLM's own metrics say of the pass stands in the row, as in benchmarks.gpu.load.
 
     python -m benchmarks.gpu.service http://127.0.0.1:8000 --files 1 4 16 --slots 256
 
+With `--aligner sphinx` words are aligned and answers guarded, as the service does by default. For
+that, what vLLM answered is replaced by what was said in the chunk, which the samples' references
+know, once vLLM has done its work.
+
 With `--local MODEL_DIR` the model is loaded in the service's worker, without a vLLM server:
 
     python -m benchmarks.gpu.service --local /tmp/omni '{"max_num_seqs": 384}' --files 1 4
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import functools
 import json
 import os
@@ -36,7 +41,7 @@ from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.engines.vllm_local import VllmLocalEngine, read_arguments
 from asr.service import serve
 from asr.settings import Settings
-from asr.types import SAMPLE_RATE
+from asr.types import SAMPLE_RATE, Hypothesis
 from benchmarks.gpu.load import explain, fixed_length, make_client, read_metrics
 from benchmarks.serving import serving
 
@@ -45,7 +50,12 @@ if TYPE_CHECKING:
     from collections import Counter
     from concurrent.futures import Executor
 
+    from asr.config import DecodeOptions
+    from asr.types import Audio, Chunk
+
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SPOKEN = ("meeting.wav", "lecture.mp3")
+"""What a recording repeats."""
 TOKENS = "BENCH_TOKENS"
 READ_BYTES = 1 << 20
 READY_SECONDS = 550.0
@@ -61,6 +71,31 @@ class FixedLengthEngine(VllmHttpEngine):
     def __init__(self, options: VllmOptions) -> None:
         super().__init__(options)
         self._dialect = fixed_length(int(os.environ[TOKENS]))
+
+
+class SpokenTextEngine(FixedLengthEngine):
+    """Lets vLLM do its work, and then hears what was said; with guards."""
+
+    guarded = True
+
+    def __init__(self, options: VllmOptions) -> None:
+        super().__init__(options)
+        self._period, self._said = read_references()
+
+    async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """The words of the reference whose middle is in the chunk."""
+        await super().transcribe(chunk, audio, options)
+        return Hypothesis(chunk.index, " ".join(self._between(chunk.start, chunk.end)))
+
+    def _between(self, start: float, end: float) -> list[str]:
+        rounds, start = divmod(start, self._period)
+        end -= rounds * self._period
+        heard = []
+        while end > 0:
+            first, last = (bisect.bisect_left(self._said, (at,)) for at in (start, end))
+            heard += [word for _, word in self._said[first:last]]
+            start, end = 0.0, end - self._period
+        return heard
 
 
 class FixedLengthLocalEngine(VllmLocalEngine):
@@ -82,33 +117,52 @@ async def start_fixed_length(*arguments: Any) -> Any:
     return loaded
 
 
+def read_references() -> tuple[float, list[tuple[float, str]]]:
+    """After how many seconds a recording repeats itself; every word until then, by its middle."""
+    words: list[tuple[float, str]] = []
+    offset = 0.0
+    for name in SPOKEN:
+        reference = json.loads((SAMPLES / name).with_suffix(".json").read_text(encoding="utf-8"))
+        words += [
+            (offset + (word["start"] + word["end"]) / 2, word["text"])
+            for word in reference["words"]
+        ]
+        offset += len(read_sample(name)) / SAMPLE_RATE
+    return offset, words
+
+
+def read_sample(name: str) -> np.ndarray:
+    """Float32 at 16 kHz, shape (n_samples,)."""
+    samples, rate = soundfile.read(SAMPLES / name, dtype="float32", always_2d=True)
+    resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+    return resampled
+
+
 def make_engine(settings: Settings) -> FixedLengthEngine | FixedLengthLocalEngine:
     """For the worker process of the service."""
     if settings.engine_name == "omni-local":
         vllm_local._start = start_fixed_length  # type: ignore[assignment]
         arguments = LOCAL | read_arguments(settings.vllm_args)
         return FixedLengthLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
-    return FixedLengthEngine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
+    engine = FixedLengthEngine if settings.aligner_name == "none" else SpokenTextEngine
+    return engine(VllmOptions(settings.vllm_urls, slots=settings.engine_slots))
 
 
 def make_recording(path: Path, seconds: float, seed: int) -> None:
     """Speech that no other recording has."""
-    parts = []
-    for name in ("meeting.wav", "lecture.mp3"):
-        samples, rate = soundfile.read(SAMPLES / name, dtype="float32", always_2d=True)
-        parts.append(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE))
-    speech = np.resize(np.concatenate(parts).astype(np.float32), round(seconds * SAMPLE_RATE))
+    once = np.concatenate([read_sample(name) for name in SPOKEN]).astype(np.float32)
+    speech = np.resize(once, round(seconds * SAMPLE_RATE))
     noise = np.random.default_rng(seed).standard_normal(len(speech), dtype=np.float32)
     soundfile.write(path, speech * 0.9 + noise * 1e-3, SAMPLE_RATE, subtype="PCM_16")
 
 
 def service(
-    engine: dict[str, str], slots: int, n_tokens: int
+    engine: dict[str, str], aligner: str, slots: int, n_tokens: int
 ) -> contextlib.AbstractContextManager[tuple[str, int]]:
     """Our service in front of vLLM, or with vLLM in its worker."""
     settings = {
         **engine,
-        "ASR_ALIGNER": "none",  # of random text, the witness would doubt every word
+        "ASR_ALIGNER": aligner,
         "ASR_ENGINE_SLOTS": str(slots),
         "ASR_MAX_ACTIVE_REQUESTS": "64",
         "ASR_LOG_LEVEL": "info",
@@ -117,21 +171,22 @@ def service(
     return serving(["-m", __spec__.name, "--serve"], settings, READY_SECONDS)
 
 
-def post(url: str, path: Path) -> tuple[float, int]:
-    """Transcribe a file when it has arrived; its seconds, and how many words came."""
+def post(url: str, path: Path) -> tuple[float, list[str]]:
+    """Transcribe a file when it has arrived; its seconds, and how each word got its time."""
     body = _send(url, path, response_format="full_json").json()
-    return body["duration"], sum(len(segment["words"]) for segment in body["segments"])
+    words = [word for segment in body["segments"] for word in segment["words"]]
+    return body["duration"], [word["timing"] for word in words]
 
 
-def post_streamed(url: str, path: Path) -> tuple[float, int]:
-    """Transcribe a file while it arrives; its seconds, and how many words came."""
-    seconds, n_words = 0.0, 0
+def post_streamed(url: str, path: Path) -> tuple[float, list[str]]:
+    """Transcribe a file while it arrives; its seconds, and how each word got its time."""
+    seconds, timings = 0.0, []
     for line in _send(url, path, stream="true").text.splitlines():
         if line.startswith("data: {"):
             event = json.loads(line.removeprefix("data: "))
-            n_words += len(event.get("words", ()))
+            timings += [word["timing"] for word in event.get("words", ())]
             seconds += event.get("usage", {}).get("seconds", 0.0)
-    return seconds, n_words
+    return seconds, timings
 
 
 def _send(url: str, path: Path, **params: str) -> httpx.Response:
@@ -161,7 +216,8 @@ def post_all(
         "hours": round(audio / 3600, 2),
         "wall_s": round(wall, 2),
         "rtfx": round(audio / wall),
-        "words": sum(n_words for _, n_words in results),
+        "words": sum(len(timings) for _, timings in results),
+        "aligned": sum(timings.count("aligned") for _, timings in results),
         **explain(count(vllm_url) - counted, wall),
     }
 
@@ -185,6 +241,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--aligner", default="none", choices=("none", "sphinx", "ctc"))
     parser.add_argument("--streamed", action="store_true", help="transcribe while files arrive")
     parser.add_argument("--work", type=Path, help="recordings are kept here for a next run")
     return parser.parse_args()
@@ -196,6 +253,8 @@ def main() -> None:
         serve(Settings.from_env(), make_engine)
         return
     options = parse()
+    if options.local and options.aligner != "none":
+        sys.exit("--aligner is for vLLM behind HTTP")
     folder = options.work or Path(tempfile.mkdtemp(prefix="asr-bench-"))
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{seed}.wav" for seed in range(max(options.files))]
@@ -209,13 +268,16 @@ def main() -> None:
         engine = {"ASR_VLLM_URL": options.url}
     with (
         ProcessPoolExecutor(len(paths)) as clients,
-        service(engine, options.slots, options.tokens) as (ours, _),
+        service(engine, options.aligner, options.slots, options.tokens) as (ours, _),
     ):
         list(clients.map(time.sleep, [1.0] * len(paths)))  # until all have started
         for n_files in options.files:
             what = clients, ours, paths[:n_files], options.url or ""
             row = post_all(*what, streamed=options.streamed)
-            print(json.dumps({"service": options.slots, **row}), flush=True)
+            print(
+                json.dumps({"service": options.slots, "aligner": options.aligner, **row}),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
