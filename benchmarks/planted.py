@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.align.acoustics import Scorer
+from asr.align.acoustics import Scorer, Scores
 from asr.audio import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
@@ -34,13 +34,16 @@ class RememberingScorer(Scorer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = b"", np.zeros((0, 0), np.int16)
+        self._all = np.arange(len(self.phones.phone_of_senone))
+        self._last: tuple[bytes, Scores | None] = b"", None
 
-    def score(self, pcm: bytes) -> np.ndarray:
-        """What `Scorer` says, or said of the same samples just before."""
-        if pcm != self._last[0]:
-            self._last = pcm, np.array(super().score(pcm))
-        return self._last[1]
+    def score(self, pcm: bytes, senones: np.ndarray) -> Scores:  # noqa: ARG002
+        """What `Scorer` says of all senones, or said of the same samples just before."""
+        last_pcm, scores = self._last
+        if scores is None or pcm != last_pcm:
+            scores = super().score(pcm, self._all)
+            self._last = pcm, scores
+        return scores
 
 
 @dataclass(frozen=True, slots=True)

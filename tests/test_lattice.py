@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from asr.align.acoustics import STATES, Phones
+from asr.align.acoustics import STATES, Phones, Scores
 from asr.align.build import Builder, Prices
 from asr.align.lattice import OTHER, PAUSE, STRICT
 from asr.align.place import found_tokens
@@ -17,7 +17,7 @@ from asr.align.viterbi import best_path, loop_scores
 
 NAMES = ("SIL", "+NSN+", "+SPN+", "AH", "B", "K", "T")
 WORDS = {"a": "AH", "bat": "B AH T", "cat": "K AH T", "tack": "T AH K"}
-GOOD, BAD = 0, 60
+GOOD, BAD = 0.0, -6.0
 STRICT_PRICES = Prices(STRICT, 0.0, STRICT, 0.0)
 LENIENT = Prices(skip=20.0, skip_phone=5.0, other=20.0, other_frame=1.0)
 
@@ -38,15 +38,15 @@ def builder(phones, tmp_path_factory):
 
 
 def heard(sounds):
-    """Costs of audio in which each phone of `sounds` lasts so many frames."""
+    """Scores of audio in which each phone of `sounds` lasts so many frames."""
     rows = []
     for name, n_frames in sounds:
         first = STATES * NAMES.index(name)
         for frame in range(n_frames):
-            row = np.full(STATES * len(NAMES), BAD, np.int16)
+            row = np.full(STATES * len(NAMES), BAD, np.float32)
             row[first + frame * STATES // n_frames] = GOOD
             rows.append(row)
-    return np.array(rows)
+    return Scores(np.arange(STATES * len(NAMES)), np.array(rows))
 
 
 def say(word, n_frames=4):
@@ -117,7 +117,8 @@ def test_a_text_that_goes_on_behind_the_audio(builder, phones):
 
 def test_no_frames(builder, phones):
     lattice = builder.build([(((("bat",),)),)], LENIENT)
-    nothing = np.zeros((0, STATES * len(NAMES)), np.int16)
+    n_senones = STATES * len(NAMES)
+    nothing = Scores(np.arange(n_senones), np.zeros((0, n_senones), np.float32))
     assert best_path(lattice, nothing, loop_scores(phones, nothing)) == []
 
 

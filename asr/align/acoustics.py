@@ -1,11 +1,11 @@
 """The acoustic model of pocketsphinx: which senones make a phone, and how well each fits a frame.
 
-pocketsphinx computes the likelihoods and writes them where its option ``senlogdir`` says. The
-search for the words is ours (`asr.align.lattice`): an exact one over the text that is known needs
-no beams, and so neither fails nor loses the path.
+pocketsphinx makes the cepstra of the audio and writes them where its option ``mfclogdir`` says.
+The likelihoods are ours (`asr.align.mixtures`), for it computes those of all senones or of those in
+its beams. So is the search for the words (`asr.align.lattice`): an exact one over the text that is
+known needs no beams, and so neither fails nor loses the path.
 
-A senone is the tied state of a triphone. Scores are natural logarithms relative to the best senone
-of the frame: 0 is the best, never above.
+A senone is the tied state of a triphone.
 
 Sources: the formats of ``bin_mdef.c``, ``tmat.c`` and ``acmod.c`` in
 https://github.com/cmusphinx/pocketsphinx
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
+import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pocketsphinx
 
+from asr.align.mixtures import CEPSTRA, Mixtures, features
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Mapping
 
 STATES: Final = 3
@@ -40,13 +42,10 @@ FILLERS: Final = (SILENCE, "+NSN+", "+SPN+")
 INTERNAL, BEGIN, END, SINGLE = range(4)
 """Where in its word a phone stands, as the model numbers it."""
 
-NATS_PER_UNIT: Final = 1024 * float(np.log(1.0001))
-"""pocketsphinx counts in logarithms to the base 1.0001, and drops ten bits of them in senones."""
-
 Senones = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Phones:
     """The phones of a model and the senones behind them.
 
@@ -64,9 +63,14 @@ class Phones:
     _sequences: np.ndarray
 
     @property
-    def n_senones(self) -> int:
-        """How many a frame is scored with."""
-        return int(self._sequences.max()) + 1
+    def phone_of_senone(self) -> np.ndarray:
+        """The phone that each senone is a state of, shape (n_senones,)."""
+        owners = np.zeros(int(self._sequences.max()) + 1, np.int64)
+        for (_, phone, _, _), sequence in self._triphones.items():
+            owners[self._sequences[sequence]] = phone
+        for phone, sequence in enumerate(self._single):
+            owners[self._sequences[sequence]] = phone
+        return owners
 
     def index(self, name: str) -> int:
         """The number of a phone.
@@ -79,6 +83,12 @@ class Phones:
     def alone(self, phone: int) -> Senones:
         """The senones of a phone whatever stands around it."""
         return self._senones(self._single[phone])
+
+    @functools.cached_property
+    def all_alone(self) -> np.ndarray:
+        """The senones of every phone alone, shape (n_phones * STATES,)."""
+        senones: np.ndarray = self._sequences[self._single].ravel().astype(np.int64)
+        return senones
 
     def between(self, phone: int, left: int, right: int, position: int) -> Senones:
         """The senones of a phone between two others; those of the phone alone if never heard."""
@@ -137,51 +147,68 @@ def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.log(stay).astype(np.float32), np.log(1 - stay).astype(np.float32)
 
 
-class Scorer:
-    """How well every senone fits every frame of some audio.
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well some senones fit every frame of some audio.
 
-    It goes into a folder of its own to score, so other threads must not rely on the current one.
+    Attributes:
+        senones: their numbers, ascending.
+        values: log-likelihoods in nats, but for a number in each frame; (n_frames, n_senones).
+    """
+
+    senones: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def columns(self, senones: np.ndarray) -> np.ndarray:
+        """Where the values of senones are, of any that were scored."""
+        return np.searchsorted(self.senones, senones)
+
+
+class Scorer:
+    """How well senones fit every frame of some audio.
+
+    It goes into a folder of its own meanwhile, so other threads must not rely on the current one.
     """
 
     def __init__(self) -> None:
-        self.phones = read_phones(Path(pocketsphinx.get_model_path("en-us")) / "en-us")
-        options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "cmn": "batch"}
-        options |= {"compallsen": True, "senlogdir": ".", "samprate": SAMPLE_RATE}
+        folder = Path(pocketsphinx.get_model_path("en-us")) / "en-us"
+        self.phones = read_phones(folder)
+        self._mixtures = Mixtures(folder, self.phones.phone_of_senone)
+        options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "samprate": SAMPLE_RATE}
+        # No utterance ends without a search for something. This one costs next to nothing.
+        options |= {"mfclogdir": ".", "topn": 1, "ds": 1000}
         self._decoder = pocketsphinx.Decoder(**options)
-        self._decoder.set_align_text("a")  # it scores only while it searches for something
+        self._decoder.set_align_text("a")
         self._n_done = 0
 
-    def score(self, pcm: bytes) -> np.ndarray:
-        """Costs of the senones in units of `NATS_PER_UNIT`, int16 of shape (n_frames, n_senones).
+    def score(self, pcm: bytes, senones: np.ndarray) -> Scores:
+        """Score some senones, each of which may stand there more than once.
 
-        No frames if there is nothing to hear. The array lies in a file that has no name any more,
-        and so vanishes with the process.
+        No frames if there is nothing to hear.
         """
+        wanted = np.unique(senones)
         if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
-            return np.zeros((0, self.phones.n_senones), np.int16)
-        with self._start() as scores:
-            self._decoder.process_raw(pcm, full_utt=True)
+            return Scores(wanted, np.zeros((0, len(wanted)), np.float32))
+        heard = features(self._cepstra(pcm))
+        return Scores(wanted, self._mixtures.score(heard, wanted))
+
+    def _cepstra(self, pcm: bytes) -> np.ndarray:
+        """Float32, shape (n_frames, CEPSTRA)."""
+        with self._start() as file:
+            self._decoder.process_raw(pcm, no_search=True, full_utt=True)
             self._decoder.end_utt()
             ctypes.CDLL(None).fflush(None)  # the file is C's, and only a next utterance ends it
-            return _read_scores(scores)
+            values = np.frombuffer(file.read()[4:], ">f4")
+        return values.reshape(-1, CEPSTRA).astype(np.float32)
 
     def _start(self) -> io.BufferedReader:
-        """Begin an utterance; return the file of its scores, which nobody else can find."""
+        """Begin an utterance; return the file of its cepstra, which nobody else can find."""
         self._decoder.reinit_feat()  # else the estimate of the noise is carried along
-        with tempfile.TemporaryDirectory(prefix="asr-senones-") as name, contextlib.chdir(name):
+        with tempfile.TemporaryDirectory(prefix="asr-cepstra-") as name, contextlib.chdir(name):
             self._decoder.start_utt()
-            file = Path(f"{self._n_done:09d}.sen")
+            file = Path(f"{self._n_done:09d}.mfc")
             self._n_done += 1
             return file.open("rb")
-
-
-def _read_scores(file: io.BufferedReader) -> np.ndarray:
-    """Map the score file, which holds for each frame the number of senones and their scores."""
-    head = file.read(4096)
-    offset = head.index(b"endhdr\n") + len(b"endhdr\n") + 4
-    n_senones = int(head.partition(b"n_sen ")[2].split()[0])
-    n_frames = (file.seek(0, io.SEEK_END) - offset) // (2 * (n_senones + 1))
-    if n_frames == 0:
-        return np.zeros((0, n_senones), np.int16)
-    rows = np.memmap(file, "<i2", "r", offset, (n_frames, n_senones + 1))
-    return rows[:, 1:]

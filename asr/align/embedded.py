@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pocketsphinx
 
 from asr.align.acoustics import FRAME_SAMPLES, FRAME_SECONDS, Scorer
@@ -51,7 +52,7 @@ class Embedded:
     """The models, loaded. Aligns in the calling thread.
 
     Args:
-        scorer: gives the likelihoods, which is nine tenths of the work.
+        scorer: gives the likelihoods, which is most of the work.
     """
 
     def __init__(self, scorer: Scorer | None = None) -> None:
@@ -107,9 +108,10 @@ class Embedded:
         if is_last and len(slots) > n_most:
             return [None] * len(slots), []
         some = slots if is_last else slots[:n_most]
-        costs = self._scorer.score(audio.pcm16())
         lattice = self._builder.build(some, PRICES)
-        steps = best_path(lattice, costs, loop_scores(self._scorer.phones, costs), whole=is_last)
+        phones = self._scorer.phones
+        heard = self._scorer.score(audio.pcm16(), np.append(lattice.used(), phones.all_alone))
+        steps = best_path(lattice, heard, loop_scores(phones, heard), whole=is_last)
         found = found_tokens(steps, len(some))
         spans = unwritten(audio, steps, [self._builder.n_phones(each) for each in some])
         if is_last:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from asr.align.acoustics import FILLERS, STATES, Phones, Senones
 
 if TYPE_CHECKING:
@@ -63,6 +65,10 @@ class Lattice:
     junctions: list[int] = field(default_factory=list)
     skips: list[float] = field(default_factory=list)
     n_nodes: int = 0
+
+    def used(self) -> np.ndarray:
+        """The numbers of its senones."""
+        return np.array(sorted({senone for group in self.senones for senone in group}), np.int64)
 
     def junction(self, skip_price: float = STRICT) -> int:
         """A node between two tokens, where one may pause.

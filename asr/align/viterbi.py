@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.align.acoustics import NATS_PER_UNIT, STATES, Phones
+from asr.align.acoustics import STATES, Phones, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +30,12 @@ PHONE_PRICE: Final = 3.0
 _NEVER = np.float32(-1e30)
 
 
-def loop_scores(phones: Phones, costs: np.ndarray) -> np.ndarray:
+def loop_scores(phones: Phones, heard: Scores) -> np.ndarray:
     """What a loop over all phones, without context, makes of each frame; shape (n_frames,)."""
-    senones = np.array([phones.alone(phone) for phone in range(len(phones.names))]).ravel()
+    senones = phones.all_alone
     first = np.arange(0, len(senones), STATES)
     last = first + STATES - 1
-    scores = -NATS_PER_UNIT * costs[:, senones].astype(np.float32)
+    scores = heard.values[:, heard.columns(senones)]
     stay, leave = phones.stay.ravel(), phones.leave.ravel()
     best = np.full(len(senones), _NEVER)
     moved = np.zeros(scores.shape, bool)
@@ -87,13 +87,13 @@ class Step:
 
 
 def best_path(
-    lattice: Lattice, costs: np.ndarray, loop: np.ndarray, *, whole: bool = True
+    lattice: Lattice, heard: Scores, loop: np.ndarray, *, whole: bool = True
 ) -> list[Step]:
     """The best path from the first junction to the last.
 
     Args:
         lattice: what may be heard.
-        costs: of the senones, shape (n_frames, n_senones).
+        heard: at least the senones of the lattice.
         loop: what `loop_scores` says of them.
         whole: all of the text is in the audio; else the path may end at any junction.
 
@@ -102,25 +102,24 @@ def best_path(
         many tokens are passed over as the text has states too many.
     """
     search = _Search(lattice)
-    search.forward(_emissions(lattice, costs, loop))
+    search.forward(_emissions(lattice, heard, loop))
     return search.backward(whole=whole)
 
 
-def _emissions(lattice: Lattice, costs: np.ndarray, loop: np.ndarray) -> Iterator[np.ndarray]:
+def _emissions(lattice: Lattice, heard: Scores, loop: np.ndarray) -> Iterator[np.ndarray]:
     """The log-likelihood ratio of every state in each frame, shape (n_states,)."""
     groups = sorted(set(lattice.senones))
     number = {group: index for index, group in enumerate(groups)}
     group_of_state = np.array([number[group] for group in lattice.senones])
     width = max(map(len, groups))
     padded = np.array([[*group, *group[:1] * (width - len(group))] for group in groups if group])
-    used, places = np.unique(padded, return_inverse=True)
-    places = places.reshape(padded.shape)
-    for begin in range(0, len(costs), BLOCK_FRAMES):
-        some = costs[begin : begin + BLOCK_FRAMES][:, used]
-        least = some[:, places[:, 0]]
+    places = heard.columns(padded)
+    for begin in range(0, len(heard), BLOCK_FRAMES):
+        some = heard.values[begin : begin + BLOCK_FRAMES]
+        best = some[:, places[:, 0]]
         for column in places.T[1:]:
-            np.minimum(least, some[:, column], out=least)
-        ratios = -NATS_PER_UNIT * least - loop[begin : begin + len(some), None]
+            np.maximum(best, some[:, column], out=best)
+        ratios = best - loop[begin : begin + len(some), None]
         if not groups[0]:  # speech outside the words, which sorts first
             outside = np.full((len(some), 1), -lattice.other_price)
             ratios = np.concatenate((outside, ratios), axis=1)
