@@ -30,7 +30,7 @@ from asr.evaluation import ReferenceEngine, Report, evaluate, read_manifest
 from asr.pipeline import Transcriber, collect
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks import corpus
-from benchmarks.measure import save
+from benchmarks.measure import save, start_with_one_thread
 
 if TYPE_CHECKING:
     from asr.evaluation import Utterance
@@ -117,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=Path, help="manifest of real recordings with word times")
     options = parser.parse_args()
+    start_with_one_thread(__spec__.name)
     if not corpus.is_available():
         raise SystemExit("festival is not installed; see benchmarks/corpus.py")
     table: list[dict[str, Any]] = []

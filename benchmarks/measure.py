@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,17 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": git.stdout.strip() or None,
     }
+
+
+def start_with_one_thread(module: str) -> None:
+    """Start a module again with one thread in numpy, as the children of the service have.
+
+    numpy reads that when it is imported. Else CPU seconds would be those of several threads, which
+    wait for each other.
+    """
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        command = [sys.executable, "-m", module, *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
 
 
 def save(name: str, rows: list[dict[str, Any]], more: dict[str, Any] | None = None) -> None:
