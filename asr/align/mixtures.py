@@ -35,7 +35,7 @@ WEIGHT_UNIT: Final = 1024 * LOG_UNIT
 FLOOR: Final = -96 * WEIGHT_UNIT
 """Nats below the best Gaussian of the stream, in any phone, below which none counts."""
 MIN_VARIANCE: Final = 1e-4
-BLOCK_FRAMES: Final = 100
+BLOCK_FRAMES: Final = 64
 """Scored at once, so that what is computed stays in the cache."""
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 CPU_SECONDS_BASE: Final = 30
 CPU_SECONDS_PER_SECOND: Final = 2
-"""A chunk gets 30 s of CPU time and 2 s more for each of its seconds; it needs about 0.06."""
+"""A chunk gets 30 s of CPU time and 2 s more for each of its seconds; it needs about 0.01."""
 
 
 class SphinxAligner:
