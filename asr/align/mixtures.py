@@ -3,7 +3,7 @@
 All senones of a phone share 128 Gaussians in each of three streams: the cepstra, their differences,
 and the differences of those. A senone weights them in a way of its own. pocketsphinx computes that
 too, but for every senone of the model, one number after the other. A text has some thousand of the
-5,126, and matrix products take a fifth of the time.
+5,126, and matrix products take a sixth of the time.
 
 What pocketsphinx approximates, for speed that is not needed here, is approximated likewise: only
 the best four Gaussians of a phone count, none counts as worse than `FLOOR`, and logarithms of the
