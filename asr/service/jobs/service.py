@@ -237,18 +237,19 @@ class Jobs:
         return made, is_new
 
     async def end(self, owner: str, job: str, *, forget: bool) -> Job:
-        """Cancel a job, and forget it if that is wished; as it was.
+        """Cancel a job or, if that is wished, forget it, whatever its state.
+
+        Returns:
+            The job as it is now, or was when it was forgotten.
 
         Raises:
             Problem: 404, the owner has no such job.
         """
         check_id(job)
-        ended = await self.store.cancel(owner, job)
+        ended = await (self.store.delete if forget else self.store.cancel)(owner, job)
         if ended is None:
             raise no_such_job()
         self.runner.stop(job)
-        if forget:
-            await self.store.delete(owner, job)
         await asyncio.to_thread(self.recordings.remove, job)
         return ended
 

@@ -142,10 +142,11 @@ class JobStore:
         await self._database.run(lambda c: c.execute(statement).rowcount)
         return await self.find(owner, job)
 
-    async def delete(self, owner: str, job: str) -> bool:
-        """Forget it, whatever its state; whether it was there."""
-        statement = sa.delete(jobs).where(jobs.c.id == job, jobs.c.owner == owner)
-        return await self._database.run(lambda c: c.execute(statement).rowcount) > 0
+    async def delete(self, owner: str, job: str) -> Job | None:
+        """Forget it, whatever its state; as it was."""
+        mine = jobs.c.id == job, jobs.c.owner == owner
+        statement = sa.delete(jobs).where(*mine).returning(*JOB)
+        return await self._database.run(lambda c: read_job(c.execute(statement).first()))
 
     # --- callbacks ------------------------------------------------------------------------------
 
