@@ -79,8 +79,8 @@ class Mixtures:
                 mixed = np.empty((len(fits), len(senones)), np.float32)
                 for phone, first, end in zip(phones, firsts, ends, strict=True):
                     mixed[:, first:end] = fits[:, phone] @ weights[stream][:, first:end]
-                scores[block, order] += np.log(mixed, out=mixed)
-        return scores
+                scores[block] += np.log(mixed, out=mixed)
+        return scores[:, np.argsort(order)]
 
     def _fits(self, features: np.ndarray, stream: int) -> np.ndarray:
         """The density of each Gaussian, by the stream's best; 0 but for the best of each phone.
