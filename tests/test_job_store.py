@@ -108,6 +108,18 @@ def test_key_and_fingerprint(store, owner):
     asyncio.run(run())
 
 
+def test_a_key_knows_what_was_sent_whatever_the_settings_make_of_it(store, owner):
+    async def run():
+        job, _ = await store.create(new(owner), key="k", sent="what was sent")
+        assert await store.create(new(owner), key="k", sent="what was sent") == (job, False)
+        same_options = new(owner, job.fingerprint)
+        assert await store.create(same_options, key="k", sent="in other words") == (job, False)
+        with pytest.raises(KeyReused):
+            await store.create(new(owner), key="k", sent="something else")
+
+    asyncio.run(run())
+
+
 def test_bound_of_the_queue_for_requests_at_once(store, leases, owner):
     async def run():
         await drain(leases)

@@ -387,6 +387,22 @@ def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
     assert n_chunks <= n_first + n_second <= n_chunks + 4
 
 
+def test_a_key_still_names_its_job_after_the_settings_changed(tmp_path):
+    content, key = recording(), {"idempotency-key": uuid.uuid4().hex}
+    with launched(*FAKE, ASR_DATA_DIR=str(tmp_path), ASR_VAD="webrtc") as first:
+        first.wait_ready()
+        job = create(first.client(), content, language="en", headers=key)
+    with launched(*FAKE, ASR_DATA_DIR=str(tmp_path), ASR_VAD="off") as second:
+        second.wait_ready()
+        client = second.client()
+        assert create(client, content, 200, language="en", headers=key)["id"] == job["id"]
+        other = client.post(
+            "/v1/jobs", params={"language": "de"}, content=content, headers=RAW | key
+        )
+        assert other.json()["error"]["code"] == "idempotency_key_reused"
+        assert create(client, content, language="en")["id"] != job["id"]
+
+
 @pytest.mark.slow
 def test_other_server_takes_over_and_tells_of_it(tmp_path):
     """Two servers on one database; the one that works is killed."""

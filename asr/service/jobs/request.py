@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asr.config import AudioLimits, Channels
     from asr.service.schemas import TranscriptionRequest
 
@@ -68,6 +71,12 @@ class JobRequest:
             body.get("channels", "mix"),
             tuple(body["warnings"]),
         )
+
+
+def mark_of(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
+    """Equal for the same recording and fields as they were sent, in whatever order of names."""
+    parts = json.dumps([sha256, sorted(sent, key=itemgetter(0))])
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _make(kind: type[T], values: dict[str, Any]) -> T:

@@ -14,7 +14,7 @@ from asr.service.intake import drain, receive_body
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
-from asr.service.jobs.request import JobRequest
+from asr.service.jobs.request import JobRequest, mark_of
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore, KeyReused, QueueFull
@@ -161,8 +161,7 @@ class Jobs:
             raise
         async with temporary_folder(self._incoming) as folder:
             pairs, arrived = await self._receive(request, folder)
-            asked, callback = self._check(pairs)
-            return await self._keep(owner_of(request), asked, arrived, key, callback)
+            return await self._keep(owner_of(request), arrived, pairs, key)
 
     async def _admit(self, request: Request) -> str | None:
         if self.is_closing:
@@ -196,22 +195,18 @@ class Jobs:
         await asyncio.to_thread(self._uploads.take, upload_id, owner_of(request), target)
         return pairs, target
 
-    def _check(self, pairs: Pairs) -> tuple[JobRequest, str]:
-        ours = {name: value for name, value in pairs if name in _OURS}
-        rest = [
+    async def _keep(
+        self, owner: str, arrived: Path, pairs: Pairs, key: str | None
+    ) -> tuple[Job, bool]:
+        callback = dict(pairs).get("callback_url", "")
+        sent = [
             (name, value)
             for name, value in pairs
             if name not in _OURS and name.partition("[")[0] not in _NO_EFFECT
         ]
-        checked = parse_fields(rest, self._settings.vad, self._settings.limits)
-        callback = ours.get("callback_url", "")
+        asked = JobRequest.of(parse_fields(sent, self._settings.vad, self._settings.limits))
         if callback:
             check_address(callback, self._settings)
-        return JobRequest.of(checked), callback
-
-    async def _keep(
-        self, owner: str, asked: JobRequest, arrived: Path, key: str | None, callback: str
-    ) -> tuple[Job, bool]:
         job = uuid.uuid4().hex
         digest, n_bytes = await asyncio.to_thread(self.recordings.adopt, arrived, job)
         engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
@@ -222,7 +217,7 @@ class Jobs:
         # stays, and `_sweep` looks again later.
         try:
             made, is_new = await self.store.create(
-                new, key, ticket, self._settings.max_waiting_jobs
+                new, key, ticket, self._settings.max_waiting_jobs, mark_of(digest, sent)
             )
         except KeyReused:
             self.recordings.remove(job)

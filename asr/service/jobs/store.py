@@ -67,6 +67,7 @@ class JobStore:
         key: str | None = None,
         callback: tuple[str, str] | None = None,
         max_waiting: int | None = None,
+        sent: str = "",
     ) -> tuple[Job, bool]:
         """The job for this request, and whether it is a new one.
 
@@ -75,12 +76,14 @@ class JobStore:
             key: the client's idempotency key.
             callback: id and address of a webhook.
             max_waiting: jobs that may wait, a new one included.
+            sent: a mark of what came with the key. The fingerprint is of what our settings made of
+                it, and they may be others when the request is sent again.
 
         Raises:
             KeyReused: the key came with another request before.
             QueueFull: a new one would be one too many.
         """
-        return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting))
+        return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting, sent))
 
     async def find(self, owner: str, job: str) -> Job | None:
         """The job, if it is the owner's."""
@@ -204,8 +207,9 @@ def _create(
     key: str | None,
     callback: tuple[str, str] | None,
     max_waiting: int | None,
+    sent: str,
 ) -> tuple[Job, bool]:
-    job = _of_key(connection, new, key) if key else None
+    job = _of_key(connection, new, key, sent) if key else None
     is_new = False
     if job is None:
         if max_waiting is not None:
@@ -214,7 +218,7 @@ def _create(
         # Only now it is known to be new; the error takes it back.
         if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
             raise QueueFull
-        if key and _keep_key(connection, new, key, job) != job.id:
+        if key and _keep_key(connection, new, key, job, sent) != job.id:
             raise KeyReused
     if callback:
         row = {"job": job.id, "id": callback[0], "url": callback[1], "state": "pending"}
@@ -222,15 +226,16 @@ def _create(
     return job, is_new
 
 
-def _of_key(connection: sa.Connection, new: NewJob, key: str) -> Job | None:
+def _of_key(connection: sa.Connection, new: NewJob, key: str, sent: str) -> Job | None:
     columns = idempotency_keys.c
     mine = sa.and_(columns.owner == new.owner, columns.key == key)
     found = connection.execute(sa.select(columns.job, columns.fingerprint).where(mine)).first()
     if found is None:
         return None
-    if found.fingerprint != new.fingerprint:
+    job = read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == found.job)).first())
+    if job is not None and found.fingerprint != sent and job.fingerprint != new.fingerprint:
         raise KeyReused
-    return read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == found.job)).first())
+    return job
 
 
 def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
@@ -246,9 +251,9 @@ def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     return job, job.id == new.id
 
 
-def _keep_key(connection: sa.Connection, new: NewJob, key: str, job: Job) -> str:
+def _keep_key(connection: sa.Connection, new: NewJob, key: str, job: Job, sent: str) -> str:
     """Remember the key for the job; whose it is, since another request may have been faster."""
-    row = {"owner": new.owner, "key": key, "job": job.id, "fingerprint": new.fingerprint}
+    row = {"owner": new.owner, "key": key, "job": job.id, "fingerprint": sent or new.fingerprint}
     upsert(connection, idempotency_keys, [row])
     columns = idempotency_keys.c
     query = sa.select(columns.job).where(columns.owner == new.owner, columns.key == key)

@@ -88,7 +88,7 @@ idempotency_keys = sa.Table(
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("job", sa.String(32), sa.ForeignKey(jobs.c.id, ondelete="CASCADE"), nullable=False),
-    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),  # of what the client sent
 )
 
 callbacks = sa.Table(
