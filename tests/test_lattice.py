@@ -27,7 +27,8 @@ def phones():
     """Phones without context: senones 3n to 3n + 2 are those of phone n."""
     half = np.full((len(NAMES), STATES), np.log(0.5), np.float32)
     sequences = np.arange(STATES * len(NAMES)).reshape(-1, STATES)
-    return Phones(NAMES, half, half, np.arange(len(NAMES)), {}, sequences)
+    owners = np.repeat(np.arange(len(NAMES)), STATES)
+    return Phones(NAMES, half, half, owners, np.arange(len(NAMES)), {}, sequences)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ INTERNAL, BEGIN, END, SINGLE = range(4)
 Senones = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Phones:
     """The phones of a model and the senones behind them.
 
@@ -53,24 +52,16 @@ class Phones:
         names: of the context-independent phones.
         stay: log-probability to stay in a state, shape (n_phones, STATES).
         leave: log-probability to go on, likewise.
+        phone_of_senone: the phone that each senone is a state of, shape (n_senones,).
     """
 
     names: tuple[str, ...]
     stay: np.ndarray
     leave: np.ndarray
+    phone_of_senone: np.ndarray
     _single: np.ndarray
     _triphones: Mapping[tuple[int, int, int, int], int]
     _sequences: np.ndarray
-
-    @property
-    def phone_of_senone(self) -> np.ndarray:
-        """The phone that each senone is a state of, shape (n_senones,)."""
-        owners = np.zeros(int(self._sequences.max()) + 1, np.int64)
-        for (_, phone, _, _), sequence in self._triphones.items():
-            owners[self._sequences[sequence]] = phone
-        for phone, sequence in enumerate(self._single):
-            owners[self._sequences[sequence]] = phone
-        return owners
 
     def index(self, name: str) -> int:
         """The number of a phone.
@@ -84,7 +75,7 @@ class Phones:
         """The senones of a phone whatever stands around it."""
         return self._senones(self._single[phone])
 
-    @functools.cached_property
+    @property
     def all_alone(self) -> np.ndarray:
         """The senones of every phone alone, shape (n_phones * STATES,)."""
         senones: np.ndarray = self._sequences[self._single].ravel().astype(np.int64)
@@ -131,10 +122,20 @@ def read_phones(folder: Path) -> Phones:
         names=tuple(name.decode("ascii") for name in names),
         stay=stay[matrices],
         leave=leave[matrices],
+        phone_of_senone=_owners(phones, n_phones, sequences),
         _single=phones["sequence"][:n_phones],
         _triphones=triphones,
         _sequences=sequences,
     )
+
+
+def _owners(phones: np.ndarray, n_alone: int, sequences: np.ndarray) -> np.ndarray:
+    """The phone of each senone, from all phones: first those alone, then those between two."""
+    numbers = phones["attributes"][:, 1].astype(np.int64)
+    numbers[:n_alone] = range(n_alone)
+    owners = np.zeros(int(sequences.max()) + 1, np.int64)
+    owners[sequences[phones["sequence"]]] = numbers[:, None]
+    return owners
 
 
 def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -67,8 +67,8 @@ class Lattice:
     n_nodes: int = 0
 
     def used(self) -> np.ndarray:
-        """The numbers of its senones."""
-        return np.array(sorted({senone for group in self.senones for senone in group}), np.int64)
+        """The numbers of its senones, each once."""
+        return np.array(list({senone for group in self.senones for senone in group}), np.int64)
 
     def junction(self, skip_price: float = STRICT) -> int:
         """A node between two tokens, where one may pause.
