@@ -97,12 +97,8 @@ def _engine(settings: Settings) -> Check:
 
 def _omni_local(settings: Settings) -> Check:
     model = settings.vllm_model
-    if not model:
-        fix = "set ASR_VLLM_MODEL to its folder or id"
-        return Check("engine", "fail", "omni-local has no model", fix)
-    if _is_missing(model):
-        fix = "mend ASR_VLLM_MODEL"
-        return Check("engine", "fail", f"omni-local: there is no {model}", fix)
+    if why := _no_model("engine", "omni-local", model, "ASR_VLLM_MODEL"):
+        return why
     if _lacks("vllm"):
         fix = "pip install 'asr-service[vllm]', or use a server: ASR_ENGINE=omni"
         return Check("engine", "fail", "omni-local: vLLM is not installed", fix)
@@ -117,11 +113,8 @@ def _aligner(settings: Settings) -> Check:
     name, model = settings.aligner_name, settings.ctc_model
     if name != "ctc":
         return Check("aligner", "ok", name)
-    if not model:
-        fix = "set ASR_CTC_MODEL to its folder or id"
-        return Check("aligner", "fail", "ctc has no model", fix)
-    if _is_missing(model):
-        return Check("aligner", "fail", f"ctc: there is no {model}", "mend ASR_CTC_MODEL")
+    if why := _no_model("aligner", name, model, "ASR_CTC_MODEL"):
+        return why
     missing = [package for package in ("torch", "transformers") if _lacks(package)]
     if missing:
         fix = "pip install 'asr-service[ctc]'"
@@ -129,9 +122,13 @@ def _aligner(settings: Settings) -> Check:
     return Check("aligner", "ok", f"ctc with {model}")
 
 
-def _is_missing(model: str) -> bool:
-    """Whether it is a path, and no id, to nothing."""
-    return model.startswith(("/", ".")) and not Path(model).exists()
+def _no_model(check: str, name: str, model: str, setting: str) -> Check | None:
+    """What is wrong if it is not set, or is a path, and no id, to nothing."""
+    if not model:
+        return Check(check, "fail", f"{name} has no model", f"set {setting} to its folder or id")
+    if model.startswith(("/", ".")) and not Path(model).exists():
+        return Check(check, "fail", f"{name}: there is no {model}", f"mend {setting}")
+    return None
 
 
 def _lacks(package: str) -> bool:

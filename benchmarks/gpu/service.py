@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import bisect
 import functools
 import json
 import os
@@ -28,6 +27,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +39,10 @@ import soxr
 from asr.engines import vllm_local
 from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
 from asr.engines.vllm_local import VllmLocalEngine, read_arguments
+from asr.evaluation import ReferenceEngine, read_manifest
 from asr.service import serve
 from asr.settings import Settings
-from asr.types import SAMPLE_RATE, Hypothesis
+from asr.types import SAMPLE_RATE
 from benchmarks.gpu.load import explain, fixed_length, make_client, read_metrics
 from benchmarks.serving import serving
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from asr.config import DecodeOptions
-    from asr.types import Audio, Chunk
+    from asr.types import Audio, Chunk, Hypothesis, Word
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SPOKEN = ("meeting.wav", "lecture.mp3")
@@ -80,22 +81,17 @@ class SpokenTextEngine(FixedLengthEngine):
 
     def __init__(self, options: VllmOptions) -> None:
         super().__init__(options)
-        self._period, self._said = read_references()
+        self._n_once, words = read_references()
+        self._reference = ReferenceEngine(self.slots)
+        self._reference.words = [*words, *(_later(it, self._n_once) for it in words)]
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """The words of the reference whose middle is in the chunk."""
+        """The words of the reference in the chunk, which is shorter than what is repeated."""
         await super().transcribe(chunk, audio, options)
-        return Hypothesis(chunk.index, " ".join(self._between(chunk.start, chunk.end)))
-
-    def _between(self, start: float, end: float) -> list[str]:
-        rounds, start = divmod(start, self._period)
-        end -= rounds * self._period
-        heard = []
-        while end > 0:
-            first, last = (bisect.bisect_left(self._said, (at,)) for at in (start, end))
-            heard += [word for _, word in self._said[first:last]]
-            start, end = 0.0, end - self._period
-        return heard
+        start = chunk.start_sample % self._n_once
+        n_samples = chunk.end_sample - chunk.start_sample
+        first = replace(chunk, start_sample=start, end_sample=start + n_samples)
+        return await self._reference.transcribe(first, audio, options)
 
 
 class FixedLengthLocalEngine(VllmLocalEngine):
@@ -117,18 +113,20 @@ async def start_fixed_length(*arguments: Any) -> Any:
     return loaded
 
 
-def read_references() -> tuple[float, list[tuple[float, str]]]:
-    """After how many seconds a recording repeats itself; every word until then, by its middle."""
-    words: list[tuple[float, str]] = []
-    offset = 0.0
+def read_references() -> tuple[int, list[Word]]:
+    """After how many samples a recording repeats itself, and the words until then."""
+    words_of = {it.file.name: it.words for it in read_manifest(SAMPLES / "manifest.jsonl")}
+    words: list[Word] = []
+    n_samples = 0
     for name in SPOKEN:
-        reference = json.loads((SAMPLES / name).with_suffix(".json").read_text(encoding="utf-8"))
-        words += [
-            (offset + (word["start"] + word["end"]) / 2, word["text"])
-            for word in reference["words"]
-        ]
-        offset += len(read_sample(name)) / SAMPLE_RATE
-    return offset, words
+        words += [_later(word, n_samples) for word in words_of[name]]
+        n_samples += len(read_sample(name))
+    return n_samples, words
+
+
+def _later(word: Word, n_samples: int) -> Word:
+    seconds = n_samples / SAMPLE_RATE
+    return replace(word, start=word.start + seconds, end=word.end + seconds)
 
 
 def read_sample(name: str) -> np.ndarray:

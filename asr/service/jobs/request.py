@@ -51,8 +51,7 @@ class JobRequest:
         """Equal for the same owner, recording, options and engine, and for nothing else."""
         options = asdict(self)
         del options["warnings"]
-        parts = json.dumps([owner, sha256, engine, options], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return _digest([owner, sha256, engine, options])
 
     def pack(self) -> str:
         """As JSON."""
@@ -75,8 +74,11 @@ class JobRequest:
 
 def mark_of(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
     """Equal for the same recording and fields as they were sent, in whatever order of names."""
-    parts = json.dumps([sha256, sorted(sent, key=itemgetter(0))])
-    return hashlib.sha256(parts.encode()).hexdigest()
+    return _digest([sha256, sorted(sent, key=itemgetter(0))])
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _make(kind: type[T], values: dict[str, Any]) -> T:
