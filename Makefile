@@ -33,24 +33,24 @@ test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
 
 test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
-	$(BIN)/python -m pytest tests/test_job_store.py tests/test_migrations.py tests/test_job_kill.py \
+	$(BIN)/python -m pytest tests/service/jobs/test_store.py tests/service/jobs/test_migrations.py tests/service/jobs/test_kill.py \
 	  -m "not kill" -k postgres -rs
 
 test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
-	$(BIN)/python -m pytest tests/test_job_kill.py -m kill --timeout 1200 -s
+	$(BIN)/python -m pytest tests/service/jobs/test_kill.py -m kill --timeout 1200 -s
 
 test-security: $(VENV)/dev.stamp  ## what docs/security.md promises, with thousands of requests by schemathesis
-	$(BIN)/python -m pytest -m "not kill" tests/test_security.py tests/test_schema_fuzz.py tests/test_fuzz_bodies.py \
-	  tests/test_webhooks.py tests/test_keys.py tests/test_tus.py --timeout 1200
+	$(BIN)/python -m pytest -m "not kill" tests/service/test_security.py tests/service/test_schema_fuzz.py tests/service/http/test_fuzz_bodies.py \
+	  tests/service/jobs/test_webhooks.py tests/service/access/test_keys.py tests/service/uploads/test_routes.py --timeout 1200
 
 test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
-	.venv-ctc/bin/python -m pytest tests/test_ctc.py
+	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
 
 test-tus-js: $(VENV)/dev.stamp build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
-	$(BIN)/python -m pytest -m slow tests/test_tus.py
+	$(BIN)/python -m pytest -m slow tests/service/uploads/test_routes.py
 
 build/tus-js/node_modules:
 	npm install --prefix build/tus-js --no-audit --no-fund tus-js-client@4.3.1

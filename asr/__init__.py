@@ -8,7 +8,6 @@ The web service is `asr.service`, the command line ``asr``. Importing this packa
 of them, nor vLLM, Ray or torch.
 """
 
-from asr.alignment import align_text
 from asr.config import (
     AudioLimits,
     ChunkOptions,
@@ -18,8 +17,9 @@ from asr.config import (
     VadOptions,
 )
 from asr.errors import AsrError
-from asr.formats import render
-from asr.pipeline import Progress, Transcriber, transcribe
+from asr.output.formats import render
+from asr.pipeline.known_text import align_text
+from asr.pipeline.run import Progress, Transcriber, transcribe
 from asr.settings import Settings
 from asr.types import Audio, Chunk, Hypothesis, Segment, SpeechRegion, Transcript, Word
 

@@ -102,7 +102,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped for reading; `asr.subtitles` says which rule yields to which.
+    """How cues are shaped for reading; `asr.output.subtitles` says which rule yields to which.
 
     Fields of a request and, as ``--max-line-width``, flags of the command line.
     """

@@ -1,7 +1,7 @@
 """Every error this project raises on purpose.
 
 Each class stands for one failure, carries the facts as attributes and says one sentence. Catch
-the base classes. The service maps them to HTTP in one table (``asr.service.problems``), the
+the base classes. The service maps them to HTTP in one table (``asr.service.http.problems``), the
 command line to exit codes in another (``asr.cli``).
 
     AsrError

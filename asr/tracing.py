@@ -1,6 +1,7 @@
 """Spans around the stages of a transcription, for whoever traces them; by default nobody does.
 
-The stages know these three functions alone. `asr.service.telemetry` puts OpenTelemetry behind them.
+The stages know these three functions alone. `asr.service.observability.telemetry` puts
+OpenTelemetry behind them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ are integer samples at 16 kHz, and every time of a region or chunk is derived fr
 means not measured: no 0.0 stands in for an unknown confidence.
 
 A `Hypothesis` counts its times from the start of its chunk, a `Segment` from the start of the
-recording. Only `asr.stitch` turns one into the other.
+recording. Only `asr.pipeline.stitch` turns one into the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAMPLE_RATE = 16_000
-"""Hz. Everything behind `asr.audio` is mono at this rate."""
+"""Hz. Everything behind `asr.audio.resample` is mono at this rate."""
 
 Timing = Literal["aligned", "engine", "interpolated"]
 """How a word got its time: forced alignment, the engine itself, or spread over the speech."""

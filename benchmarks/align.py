@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 import asr
-from asr.audio import decode
+from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE
 from benchmarks.measure import save

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.align.embedded import Embedded
-from asr.align.sphinx import SphinxAligner
-from asr.audio import decode
+from asr.align.hmm.aligner import SphinxAligner
+from asr.align.hmm.embedded import Embedded
+from asr.audio.resample import decode
 from asr.config import AudioLimits, ChunkOptions, Options
 from asr.engines.sphinx import SphinxEngine
 from asr.evaluation import ReferenceEngine, Report, evaluate, read_manifest
-from asr.pipeline import Transcriber, collect
+from asr.pipeline.run import Transcriber, collect
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks import corpus
 from benchmarks.measure import save, start_with_one_thread

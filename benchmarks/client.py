@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from asr.config import DecodeOptions
-from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.engines.omni.http import VllmHttpEngine, VllmOptions
 from asr.types import SAMPLE_RATE, Audio, Chunk
 from benchmarks.measure import save
 from benchmarks.serving import serving

@@ -1,4 +1,4 @@
-"""How often words of a confidence are right; the table in `asr.align.confidence` comes from here.
+"""How often words of a confidence are right: the table in `asr.align.hmm.confidence`.
 
 A word is right if it was said and starts within 0.2 s of where it was found. The texts have planted
 mistakes (one word in ten replaced, or five words put in or left out). Half of the chunks make the
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from asr.align.acoustics import FRAME_SECONDS
-from asr.align.confidence import PASSED_OVER, confidence
-from asr.align.embedded import Embedded
+from asr.align.hmm.acoustics import FRAME_SECONDS
+from asr.align.hmm.confidence import PASSED_OVER, confidence
+from asr.align.hmm.embedded import Embedded
 from asr.evaluation import read_manifest
 from benchmarks import corpus
 from benchmarks.measure import save

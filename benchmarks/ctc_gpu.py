@@ -38,9 +38,9 @@ except ImportError:  # the package's own imports are not installed; the aligner 
     bare.__path__ = [str(Path(__file__).resolve().parent.parent / "asr")]
     sys.modules["asr"] = bare
 
-from asr.align.ctc import CtcAligner, CtcModel
-from asr.align.spelling import Speller
-from asr.align.trellis import Symbols, best_paths
+from asr.align.ctc.aligner import CtcAligner, CtcModel
+from asr.align.ctc.spelling import Speller
+from asr.align.ctc.trellis import Symbols, best_paths
 from asr.types import SAMPLE_RATE, Audio, Hypothesis
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

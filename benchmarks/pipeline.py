@@ -21,8 +21,8 @@ import soundfile
 import soxr
 
 from asr.config import DecodeOptions, Options
-from asr.formats import FORMATS, render
-from asr.pipeline import Transcriber, collect
+from asr.output.formats import FORMATS, render
+from asr.pipeline.run import Transcriber, collect
 from asr.types import Audio, Chunk, Hypothesis, Word
 from benchmarks.measure import PeakMemory, save
 

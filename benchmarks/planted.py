@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.align.acoustics import Scorer, Scores
-from asr.audio import decode
+from asr.align.hmm.acoustics import Scorer, Scores
+from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks.sounds import between, spoil
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Sequence
 
-    from asr.align.embedded import Embedded
+    from asr.align.hmm.embedded import Embedded
     from asr.evaluation import Utterance
 
 N_WORDS: Final = 5

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.align.trellis import Symbols, Target, best_paths
+from asr.align.ctc.trellis import Symbols, Target, best_paths
 from benchmarks.measure import save
 
 if TYPE_CHECKING:

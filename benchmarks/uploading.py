@@ -21,7 +21,7 @@ import av
 import httpx
 import numpy as np
 
-from asr.audio import decode
+from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks.measure import save
@@ -59,7 +59,7 @@ def make_recording(path: Path, seconds: float) -> None:
 @contextlib.contextmanager
 def service(delay: float | None) -> Generator[httpx.Client]:
     """The real service, with pocketsphinx or a test double of an engine."""
-    command = ["server.py"] if delay is None else ["-m", "tests.fake_server"]
+    command = ["server.py"] if delay is None else ["-m", "tests.support.fake_server"]
     with tempfile.TemporaryDirectory() as folder:
         settings = {"ASR_DATA_DIR": folder, "ASR_LOG_LEVEL": "error"}
         settings["FAKE_ENGINE_DELAY"] = str(delay or 0)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.align.embedded import Embedded
+from asr.align.hmm.embedded import Embedded
 from asr.align.witness import Doubt, doubts
 from asr.evaluation import read_manifest
 from asr.types import SAMPLE_RATE, Audio, Hypothesis

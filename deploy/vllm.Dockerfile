@@ -9,5 +9,5 @@ FROM ${BASE}
 RUN python3 -m pip install --no-cache-dir \
     "vllm[audio]==$(python3 -c 'from importlib.metadata import version; print(version("vllm"))')"
 # Under this scheduler chunks begin together, which on an H200 is a quarter more a second.
-COPY asr/engines/vllm_gather.py /opt/asr/
+COPY asr/engines/omni/gather.py /opt/asr/vllm_gather.py
 ENV PYTHONPATH=/opt/asr${PYTHONPATH:+:$PYTHONPATH}

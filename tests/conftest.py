@@ -5,8 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
-from tests.postgres import postgres
-from tests.serving import FAKE, serving
+from tests.support.postgres import postgres
+from tests.support.serving import FAKE, serving
 
 UPLOAD_LIMIT = 400 << 20
 
@@ -33,6 +33,6 @@ def postgres_url():
 @pytest.fixture
 def impatient(monkeypatch):
     """Retries and health checks of servers come at once."""
-    monkeypatch.setattr("asr.engines.vllm_http.FIRST_DELAY", 0.01)
-    monkeypatch.setattr("asr.engines.servers.HEALTH_SECONDS", 0.1)
-    monkeypatch.setattr("asr.engines.servers.RETURN_SECONDS", 0.05)
+    monkeypatch.setattr("asr.engines.omni.http.FIRST_DELAY", 0.01)
+    monkeypatch.setattr("asr.engines.omni.servers.HEALTH_SECONDS", 0.1)
+    monkeypatch.setattr("asr.engines.omni.servers.RETURN_SECONDS", 0.05)

@@ -9,8 +9,8 @@ import types
 
 import pytest
 
-from asr.service.intake import pieces
-from asr.service.spec import TranscriptionSpec
+from asr.service.http.body import pieces
+from asr.service.litserve.spec import TranscriptionSpec
 
 
 async def burst(item):

@@ -10,9 +10,9 @@ import shlex
 import pytest
 import yaml
 
-from asr.service.schemas import TranscriptBody
+from asr.service.transcriptions.form import TranscriptBody
 from asr.settings import settings_table
-from tests.serving import ROOT
+from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -114,9 +114,9 @@ def test_no_example_starts_the_service_on_the_port_of_its_recogniser():
 
 def test_every_test_that_security_is_said_to_rest_on_exists():
     page = (ROOT / "docs" / "security.md").read_text("utf-8")
-    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", page))
     assert len(named) > 20
     assert not {name for name in named if f"def {name}(" not in sources}
-    for module in re.findall(r"`(test_\w+\.py)`", page):
-        assert (ROOT / "tests" / module).exists(), module
+    for module in re.findall(r"`(tests/[\w/]+\.py)`", page):
+        assert (ROOT / module).exists(), module

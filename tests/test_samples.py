@@ -3,14 +3,14 @@
 import json
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile as sf
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+from tests.support.paths import SAMPLES
+
 FILES = ("meeting.wav", "lecture.mp3", "telephone.wav", "memo.m4a", "pauses.ogg")
 MANIFEST = [
     json.loads(line)

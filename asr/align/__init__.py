@@ -21,7 +21,7 @@ def load_aligner(settings: Settings) -> Aligner | None:
         return None
     if settings.aligner_name == "ctc":
         return ctc_aligner(settings)
-    from asr.align.sphinx import SphinxAligner
+    from asr.align.hmm.aligner import SphinxAligner
 
     return SphinxAligner(settings.workers)
 
@@ -35,9 +35,9 @@ def ctc_aligner(settings: Settings) -> Aligner:
     if not settings.ctc_model:
         raise EngineUnavailable("the ctc aligner needs ASR_CTC_MODEL, a folder or a hub id")
     try:
-        from asr.align.ctc import CtcAligner
-        from asr.align.spelling import likeliest
-        from asr.align.spoken import spoken
+        from asr.align.ctc.aligner import CtcAligner
+        from asr.align.ctc.spelling import likeliest
+        from asr.text.spoken import spoken
     except ImportError as error:
         message = f"the ctc aligner needs the extra: pip install 'asr-service[ctc]' ({error})"
         raise EngineUnavailable(message) from error

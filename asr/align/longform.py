@@ -20,7 +20,7 @@ from itertools import accumulate, groupby, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from asr.align.anchors import find_anchors
-from asr.phrasing import ends_sentence
+from asr.text.phrasing import ends_sentence
 from asr.types import SAMPLE_RATE, SpeechRegion, Word
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.alignment import align_file
 from asr.cli.arguments import (
     add_output,
     add_recognition,
@@ -19,7 +18,8 @@ from asr.cli.arguments import (
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
 from asr.errors import InvalidOption
-from asr.pipeline import collect, make_transcriber
+from asr.pipeline.known_text import align_file
+from asr.pipeline.run import collect, make_transcriber
 
 if TYPE_CHECKING:
     import argparse

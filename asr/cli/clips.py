@@ -11,13 +11,13 @@ from asr.cli.arguments import add_quiet, add_recognition, add_recording, options
 from asr.cli.files import say_warnings, source
 from asr.cli.progress import Bar
 from asr.engines import load_engine
-from asr.pipeline import collect
+from asr.pipeline.run import collect
 from asr.types import Segment
 
 if TYPE_CHECKING:
     import argparse
 
-    from asr.pipeline import Event
+    from asr.pipeline.run import Event
     from asr.types import Transcript
 
 
@@ -34,8 +34,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write a clip as soon as its segment is known."""
     # pydub is an extra.
-    from asr.clips import ClipWriter
-    from asr.inspection import Inspector
+    from asr.pictures.clips import ClipWriter
+    from asr.pictures.inspection import Inspector
 
     settings, writer = settings_of(options), ClipWriter(options.output_dir, options.padding)
 

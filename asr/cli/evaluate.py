@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from asr.cli.arguments import add_quiet, add_recognition, options_of, settings_of
 from asr.config import ChunkOptions
-from asr.pipeline import collect, make_transcriber
+from asr.pipeline.run import collect, make_transcriber
 
 if TYPE_CHECKING:
     import argparse
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         options.json.write_text(report.to_json(options.collar), encoding="utf-8")
     if options.plot is not None:
-        from asr.pictures import plot_errors
+        from asr.pictures.plot import plot_errors
 
         print(*plot_errors(report, options.plot, options.collar), sep="\n")
     return 1 if report.failures else 0

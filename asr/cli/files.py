@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from asr.formats import render
+from asr.output.formats import render
 
 if TYPE_CHECKING:
     import argparse

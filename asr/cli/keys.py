@@ -19,7 +19,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run_new(options: argparse.Namespace) -> int:
     """Print the key on standard error, so that the line alone can go to the file."""
-    from asr.service.keys import new_key
+    from asr.service.access.keys import new_key
 
     key, line = new_key(options.name)
     print(f"key, shown this once: {key}", file=sys.stderr)

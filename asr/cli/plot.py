@@ -16,7 +16,7 @@ from asr.engines import load_engine
 if TYPE_CHECKING:
     import argparse
 
-    from asr.inspection import Inspection
+    from asr.pictures.inspection import Inspection
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the name of the picture."""
     # librosa takes seconds to import, and is an extra.
-    from asr.inspection import Inspector
-    from asr.pictures import MAX_SECONDS, plot
+    from asr.pictures.inspection import Inspector
+    from asr.pictures.plot import MAX_SECONDS, plot
 
     settings, start = settings_of(options), options.start
     end = start + 60 if options.end is None else options.end

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from asr.pipeline import Progress
+from asr.pipeline.run import Progress
 
 if TYPE_CHECKING:
-    from asr.pipeline import Event
+    from asr.pipeline.run import Event
 
 
 class Bar:

@@ -16,7 +16,7 @@ import soundfile
 import webrtcvad
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
-from asr.engines.vllm_local import read_arguments
+from asr.engines.omni.local import read_arguments
 from asr.errors import InvalidOption
 from asr.types import SAMPLE_RATE
 

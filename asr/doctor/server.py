@@ -12,8 +12,8 @@ import numpy as np
 
 from asr.config import ChunkOptions, DecodeOptions
 from asr.doctor.checks import QUICK_SECONDS, Check, as_object, body_of, is_this_service, said
-from asr.engines import omni
-from asr.engines.dialects import DIALECTS, request_body
+from asr.engines.omni import prompt as omni
+from asr.engines.omni.dialects import DIALECTS, request_body
 from asr.types import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:

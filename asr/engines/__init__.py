@@ -24,7 +24,7 @@ def load_engine(settings: Settings) -> Engine:
 
         return SphinxEngine(settings.workers)
     if settings.engine_name == "omni-local":
-        from asr.engines.vllm_local import VllmLocalEngine, read_arguments
+        from asr.engines.omni.local import VllmLocalEngine, read_arguments
 
         message = "omni-local needs the folder or the id of the model"
         check(bool(settings.vllm_model), "vllm_model", message)
@@ -32,7 +32,7 @@ def load_engine(settings: Settings) -> Engine:
         return VllmLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
     if not settings.vllm_urls:
         raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
-    from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+    from asr.engines.omni.http import VllmHttpEngine, VllmOptions
 
     return VllmHttpEngine(
         VllmOptions(

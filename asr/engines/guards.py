@@ -2,7 +2,7 @@
 
 A language model that hears can repeat itself without end, answer instead of writing down, follow
 what it hears, or say nothing. No check here proves that: each says that the answer is worth asking
-again, and `asr.recognition` does. The acoustic witness comes from an aligner, later.
+again, and `asr.pipeline.recognition` does. The acoustic witness comes from an aligner, later.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ import pocketsphinx
 
 from asr.config import DecodeOptions, check
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
-from asr.processes import ProcessLimits, ProcessPool
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
+from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
-    from asr.zygote import Channel
+    from asr.workers.template import Channel
 
 # Half the time of the defaults at the same word error rate (facts/alignment.md: "mid").
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}

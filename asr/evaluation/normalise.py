@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from asr.numerals import cardinal, digits, ordinal_of, year
+from asr.text.numerals import cardinal, digits, ordinal_of, year
 
 NORMALISER = "NFKC, casefold, no punctuation, numbers in English words"
 

@@ -29,26 +29,26 @@ from starlette.responses import Response
 
 from asr.engines.base import Engine
 from asr.errors import AsrError, InvalidOption, StoreTooNew, StoreUnavailable
-from asr.service.connections import Connection, LiveConnection
+from asr.service.access.keys import Keyring
+from asr.service.access.limits import Meters
+from asr.service.http.connections import Connection, LiveConnection
+from asr.service.http.middleware import KeyCheck, RequestLog
+from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.database import Database
 from asr.service.jobs.migrations import refuse_newer
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
-from asr.service.keys import Keyring
-from asr.service.limits import Meters
-from asr.service.litapi import TranscriptionAPI
+from asr.service.litserve.server import Interrupts, Server, bind_children, children_ended
+from asr.service.litserve.spec import TranscriptionSpec
+from asr.service.litserve.worker import TranscriptionAPI
 from asr.service.live.routes import Live, make_live_router
-from asr.service.logs import configure_logging
-from asr.service.metrics import ApiMetrics
-from asr.service.middleware import KeyCheck, RequestLog
-from asr.service.monitoring import make_metrics_router
-from asr.service.problems import Problem, problem_of
-from asr.service.routes import Service, make_router
-from asr.service.signals import Interrupts, Server, bind_children, children_ended
-from asr.service.spec import TranscriptionSpec
-from asr.service.telemetry import set_up as set_up_telemetry
-from asr.service.upload_routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
-from asr.service.uploads import Uploads
+from asr.service.observability.logs import configure_logging
+from asr.service.observability.metrics import ApiMetrics
+from asr.service.observability.monitoring import make_metrics_router
+from asr.service.observability.telemetry import set_up as set_up_telemetry
+from asr.service.transcriptions.routes import Service, make_router
+from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
+from asr.service.uploads.store import Uploads
 from asr.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING
 
-from asr.service.intake import finished_in_thread
+from asr.service.http.body import finished_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

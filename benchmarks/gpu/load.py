@@ -30,8 +30,8 @@ import httpx
 import numpy as np
 
 from asr.config import DecodeOptions
-from asr.engines.connections import Connections
-from asr.engines.dialects import DIALECTS, Dialect, request_body
+from asr.engines.omni.connections import Connections
+from asr.engines.omni.dialects import DIALECTS, Dialect, request_body
 from asr.types import SAMPLE_RATE, Audio
 
 INSIDE = ("queue", "prefill", "decode")

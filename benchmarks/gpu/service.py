@@ -36,9 +36,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.engines import vllm_local
-from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
-from asr.engines.vllm_local import VllmLocalEngine, read_arguments
+from asr.engines.omni import local as vllm_local
+from asr.engines.omni.http import VllmHttpEngine, VllmOptions
+from asr.engines.omni.local import VllmLocalEngine, read_arguments
 from asr.evaluation import ReferenceEngine, read_manifest
 from asr.service import serve
 from asr.settings import Settings

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from asr.engines.vllm_gather import GatheringScheduler
+from asr.engines.omni.gather import GatheringScheduler
 
 READ_EVERY: Final = 0.5
 """Seconds from one look at the settings to the next."""

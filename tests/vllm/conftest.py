@@ -4,8 +4,9 @@ import subprocess
 
 import pytest
 
-from asr.engines.vllm_local import ARGUMENTS
-from tests.serving import ROOT, clean_env
+from asr.engines.omni.local import ARGUMENTS
+from tests.support.paths import ROOT
+from tests.support.serving import clean_env
 from tests.vllm.servers import ENVIRONMENT, PYTHON, Vllm
 
 

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from asr.config import DecodeOptions
-from asr.engines import omni, vllm_local
-from asr.engines.orphans import descendants
-from asr.engines.vllm_local import VllmLocalEngine
+from asr.engines.omni import local as vllm_local, prompt as omni
+from asr.engines.omni.local import VllmLocalEngine
+from asr.engines.omni.watchdog import descendants
 from asr.errors import EngineUnavailable, InvalidOption
 from asr.types import Chunk
 from tests.vllm.servers import BATCH, ENGINE_ARGUMENTS, engine_core

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from asr.engines.orphans import descendants
-from tests.serving import ROOT, clean_env, free_port, wait_for
+from asr.engines.omni.watchdog import descendants
+from tests.support.paths import ROOT
+from tests.support.serving import clean_env, free_port, wait_for
 
 PYTHON = Path(os.environ.get("VLLM_TEST_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
 MODEL = "nemotron"

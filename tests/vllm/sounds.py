@@ -3,7 +3,7 @@
 import numpy as np
 
 from asr.types import Audio
-from tests.makers import noise
+from tests.support.makers import noise
 
 
 def sound(seconds, seed=0):

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from asr.config import DecodeOptions
-from asr.engines import vllm_http
-from asr.engines.dialects import DIALECTS, request_body, to_wav
-from asr.engines.vllm_http import VllmHttpEngine, VllmOptions
+from asr.engines.omni import http as vllm_http
+from asr.engines.omni.dialects import DIALECTS, request_body, to_wav
+from asr.engines.omni.http import VllmHttpEngine, VllmOptions
 from asr.errors import EngineFailed
 from asr.types import Audio, Chunk
-from tests.makers import tone
-from tests.serving import wait_for
+from tests.support.makers import tone
+from tests.support.serving import wait_for
 from tests.vllm.servers import BATCH, MAX_LENGTH, MODEL
 from tests.vllm.sounds import sound
 from tests.vllm.tiny_text import AUDIO_TOKENS, SENTENCE, THOUGHT

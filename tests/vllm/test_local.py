@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from asr.engines.orphans import descendants, living
-from tests.serving import (
-    PATH,
-    REAL,
-    ROOT,
-    STOP_SECONDS,
-    clean_env,
-    make_wav,
-    serving,
-    wait_for,
-)
+from asr.engines.omni.watchdog import descendants, living
+from tests.support.paths import ROOT
+from tests.support.serving import PATH, REAL, STOP_SECONDS, clean_env, make_wav, serving, wait_for
 from tests.vllm.servers import ENGINE_ARGUMENTS, ENVIRONMENT, PYTHON, START_SECONDS, engine_core
 from tests.vllm.sounds import sound
 from tests.vllm.test_engine import body_of, transcribe

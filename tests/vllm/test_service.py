@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.serving import PATH, REAL, SAMPLES, make_wav, serving, wait_for
+from tests.support.paths import SAMPLES
+from tests.support.serving import PATH, REAL, make_wav, serving, wait_for
 from tests.vllm.tiny_text import SENTENCE
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

@@ -6,7 +6,7 @@ import pytest
 from asr.cli import main
 from asr.doctor import VllmCheckup, examine
 from asr.settings import Settings
-from tests.serving import free_port
+from tests.support.serving import free_port
 from tests.vllm.servers import MODEL
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

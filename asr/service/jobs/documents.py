@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from asr import formats
-from asr.checkpoint import unpack_segment, unpack_summary
+from asr.output import formats
+from asr.pipeline.checkpoint import unpack_segment, unpack_summary
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
-from asr.service.schemas import reshaped
+from asr.service.transcriptions.form import reshaped
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:

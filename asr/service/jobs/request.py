@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asr.config import AudioLimits, Channels
-    from asr.service.schemas import TranscriptionRequest
+    from asr.service.transcriptions.form import TranscriptionRequest
 
 T = TypeVar("T")
 

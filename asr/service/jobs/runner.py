@@ -17,7 +17,6 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from asr.checkpoint import pack_segment, pack_summary
 from asr.errors import (
     AsrError,
     EngineTimeout,
@@ -25,12 +24,13 @@ from asr.errors import (
     StoreUnavailable,
     WorkerDied,
 )
-from asr.pipeline import Progress
+from asr.pipeline.checkpoint import pack_segment, pack_summary
+from asr.pipeline.run import Progress
 from asr.service.folders import temporary_folder
+from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.leases import Advance, LeaseLost
 from asr.service.jobs.request import JobRequest
-from asr.service.litapi import ChunkDone, Transcribe
-from asr.service.problems import Problem, problem_of
+from asr.service.litserve.worker import ChunkDone, Transcribe
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
-    from asr.service.litapi import Happening
-    from asr.service.spec import TranscriptionSpec
+    from asr.service.litserve.spec import TranscriptionSpec
+    from asr.service.litserve.worker import Happening
     from asr.settings import Settings
 
 T = TypeVar("T")

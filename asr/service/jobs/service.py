@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from asr.errors import StoreUnavailable
 from asr.service.folders import temporary_folder
-from asr.service.intake import drain, receive_body
+from asr.service.http.body import drain, receive_body
+from asr.service.http.middleware import owner_of
+from asr.service.http.problems import Problem
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
@@ -20,9 +22,7 @@ from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore, KeyReused, QueueFull
 from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks, check_address
-from asr.service.middleware import owner_of
-from asr.service.problems import Problem
-from asr.service.schemas import parse_fields
+from asr.service.transcriptions.form import parse_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from asr.service.jobs.rows import Job
-    from asr.service.spec import TranscriptionSpec
+    from asr.service.litserve.spec import TranscriptionSpec
     from asr.settings import Settings
 
 logger = logging.getLogger(__name__)

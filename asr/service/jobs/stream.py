@@ -16,9 +16,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.checkpoint import unpack_segment
 from asr.errors import StoreUnavailable
-from asr.formats import to_plain
+from asr.output.formats import to_plain
+from asr.pipeline.checkpoint import unpack_segment
 from asr.service.jobs.schemas import job_body, progress_body
 from asr.service.jobs.tables import SUCCEEDED
 

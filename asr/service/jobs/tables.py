@@ -43,7 +43,7 @@ jobs = sa.Table(
     sa.Column("transcribed", sa.Double, nullable=False, server_default="0"),
     sa.Column("total", sa.Double),
     sa.Column("work_seconds", sa.Double, nullable=False, server_default="0"),
-    # What came of it: asr.checkpoint's summary, or OpenAI's error object.
+    # What came of it: asr.pipeline.checkpoint's summary, or OpenAI's error object.
     sa.Column("n_chunks", sa.Integer),
     sa.Column("summary", sa.Text),
     sa.Column("error", sa.Text),

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import httpcore
 
 from asr.errors import StoreUnavailable
+from asr.service.http.problems import Problem
 from asr.service.jobs.schemas import job_body
-from asr.service.problems import Problem
 from asr.settings import signing_key
 
 if TYPE_CHECKING:

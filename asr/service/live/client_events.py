@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asr.config import DecodeOptions, VadKind, VadOptions
+from asr.service.http.problems import Problem
 from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
-from asr.service.problems import Problem
-from asr.service.schemas import ServerVad, server_vad_options
+from asr.service.transcriptions.form import ServerVad, server_vad_options
 
 
 class _Given(BaseModel):

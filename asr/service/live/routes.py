@@ -17,22 +17,22 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.config import Options
 from asr.errors import AsrError
-from asr.service.litapi import Transcribe
+from asr.service.http.middleware import origin_of, owner_of
+from asr.service.http.problems import Problem, problem_of
+from asr.service.litserve.worker import Transcribe
 from asr.service.live.base import SessionLimits
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession
 from asr.service.live.transcripts import Transcripts
-from asr.service.middleware import origin_of, owner_of
-from asr.service.problems import Problem, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, VadOptions
-    from asr.service.limits import Meter
-    from asr.service.litapi import Happening
+    from asr.service.access.limits import Meter
+    from asr.service.litserve.spec import TranscriptionSpec
+    from asr.service.litserve.worker import Happening
     from asr.service.live.turns import Turn
-    from asr.service.spec import TranscriptionSpec
     from asr.settings import Settings
     from asr.types import Transcript
 

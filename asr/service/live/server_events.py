@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.service.events import segment_body
+from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from asr.service.http.problems import Problem
     from asr.service.live.turns import Turn
-    from asr.service.problems import Problem
     from asr.types import Segment, Transcript
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"

@@ -14,12 +14,12 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.errors import AsrError
+from asr.service.http.problems import Problem, problem_of
 from asr.service.live import server_events
+from asr.service.live.audio import Intake
 from asr.service.live.client_events import Append, Clear, Commit, Update, parse_event
-from asr.service.live.intake import Intake
 from asr.service.live.items import Items
 from asr.service.live.turns import SpeechStarted, SpeechStopped, Turn
-from asr.service.problems import Problem, problem_of
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:

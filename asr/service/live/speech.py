@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from asr.config import ChunkOptions
-from asr.stitch import Stitcher
+from asr.pipeline.stitch import Stitcher
 from asr.types import Chunk, Hypothesis
 
 if TYPE_CHECKING:

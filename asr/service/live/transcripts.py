@@ -13,8 +13,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.service.events import segment_body
-from asr.service.problems import Problem
+from asr.service.http.problems import Problem
+from asr.service.transcriptions.events import segment_body
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from asr.chunking import quietest
+from asr.audio.vad import ONSET_SECONDS, SpeechDetector
 from asr.config import ChunkOptions, VadOptions
+from asr.pipeline.chunking import quietest
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
-from asr.vad import ONSET_SECONDS, SpeechDetector
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from asr.vad import FrameClassifier
+    from asr.audio.vad import FrameClassifier
 
 MAX_SAMPLES: Final = round(ChunkOptions().max_seconds * SAMPLE_RATE)
 SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)

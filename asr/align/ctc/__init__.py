@@ -1,0 +1,1 @@
+"""Forced alignment with a CTC model of Hugging Face transformers. Extra ``[ctc]``."""

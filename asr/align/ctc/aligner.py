@@ -1,0 +1,290 @@
+"""Forced alignment by any CTC model of Hugging Face transformers, on CPU or GPU. Extra ``[ctc]``.
+
+    samples -> features -> model, in batches -> log-probabilities -> trellis -> words with times
+
+Three kinds of thread, so that neither the event loop nor the model waits: a few for what one chunk
+needs, one that drives the model, one that searches the trellis of the batch before. Concurrent
+calls of `align` are gathered into padded batches; while the model works on one, the next gathers.
+
+What each stage knows is apart and free of torch: `spelling` the alphabet, `trellis` the search,
+`frames` where frames lie, `placing` words. torch is imported here alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from asr.align.ctc.batching import Batcher
+from asr.align.ctc.frames import FrameGrid, measure_grid
+from asr.align.ctc.placing import place_words
+from asr.align.ctc.spelling import Speller, as_written, speller_of
+from asr.align.ctc.trellis import Symbols, best_paths
+from asr.align.interpolate import interpolate
+from asr.errors import EngineUnavailable
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asr.align.ctc.spelling import Speak
+    from asr.align.ctc.trellis import Target
+    from asr.types import Audio, Hypothesis, Word
+
+    Features = dict[str, torch.Tensor]
+
+logger = logging.getLogger(__name__)
+
+WINDOW_SECONDS: Final = 0.01
+"""How long an idle model waits for company of the first chunk."""
+BATCH_SECONDS: Final = {"cpu": 60.0, "cuda": 240.0}
+"""Of audio in one batch, padding included. More takes memory and gains no speed."""
+TRELLIS_FRAMES: Final = 50_000
+"""In one batch of the search, padding included."""
+SMALL_THREADS: Final = 4
+"""For spelling, features and placing, each of one chunk."""
+
+
+class CtcModel:
+    """A model with its features and its alphabet; knows nothing of words or of asyncio.
+
+    Args:
+        model: a transformers model with a CTC head, on the device and in the type it is to run in.
+        extractor: makes its input from samples.
+        speller: for its alphabet.
+
+    Attributes:
+        grid: where its frames lie.
+        can_pad: whether its input has a mask. Without one, as in wav2vec2-base with its norm over
+            time, what it hears of a chunk would depend on the padding.
+    """
+
+    def __init__(self, model: Any, extractor: Any, speller: Speller) -> None:
+        self.speller = speller
+        self._model = model.eval()
+        self._extractor = extractor
+        parameter = next(model.parameters())
+        self.device, self._dtype = parameter.device, parameter.dtype
+        self.grid: FrameGrid = measure_grid(self._count)
+        self.can_pad = "attention_mask" in self.features(np.zeros(SAMPLE_RATE, np.float32))
+
+    def features(self, samples: np.ndarray) -> Features:
+        """The model's input for one chunk, normalised as its own configuration says."""
+        made = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        return {name: torch.as_tensor(value)[0] for name, value in made.items()}
+
+    def emissions(self, batch: Sequence[Features], n_samples: Sequence[int]) -> list[np.ndarray]:
+        """Log-probabilities of each chunk, float32 of shape (n_frames, n_columns).
+
+        Args:
+            batch: features of the chunks.
+            n_samples: how long each is.
+
+        Raises:
+            RuntimeError: torch's own errors, or the model gave numbers that are none.
+        """
+        logits = self._logits(batch)
+        scores = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+        n_frames = map(self.grid.n_frames, n_samples)
+        rows = [row[:size] for row, size in zip(scores, n_frames, strict=True)]
+        if any(np.isnan(row).any() for row in rows):
+            raise RuntimeError("the model gave NaN")
+        return rows
+
+    def _logits(self, batch: Sequence[Features]) -> torch.Tensor:
+        inputs = {}
+        for name in batch[0]:
+            padded = torch.nn.utils.rnn.pad_sequence(
+                [features[name] for features in batch], batch_first=True
+            )
+            kind = self._dtype if padded.is_floating_point() else padded.dtype
+            inputs[name] = padded.to(self.device, kind)
+        with torch.inference_mode():
+            logits: torch.Tensor = self._model(**inputs).logits
+        return logits
+
+    def _count(self, n_samples: int) -> int:
+        noise = np.random.default_rng(0).standard_normal(n_samples).astype(np.float32)
+        return int(self._logits([self.features(noise)]).shape[1])
+
+
+def load_model(source: str, device: str, speak: Speak = as_written) -> CtcModel:
+    """Load a model by its folder or its name on the hub.
+
+    Args:
+        source: what transformers' ``from_pretrained`` takes.
+        device: auto, cpu or cuda.
+        speak: for each token what people say for it.
+
+    Raises:
+        EngineUnavailable: it cannot be loaded, or there is no such device.
+    """
+    import transformers
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineUnavailable("ASR_CTC_DEVICE is cuda, and torch finds no GPU; set cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    try:
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        model = transformers.AutoModelForCTC.from_pretrained(source, dtype=kind).to(device)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        message = f"ASR_CTC_MODEL: {source!r} cannot be loaded as a CTC model: {error}"
+        raise EngineUnavailable(message) from error
+    return CtcModel(model, extractor, speller_for(tokenizer, model.config.pad_token_id, speak))
+
+
+def speller_for(tokenizer: Any, blank: int, speak: Speak = as_written) -> Speller:
+    """The speller of a transformers tokenizer."""
+    lock = threading.Lock()  # fast tokenizers may raise "Already borrowed" in two threads at once
+
+    def encode(text: str) -> list[int]:
+        with lock:
+            labels = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [label for label in labels if label != tokenizer.unk_token_id]
+
+    vocabulary = tokenizer.get_vocab()
+    delimiter = vocabulary.get(getattr(tokenizer, "word_delimiter_token", None) or "|")
+    symbols = Symbols(blank, delimiter)
+    return speller_of(vocabulary, tokenizer.all_special_tokens, symbols, encode, speak)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A chunk ready for the model."""
+
+    features: Features
+    n_samples: int
+
+
+class CtcAligner:
+    """Times words by a CTC model. Use from one event loop.
+
+    Args:
+        source: of the model: a folder or a name on the hub.
+        device: auto, cpu or cuda.
+        speak: for each token what people say for it.
+        load: makes the model; for tests.
+        batch_seconds: the most audio in a batch, padding included; by default what suits the
+            device.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        device: str = "auto",
+        speak: Speak = as_written,
+        load: Callable[[str, str, Speak], CtcModel] = load_model,
+        batch_seconds: float | None = None,
+    ) -> None:
+        self.name = f"ctc ({source})"
+        self._load = functools.partial(load, source, device, speak)
+        self._batch_seconds = batch_seconds
+        self._stack = contextlib.AsyncExitStack()
+        self._parts: _Parts | None = None
+
+    async def open(self) -> None:
+        """Load the model, which may take minutes, and start the threads.
+
+        Raises:
+            EngineUnavailable: the model cannot be loaded.
+        """
+        if self._parts is not None:
+            return
+        model = await asyncio.to_thread(self._load)
+        limit = self._batch_seconds or BATCH_SECONDS[model.device.type]
+        self._parts = await self._stack.enter_async_context(_Parts(model, limit))
+
+    async def close(self) -> None:
+        """End the threads and drop the model."""
+        self._parts = None
+        await self._stack.aclose()
+
+    async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
+        """Time every word of the text; see `asr.align.base.Aligner`.
+
+        Where the model cannot help, the words are spread over the speech, and a warning says so.
+
+        Raises:
+            EngineUnavailable: it is not open.
+        """
+        if self._parts is None:
+            raise EngineUnavailable("the CTC aligner is not open")
+        texts = hypothesis.text.split()
+        if not texts:
+            return dataclasses.replace(hypothesis, words=())
+        try:
+            words = await self._parts.align(audio, texts)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            logger.warning("chunk %d cannot be aligned: %r", hypothesis.chunk_index, error)
+            return _spread(audio, hypothesis, f"the aligner failed ({type(error).__name__})")
+        if words is None:
+            reason = f"the text does not fit {audio.duration:.1f} s of audio"
+            return _spread(audio, hypothesis, reason)
+        return dataclasses.replace(hypothesis, words=words)
+
+
+class _Parts:
+    """An open model and its threads."""
+
+    def __init__(self, model: CtcModel, batch_seconds: float) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(SMALL_THREADS, thread_name_prefix="ctc")
+        self._forward = Batcher(
+            self._emit,
+            lambda item: item.n_samples / SAMPLE_RATE,
+            limit=batch_seconds if model.can_pad else 0.0,
+            window=WINDOW_SECONDS if model.can_pad else 0.0,
+        )
+        self._search = Batcher(self._find, lambda item: len(item[0]), TRELLIS_FRAMES)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> _Parts:
+        await self._stack.enter_async_context(self._forward)
+        await self._stack.enter_async_context(self._search)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def align(self, audio: Audio, texts: Sequence[str]) -> tuple[Word, ...] | None:
+        """The words with their times, or None when they do not fit the audio."""
+        loop, grid, samples = asyncio.get_running_loop(), self._model.grid, audio.samples
+        threads, duration = self._threads, audio.duration
+        spelt = await loop.run_in_executor(threads, self._model.speller.spell, texts)
+        if not len(spelt.word) or spelt.target.min_frames > grid.n_frames(len(samples)):
+            return None
+        features = await loop.run_in_executor(threads, self._model.features, samples)
+        emission = await self._forward.submit(_Prepared(features, len(samples)))
+        path = await self._search.submit((emission, spelt.target))
+        if path is None:
+            return None
+        place = functools.partial(place_words, texts, spelt, path, emission, grid, duration)
+        return await loop.run_in_executor(threads, place)
+
+    def _emit(self, batch: Sequence[_Prepared]) -> list[np.ndarray]:
+        sizes = [item.n_samples for item in batch]
+        return self._model.emissions([item.features for item in batch], sizes)
+
+    def _find(self, batch: Sequence[tuple[np.ndarray, Target]]) -> list[np.ndarray | None]:
+        emissions, targets = zip(*batch, strict=True)
+        return best_paths(emissions, targets, self._model.speller.symbols)
+
+
+def _spread(audio: Audio, hypothesis: Hypothesis, reason: str) -> Hypothesis:
+    warning = f"{reason}: word times are interpolated"
+    spread = interpolate(audio, hypothesis)
+    return dataclasses.replace(spread, warnings=(*spread.warnings, warning))

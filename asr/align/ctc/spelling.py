@@ -1,0 +1,165 @@
+"""Words in the labels of a CTC model, whatever its alphabet: letters of either case, or pieces.
+
+A letter that the model lacks is tried in the other case and without its marks ("É" as "E"). What
+then cannot be spelt becomes a `STAR`, which matches any sound. Punctuation is not spelt: it has no
+sound, though some models have learnt to write it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from asr.align.ctc.trellis import STAR, Symbols, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    Speak = Callable[[Sequence[str]], Sequence[Sequence[str]]]
+
+WORD_START: Final = "\u2581"
+"""SentencePiece's mark on the piece that opens a word."""
+WORDS_KEPT: Final = 1 << 16
+LETTERS_KEPT: Final = 1 << 12
+_APOSTROPHES: Final = dict.fromkeys(map(ord, "\u2019\u02bc\u02b9`\u00b4"), "'")
+_DASHES: Final = re.compile(r"[-/\u2010-\u2015]+")
+_SYMBOLS: Final = ("Sc", "Sm")
+"""Unicode's currency and mathematical signs: somebody said something for them."""
+
+
+def as_written(tokens: Sequence[str]) -> list[list[str]]:
+    """The spoken forms of tokens where nothing better is known: the parts between dashes."""
+    return [_DASHES.split(token) for token in tokens]
+
+
+def likeliest(
+    tokens: Sequence[str], slots: Sequence[Sequence[Sequence[Sequence[str]]]]
+) -> list[list[str]]:
+    """The spoken forms of tokens out of their readings, as `asr.text.spoken` gives them.
+
+    A token with letters beyond ASCII stays as it is written, since the model may know them, and so
+    does one that has no reading.
+
+    Args:
+        tokens: as written.
+        slots: for each token its slots, for each slot its readings, the likeliest first.
+    """
+    forms = []
+    for token, written, readings in zip(tokens, as_written(tokens), slots, strict=True):
+        said = [word.rstrip(".") for slot in readings for word in slot[0]]
+        is_foreign = any(letter.isalpha() and not letter.isascii() for letter in token)
+        forms.append(written if is_foreign or not said else said)
+    return forms
+
+
+@dataclass(frozen=True, slots=True)
+class Spelt:
+    """The words of a chunk in labels.
+
+    Attributes:
+        target: all labels in order.
+        word: to which word each label belongs, shape (n_labels,); a word may have none.
+    """
+
+    target: Target
+    word: np.ndarray
+
+
+class Speller:
+    """Spells words for one model.
+
+    Args:
+        letters: the characters that the model writes.
+        encode: the labels of a word made of these letters.
+        symbols: the labels that are no letters.
+        speak: for each token what people say for it: "$5" is "five", "dollars".
+    """
+
+    def __init__(
+        self,
+        letters: Collection[str],
+        encode: Callable[[str], Sequence[int]],
+        symbols: Symbols,
+        speak: Speak = as_written,
+    ) -> None:
+        self.symbols = symbols
+        self._letters = frozenset(letters)
+        self._find = functools.lru_cache(LETTERS_KEPT)(self._look_up)
+        self._encode = functools.lru_cache(WORDS_KEPT)(encode)
+        self._speak = speak
+
+    def spell(self, tokens: Sequence[str]) -> Spelt:
+        """Spell every token; one without sound, such as a dash, has no labels."""
+        labels: list[int] = []
+        word: list[int] = []
+        opens: list[bool] = []
+        for index, forms in enumerate(self._speak(tokens)):
+            for spoken in forms:
+                spelt = [label for run in self._runs(spoken) for label in run]
+                labels += spelt
+                word += [index] * len(spelt)
+                opens += [place == 0 for place in range(len(spelt))]
+        target = Target(np.array(labels, np.intp), np.array(opens, bool))
+        return Spelt(target, np.array(word, np.intp))
+
+    def _runs(self, spoken: str) -> Iterator[Sequence[int]]:
+        """The labels of a word in runs: of letters, and a star for what has none."""
+        found = [self._find(letter) for letter in spoken.translate(_APOSTROPHES)]
+        audible = [text for text in found if text != ""]
+        for is_known, run in itertools.groupby(audible, lambda text: text is not None):
+            text = "".join(letters or "" for letters in run).strip("'")
+            if not is_known:
+                yield (STAR,)
+            elif text:
+                yield self._encode(text) or (STAR,)
+
+    def _look_up(self, letter: str) -> str | None:
+        """The letters to write for one: "" where it has no sound, None where there are none."""
+        bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not _is_mark(c))
+        forms = (letter, letter.lower(), letter.upper(), bare, bare.lower(), bare.upper())
+        category = unicodedata.category(letter)
+        if letter != "'" and category[0] not in "LMN" and category not in _SYMBOLS:
+            return ""
+        for form in forms:
+            if form and self._letters.issuperset(form):
+                return form
+        return "" if letter == "'" or _is_mark(letter) else None
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter)[0] == "M"
+
+
+def speller_of(
+    vocabulary: Mapping[str, int],
+    special: Collection[str],
+    symbols: Symbols,
+    encode: Callable[[str], Sequence[int]],
+    speak: Speak = as_written,
+) -> Speller:
+    """The speller of a tokenizer.
+
+    Args:
+        vocabulary: its tokens and their labels.
+        special: those that are no text, such as ``<pad>``.
+        symbols: the labels that are no letters.
+        encode: its way to split a word into pieces; used if its tokens are pieces of words.
+        speak: for each token what people say for it.
+    """
+    marks = {symbols.blank, symbols.delimiter}
+    tokens = {
+        token: label
+        for token, label in vocabulary.items()
+        if token not in special and label not in marks
+    }
+    letters = {letter for token in tokens for letter in token} - {WORD_START, " ", "<", ">"}
+    if any(token.startswith(WORD_START) for token in tokens):
+        return Speller(letters, encode, symbols, speak)
+    singles = {token: label for token, label in tokens.items() if len(token) == 1}
+    return Speller(singles, lambda text: [singles[c] for c in text], symbols, speak)

@@ -1,0 +1,1 @@
+"""Forced alignment with the acoustic model of pocketsphinx. US English, CPU only."""

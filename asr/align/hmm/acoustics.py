@@ -1,0 +1,215 @@
+"""The acoustic model of pocketsphinx: which senones make a phone, and how well each fits a frame.
+
+pocketsphinx makes the cepstra of the audio and writes them where its option ``mfclogdir`` says.
+The likelihoods are ours (`asr.align.hmm.mixtures`), because pocketsphinx computes those of all
+senones or of those in its beams. So is the search for the words (`asr.align.hmm.lattice`): an exact
+search over a known text needs no beams, and so neither fails nor loses the path.
+
+A senone is the tied state of a triphone.
+
+Sources: the formats of ``bin_mdef.c``, ``tmat.c`` and ``acmod.c`` in
+https://github.com/cmusphinx/pocketsphinx
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pocketsphinx
+
+from asr.align.hmm.mixtures import CEPSTRA, Mixtures, features
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Mapping
+
+STATES: Final = 3
+"""Emitting states of every phone of this model."""
+FRAME_SECONDS: Final = 0.01
+FRAME_SAMPLES: Final = SAMPLE_RATE // 100
+WINDOW_BYTES: Final = 2 * 410
+"""PCM16 of the shortest audio that has a frame."""
+SILENCE: Final = "SIL"
+FILLERS: Final = (SILENCE, "+NSN+", "+SPN+")
+INTERNAL, BEGIN, END, SINGLE = range(4)
+"""Where in its word a phone stands, as the model numbers it."""
+
+Senones = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Phones:
+    """The phones of a model and the senones behind them.
+
+    Attributes:
+        names: of the context-independent phones.
+        stay: log-probability to stay in a state, shape (n_phones, STATES).
+        leave: log-probability to go on, likewise.
+        phone_of_senone: the phone that each senone is a state of, shape (n_senones,).
+    """
+
+    names: tuple[str, ...]
+    stay: np.ndarray
+    leave: np.ndarray
+    phone_of_senone: np.ndarray
+    _single: np.ndarray
+    _triphones: Mapping[tuple[int, int, int, int], int]
+    _sequences: np.ndarray
+
+    def index(self, name: str) -> int:
+        """The number of a phone.
+
+        Raises:
+            ValueError: the model has no such phone.
+        """
+        return self.names.index(name)
+
+    def alone(self, phone: int) -> Senones:
+        """The senones of a phone whatever stands around it."""
+        return self._senones(self._single[phone])
+
+    @property
+    def all_alone(self) -> np.ndarray:
+        """The senones of every phone alone, shape (n_phones * STATES,)."""
+        senones: np.ndarray = self._sequences[self._single].ravel().astype(np.int64)
+        return senones
+
+    def between(self, phone: int, left: int, right: int, position: int) -> Senones:
+        """The senones of a phone between two others; those of the phone alone if never heard."""
+        silent = self.index(SILENCE)
+        for context in ((left, right), (silent, right), (left, silent)):
+            sequence = self._triphones.get((position, phone, *context))
+            if sequence is not None:
+                return self._senones(sequence)
+        return self.alone(phone)
+
+    def _senones(self, sequence: int) -> Senones:
+        first, second, third = (int(senone) for senone in self._sequences[sequence])
+        return first, second, third
+
+
+def read_phones(folder: Path) -> Phones:
+    """Read the definition of a model and its transition matrices."""
+    data = (folder / "mdef").read_bytes()
+    if data[:4] != b"BMDF":
+        raise ValueError(f"{folder / 'mdef'} is no binary model definition")
+    position = 12 + int.from_bytes(data[8:12], "little")
+    header = np.frombuffer(data, "<i4", 10, position)
+    n_phones, n_all, n_states, tree = int(header[0]), int(header[1]), header[2], int(header[8])
+    if n_states != STATES:
+        raise ValueError(f"a phone has {n_states} states, not {STATES}")
+    position += header.nbytes
+    names = tuple(data[position:].split(b"\0", n_phones)[:n_phones])
+    length = sum(len(name) + 1 for name in names)
+    position += -(-length // 4) * 4 + 8 * tree
+    layout = np.dtype([("sequence", "<i4"), ("matrix", "<i4"), ("attributes", "u1", 4)])
+    phones = np.frombuffer(data, layout, n_all, position)
+    position += phones.nbytes
+    n_senones = int.from_bytes(data[position : position + 4], "little")
+    sequences = np.frombuffer(data, "<u2", n_senones, position + 4).reshape(-1, STATES)
+    keys = map(tuple, phones["attributes"][n_phones:].tolist())
+    triphones = dict(zip(keys, phones["sequence"][n_phones:].tolist(), strict=True))
+    stay, leave = _read_transitions(folder / "transition_matrices")
+    matrices = phones["matrix"][:n_phones]
+    return Phones(
+        names=tuple(name.decode("ascii") for name in names),
+        stay=stay[matrices],
+        leave=leave[matrices],
+        phone_of_senone=_owners(phones, n_phones, sequences),
+        _single=phones["sequence"][:n_phones],
+        _triphones=triphones,
+        _sequences=sequences,
+    )
+
+
+def _owners(phones: np.ndarray, n_alone: int, sequences: np.ndarray) -> np.ndarray:
+    """The phone of each senone, from all phones: first those alone, then those between two."""
+    numbers = phones["attributes"][:, 1].astype(np.int64)
+    numbers[:n_alone] = range(n_alone)
+    owners = np.zeros(int(sequences.max()) + 1, np.int64)
+    owners[sequences[phones["sequence"]]] = numbers[:, None]
+    return owners
+
+
+def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities to stay in each state of each matrix, and to leave it."""
+    _, _, body = file.read_bytes().partition(b"endhdr\n")
+    _, n_matrices, n_from, n_to, n_values = np.frombuffer(body, "<i4", 5)
+    counts = np.frombuffer(body, "<f4", n_values, 20).reshape(n_matrices, n_from, n_to)
+    shares = counts / counts.sum(axis=2, keepdims=True)
+    stay = shares[:, range(STATES), range(STATES)]
+    return np.log(stay).astype(np.float32), np.log(1 - stay).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well some senones fit every frame of some audio.
+
+    Attributes:
+        senones: their numbers, ascending.
+        values: log-likelihoods in nats, but for a number in each frame; (n_frames, n_senones).
+    """
+
+    senones: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def columns(self, senones: np.ndarray) -> np.ndarray:
+        """Where the values of senones are, of any that were scored."""
+        return np.searchsorted(self.senones, senones)
+
+
+class Scorer:
+    """How well senones fit every frame of some audio.
+
+    It goes into a folder of its own meanwhile, so other threads must not rely on the current one.
+    """
+
+    def __init__(self) -> None:
+        folder = Path(pocketsphinx.get_model_path("en-us")) / "en-us"
+        self.phones = read_phones(folder)
+        self._mixtures = Mixtures(folder, self.phones.phone_of_senone)
+        options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "samprate": SAMPLE_RATE}
+        # No utterance ends without a search for something. This one costs next to nothing.
+        options |= {"mfclogdir": ".", "topn": 1, "ds": 1000}
+        self._decoder = pocketsphinx.Decoder(**options)
+        self._decoder.set_align_text("a")
+        self._n_done = 0
+
+    def score(self, pcm: bytes, senones: np.ndarray) -> Scores:
+        """Score some senones, each of which may stand there more than once.
+
+        No frames if there is nothing to hear.
+        """
+        wanted = np.unique(senones)
+        if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
+            return Scores(wanted, np.zeros((0, len(wanted)), np.float32))
+        heard = features(self._cepstra(pcm))
+        return Scores(wanted, self._mixtures.score(heard, wanted))
+
+    def _cepstra(self, pcm: bytes) -> np.ndarray:
+        """Float32, shape (n_frames, CEPSTRA)."""
+        with self._start() as file:
+            self._decoder.process_raw(pcm, no_search=True, full_utt=True)
+            self._decoder.end_utt()
+            ctypes.CDLL(None).fflush(None)  # the file is C's, and only a next utterance ends it
+            values = np.frombuffer(file.read()[4:], ">f4")
+        return values.reshape(-1, CEPSTRA).astype(np.float32)
+
+    def _start(self) -> io.BufferedReader:
+        """Begin an utterance; return the file of its cepstra, which nobody else can find."""
+        self._decoder.reinit_feat()  # else the estimate of the noise is carried along
+        with tempfile.TemporaryDirectory(prefix="asr-cepstra-") as name, contextlib.chdir(name):
+            self._decoder.start_utt()
+            file = Path(f"{self._n_done:09d}.mfc")
+            self._n_done += 1
+            return file.open("rb")

@@ -1,0 +1,108 @@
+"""The embedded aligner: forced alignment on the CPU, in processes of its own. US English.
+
+Each chunk is aligned in a child forked from a template that has loaded the models: it is bounded in
+CPU time, can be killed, and leaves nothing behind. The work itself is in `asr.align.hmm.embedded`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from asr.align.hmm.embedded import Embedded
+from asr.align.interpolate import interpolate
+from asr.errors import EngineUnavailable, WorkerDied
+from asr.types import Audio, Hypothesis, Word
+from asr.workers.pool import ProcessLimits, ProcessPool
+
+if TYPE_CHECKING:
+    from asr.workers.template import Channel
+
+logger = logging.getLogger(__name__)
+
+CPU_SECONDS_BASE: Final = 30
+CPU_SECONDS_PER_SECOND: Final = 2
+"""A chunk gets 30 s of CPU time and 2 s more for each of its seconds; it needs about 0.01."""
+
+
+class SphinxAligner:
+    """Aligns chunks in child processes, `workers` at once."""
+
+    language = "en"
+
+    def __init__(self, workers: int) -> None:
+        version = importlib.metadata.version("pocketsphinx")
+        self.name = f"forced alignment on pocketsphinx {version} en-us"
+        self._pool = ProcessPool(["asr.align.hmm.aligner:load_template"], workers)
+
+    async def open(self) -> None:
+        """Load the models."""
+        try:
+            await self._pool.open()
+        except WorkerDied as error:
+            raise EngineUnavailable(f"the aligner did not load: {error}") from error
+
+    async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
+        """Time every word; spread over the speech if the child dies, for the text is good."""
+        texts = hypothesis.text.split()
+        if not texts:
+            return replace(hypothesis, words=())
+        seconds = CPU_SECONDS_BASE + CPU_SECONDS_PER_SECOND * audio.duration
+        limits = ProcessLimits(cpu_seconds=round(seconds))
+        call, request = "asr.align.hmm.aligner:align_job", {"texts": texts}
+        try:
+            async with self._pool.job(call, request, audio.pcm16(), limits) as job:
+                answer = await job.result()
+        except WorkerDied as error:
+            logger.warning("alignment of chunk %d failed: %s", hypothesis.chunk_index, error)
+            note = "the words could not be aligned; their times are estimates"
+            spread = interpolate(audio, hypothesis)
+            return replace(spread, warnings=(*hypothesis.warnings, note))
+        sure = hypothesis.word_confidences or [None] * len(texts)
+        words = tuple(map(_word, texts, answer["words"], sure))
+        spans = tuple((start, end) for start, end in answer["unwritten"])
+        return replace(hypothesis, words=words, unwritten=spans)
+
+    async def close(self) -> None:
+        """End the template process and its children."""
+        await self._pool.close()
+
+
+def _word(text: str, item: dict[str, Any], sure: float | None) -> Word:
+    heard = item["confidence"]
+    confidence = sure if heard is None else heard
+    return Word(text, item["start"], item["end"], confidence, item["timing"])
+
+
+# --- in the child -------------------------------------------------------------------------------
+
+_template: Embedded | None = None
+
+
+def load_template() -> None:
+    """Load the models, once, in the template process."""
+    global _template  # inherited by every forked child
+    _template = Embedded()
+
+
+def align_job(channel: Channel) -> None:
+    """Align one chunk of PCM16 with its text."""
+    request, pcm = channel.receive()
+    if _template is None:
+        raise RuntimeError("the template process did not load the aligner")
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
+    found = _template.align(Audio(samples), request["texts"])
+    words = [
+        {
+            "start": word.start,
+            "end": word.end,
+            "confidence": word.confidence,
+            "timing": word.timing,
+        }
+        for word in found.words
+    ]
+    channel.send({"words": words, "unwritten": found.unwritten})

@@ -1,0 +1,1 @@
+"""Recordings in any format to 16 kHz mono samples and speech regions."""

@@ -1,0 +1,338 @@
+"""Recordings -> blocks of samples at their own rate, and with all their channels.
+
+libsndfile (through soundfile) opens wav, flac, ogg, opus and the mp3 that counts its frames;
+FFmpeg's libraries (through PyAV) open the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
+and the audio track of video. The format is told from the bytes, never from a name.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import soundfile
+
+from asr.audio.concatenated import is_counted, is_joined
+from asr.errors import DamagedAudio, UnsupportedAudio
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import av
+
+ACCEPTED: Final = (
+    "Accepted are wav, flac, mp3, ogg, opus, m4a, mp4, mov, webm, mkv, aac, wma and amr, "
+    "of 8 to 192 kHz"
+)
+MIN_RATE: Final = 8_000
+MAX_RATE: Final = 192_000
+MAX_CHANNELS: Final = 64
+BLOCK_FRAMES: Final = 65_536
+MAX_GAP_SECONDS: Final = 0.1
+"""A larger jump of the timestamps in a container is filled with silence, so times stay true."""
+MAX_LEAD_SECONDS: Final = 0.01
+"""Likewise before the first sound of a track that says that it begins after the picture. No jitter
+is in that, and left out it would bring every word forward."""
+
+MAX_TRAILER_BYTES: Final = 16_384
+"""More bytes than this behind the audio are no tag, but maybe a second recording."""
+
+# Demuxers that read one file and nothing else: no hls, no concat, no playlists of any kind.
+_FORMATS: Final = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
+)
+# Of these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
+_GUESSED: Final = ("mp3", "aac")
+_UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
+
+# By the first bytes: a chunk's header, where the first lies, how many bytes of its own header a
+# chunk's size counts, and what its end is rounded up to.
+_CHUNKS: Final = {
+    b"RIFF": ("<4sI", 12, 0, 2),
+    b"RIFX": (">4sI", 12, 0, 2),
+    b"RF64": ("<4sI", 12, 0, 2),
+    b"FORM": (">4sI", 12, 0, 2),
+    b"riff": ("<16sQ", 40, 24, 8),  # w64
+}
+_LONG: Final = (b"RF64", b"riff")
+_MAX_CHUNKS: Final = 1_000
+_NO_SIZE: Final = 0x7FFF_0000
+"""From here on a size is what writes into a pipe: sox 0x7FFFF000, others all bits."""
+_NO_LONG_SIZE: Final = 2**62
+
+RatedBlocks = Iterator[tuple[int, np.ndarray]]
+"""Blocks of shape (n_frames, n_channels) with the rate of each."""
+
+
+class Readable(Protocol):
+    """A file that is read from its start to its end, in pieces of any length."""
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """The next bytes, `n_bytes` at the most; none at the end."""
+        ...
+
+
+@dataclass(slots=True)
+class Decoding:
+    """A recording being decoded. Iterate `blocks` once; the other fields fill meanwhile.
+
+    Attributes:
+        promised_seconds: what the header says, or None. Only good for a progress bar.
+        warnings: what was amiss and could be repaired.
+    """
+
+    blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
+    promised_seconds: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
+    """The blocks of a file.
+
+    Args:
+        path: the file.
+        decoding: told what the header says and, while iterating, what was amiss.
+
+    Raises:
+        UnsupportedAudio: not audio in an accepted format.
+        DamagedAudio: while iterating, decoding failed.
+    """
+    joined = is_joined(path)
+    source = None if joined else _open_libsndfile(path, decoding)
+    if source is None:
+        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
+        source = _open_ffmpeg(f"file:{path}", decoding)
+    if joined:
+        decoding.promised_seconds = None  # by the first of them
+    return source
+
+
+def open_stream(file: Readable, decoding: Decoding, probe_bytes: int) -> RatedBlocks:
+    """The blocks of what cannot be sought in, told by its first bytes; else as `open_file`.
+
+    By FFmpeg alone: libsndfile asks for the end of a file before it gives the beginning.
+    """
+    return _open_ffmpeg(file, decoding, {"probesize": str(probe_bytes)})
+
+
+def _check_layout(rate: int, channels: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UnsupportedAudio(f"the sample rate is {rate} Hz. {ACCEPTED}.")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UnsupportedAudio(f"the recording has {channels} channels; 1 to {MAX_CHANNELS} work")
+
+
+# --- libsndfile ---------------------------------------------------------------------------------
+
+
+def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
+    """The file's blocks, or None when libsndfile does not know the format or the length."""
+    # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        file = soundfile.SoundFile(descriptor, closefd=True)
+    except soundfile.LibsndfileError:
+        return None
+    if not 0 < file.frames < _UNKNOWN_FRAMES:
+        file.close()  # a header written before the audio, and never completed
+        return None
+    if file.format == "MP3" and not is_counted(path):
+        file.close()  # libsndfile takes the first frame's bitrate for that of all, and ends there
+        return None
+    _check_layout(file.samplerate, file.channels)
+    n_promised = file.frames * _promised_share(descriptor)
+    decoding.promised_seconds = n_promised / file.samplerate
+    return _libsndfile_blocks(file, descriptor, decoding)
+
+
+def _libsndfile_blocks(
+    file: soundfile.SoundFile, descriptor: int, decoding: Decoding
+) -> RatedBlocks:
+    n_frames = 0
+    with file:
+        while True:
+            try:
+                block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise _damaged(n_frames / file.samplerate, error) from error
+            if len(block) == 0:
+                break
+            n_frames += len(block)
+            yield file.samplerate, block
+        _check_trailer(file.format, descriptor, decoding)
+
+
+def _promised_share(descriptor: int) -> float:
+    """How many times the sound that is there the header speaks of: libsndfile cuts its count."""
+    place = _sound_chunk(descriptor)
+    if place is None:
+        return 1.0
+    start, n_promised = place
+    n_there = os.fstat(descriptor).st_size - start
+    return n_promised / n_there if 0 < n_there < n_promised else 1.0
+
+
+def _sound_chunk(descriptor: int) -> tuple[int, int] | None:
+    """Where the samples begin, and how many bytes of them a header promises, if one does.
+
+    Of wav, rf64, w64, aiff and au. Reads beside libsndfile, whose place in the file stays.
+    """
+    magic, start, size = struct.unpack(">4sII", os.pread(descriptor, 12, 0).ljust(12, b"\0"))
+    if magic == b".snd":
+        return (start, size) if size < _NO_SIZE else None
+    if magic not in _CHUNKS:
+        return None
+    form, at, own_bytes, align = _CHUNKS[magic]
+    n_header = struct.calcsize(form)
+    long_size = None
+    for _ in range(_MAX_CHUNKS):
+        header = os.pread(descriptor, n_header, at)
+        if len(header) < n_header:
+            break
+        name, size = struct.unpack(form, header)
+        size -= own_bytes
+        at += n_header
+        if name[:4] == b"ds64":  # only in rf64: the sizes that 32 bits do not hold
+            long_size = int.from_bytes(os.pread(descriptor, 8, at + 8), "little")
+        if name[:4] in (b"data", b"SSND"):
+            limit = _NO_LONG_SIZE if magic in _LONG else _NO_SIZE
+            size = size if long_size is None else long_size
+            return (at, size) if size < limit else None
+        if not 0 <= size < _NO_LONG_SIZE:
+            break
+        at += size + -size % align
+    return None
+
+
+def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
+    """Warn of what libsndfile leaves out if a joined file was not known as one."""
+    n_left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
+    if kind in ("MP3", "OGG") and n_left > MAX_TRAILER_BYTES:
+        decoding.warnings.append(f"{n_left} bytes behind the end of the recording were not decoded")
+
+
+def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
+    message = f"the recording is damaged or cut off after {seconds:.1f} s"
+    return DamagedAudio(f"{message} ({str(cause).strip()})", seconds)
+
+
+# --- FFmpeg -------------------------------------------------------------------------------------
+
+
+def _open_ffmpeg(
+    source: str | Readable, decoding: Decoding, options: dict[str, str] | None = None
+) -> RatedBlocks:
+    # Here and in `_frames`: only a process that decodes needs FFmpeg's libraries, which are large.
+    import av
+    import av.error
+
+    guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(source, "r", options=guards | (options or {}), metadata_errors="ignore")
+    except MemoryError:  # before the next line: av's own is an FFmpegError too
+        raise
+    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
+    stream = container.streams.best("audio")
+    if not isinstance(stream, av.AudioStream):
+        container.close()
+        raise UnsupportedAudio(f"the file has no audio track. {ACCEPTED}.")
+    if getattr(stream, "codec_context", None) is None:  # then stream.rate does not exist either
+        container.close()
+        raise UnsupportedAudio(f"the codec of the audio is unknown. {ACCEPTED}.")
+    _check_layout(stream.rate or MIN_RATE, stream.channels or 1)
+    decoding.promised_seconds = _promised_seconds(container)
+    return _ffmpeg_blocks(container, stream, decoding)
+
+
+def _promised_seconds(container: av.container.InputContainer) -> float | None:
+    if not container.duration or (container.format.name in _GUESSED and container.size > 0):
+        return None
+    # Matroska alone counts its length from time 0, wherever its first packet lies.
+    counts_from_0 = "matroska" in container.format.name
+    start = (container.start_time or 0) if counts_from_0 else 0
+    return max(container.duration - start, 0) / 1e6
+
+
+def _ffmpeg_blocks(
+    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
+) -> RatedBlocks:
+    """Decode packet by packet, and put silence where the timestamps jump ahead."""
+    origin = (container.start_time or 0) / 1e6
+    late = float((stream.start_time or 0) * (stream.time_base or 0)) - origin
+    least_lead = MAX_LEAD_SECONDS if late > MAX_LEAD_SECONDS else MAX_GAP_SECONDS
+    seconds = 0.0
+    with container:
+        for frame in _frames(container, stream, decoding):
+            rate, block = frame.sample_rate, _frame_samples(frame)
+            _check_layout(rate, block.shape[1])
+            gap = 0.0 if frame.time is None else frame.time - origin - seconds
+            least = MAX_GAP_SECONDS if seconds else least_lead
+            for silence in _silence(gap if gap > least else 0.0, rate, block.shape[1]):
+                seconds += len(silence) / rate
+                yield rate, silence
+            seconds += len(block) / rate
+            yield rate, block
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
+) -> Iterator[av.AudioFrame]:
+    """The frames of a stream; a few damaged packets are skipped, as every player does."""
+    import av.error
+
+    n_good, n_bad = 0, 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+            yield from packet.decode()
+            n_good += 1
+        except StopIteration:
+            break
+        except MemoryError:  # before the next line: av's own is an FFmpegError too
+            raise
+        except av.error.FFmpegError as error:
+            n_bad += 1
+            if n_bad > 3 + n_good // 100:
+                raise _damaged(
+                    0.0 if n_good == 0 else n_good * _packet_seconds(stream), error
+                ) from error
+    if n_bad:
+        decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
+
+
+def _packet_seconds(stream: av.AudioStream) -> float:
+    return (stream.codec_context.frame_size or 1024) / (stream.rate or SAMPLE_RATE)
+
+
+def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
+    """Blocks of zeros that fill `gap` seconds."""
+    n_left = round(gap * rate)
+    while n_left > 0:
+        n = min(n_left, BLOCK_FRAMES)
+        yield np.zeros((n, n_channels), np.float32)
+        n_left -= n
+
+
+_SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648}
+
+
+def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
+    """The samples of a frame as float32, shape (n_frames, n_channels)."""
+    try:
+        array = frame.to_ndarray()
+    except ValueError as error:  # PyAV reads all sample formats but s64
+        raise UnsupportedAudio(f"samples of the kind {frame.format.name} cannot be read") from error
+    block = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    name = frame.format.name.removesuffix("p")
+    if name == "u8":
+        return (block.astype(np.float32) - 128) * np.float32(_SCALE[name])
+    if name in _SCALE:
+        return block.astype(np.float32) * np.float32(_SCALE[name])
+    return block.astype(np.float32, copy=False)

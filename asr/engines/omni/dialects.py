@@ -1,0 +1,170 @@
+"""The servers that can serve Omni, by how their chat completions differ.
+
+They share OpenAI's ``/v1/chat/completions`` and disagree on how audio is sent, on which fields
+beyond OpenAI's they take, and on how thinking is switched off. docs/servers.md says where each
+line of the table comes from, and what was tried against a real server.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import wave
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import soundfile
+
+from asr.engines.omni import prompt as omni
+from asr.errors import EngineFailed
+from asr.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asr.config import DecodeOptions
+    from asr.settings import AudioFormat, DialectName
+    from asr.types import Audio, Hypothesis
+
+NO_THINKING: Final = {"chat_template_kwargs": {"enable_thinking": False}}
+_AUDIO: Final = b"{audio}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one kind of server wants to be asked.
+
+    Attributes:
+        audio_part: type of the content part; "audio_url" takes a data: URL, "input_audio" bare
+            base64 with a format.
+        no_thinking: the fields that switch thinking off.
+        takes_top_k: whether that field beyond OpenAI's is accepted.
+        logprobs: the fields that ask for the log-probability of every token.
+        system: a system message that goes first, if any.
+        health: the path that answers 200 while the server can work.
+        audio_formats: what it decodes, of the formats that we write.
+        any_name: whether it answers to any name of a model, as it serves only one.
+    """
+
+    audio_part: Literal["audio_url", "input_audio"] = "audio_url"
+    no_thinking: Mapping[str, Any] = field(default_factory=lambda: NO_THINKING)
+    takes_top_k: bool = True
+    logprobs: Mapping[str, Any] = field(default_factory=lambda: {"logprobs": True})
+    system: str | None = None
+    health: str = "/health"
+    audio_formats: tuple[AudioFormat, ...] = ("wav", "flac")
+    any_name: bool = False
+
+
+DIALECTS: Final[Mapping[DialectName, Dialect]] = {
+    "vllm": Dialect(),
+    "sglang": Dialect(any_name=True),
+    "llamacpp": Dialect(
+        any_name=True,
+        audio_part="input_audio",
+        logprobs={"logprobs": True, "top_logprobs": 1},  # else it sorts out twenty for each
+        audio_formats=("wav",),
+    ),
+    "ollama": Dialect(
+        audio_part="input_audio",
+        no_thinking={"reasoning_effort": "none"},
+        takes_top_k=False,
+        health="/",
+        audio_formats=("wav",),
+    ),
+    "trtllm": Dialect(),
+    "nim": Dialect(system="/no_think", health="/v1/health/ready", audio_formats=("wav",)),
+}
+
+
+def request_body(
+    model: str, audio: Audio, options: DecodeOptions, dialect: Dialect, audio_format: AudioFormat
+) -> bytes:
+    """The JSON of a chat completion that transcribes one chunk.
+
+    The audio is put in afterwards: base64 needs no escapes, and a JSON encoder that looks for them
+    in a megabyte keeps every other thread waiting meanwhile.
+    """
+    drawn = omni.sampling(options, audio.duration)
+    content = [
+        _audio_part(dialect, audio_format),
+        {"type": "text", "text": omni.instruction(options)},
+    ]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if dialect.system is not None:
+        messages.insert(0, {"role": "system", "content": dialect.system})
+    body = {
+        "messages": messages,
+        "model": model,
+        "temperature": drawn.temperature,
+        "max_tokens": drawn.max_tokens,
+        **({"top_k": drawn.top_k} if dialect.takes_top_k else {}),
+        **dialect.logprobs,
+        **dialect.no_thinking,
+    }
+    before, _, after = json.dumps(body).encode().partition(_AUDIO)  # all that others say is later
+    return b"".join((before, base64.b64encode(_ENCODERS[audio_format](audio)), after))
+
+
+def _audio_part(dialect: Dialect, audio_format: AudioFormat) -> dict[str, Any]:
+    """The content part, with `_AUDIO` where the audio goes."""
+    data = _AUDIO.decode()
+    if dialect.audio_part == "input_audio":
+        return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
+    url = f"data:audio/{audio_format};base64,{data}"
+    return {"type": "audio_url", "audio_url": {"url": url}}
+
+
+def to_wav(audio: Audio) -> bytes:
+    """Mono PCM16 WAV, which vLLM decodes cheapest: no codec, no resampling."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(audio.pcm16())
+    return buffer.getvalue()
+
+
+def to_flac(audio: Audio) -> bytes:
+    """The same samples in about half the bytes, for slow links."""
+    buffer = io.BytesIO()
+    samples = np.frombuffer(audio.pcm16(), "<i2")
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+_ENCODERS: Final = {"wav": to_wav, "flac": to_flac}
+
+
+def broke_off(body: Any) -> bool:
+    """Whether the server ended before its answer."""
+    try:
+        return body["choices"][0]["finish_reason"] in omni.BROKEN_OFF
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def read_answer(body: Any, chunk_index: int) -> Hypothesis:
+    """The transcript in a chat completion.
+
+    Raises:
+        EngineFailed: the body is not a chat completion.
+    """
+    try:
+        choice = body["choices"][0]
+        content = choice["message"]["content"] or ""
+        tokens = [_token(item) for item in (choice.get("logprobs") or {}).get("content") or ()]
+        is_cut = choice.get("finish_reason") == "length"
+        return omni.hypothesis(chunk_index, content, tokens, is_cut=is_cut)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        message = "the answer of the server is no chat completion"
+        raise EngineFailed(message, chunk_index) from error
+
+
+def _token(item: Mapping[str, Any]) -> omni.Token:
+    data = item.get("bytes")
+    encoded = item["token"].encode(errors="surrogatepass") if data is None else bytes(data)
+    return omni.Token(encoded, float(item["logprob"]))

@@ -1,0 +1,277 @@
+"""Omni on one or many vLLM servers, over HTTP; or on another server with OpenAI's chat completions.
+
+Batching is the server's own: vLLM batches continuously whatever is in flight, so this engine only
+keeps `slots` requests there. A task that is cancelled closes its connection, on which vLLM aborts
+the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import re
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from asr.config import check
+from asr.counters import COUNTS
+from asr.engines.omni import prompt as omni
+from asr.engines.omni.connections import Connections
+from asr.engines.omni.dialects import DIALECTS, broke_off, read_answer, request_body
+from asr.engines.omni.servers import Servers
+from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
+
+if TYPE_CHECKING:
+    from asr.config import DecodeOptions
+    from asr.engines.omni.servers import Server
+    from asr.settings import AudioFormat, DialectName
+    from asr.types import Audio, Chunk, Hypothesis
+
+logger = logging.getLogger(__name__)
+
+SLOTS_PER_SERVER: Final = 64
+RETRIES: Final = 3
+RETRIED_STATUSES: Final = frozenset({408, 409, 429})
+"""And all from 500 on. No other 4xx: what a server refuses once it refuses again."""
+UNFIT_STATUSES: Final = frozenset({401, 403, 404})
+"""These say nothing of the chunk: the server does not take our key, or has another model."""
+FIRST_DELAY: Final = 0.5
+MAX_RETRY_AFTER: Final = 120.0
+ANSWER_BASE: Final = 60.0
+ANSWER_PER_SECOND: Final = 4.0
+"""Seconds to wait for one answer, for any chunk and for each second of it."""
+DEADLINE_ANSWERS: Final = 2.0
+"""A chunk with all its attempts and waits gets as long as so many answers may take."""
+SLOW_REST_SECONDS: Final = 30.0
+"""A server that gave no answer in that time is left alone for a while, if there are others."""
+CONNECT_SECONDS: Final = 5.0
+KEEP_ALIVE_SECONDS: Final = 1.0
+"""Idle connections are closed by us, before uvicorn does it at 5 s while we write; it notices a
+request late when it is busy, and busy servers leave no connection idle."""
+MAX_MESSAGE: Final = 300
+WRITERS: Final = 2
+"""Threads that write requests. When hundreds of chunks begin together, a thread for each core would
+only take the interpreter from the one that sends them."""
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """Where the servers are and how to talk to them; the fields are settings of the service."""
+
+    urls: tuple[str, ...]
+    model: str = ""
+    api_key: str = field(default="", repr=False)
+    ca_file: str = ""
+    dialect: DialectName = "vllm"
+    audio_format: AudioFormat = "wav"
+    slots: int = 0
+
+    def __post_init__(self) -> None:
+        formats = DIALECTS[self.dialect].audio_formats
+        message = f"{self.dialect} decodes {' and '.join(formats)} only"
+        check(self.audio_format in formats, "vllm_audio_format", message)
+        can_be_sent = self.api_key.isascii() and self.api_key.isprintable()
+        check(can_be_sent, "vllm_api_key", "must be letters, digits and signs of ASCII in one line")
+
+
+class VllmHttpEngine:
+    """Nemotron-3-Nano-Omni behind ``/v1/chat/completions``.
+
+    Args:
+        options: servers and manners.
+        transport: for tests.
+    """
+
+    language = "en"
+    guarded = True
+
+    def __init__(
+        self, options: VllmOptions, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.slots = options.slots or SLOTS_PER_SERVER * len(options.urls)
+        self.model = options.model or "omni"
+        self.name = f"omni ({options.dialect}, model not yet known)"
+        self._options = options
+        self._dialect = DIALECTS[options.dialect]
+        make_client = functools.partial(_make_client, options, _trust(options.ca_file), transport)
+        self._client = make_client()  # for what must not wait behind chunks
+        self._connections = Connections(self.slots, make_client)
+        self._writers = ThreadPoolExecutor(WRITERS, "omni-requests")
+        self._servers = Servers(
+            options.urls, self._client, self._dialect.health, any_name=self._dialect.any_name
+        )
+
+    def check(self, options: DecodeOptions) -> tuple[str, ...]:
+        """Everything can be asked for; what is not read in full is a warning."""
+        return omni.ignored(options)
+
+    async def open(self) -> None:
+        """Ask the servers for their model, and begin to watch them."""
+        answers = await asyncio.gather(*map(self._servers.models, self._servers.all))
+        served = {it: ids for it, ids in zip(self._servers.all, answers, strict=True) if ids}
+        if not served:
+            raise EngineUnavailable(f"no server answers at {self._servers}")
+        first = sorted({ids[0] for ids in served.values()})
+        if len(first) > 1 and not self._options.model:
+            names = ", ".join(first)
+            raise EngineUnavailable(f"the servers differ ({names}): set ASR_VLLM_MODEL to one")
+        self.model = self._options.model or first[0]
+        self.name = f"omni ({self.model} on {self._options.dialect})"
+        self._servers.expect(self.model)
+        for server, ids in served.items():
+            self._servers.admit(server, ids)
+        self._servers.watch()
+
+    async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
+        what = self.model, audio, options, self._dialect, self._options.audio_format
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(self._writers, request_body, *what)
+        patience = ANSWER_BASE + ANSWER_PER_SECOND * audio.duration
+        try:
+            async with asyncio.timeout(DEADLINE_ANSWERS * patience):
+                answer = await self._ask(body, patience, chunk)
+        except TimeoutError as error:
+            COUNTS["requests_failed"] += 1
+            message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
+            raise EngineTimeout(message) from error
+        return read_answer(answer, chunk.index)  # takes less than a thread that waits for the GIL
+
+    async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
+        """Send until it is answered; what a repetition cannot mend is not repeated."""
+        failed: set[Server] = set()
+        for attempt in range(RETRIES + 1):
+            if attempt:
+                COUNTS["requests_retried"] += 1
+                await asyncio.sleep(_backoff(attempt))
+            server = await self._servers.pick(avoid=failed)
+            failed.add(server)
+            try:
+                return await self._ask_once(server, body, patience, chunk, failed)
+            except _Again as again:
+                problem = f"{server.name}: {again}"
+                logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
+        COUNTS["requests_failed"] += 1
+        raise EngineUnavailable(f"no server gave an answer; the last was {problem}")
+
+    async def _ask_once(
+        self, server: Server, body: bytes, patience: float, chunk: Chunk, failed: set[Server]
+    ) -> Any:
+        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
+        url = server.url + "/v1/chat/completions"
+        with server.asked():
+            try:
+                answer = await self._connections.post(url, body, timeout)
+            except httpx.ReadTimeout as error:
+                if len(self._servers.all) == 1:  # it would only get more to do
+                    raise TimeoutError from error
+                server.rest(SLOW_REST_SECONDS)
+                raise _Again("no answer in time") from error
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                self._servers.lost(server, type(error).__name__)
+                raise _Again(type(error).__name__) from error
+            except httpx.RequestError as error:
+                self._servers.look()
+                raise _Again(type(error).__name__) from error
+        if not answer.is_success:
+            return self._refused(server, answer, chunk, failed)
+        said = _json(answer)
+        if broke_off(said):
+            self._servers.look()  # it is likely to end
+            raise _Again("it broke the answer off")
+        self._servers.answered(server)
+        return said
+
+    def _refused(
+        self, server: Server, answer: httpx.Response, chunk: Chunk, failed: set[Server]
+    ) -> Any:
+        problem = f"status {answer.status_code}{_message(answer)}"
+        if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
+            server.rest(_retry_after(answer))
+            if answer.is_server_error:
+                self._servers.look()
+            raise _Again(problem)
+        others = any(other.alive and other not in failed for other in self._servers.all)
+        if answer.status_code in UNFIT_STATUSES and others:
+            self._servers.bar(server, problem)
+            raise _Again(problem)
+        COUNTS["requests_failed"] += 1
+        message = f"the server refused the chunk at {chunk.start:.1f} s: {problem}"
+        raise EngineFailed(message, chunk.index)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._servers.close()
+        await self._connections.close()
+        await self._client.aclose()
+        self._writers.shutdown(wait=False)
+
+
+class _Again(Exception):
+    """An attempt that failed in a way that may pass; says how."""
+
+
+def _make_client(
+    options: VllmOptions, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    headers = {"content-type": "application/json"}
+    if options.api_key:
+        headers["authorization"] = f"Bearer {options.api_key}"
+    # No more requests are sent at once than there are slots, so that the pool needs no bound.
+    limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+    return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    """What httpx trusts by itself, or the certificates in a file."""
+    if not ca_file:
+        return httpx.create_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (ssl.SSLError, OSError) as error:
+        check(False, "vllm_ca_file", f"{ca_file} holds no certificates: {error}")
+        raise
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds before an attempt, drawn so that many that failed together do not return so."""
+    return float(FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """What the server asks for, in seconds or by a date, up to two minutes; 0 for nothing."""
+    value = answer.headers.get("retry-after", "")
+    try:
+        if re.fullmatch(r"[\d.]+", value):
+            seconds = float(value)
+        else:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None  # read_answer says what is wrong with it
+
+
+def _message(answer: httpx.Response) -> str:
+    """What the server says, after a colon; never the audio or text that it may repeat."""
+    body = _json(answer)
+    error = body.get("error", body) if isinstance(body, dict) else None
+    said = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(said, str):
+        return ""
+    said = re.sub(r"[\w+/=,;:-]{80,}", "...", said)
+    return ": " + said[:MAX_MESSAGE]

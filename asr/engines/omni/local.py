@@ -1,0 +1,281 @@
+"""Omni on vLLM in this process, without a server in between: samples in, no base64, no HTTP.
+
+vLLM has an event loop and thread of its own here, since it loads for minutes without giving way,
+and a service that says nothing for so long counts as dead. The model itself runs in processes that
+vLLM starts; `asr.engines.omni.watchdog` ends them when this process is killed.
+
+The one module that imports vllm, and only when such an engine is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import json
+import logging
+import os
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from asr.engines.omni import prompt as omni
+from asr.engines.omni.watchdog import Keeper
+from asr.errors import AsrError, EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from asr.config import DecodeOptions
+    from asr.types import Audio, Chunk, Hypothesis
+
+logger = logging.getLogger(__name__)
+
+SLOTS: Final = 64
+DEADLINE_BASE: Final = 120.0
+DEADLINE_PER_SECOND: Final = 8.0
+"""Seconds that any chunk gets, and for each of its own: what it gets over HTTP too."""
+PLACEHOLDER: Final = "<so_embedding>"
+"""Where vLLM puts the audio of this model in the text of a prompt."""
+ENVIRONMENT: Final = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, which no fork survives
+    "VLLM_NO_USAGE_STATS": "1",
+    "OMP_NUM_THREADS": "1",  # more threads fight for the cores (benchmarks/gpu/README.md)
+}
+ARGUMENTS: Final[Mapping[str, Any]] = {
+    "trust_remote_code": True,  # the model brings its own configuration class
+    "max_model_len": 16384,  # 600 s of audio, the longest chunk, and the longest answer to it
+    "limit_mm_per_prompt": {"audio": 1, "image": 0, "video": 0},
+    "enable_prefix_caching": False,  # the audio comes first and is new each time
+    "mm_processor_cache_gb": 0,
+    "scheduler_cls": "asr.engines.omni.gather.GatheringScheduler",
+    "disable_log_stats": True,
+}
+"""Arguments of vLLM's engine that fit one chunk of audio in each request."""
+
+T = TypeVar("T")
+
+
+class VllmLocalEngine:
+    """Nemotron-3-Nano-Omni on an `AsyncLLM`.
+
+    Args:
+        model: its folder or its id.
+        arguments: of `vllm.AsyncEngineArgs`, in the place of ours.
+        slots: chunks in flight at most.
+
+    Raises:
+        EngineUnavailable: vLLM is not installed.
+    """
+
+    language = "en"
+    guarded = True
+
+    def __init__(self, model: str, arguments: Mapping[str, Any], slots: int = 0) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise EngineUnavailable(
+                "omni-local needs vLLM 0.20 or newer in this environment: "
+                "pip install 'asr-service[vllm]', or set ASR_VLLM_URL to a vLLM server"
+            )
+        self.slots = slots or SLOTS
+        self.model = Path(model).name if Path(model).is_dir() else model
+        self.name = f"omni ({self.model} on vLLM, in process)"
+        self._arguments = {"model": model, **ARGUMENTS, **arguments}
+        self._thread: _LoopThread | None = None
+        self._loaded: _Omni | None = None
+        self._opening = asyncio.Lock()
+
+    def check(self, options: DecodeOptions) -> tuple[str, ...]:
+        """Everything can be asked for; what is not read in full is a warning."""
+        return omni.ignored(options)
+
+    async def open(self) -> None:
+        """Load the model, if it is not loaded."""
+        await self._omni()
+
+    async def _omni(self) -> _Omni:
+        """The loaded model; loaded again if its processes have died."""
+        async with self._opening:
+            if self._loaded is not None and self._loaded.is_dead:
+                logger.warning("vLLM's processes have died and start again")
+                await self._unload()
+            if self._thread is None:
+                self._thread = _LoopThread("vllm")
+            if self._loaded is None:
+                self._loaded = await self._thread.run(_load(self._arguments))
+            return self._loaded
+
+    async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise one chunk; a task that is cancelled makes vLLM abort the request."""
+        loaded = await self._omni()
+        thread = self._thread
+        if thread is None:
+            raise EngineUnavailable("the engine is closed")
+        try:
+            async with asyncio.timeout(DEADLINE_BASE + DEADLINE_PER_SECOND * audio.duration):
+                return await thread.run(loaded.hear(chunk, audio, options))
+        except TimeoutError as error:
+            message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
+            raise EngineTimeout(message) from error
+
+    async def close(self) -> None:
+        """End vLLM's processes and our thread."""
+        async with self._opening:
+            await self._unload()
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                await asyncio.to_thread(thread.stop)
+
+    async def _unload(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and self._thread is not None:
+            await self._thread.run(loaded.close())
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it there and wait for it; whoever is cancelled here cancels it there."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def stop(self) -> None:
+        """End the loop and wait for the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+# --- in vLLM's thread ---------------------------------------------------------------------------
+
+
+async def _load(arguments: Mapping[str, Any]) -> _Omni:
+    """Start vLLM and load the model; blocks the loop meanwhile."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    keeper = Keeper()
+    try:
+        return await _start(arguments, keeper)
+    except AsrError:
+        keeper.dismiss()
+        raise
+    except Exception as error:  # vLLM's own have no common base through its versions
+        keeper.dismiss()
+        raise EngineUnavailable(f"vLLM did not load the model: {error}") from error
+
+
+async def _start(arguments: Mapping[str, Any], keeper: Keeper) -> _Omni:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        engine_arguments = AsyncEngineArgs(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption("vllm_args", f"vLLM does not take them: {error}") from error
+    llm = AsyncLLM.from_engine_args(engine_arguments)
+    tokenizer = llm.get_tokenizer()
+    if asyncio.iscoroutine(tokenizer):  # up to some version
+        tokenizer = await tokenizer
+    return _Omni(llm, tokenizer, keeper)
+
+
+class _Omni:
+    """The model, loaded."""
+
+    def __init__(self, llm: Any, tokenizer: Any, keeper: Keeper) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._llm = llm
+        self._tokenizer = tokenizer
+        self._keeper = keeper
+        self._new_sampling = SamplingParams
+        self._usual = {
+            **llm.model_config.get_diff_sampling_param(),  # the model's own, as vLLM's server does
+            "logprobs": 0,  # of the token that was drawn, and of no other
+            "output_kind": RequestOutputKind.FINAL_ONLY,
+        }
+        self._ids = itertools.count()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the processes of the model have ended."""
+        return bool(self._llm.errored)
+
+    async def hear(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Ask the model about one chunk."""
+        try:
+            output = await self._generate(audio, options)
+        except AsrError:
+            raise
+        except Exception as error:
+            if self.is_dead:
+                raise EngineUnavailable("vLLM's processes died; they start again") from error
+            message = f"vLLM failed on the chunk at {chunk.start:.1f} s: {error}"
+            raise EngineFailed(message, chunk.index) from error
+        if output.finish_reason in omni.BROKEN_OFF:
+            raise EngineUnavailable("vLLM broke its answer off")
+        tokens = [
+            _token(drawn[token_id])
+            for token_id, drawn in zip(output.token_ids, output.logprobs or (), strict=False)
+        ]
+        is_cut = output.finish_reason == "length"
+        return omni.hypothesis(chunk.index, output.text, tokens, is_cut=is_cut)
+
+    async def _generate(self, audio: Audio, options: DecodeOptions) -> Any:
+        sampling = omni.sampling(options, audio.duration)
+        given = {
+            "prompt": self.prompt(omni.instruction(options)),
+            "multi_modal_data": {"audio": (audio.samples, audio.sample_rate)},
+        }
+        parameters = self._new_sampling(**{**self._usual, **sampling._asdict()})
+        async for answer in self._llm.generate(given, parameters, f"chunk-{next(self._ids)}"):
+            final = answer
+        return final.outputs[0]
+
+    def prompt(self, instruction: str) -> str:
+        """The text of a prompt with one audio, as vLLM's server makes it.
+
+        Some chat templates take parts; for others vLLM puts the audio in front of the text.
+        """
+        parts = [{"type": "audio"}, {"type": "text", "text": instruction}]
+        for content in (parts, f"{PLACEHOLDER}\n{instruction}"):
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+            if text.count(PLACEHOLDER) == 1:
+                return str(text)
+        raise EngineUnavailable(f"the chat template of the model puts no {PLACEHOLDER} for audio")
+
+    async def close(self) -> None:
+        """End vLLM's processes."""
+        self._llm.shutdown()
+        self._keeper.dismiss()
+
+
+def _token(drawn: Any) -> omni.Token:
+    text = drawn.decoded_token or ""
+    return omni.Token(text.encode(errors="replace"), float(drawn.logprob))
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The engine arguments in a setting.
+
+    Raises:
+        InvalidOption: it is not a JSON object.
+    """
+    try:
+        arguments = json.loads(text or "{}")
+    except ValueError as error:
+        raise InvalidOption("vllm_args", f"must be a JSON object: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidOption("vllm_args", 'must be a JSON object, such as {"max_num_seqs": 256}')
+    return arguments

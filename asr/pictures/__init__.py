@@ -1,0 +1,1 @@
+"""Plots and clips, to see and hear what was recognised where."""

@@ -1,0 +1,63 @@
+"""How many requests are in work and in wait. What exceeds that is told to come back later."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from asr.service.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+
+class Admission:
+    """Counts requests from their first byte to their last.
+
+    Args:
+        max_active: requests in work.
+        max_waiting: requests that upload or wait for their turn.
+    """
+
+    def __init__(self, max_active: int, max_waiting: int) -> None:
+        self._places = max_active + max_waiting
+        self._n_open = self._n_active = 0
+        self._turns = asyncio.Semaphore(max_active)
+        self._mean_seconds = 5.0
+
+    @contextlib.contextmanager
+    def place(self) -> Generator[None]:
+        """Hold a place from before the body is read.
+
+        Raises:
+            Problem: 429, all places are taken.
+        """
+        if self._places <= 0:
+            wait = max(1, round(self._mean_seconds))
+            raise Problem(429, "too many requests are in work", "too_many_requests", None, wait)
+        self._places -= 1
+        self._n_open += 1
+        try:
+            yield
+        finally:
+            self._places += 1
+            self._n_open -= 1
+
+    def counts(self) -> dict[str, float]:
+        """How many recordings are in work, and how many upload or wait."""
+        return {"active": self._n_active, "waiting": self._n_open - self._n_active}
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait for, and hold, a turn to be worked on."""
+        loop = asyncio.get_running_loop()
+        async with self._turns:
+            started = loop.time()
+            self._n_active += 1
+            try:
+                yield
+            finally:
+                self._n_active -= 1
+                # A moving mean of how long a turn takes is the honest Retry-After.
+                self._mean_seconds += 0.2 * (loop.time() - started - self._mean_seconds)

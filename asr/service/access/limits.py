@@ -1,0 +1,185 @@
+"""What each key has used, and what it still may: requests, places, bytes and hours of audio.
+
+Counted in the memory of this process: the numbers of the day begin at midnight UTC, and anew when
+the service starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from asr.service.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from starlette.types import Message, Receive
+
+    from asr.service.access.keys import Key
+
+DAY_SECONDS: Final = 86_400
+_A_TOKEN: Final = 1 - 1e-9
+"""After the wait that was asked for there is one, whatever rounding has left of it."""
+
+
+class Meter:
+    """What one key uses.
+
+    Args:
+        key: with its limits.
+        clock: seconds since any moment.
+        now: seconds since 1970, UTC.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
+    ) -> None:
+        self.key = key
+        self._clock = clock
+        self._now = now
+        self._tokens = key.requests_per_minute or 0.0
+        self._filled = clock()
+        self._n_open = 0
+        self._day = 0
+        self._n_bytes = 0
+        self._audio_seconds = 0.0
+
+    @contextlib.contextmanager
+    def request(self) -> Generator[None]:
+        """Hold a place for a request that makes work.
+
+        Raises:
+            Problem: 429, a limit is reached.
+        """
+        self._begin_day()
+        concurrency = self.key.concurrency
+        if concurrency is not None and self._n_open >= concurrency:
+            message = f"{concurrency} requests of this key are open, which is its limit"
+            raise _refusal(message, "concurrency", 1)
+        self._check_audio()
+        self._check_bytes()
+        self._take_token()
+        self._n_open += 1
+        try:
+            yield
+        finally:
+            self._n_open -= 1
+
+    def _take_token(self) -> None:
+        """A bucket of a minute's requests, filled evenly: short bursts pass, long ones do not."""
+        rate = self.key.requests_per_minute
+        if rate is None:
+            return
+        now = self._clock()
+        self._tokens = min(max(rate, 1.0), self._tokens + (now - self._filled) * rate / 60)
+        self._filled = now
+        if self._tokens < _A_TOKEN:
+            wait = math.ceil((1 - self._tokens) * 60 / rate)
+            raise _refusal(f"this key may send {rate:g} requests a minute", "rate", wait)
+        self._tokens -= 1
+
+    def add_bytes(self, n_bytes: int) -> None:
+        """Count what was received.
+
+        Raises:
+            Problem: 429, it was too much.
+        """
+        self._begin_day()
+        self._n_bytes += n_bytes
+        self._check_bytes()
+
+    def _check_bytes(self) -> None:
+        limit = self.key.bytes_per_day
+        if limit is not None and self._n_bytes > limit:
+            raise self._spent(f"this key may send {limit} bytes a day", "bytes")
+
+    def add_audio(self, seconds: float) -> None:
+        """Count what was transcribed. The recording that crosses the limit is still answered."""
+        self._begin_day()
+        self._audio_seconds += seconds
+
+    def check(self) -> None:
+        """Look whether a session may go on.
+
+        Raises:
+            Problem: 429, the day's bytes or hours are used up.
+        """
+        self._begin_day()
+        self._check_audio()
+        self._check_bytes()
+
+    def audio_wait(self) -> int:
+        """Seconds until this key may have audio again; 0 if it may now."""
+        self._begin_day()
+        return self._until_midnight() if self._has_spent_audio() else 0
+
+    def _has_spent_audio(self) -> bool:
+        limit = self.key.audio_hours_per_day
+        return limit is not None and self._audio_seconds >= limit * 3600
+
+    def _check_audio(self) -> None:
+        if self._has_spent_audio():
+            limit = self.key.audio_hours_per_day
+            raise self._spent(f"this key may have {limit:g} hours of audio a day", "audio")
+
+    def _begin_day(self) -> None:
+        today = int(self._now() // DAY_SECONDS)
+        if today != self._day:
+            self._day, self._n_bytes, self._audio_seconds = today, 0, 0.0
+
+    def _spent(self, message: str, what: str) -> Problem:
+        return _refusal(message, what, self._until_midnight())
+
+    def _until_midnight(self) -> int:
+        return math.ceil(DAY_SECONDS - self._now() % DAY_SECONDS)
+
+    def counting(self, receive: Receive) -> Receive:
+        """`receive` of ASGI, with the bytes of the body counted.
+
+        It raises once, and then lets the rest pass to whoever drains what was refused.
+        """
+        held: list[Message] = []
+        is_refused = False
+
+        async def counted() -> Message:
+            nonlocal is_refused
+            message = held.pop() if held else await receive()
+            if message["type"] == "http.request" and not is_refused:
+                try:
+                    self.add_bytes(len(message.get("body", b"")))
+                except Problem:
+                    is_refused = True
+                    held.append(message)
+                    raise
+            return message
+
+        return counted
+
+
+def _refusal(message: str, what: str, wait: int) -> Problem:
+    return Problem(429, message, f"{what}_limit_exceeded", None, max(1, wait))
+
+
+class Meters:
+    """The meters of all keys that were used."""
+
+    def __init__(self) -> None:
+        self._meters: dict[str, Meter] = {}
+
+    def of(self, key: Key) -> Meter:
+        """The meter of a key, with its limits as they are now."""
+        meter = self._meters.setdefault(key.name, Meter(key))
+        meter.key = key
+        return meter
+
+    def add_audio(self, owner: str, seconds: float) -> None:
+        """Count what was transcribed for an owner; nobody's audio has no limit."""
+        if owner in self._meters:
+            self._meters[owner].add_audio(seconds)

@@ -1,0 +1,250 @@
+"""What every request passes: a request id and a line in the log, and the key.
+
+Plain ASGI, because Starlette's BaseHTTPMiddleware hides the client's disconnect from the route.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+
+from asr import tracing
+from asr.service.access.keys import ANONYMOUS
+from asr.service.http.body import drain
+from asr.service.http.problems import Problem, problem_of
+from asr.service.observability.logs import is_well_formed, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, MutableMapping
+
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Send
+
+    from asr.service.access.keys import Keyring, Scope
+    from asr.service.access.limits import Meter, Meters
+    from asr.service.observability.metrics import ApiMetrics
+
+    Scope_ = MutableMapping[str, Any]  # of ASGI
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS: Final = frozenset({"/health", "/ready"})
+"""Probes of orchestrators carry no key, and learn nothing here."""
+
+NOT_SENT: Final = 499
+"""What the log says of a request whose client left before it was answered (nginx's number)."""
+
+
+def owner_of(connection: HTTPConnection) -> str:
+    """The name of the key that the request came with; "" where there are no keys."""
+    return str(connection.scope.get("state", {}).get("owner", ANONYMOUS))
+
+
+def origin_of(connection: HTTPConnection) -> dict[str, Any]:
+    """Whose request it is, as fields of `asr.service.litserve.worker.Transcribe`."""
+    state = connection.scope.get("state", {})
+    return {
+        "owner": owner_of(connection),
+        "weight": state.get("weight", 1.0),
+        "request_id": state.get("request_id", ""),
+        "trace": tracing.carrier(),
+    }
+
+
+class RequestLog:
+    """Names each request in ``x-request-id``, logs one line about it and counts it.
+
+    A client's own id is kept if it is well formed. Neither the query nor any header is logged: a
+    prompt may be in them.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """Pass the request on, named."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        request_id.set(exchange.id)
+        self._metrics.began()
+        try:
+            await self._traced(exchange)
+        except Exception as error:  # nothing above this would answer
+            logger.exception("request %s failed", exchange.id)
+            if exchange.status == NOT_SENT:
+                await problem_of(error).response()(scope, receive, exchange.send)
+        finally:
+            self._note(exchange)
+
+    async def _traced(self, exchange: _Exchange) -> None:
+        scope = exchange.scope
+        if scope["path"] in OPEN_PATHS:
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        with tracing.within(Headers(scope=scope)), tracing.span("request") as span:
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                if span is not None:
+                    span.set_attribute("http.route", exchange.route)
+                    span.set_attribute("http.response.status_code", exchange.status)
+                    span.set_attribute("request.id", exchange.id)
+
+    def _note(self, exchange: _Exchange) -> None:
+        scope, seconds = exchange.scope, time.perf_counter() - exchange.started
+        method, owner = scope.get("method", "WEBSOCKET"), scope["state"].get("owner", ANONYMOUS)
+        known = method if method in METHODS else "other"
+        labels = (known, exchange.route, str(exchange.status), owner)
+        self._metrics.ended(labels, seconds, exchange.n_bytes)
+        level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
+        values = (method, scope["path"], exchange.status, seconds, exchange.id)
+        names = ("method", "path", "status", "seconds", "request_id")
+        fields = dict(zip(names, values, strict=True)) | {"key": owner or None}
+        logger.log(level, "%s %s %d %.3f s %s", *values, extra={"fields": fields})
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.status = NOT_SENT
+        self.n_bytes = 0
+        self.started = time.perf_counter()
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.id = given if is_well_formed(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self.id
+        self._receive = receive
+        self._send = send
+
+    @property
+    def route(self) -> str:
+        """The template of the path; clients may send any number of paths."""
+        return getattr(self.scope.get("route"), "path", "other")
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.n_bytes += len(message.get("body") or message.get("text") or b"")
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.id
+        elif kind == "websocket.accept":
+            self.status = SWITCHED
+            MutableHeaders(scope=message)["x-request-id"] = self.id
+        await self._send(message)
+
+
+SWITCHED: Final = 101
+METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
+)
+_SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
+    ("/v1/audio/", "transcribe"),
+    ("/v1/align", "transcribe"),
+    ("/v1/jobs", "jobs"),
+    ("/v1/uploads", "uploads"),
+    ("/v1/realtime", "realtime"),
+    ("/metrics", "metrics"),
+)
+PROTOCOL_PREFIX: Final = "openai-insecure-api-key."
+"""A browser cannot set headers on a WebSocket, so OpenAI takes the key as a subprotocol."""
+
+
+class KeyCheck:
+    """Asks every HTTP request and WebSocket for a key, but for the probes, once keys exist.
+
+    Taken as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, and from a WebSocket also as the
+    subprotocol ``openai-insecure-api-key.KEY``; never from the query, which ends up in logs. Puts
+    the key's name, its share and its meter into the state of the request.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keyring, meters: Meters) -> None:
+        self._app = app
+        self._keys = keys
+        self._meters = meters
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or not self._keys:
+            await self._app(scope, receive, send)
+            return
+        try:
+            meter = self._meter(scope)
+            with _place(scope, meter):
+                await self._app(scope, meter.counting(receive), send)
+        except _Refused as refused:
+            await _refuse(refused.problem, scope, receive, send)
+
+    def _meter(self, scope: Scope_) -> Meter:
+        key = self._keys.find(_given(scope))
+        if key is None:
+            message = "Incorrect or missing API key: send Authorization: Bearer KEY"
+            raise _Refused(Problem(401, f"{message} or X-API-Key: KEY", "invalid_api_key"))
+        needed = next((name for start, name in _SCOPES if scope["path"].startswith(start)), None)
+        if not key.may(needed):
+            message = f"the key {key.name} lacks the scope {needed}"
+            raise _Refused(Problem(403, message, "insufficient_scope"))
+        meter = self._meters.of(key)
+        scope.setdefault("state", {}).update(owner=key.name, weight=key.weight, meter=meter)
+        return meter
+
+
+class _Refused(Exception):
+    """The request goes no further; other problems are those of the routes."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@contextlib.contextmanager
+def _place(scope: Scope_, meter: Meter) -> Generator[None]:
+    """Hold a place for what makes work: a POST or a live session."""
+    with contextlib.ExitStack() as stack:
+        if scope["type"] == "websocket" or scope["method"] == "POST":
+            try:
+                stack.enter_context(meter.request())
+            except Problem as problem:
+                raise _Refused(problem) from problem
+        yield
+
+
+async def _refuse(problem: Problem, scope: Scope_, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        try:
+            await drain(Request(scope, receive))
+        except ClientDisconnect:
+            return
+    elif "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": problem.code})
+        return
+    await problem.response()(scope, receive, send)
+
+
+def _given(scope: Scope_) -> list[bytes]:
+    """All keys that came with a request."""
+    headers = Headers(scope=scope)
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+    # Either will do, since OpenAI's client sends a bearer whatever else it is told to send.
+    given = [bearer, headers.get("x-api-key", "")]
+    given += [
+        name.removeprefix(PROTOCOL_PREFIX)
+        for name in scope.get("subprotocols", ())
+        if name.startswith(PROTOCOL_PREFIX)
+    ]
+    # Latin-1 gives back the bytes that were sent, which for a key like "sésame" are UTF-8.
+    return [key.encode("latin-1", "replace") for key in given if key]

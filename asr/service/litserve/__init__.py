@@ -1,0 +1,1 @@
+"""Everything that touches LitServe's internals: messages, worker, spec, queue, server."""

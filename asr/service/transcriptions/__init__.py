@@ -1,0 +1,1 @@
+"""OpenAI's transcription routes: form, bodies, streaming."""

@@ -1,0 +1,379 @@
+"""What travels over HTTP, as pydantic models: the request's fields, and the bodies of answers.
+
+The field names are OpenAI's; those behind the comment "ours" are extensions. `Request` is what a
+checked form becomes: nothing behind it sees a string that a client wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from asr.config import (
+    AudioLimits,
+    Channels,
+    DecodeOptions,
+    Options,
+    SubtitleOptions,
+    VadKind,
+    VadOptions,
+)
+from asr.pipeline.known_text import tokens_of
+from asr.service.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ResponseFormat = Literal[
+    "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
+]
+Granularity = Literal["word", "segment"]
+_SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
+
+
+def _subtitle(name: str) -> Any:
+    """A field with the default and the meaning that `SubtitleOptions` gives it."""
+    item = next(item for item in fields(SubtitleOptions) if item.name == name)
+    return Field(item.default, description=f"For srt and vtt: {item.metadata['doc']}.")
+
+
+class ServerVad(BaseModel):
+    """OpenAI's ``chunking_strategy`` as an object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["server_vad"]
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    prefix_padding_ms: int | None = Field(default=None, ge=0, le=5000)
+    silence_duration_ms: int | None = Field(default=None, ge=30, le=30000)
+
+
+class TranscriptionForm(BaseModel):
+    """The fields of ``POST /v1/audio/transcriptions`` besides the file."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str = Field("", description="Any name; the engine that recognises is in the answer.")
+    language: str | None = Field(None, description="ISO-639-1 code.", pattern=r"^[A-Za-z-]{2,20}$")
+    languages: list[str] = Field([], description="As `language`; one at most.", max_length=1)
+    prompt: str | None = Field(None, description="Context for the engine.", max_length=8192)
+    keywords: list[str] = Field(
+        [],
+        description="Names and terms that may occur. omni and omni-local read 100 characters of "
+        "each and 2000 of all together, and warn about the rest.",
+        max_length=100,
+    )
+    response_format: ResponseFormat = Field(
+        "json", description="tsv and full_json (every word with confidence and timing) are ours."
+    )
+    temperature: float | None = Field(None, ge=0, le=1)
+    timestamp_granularities: list[Granularity] = Field(
+        [], description="For verbose_json: which of words and segments it holds."
+    )
+    include: list[str] = Field([], description="OpenAI's; logprobs are not available.")
+    stream: bool = Field(False, description="Server-sent events instead of one answer.")
+    chunking_strategy: Literal["auto"] | ServerVad | None = None
+    # ours
+    upload_id: str | None = Field(
+        None,
+        description="The id of an upload, in the place of the file. Of one that still arrives: "
+        "with stream=true.",
+        pattern=r"^[0-9a-f]{32}$",
+    )
+    channels: Channels = Field(
+        "mix", description="split transcribes each channel by itself and orders them by time."
+    )
+    vad: VadKind | None = Field(None, description="webrtc, silero or off.")
+    vad_aggressiveness: int | None = Field(None, ge=0, le=3, description="webrtc only.")
+    vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
+    vad_min_silence: float | None = Field(None, description="Seconds that end a region.")
+    vad_padding: float | None = Field(None, description="Seconds kept around speech.")
+    max_line_width: int = _subtitle("max_line_width")
+    max_line_count: int = _subtitle("max_line_count")
+    max_cue_duration: float = _subtitle("max_cue_duration")
+    min_cue_duration: float = _subtitle("min_cue_duration")
+    max_cps: float = _subtitle("max_cps")
+    min_gap: float = _subtitle("min_gap")
+    highlight_words: bool = _subtitle("highlight_words")
+
+    @field_validator("chunking_strategy", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                return json.loads(value)
+            except RecursionError:  # thousands of brackets
+                raise ValueError("is nested too deeply") from None
+        return value
+
+    @field_validator("include")
+    @classmethod
+    def _no_logprobs(cls, value: list[str]) -> list[str]:
+        if value:
+            raise ValueError("logprobs are not available; ask for full_json, which has confidence")
+        return value
+
+
+class AlignmentForm(TranscriptionForm):
+    """The fields of ``POST /v1/align`` besides the file."""
+
+    text: str = Field("", description="What is said in the recording; a file of text will do.")
+    response_format: ResponseFormat = Field(
+        "full_json", description="As for transcriptions, but with word times unless told else."
+    )
+    channels: Literal["mix"] = Field("mix", description="The only way to align.")
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """A checked request; with `text` it is one to align."""
+
+    options: Options
+    subtitles: SubtitleOptions
+    response_format: ResponseFormat
+    granularities: frozenset[str]
+    stream: bool
+    warnings: tuple[str, ...]
+    text: str | None = None
+    upload_id: str | None = None
+
+
+def parse_fields(
+    pairs: Iterable[tuple[str, str]],
+    default_vad: VadKind,
+    limits: AudioLimits,
+    kind: type[TranscriptionForm] = TranscriptionForm,
+) -> TranscriptionRequest:
+    """Check the fields of a form or query, with or without brackets behind the names of lists.
+
+    Raises:
+        Problem: 400, which names the field and what is accepted.
+        InvalidOption: the same, found by an option's own check.
+    """
+    try:
+        form = kind.model_validate(_gather(pairs))
+    except ValidationError as error:
+        raise _explain(error) from error
+    extra = form.model_extra or {}
+    unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
+    return TranscriptionRequest(
+        options=Options(
+            vad=_vad(form, default_vad),
+            decode=_decode(form),
+            limits=limits,
+            channels=form.channels,
+        ),
+        subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
+        response_format=form.response_format,
+        granularities=frozenset(_granularities(form)),
+        stream=form.stream,
+        warnings=unknown,
+        text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
+        upload_id=form.upload_id,
+    )
+
+
+def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:
+    """Subtitle options with those of a query in their place.
+
+    Raises:
+        Problem: 400, which names the field.
+        InvalidOption: the same, found by the options' own check.
+    """
+    given = {name: query[name] for name in _SUBTITLE_NAMES if name in query}
+    try:
+        form = TranscriptionForm.model_validate(given)
+    except ValidationError as error:
+        raise _explain(error) from error
+    return replace(chosen, **form.model_dump(include=set(given)))
+
+
+def _is_list(name: str) -> bool:
+    item = TranscriptionForm.model_fields.get(name)
+    return item is not None and get_origin(item.annotation) is list
+
+
+def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Pairs to values: lists for list fields, ``a[b]=c`` to objects, empty strings to nothing."""
+    gathered: dict[str, Any] = {}
+    for raw_name, value in pairs:
+        name, _, rest = raw_name.partition("[")
+        key = rest.rstrip("]")
+        if value == "":
+            continue
+        if _is_list(name):
+            gathered.setdefault(name, []).append(value)
+        elif key and isinstance(gathered.setdefault(name, {}), dict):
+            gathered[name][key] = value
+        elif name in gathered:
+            raise Problem(400, f"{name}: sent more than once", "invalid_value", name)
+        else:
+            gathered[name] = value
+    return gathered
+
+
+def _explain(error: ValidationError) -> Problem:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "body"
+    message = first["msg"].removeprefix("Value error, ")
+    return Problem(400, f"{name}: {message}", "invalid_value", name)
+
+
+def _granularities(form: TranscriptionForm) -> list[Granularity]:
+    if not form.timestamp_granularities:
+        return ["segment"]
+    if form.response_format != "verbose_json":
+        name = "timestamp_granularities"
+        message = f"{name}: needs response_format verbose_json, not {form.response_format}"
+        raise Problem(400, message, "invalid_value", name)
+    return form.timestamp_granularities
+
+
+def _decode(form: TranscriptionForm) -> DecodeOptions:
+    if form.language and form.languages:
+        raise Problem(400, "languages: send language or languages", "invalid_value", "languages")
+    return DecodeOptions(
+        language=form.language or next(iter(form.languages), None),
+        prompt=form.prompt,
+        keywords=tuple(form.keywords),
+        temperature=form.temperature,
+    )
+
+
+def _vad(form: TranscriptionForm, default: VadKind) -> VadOptions:
+    strategy = form.chunking_strategy
+    server = strategy if isinstance(strategy, ServerVad) else ServerVad(type="server_vad")
+    chosen: dict[str, Any] = {
+        "kind": form.vad or default,
+        "aggressiveness": form.vad_aggressiveness,
+        "threshold": form.vad_threshold,
+        "min_silence": form.vad_min_silence,
+        "padding": form.vad_padding,
+    }
+    chosen |= server_vad_options(server)
+    return VadOptions(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def server_vad_options(server: ServerVad) -> dict[str, Any]:
+    """OpenAI's fields as those of `VadOptions`; what was not sent is not there."""
+    chosen: dict[str, Any] = {}
+    if server.threshold is not None:
+        chosen["threshold"] = min(max(server.threshold, 0.01), 0.99)
+        chosen["aggressiveness"] = round(server.threshold * 3)
+    if server.prefix_padding_ms is not None:
+        chosen["padding"] = server.prefix_padding_ms / 1000
+    if server.silence_duration_ms is not None:
+        chosen["min_silence"] = server.silence_duration_ms / 1000
+    return chosen
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Usage(_Answer):
+    """OpenAI's usage by duration."""
+
+    type: Literal["duration"] = "duration"
+    seconds: float
+
+
+class TranscriptionJson(_Answer):
+    """``response_format=json``."""
+
+    text: str
+    usage: Usage
+
+
+class WordBody(_Answer):
+    """A word of a full transcript."""
+
+    text: str
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    confidence: float | None = Field(description="0 to 1; null where nothing measured it.")
+    timing: Literal["aligned", "engine", "interpolated"] = Field(
+        description="How the word got its time: forced alignment, the engine, or spread evenly."
+    )
+
+
+class SegmentBody(_Answer):
+    """A segment of a full transcript."""
+
+    id: int
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    text: str
+    avg_logprob: float | None
+    channel: int | None = Field(description="With channels=split, from 0.")
+    speaker: str | None = Field(description="Who says it; null where nobody told speakers apart.")
+    warnings: list[str]
+    words: list[WordBody]
+
+
+class TranscriptBody(_Answer):
+    """``response_format=full_json``, and what ``asr transcribe -f json`` writes."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Transcript"})
+
+    schema_: Literal["asr.transcript.v1"] = Field(alias="schema", description="Of this format.")
+    text: str
+    language: str
+    duration: float = Field(description="Seconds of audio.")
+    speech_seconds: float = Field(description="Seconds that the engine heard.")
+    dropped_seconds: float = Field(description="Seconds that the VAD took for something else.")
+    engine: str
+    aligner: str | None
+    warnings: list[str]
+    segments: list[SegmentBody]
+
+
+class ErrorDetail(_Answer):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(_Answer):
+    """Every answer that is an error."""
+
+    error: ErrorDetail
+
+
+def transcription_body(
+    form: type[TranscriptionForm] = TranscriptionForm, *, for_job: bool = False
+) -> dict[str, Any]:
+    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
+    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
+    server_vad = schema.pop("$defs")["ServerVad"]
+    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
+        if "$ref" in option:
+            option.clear()
+            option.update(server_vad)
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    if for_job:
+        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    also = ["text"] if "text" in schema["properties"] else []
+    schema["required"] = ["file", *also]
+    schema.pop("additionalProperties", None)
+    named = {**schema, "required": ["upload_id", *also]}
+    named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": schema},
+            "application/json": {"schema": named},
+            "application/x-www-form-urlencoded": {"schema": named},
+            "audio/*": raw,
+        },
+    }

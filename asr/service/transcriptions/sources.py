@@ -1,0 +1,197 @@
+"""Where the recording of a request comes from: its body, an upload, or either while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from asr.audio.growing import GrowingFile
+from asr.errors import InvalidOption
+from asr.service.http.body import (
+    MAX_FIELD_BYTES,
+    drain,
+    is_raw,
+    receive_body,
+    receive_growing,
+)
+from asr.service.http.middleware import owner_of
+from asr.service.http.problems import Problem
+from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm, parse_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from asr.service.http.body import Body
+    from asr.service.transcriptions.form import TranscriptionRequest
+    from asr.service.uploads.store import Uploads
+    from asr.settings import Settings
+
+DRAIN_SECONDS = 1.0
+MAX_TEXT_BYTES = 8_000_000
+
+
+class Incoming:
+    """A body that is received while its beginning is transcribed.
+
+    It alone receives, so it is also the one that learns when the client leaves.
+
+    Attributes:
+        error: why the body cannot be received, or None.
+    """
+
+    def __init__(self, request: Request, file: GrowingFile, max_bytes: int) -> None:
+        self.error: Exception | None = None
+        self._request = request
+        self._file = file
+        self._max_bytes = max_bytes
+        self._task = asyncio.create_task(self._receive())
+
+    async def _receive(self) -> None:
+        try:
+            await receive_growing(self._request, self._file, self._max_bytes)
+        except ClientDisconnect:
+            return
+        except (Problem, OSError) as error:
+            self.error = error
+            return
+        finally:
+            if self.error is not None or not self._is_complete():
+                self._file.abandon()
+        await client_left(self._request)
+
+    def _is_complete(self) -> bool:
+        return self._file.info.exists() and self._file.length() is not None
+
+    async def left(self) -> None:
+        """Wait until nothing more will come: the client left, or what it sent is refused.
+
+        Raises:
+            Exception: that which refused it.
+        """
+        await asyncio.shield(self._task)
+        if self.error is not None:
+            raise self.error
+
+    async def close(self) -> None:
+        """Receive no more, but so much that a small client sees why."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        with contextlib.suppress(ClientDisconnect, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await drain(self._request)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checked request and its recording.
+
+    Attributes:
+        incoming: the rest of the body, when that is still on its way.
+        text: a file with the text that is to be aligned, if one is.
+    """
+
+    checked: TranscriptionRequest
+    file: Path | GrowingFile
+    incoming: Incoming | None = None
+    text: Path | None = None
+
+
+class Sources:
+    """Finds the recordings of requests."""
+
+    def __init__(self, settings: Settings, uploads: Uploads) -> None:
+        self._settings = settings
+        self._uploads = uploads
+
+    async def open(
+        self,
+        request: Request,
+        folder: Path,
+        stack: AsyncExitStack,
+        kind: type[TranscriptionForm],
+    ) -> Source:
+        """Take what a request sends, and check it.
+
+        Args:
+            request: the request.
+            folder: for files of the request.
+            stack: takes what must be freed when the request is answered.
+            kind: of its fields.
+
+        Raises:
+            Problem: the request cannot be met.
+            ClientDisconnect: the client left.
+        """
+        if is_raw(request) and kind is TranscriptionForm:
+            try:
+                checked = self._check(request.query_params.multi_items(), kind)
+            except (Problem, InvalidOption):
+                await drain(request)
+                raise
+            if checked.stream and checked.upload_id is None:
+                return self._incoming(request, checked, folder, stack)
+        target = folder / "upload"
+        longest = MAX_TEXT_BYTES if kind is AlignmentForm else MAX_FIELD_BYTES
+        body = await receive_body(request, target, self._settings.max_upload_bytes, longest)
+        checked = self._check(body.fields, kind)
+        file = await self._find(checked, body, target, owner_of(request), stack)
+        if checked.text is None:
+            return Source(checked, file)
+        text = folder / "text"
+        await asyncio.to_thread(text.write_text, checked.text, encoding="utf-8")
+        return Source(checked, file, text=text)
+
+    def _check(
+        self, fields: Iterable[tuple[str, str]], kind: type[TranscriptionForm]
+    ) -> TranscriptionRequest:
+        return parse_fields(fields, self._settings.vad, self._settings.limits, kind)
+
+    async def _find(
+        self,
+        checked: TranscriptionRequest,
+        body: Body,
+        target: Path,
+        owner: str,
+        stack: AsyncExitStack,
+    ) -> Path | GrowingFile:
+        if checked.upload_id is None:
+            if not body.has_file:
+                message = "file: the recording is missing; send it, or upload_id"
+                raise Problem(400, message, "invalid_value", "file")
+            return target
+        if body.has_file:
+            message = "upload_id: send it or a file, not both"
+            raise Problem(400, message, "invalid_value", "upload_id")
+        return await self._upload(checked, owner, stack)
+
+    def _incoming(
+        self, request: Request, checked: TranscriptionRequest, folder: Path, stack: AsyncExitStack
+    ) -> Source:
+        file = GrowingFile(folder / "upload", folder / "upload.json")
+        file.begin()
+        incoming = Incoming(request, file, self._settings.max_upload_bytes)
+        stack.push_async_callback(incoming.close)
+        return Source(checked, file, incoming)
+
+    async def _upload(
+        self, checked: TranscriptionRequest, owner: str, stack: AsyncExitStack
+    ) -> Path | GrowingFile:
+        upload_id = checked.upload_id or ""
+        upload = await asyncio.to_thread(self._uploads.status, upload_id, owner)
+        if checked.stream and checked.text is None and not upload.is_finished:
+            return self._uploads.growing(upload_id, owner)
+        return stack.enter_context(self._uploads.held(upload_id, owner))
+
+
+async def client_left(request: Request) -> None:
+    """Wait until the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

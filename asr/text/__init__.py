@@ -1,0 +1,1 @@
+"""What written text sounds like when it is read aloud, and where it may be broken. English."""

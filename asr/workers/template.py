@@ -1,0 +1,203 @@
+"""The template process: imports and loads once, then forks one child per job.
+
+`asr.workers.pool` starts it with the file descriptor of a control socket and the names of what to
+load. It loads them, then answers each request on the control socket with a fork. A child therefore
+starts within milliseconds, begins in the same state as every other (a reused pocketsphinx decoder
+gives results that depend on what it heard before), has its own resource limits, and can be killed
+alone.
+
+`multiprocessing` does not fit: its children import the user's main module again, which breaks
+``asr.transcribe()`` in a script without a main guard, and its pools neither kill one task nor
+give a task fresh state.
+
+The process has one thread, since forking with several is unsafe. What a child sends back is JSON
+in frames, never a pickle: children decode hostile files, and must not gain a hold on the parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+import traceback
+from typing import Any
+
+from asr.errors import AsrError
+
+FRAME = struct.Struct("!II")
+"""Frame header: length of the JSON, length of the binary payload behind it."""
+
+MAX_CONTROL = 65536
+_PR_SET_PDEATHSIG = 1
+_FAILED = 1 << 8  # as waitpid() tells of exit status 1
+
+
+class Channel:
+    """The child's end of its job: blocking frames over a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        body = json.dumps(message).encode()
+        self._sock.sendall(FRAME.pack(len(body), 0) + body)
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        """Wait for one message and its payload."""
+        n_json, n_payload = FRAME.unpack(self._exactly(FRAME.size))
+        return json.loads(self._exactly(n_json)), self._exactly(n_payload)
+
+    def _exactly(self, n_bytes: int) -> bytes:
+        data = bytearray()
+        while len(data) < n_bytes:
+            piece = self._sock.recv(n_bytes - len(data))
+            if not piece:
+                raise EOFError("the parent closed the channel")
+            data += piece
+        return bytes(data)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the one that forked it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def load(name: str) -> Any:
+    """Import ``module`` or fetch ``module:function``."""
+    module, _, attribute = name.partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
+    """Do one job in the freshly forked child; the returned number is the exit status."""
+    die_with_parent()
+    if request.get("cpu_seconds"):
+        seconds = int(request["cpu_seconds"])
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
+    if request.get("memory_bytes"):
+        limit = int(request["memory_bytes"])
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    talk = Channel(channel)
+    try:
+        load(request["call"])(talk)
+    except AsrError as error:
+        talk.send({"error": type(error).__name__, "message": str(error), "facts": vars(error)})
+    except MemoryError:
+        talk.send({"error": "MemoryError", "message": "out of memory", "facts": {}})
+    except (EOFError, BrokenPipeError):
+        return 0  # nobody waits for the answer any more
+    except Exception:  # noqa: BLE001  # the last frame of a process: say it and exit
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+class Zygote:
+    """Forks children on request and reports their exit statuses."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._job_of_pid: dict[int, int] = {}
+        self._wake_out, self._wake_in = socket.socketpair()
+
+    def serve(self) -> None:
+        """Answer requests until the parent closes the control socket."""
+        self._wake_in.setblocking(False)
+        signal.set_wakeup_fd(self._wake_in.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._control.send(b'{"ready": true}')
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._wake_out, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if self._wake_out in ready:
+                    self._wake_out.recv(4096)
+                    self._reap()
+                if self._control in ready and not self._answer():
+                    break
+        self._kill_all()
+
+    def _answer(self) -> bool:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, MAX_CONTROL, 1)
+        except ConnectionResetError:  # the parent closed with a report of ours unread
+            return False
+        if not data:
+            return False
+        request = json.loads(data)
+        if "kill" in request:
+            self._kill(request["kill"])
+        else:
+            self._fork(request, fds[0])
+        return True
+
+    def _fork(self, request: dict[str, Any], fd: int) -> None:
+        try:
+            pid = os.fork()
+        except OSError:  # neither memory nor a pid left: this job fails, those that run go on
+            traceback.print_exc()
+            os.close(fd)
+            self._report(request["job"], _FAILED)
+            return
+        if pid == 0:
+            self._become_child(request, fd)
+        os.close(fd)
+        self._job_of_pid[pid] = request["job"]
+
+    def _become_child(self, request: dict[str, Any], fd: int) -> None:
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            status = _run_child(request, socket.socket(fileno=fd))
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _kill(self, job: int) -> None:
+        # Only children that were not reaped are in the table, so a pid is never used twice.
+        for pid, its_job in self._job_of_pid.items():
+            if its_job == job:
+                os.kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while self._job_of_pid:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._report(self._job_of_pid.pop(pid), status)
+
+    def _report(self, job: int, status: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone; serve() ends next
+            self._control.send(json.dumps({"exit": job, "status": status}).encode())
+
+    def _kill_all(self) -> None:
+        for pid in self._job_of_pid:
+            os.kill(pid, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    """Load what is named and serve."""
+    control = socket.socket(fileno=int(arguments[0]))
+    for name in arguments[1:]:
+        loaded = load(name)
+        if callable(loaded):
+            loaded()
+    gc.freeze()  # what is loaded is never collected, so its pages stay shared with the children
+    with control:
+        Zygote(control).serve()

@@ -1,0 +1,86 @@
+"""Whether bytes are several recordings end to end. What they decode to: `test_resample.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.audio.concatenated import is_counted, is_joined
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = b"OggS" + bytes(22) + b"\x01" + b"\x03" + b"abc"
+FIRST_PAGE = PAGE[:5] + b"\x02" + PAGE[6:]
+FRAME = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + b"\x00\x00\x00\x02" + b"\x00\x00\x00\x60"
+MP3 = FRAME + bytes(0x60 - len(FRAME))
+COUNTED_MP3 = FRAME[:43] + b"\x01" + FRAME[44:] + bytes(40)
+TAGGED_MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x08" + bytes(8) + MP3
+ID3V1 = b"TAG" + bytes(125)
+APE = b"APETAGEX\xd0\x07\0\0" + b"\x28\0\0\0" + bytes(16) + bytes(40)
+
+PIECES = st.sampled_from([PAGE, FIRST_PAGE, MP3, TAGGED_MP3, ID3V1, APE]) | st.binary(max_size=40)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("joined") / "file"
+
+
+@pytest.mark.parametrize(
+    ("data", "joined"),
+    [
+        (FIRST_PAGE + PAGE, False),
+        (FIRST_PAGE + PAGE + FIRST_PAGE, True),
+        (FIRST_PAGE + FIRST_PAGE + PAGE, False),  # two streams of one recording
+        (MP3, False),
+        (MP3 + MP3, True),
+        (MP3 + TAGGED_MP3, True),
+        (TAGGED_MP3 + MP3, True),
+        (MP3 + ID3V1, False),  # what old players write behind a recording
+        (MP3 + ID3V1 + MP3, True),
+        (MP3 + ID3V1 + TAGGED_MP3, True),
+        (MP3 + APE + ID3V1, False),
+        (MP3 + APE + ID3V1 + MP3, True),
+    ],
+)
+def test_headers_tell(file: Path, data: bytes, joined: bool) -> None:
+    file.write_bytes(data)
+    assert is_joined(file) is joined
+
+
+@pytest.mark.parametrize(
+    ("data", "counted"),
+    [
+        (COUNTED_MP3, True),
+        (TAGGED_MP3[: -len(MP3)] + COUNTED_MP3, True),
+        (COUNTED_MP3[:44], False),
+        (COUNTED_MP3[:44] + bytes(40), False),  # the encoder did not come to its end
+        (MP3, False),
+        (ID3V1, False),
+        (b"", False),
+    ],
+)
+def test_an_mp3_says_how_many_frames_it_has_or_not(file: Path, data: bytes, counted: bool) -> None:
+    file.write_bytes(data)
+    assert is_counted(file) is counted
+
+
+@pytest.mark.parametrize(
+    "data", [FIRST_PAGE + PAGE + FIRST_PAGE, TAGGED_MP3 + MP3, MP3 + APE + ID3V1 + MP3]
+)
+def test_a_file_may_end_anywhere(file: Path, data: bytes) -> None:
+    found = []
+    for length in range(len(data)):
+        file.write_bytes(data[:length])
+        found.append(is_joined(file))
+    assert found == sorted(found)  # no more is known before more is there
+
+
+@given(pieces=st.lists(PIECES, max_size=6))
+def test_any_bytes_are_joined_or_not(file: Path, pieces: list[bytes]) -> None:
+    file.write_bytes(b"".join(pieces))
+    assert is_joined(file) in {True, False}
+    assert is_counted(file) in {True, False}

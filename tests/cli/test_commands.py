@@ -1,0 +1,61 @@
+"""The command line, in this process and around an engine that is a fake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from asr import cli
+from asr.pipeline import run as pipeline
+from tests.support import makers
+from tests.support.fakes import FakeEngine
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2))
+
+
+@pytest.fixture
+def call(tmp_path):
+    sides = [makers.bursts(9, [(1, 3), (6, 8)]), makers.bursts(9, [(3.5, 5)])]
+    return str(makers.write(tmp_path / "call.wav", np.stack(sides, axis=1)))
+
+
+def run(capsys, *arguments):
+    code = cli.main(arguments)
+    return code, capsys.readouterr()
+
+
+def test_subtitle_flags_shape_cues(capsys, call):
+    code, said = run(
+        capsys, "transcribe", call, "-f", "vtt", "--max-line-width", "10", "--max-line-count", "1",
+        "--min-gap", "0.2", "--highlight-words",
+    )  # fmt: skip
+    assert code == 0
+    assert "STYLE" in said.out
+    lines = [line for line in said.out.splitlines() if "w" in line and "-->" not in line]
+    assert lines
+    code, said = run(capsys, "transcribe", call, "-f", "srt", "--max-line-width", "9")
+    assert code == cli.USAGE_ERROR
+    assert "max_line_width: must be 10 to 500" in said.err
+
+
+def test_channels_apart(capsys, call):
+    code, said = run(capsys, "transcribe", call, "-f", "json", "--channels", "split")
+    assert code == 0
+    segments = json.loads(said.out)["segments"]
+    assert [s["speaker"] for s in segments] == ["channel 0", "channel 1", "channel 0"]
+    _, said = run(capsys, "transcribe", call, "-f", "srt", "--channels", "split")
+    assert "channel 1: c0w0" in said.out
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ["litserve", "fastapi", "pydantic", "sqlalchemy", "jiwer", "librosa", "torch", "vllm"]
+    code = "import asr.cli, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert not set(done.stdout.decode().split()) & set(heavy)

@@ -1,0 +1,100 @@
+"""Requests are spread over clients, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+
+from asr.engines.omni.connections import REQUESTS_EACH, Connections
+
+URL = "http://vllm/v1/chat/completions"
+
+
+class Clients:
+    """Clients whose server answers when it is told to; counts what each has in flight."""
+
+    def __init__(self) -> None:
+        self.in_flight: list[int] = []
+        self.most: list[int] = []
+        self.may_answer = asyncio.Event()
+
+    def make(self) -> httpx.AsyncClient:
+        place = len(self.in_flight)
+        self.in_flight.append(0)
+        self.most.append(0)
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            self.in_flight[place] += 1
+            self.most[place] = max(self.most[place], self.in_flight[place])
+            try:
+                await self.may_answer.wait()
+            finally:
+                self.in_flight[place] -= 1
+            return httpx.Response(200, content=await request.aread())
+
+        return httpx.AsyncClient(transport=httpx.MockTransport(handle))
+
+
+async def post(connections: Connections, count: int) -> list[asyncio.Task[httpx.Response]]:
+    """Send so many and let them arrive."""
+    posts = [
+        asyncio.create_task(connections.post(URL, b"%d" % index, httpx.Timeout(5)))
+        for index in range(count)
+    ]
+    await asyncio.sleep(0.05)
+    return posts
+
+
+@pytest.mark.parametrize("count", [1, REQUESTS_EACH, REQUESTS_EACH + 1, 100])
+def test_no_client_has_more_than_its_share(count: int) -> None:
+    async def run() -> None:
+        clients = Clients()
+        connections = Connections(count, clients.make)
+        posts = await post(connections, count)
+        assert sum(clients.in_flight) == count
+        assert max(clients.in_flight) <= REQUESTS_EACH
+        clients.may_answer.set()
+        answers = await asyncio.gather(*posts)
+        assert [answer.content for answer in answers] == [b"%d" % i for i in range(count)]
+        await connections.close()
+
+    asyncio.run(run())
+
+
+def test_one_after_another_goes_through_one_client() -> None:
+    """Its connection is warm."""
+
+    async def run() -> None:
+        clients = Clients()
+        clients.may_answer.set()
+        connections = Connections(4 * REQUESTS_EACH, clients.make)
+        for _ in range(5):
+            await asyncio.gather(*await post(connections, 1))
+        assert clients.most == [1, 0, 0, 0]
+        await connections.close()
+
+    asyncio.run(run())
+
+
+def test_what_was_given_up_takes_no_place() -> None:
+    async def run() -> None:
+        clients = Clients()
+        count = 2 * REQUESTS_EACH
+        connections = Connections(count, clients.make)
+        first = await post(connections, count)
+        for task in first[:: len(clients.in_flight)]:  # all that one client has
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        assert sorted(clients.in_flight) == [0, REQUESTS_EACH]
+        again = await post(connections, REQUESTS_EACH)
+        assert clients.in_flight == [REQUESTS_EACH, REQUESTS_EACH]
+        assert clients.most == [REQUESTS_EACH, REQUESTS_EACH]
+        clients.may_answer.set()
+        await asyncio.gather(*first[1 :: len(clients.in_flight)], *again)
+        await connections.close()
+
+    asyncio.run(run())

@@ -1,0 +1,64 @@
+"""Processes of a library end when the one that used it is killed, however it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from asr.engines.omni import watchdog as orphans
+from asr.engines.omni.watchdog import Keeper, descendants, living
+from tests.support.paths import ROOT
+from tests.support.serving import wait_for
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+PARENT = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', {STUBBORN!r}])"
+OWNER = f"""
+import subprocess, sys, time
+from asr.engines.omni.watchdog import Keeper, LOOK_SECONDS
+keeper = Keeper()
+child = subprocess.Popen([sys.executable, "-c", {PARENT!r}], start_new_session=True)
+time.sleep(4 * LOOK_SECONDS)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(number):
+    stranger = subprocess.Popen(SLEEPER)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    with owner, stranger:
+        child = int(owner.stdout.readline())
+        family = descendants(owner.pid)
+        assert len(family) == 3, "the keeper, the child and its own child"
+        assert {it.pid for it in family} >= {child}
+        owner.send_signal(number)
+        wait_for(lambda: all(living(it.pid) != it for it in family), 6, "the end of the family")
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_keeper_that_is_dismissed_ends_nothing():
+    keeper = Keeper()
+    with subprocess.Popen(SLEEPER) as child:
+        time.sleep(2 * orphans.LOOK_SECONDS)
+        keeper.dismiss()
+        assert child.poll() is None
+        child.kill()
+
+
+def test_a_number_that_is_used_again_is_another_process():
+    ours = living(os.getpid())
+    assert ours is not None
+    assert living(ours.pid) == ours
+    with subprocess.Popen(SLEEPER) as child:
+        orphans.end([orphans.Process(child.pid, "0")])
+        assert child.poll() is None
+        child.kill()
+    assert living(child.pid) is None

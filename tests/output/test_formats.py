@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import srt
+from hypothesis import given
+from openai.types.audio import Transcription, TranscriptionVerbose
+
+from asr.config import SubtitleOptions
+from asr.errors import InvalidOption
+from asr.output import formats
+from asr.output.formats import FORMATS, from_json, render, to_openai_json, to_verbose_json
+from asr.output.subtitles import Cue, make_cues
+from asr.types import Segment, Transcript, Word
+from tests.support.golden_transcript import TRANSCRIPT
+from tests.support.strategies import subtitle_options, transcripts
+
+HIGHLIGHT = SubtitleOptions(highlight_words=True)
+EMPTY = Transcript((), "en", 0.0, 0.0, 0.0, "sphinx")
+
+
+def ms(delta):
+    return round(delta.total_seconds() * 1000)
+
+
+def parse_vtt(text):
+    """Cues of a WebVTT file without settings, by the rules of its standard."""
+    header, *blocks = text.split("\n\n")
+    assert header.rstrip("\n") == "WEBVTT"
+    cues = []
+    for block in blocks:
+        timing, *lines = block.rstrip("\n").split("\n")
+        clock = r"(\d\d+):(\d\d):(\d\d)\.(\d{3})"
+        found = re.fullmatch(f"{clock} --> {clock}", timing)
+        hours, minutes, seconds, millis, *end = map(int, found.groups())
+        start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis
+        end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3]
+        voice, payload = re.fullmatch(
+            r"(?:<v ([^<>\n]+)>)?(.*)", "\n".join(lines), re.DOTALL
+        ).groups()
+        assert not re.search(r"-->|<|>", payload)
+        speaker = voice and html.unescape(voice)
+        cues.append(Cue(start_ms, end_ms, html.unescape(payload), speaker))
+    return cues
+
+
+def words_of(cues):
+    return [word for cue in cues for word in cue.text.split()]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("srt", ""), ("vtt", "WEBVTT\n"), ("text", "\n"), ("tsv", "start\tend\ttext\n")],
+)
+def test_an_empty_transcript(name, expected):
+    assert render(EMPTY, name) == expected
+
+
+def test_formats_say_what_they_are():
+    assert {name: f.extension for name, f in FORMATS.items()} == {
+        "json": "json", "verbose_json": "verbose.json", "text": "txt",
+        "diarized_json": "diarized.json", "srt": "srt", "vtt": "vtt", "tsv": "tsv",
+    }  # fmt: skip
+    assert FORMATS["srt"].content_type == "application/x-subrip; charset=utf-8"
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(InvalidOption, match="must be one of json, verbose_json"):
+        render(EMPTY, "docx")
+
+
+def test_subtitle_options_reach_the_writers():
+    narrow = SubtitleOptions(max_line_width=10, max_line_count=1)
+    for name in ("srt", "vtt"):
+        assert "Good\n" in render(TRANSCRIPT, name, narrow)
+
+
+def test_a_cue_that_srt_drops_is_an_error(monkeypatch):
+    monkeypatch.setattr(
+        formats, "make_cues", lambda *_, **__: [Cue(5, 5, "gone"), Cue(6, 7, "kept")]
+    )
+    with pytest.raises(RuntimeError, match="kept 1 of 2"):
+        render(TRANSCRIPT, "srt")
+
+
+def test_openai_json_is_what_its_client_reads():
+    answer = Transcription.model_validate(to_openai_json(TRANSCRIPT))
+    assert answer.text == TRANSCRIPT.text
+    assert (answer.usage.type, answer.usage.seconds) == ("duration", 3675.25)
+
+
+@pytest.mark.parametrize(
+    ("granularities", "present"),
+    [
+        ((), {"segments"}),
+        (("segment",), {"segments"}),
+        (("word",), {"words"}),
+        ({"word", "segment"}, {"words", "segments"}),
+    ],
+)
+def test_verbose_json_holds_what_was_asked(granularities, present):
+    answer = to_verbose_json(TRANSCRIPT, granularities)
+    assert answer.keys() & {"words", "segments"} == present
+    assert answer["language"] == "english"
+    assert answer["task"] == "transcribe"
+
+
+def test_placeholders_stand_where_nothing_was_measured():
+    measured, _, unmeasured, *_ = to_verbose_json(TRANSCRIPT)["segments"]
+    assert measured["avg_logprob"] == -0.123
+    assert unmeasured["avg_logprob"] == 0.0
+    assert unmeasured["tokens"] == []
+    assert unmeasured["no_speech_prob"] == 0.0
+
+
+def test_numbers_that_json_lacks_are_null():
+    odd = Segment(0, 0.0, 1.0, "x", (), avg_logprob=float("-inf"))
+    text = render(Transcript((odd,), "en", 1.0, 1.0, 0.0, "omni"), "json")
+    assert from_json(text).segments[0].avg_logprob is None
+
+
+def test_an_unnamed_language_keeps_its_code():
+    assert to_verbose_json(Transcript((), "xx", 0.0, 0.0, 0.0, "omni"))["language"] == "xx"
+
+
+def broken(change):
+    record = json.loads(render(TRANSCRIPT, "json"))
+    change(record)
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting"),
+        ("[]", "schema is None"),
+        ('{"schema": "whisper"}', "schema is 'whisper'"),
+        (broken(lambda r: r.pop("engine")), "engine is missing"),
+        (broken(lambda r: r.update(duration="9")), "duration must be float, not '9'"),
+        (broken(lambda r: r.update(segments=[7])), r"segments\[0\]: id is missing"),
+        (broken(lambda r: r.update(warnings=[7])), r"warnings\[0\]"),
+        (
+            broken(lambda r: r["segments"][1]["words"][2].update(end=0)),
+            r"segments\[1\]: words\[2\]: word times .* out of order",
+        ),
+        (
+            broken(lambda r: r["segments"][1]["words"][2].update(timing="guess")),
+            r"segments\[1\]: words\[2\]: timing must be one of",
+        ),
+    ],
+)
+def test_what_is_no_transcript_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(text)
+
+
+def test_json_may_write_whole_seconds_as_integers():
+    assert from_json(broken(lambda r: r.update(duration=3676))).duration == 3676.0
+
+
+@given(transcripts(), subtitle_options)
+def test_srt_is_parsed_as_written(transcript, options):
+    cues = make_cues(transcript.segments, options, labels=True)
+    text = render(transcript, "srt", options)
+    # srt.parse takes a line of digits before "1.2.3" for the head of a cue; players do not.
+    if not re.search(r"\n\d+\.?\d*\n\d+\.\d+\.\d+(?! --> )", text):
+        parsed = [(ms(s.start), ms(s.end), s.content) for s in srt.parse(text)]
+        assert parsed == [(cue.start_ms, cue.end_ms, cue.text) for cue in cues]
+
+
+@given(transcripts(), subtitle_options)
+def test_vtt_is_parsed_as_written(transcript, options):
+    cues = make_cues(transcript.segments, options)
+    assert parse_vtt(render(transcript, "vtt", options)) == cues
+
+
+@given(transcripts(), subtitle_options)
+def test_word_times_in_vtt_rise_inside_their_cue(transcript, options):
+    lit = replace(options, highlight_words=True)
+    header, style, *blocks = render(transcript, "vtt", lit).split("\n\n")
+    assert style.startswith("STYLE\n::cue(:future)")
+    plain = "\n\n".join([header, *(re.sub(r"<\d\d[\d:.]+>", "", block) for block in blocks)])
+    assert plain.rstrip("\n") == render(transcript, "vtt", options).rstrip("\n")
+    for cue, block in zip(make_cues(transcript.segments, lit), blocks, strict=True):
+        tags = [parse_clock(tag) for tag in re.findall(r"<(\d\d[\d:.]+)>", block)]
+        assert sorted({cue.start_ms, cue.end_ms, *tags}) == [cue.start_ms, *tags, cue.end_ms]
+        assert set(cue.starts_ms).issuperset(tags)
+
+
+def parse_clock(text):
+    hours, minutes, seconds = text.split(":")
+    return round((int(hours) * 60 + int(minutes)) * 60_000 + float(seconds) * 1000)
+
+
+def test_highlighted_words():
+    said = Segment(0, 0.5, 1.5, "a b", (Word("a", 0.5, 1.0), Word("<b", 1.0, 1.5)), speaker="A & B")
+    text = render(Transcript((said,), "en", 2, 1, 1, "omni"), "vtt", HIGHLIGHT)
+    assert text.endswith("<v A &amp; B>a <00:00:01.000>&lt;b\n")
+
+
+@given(transcripts())
+def test_tsv_has_three_columns_and_a_row_for_each_spoken_segment(transcript):
+    _, *rows, last = render(transcript, "tsv").split("\n")
+    assert last == ""
+    spoken = [segment for segment in transcript.segments if segment.text.strip()]
+    assert len(rows) == len(spoken)
+    for row, segment in zip(rows, spoken, strict=True):
+        start, end, text = row.split("\t")
+        assert (int(start), int(end)) == (round(segment.start * 1000), round(segment.end * 1000))
+        assert text.split() == segment.text.split()
+
+
+@given(transcripts())
+def test_json_round_trip(transcript):
+    text = render(transcript, "json")
+    assert from_json(text) == transcript
+    text.encode()
+
+
+@given(transcripts())
+def test_verbose_json_is_what_openais_client_reads(transcript):
+    answer = to_verbose_json(transcript, ("word", "segment"))
+    read = TranscriptionVerbose.model_validate(json.loads(json.dumps(answer)), strict=True)
+    assert read.text == transcript.text
+    assert [s.id for s in read.segments] == [s.id for s in transcript.segments]
+    assert [w.word for w in read.words] == [w.text for w in transcript.words]
+    assert json.loads(render(transcript, "verbose_json")) == to_verbose_json(transcript)
+
+
+def test_times_are_rounded_once_to_milliseconds():
+    word = Word("x", 1.0004999, 1.9996)
+    written = json.loads(
+        render(
+            Transcript((Segment(0, 1.0, 2.0, "x", (word,)),), "en", 2.0, 1.0, 0.0, "omni"), "json"
+        )
+    )
+    assert written["segments"][0]["words"][0]["start"] == 1.0
+    assert written["segments"][0]["words"][0]["end"] == 2.0

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.config import ChunkOptions
+from asr.pipeline.chunking import HOP_SAMPLES, SMOOTH_HOPS, Chunker, make_chunks, quietest
+from asr.types import SAMPLE_RATE, Audio, SpeechRegion
+from tests.support import makers
+
+HOUR = 3600 * SAMPLE_RATE
+
+
+def read(start, end):
+    """Samples whose loudness depends on their position alone."""
+    position = np.arange(start, end)
+    return Audio((0.5 * np.sin(position / 1000.0) * np.sin(position / 70_001.0)).astype(np.float32))
+
+
+@st.composite
+def some_regions(draw):
+    """Ordered and disjoint, some far longer than any chunk, some touching."""
+    regions, last = [], draw(st.integers(0, 50_000))
+    for _ in range(draw(st.integers(0, 8))):
+        start = last + draw(st.one_of(st.just(0), st.integers(0, 100_000)))
+        last = start + draw(st.one_of(st.integers(1, 30_000), st.integers(1, 400_000)))
+        regions.append(SpeechRegion(start, last))
+    return regions
+
+
+some_options = st.sampled_from(
+    [
+        ChunkOptions(max_seconds=2, max_gap=0.5, overlap=0.5, search=1.0),
+        ChunkOptions(max_seconds=3, max_gap=0, overlap=0.1, search=2.0),
+        ChunkOptions(max_seconds=5, max_gap=2, overlap=1.0, search=4.0),
+        ChunkOptions(max_seconds=5, max_gap=9, overlap=0.00003, search=1.5),
+        ChunkOptions(max_seconds=2, max_gap=1, overlap=0.9, search=1.1),
+    ]
+)
+
+
+def samples(seconds):
+    return round(seconds * SAMPLE_RATE)
+
+
+def is_forced(chunk):
+    """Whether the chunk begins where speech had to be cut."""
+    return chunk.overlap > 0
+
+
+# --- laws ---------------------------------------------------------------------------------------
+
+
+@given(some_regions(), some_options)
+def test_every_region_is_covered_and_no_chunk_is_too_long(regions, options):
+    chunks = make_chunks(regions, options, read)
+    for region in regions:
+        position = region.start_sample
+        for chunk in chunks:
+            if chunk.start_sample <= position < chunk.end_sample:
+                position = chunk.end_sample
+        assert position >= region.end_sample
+    assert all(c.end_sample - c.start_sample <= samples(options.max_seconds) for c in chunks)
+
+
+@given(some_regions(), some_options)
+def test_chunks_are_numbered_and_in_order(regions, options):
+    chunks = make_chunks(regions, options, read)
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    for before, after in pairwise(chunks):
+        assert before.start_sample < after.start_sample
+        assert before.end_sample < after.end_sample
+        assert after.overlap == max(0, before.end_sample - after.start_sample)
+
+
+@given(some_regions(), some_options)
+def test_chunks_overlap_where_speech_was_cut_and_nowhere_else(regions, options):
+    chunks = make_chunks(regions, options, read)
+    overlap = samples(options.overlap) // 2 * 2
+    edges = [chunk.start_sample for chunk in chunks if not is_forced(chunk)]
+    edges += [c.end_sample for c, after in pairwise(chunks) if not is_forced(after)]
+    if overlap:  # else a cut leaves no trace
+        assert {chunk.overlap for chunk in chunks} <= {0, overlap}
+        for edge in edges:
+            assert not any(r.start_sample < edge < r.end_sample for r in regions)
+        for chunk in filter(is_forced, chunks):
+            middle = chunk.start_sample + overlap // 2
+            assert any(r.start_sample < middle < r.end_sample for r in regions)
+
+
+@given(some_regions(), some_options)
+def test_no_chunk_spans_a_long_pause_or_holds_nothing(regions, options):
+    for chunk in make_chunks(regions, options, read):
+        inside = [
+            r
+            for r in regions
+            if r.start_sample < chunk.end_sample and chunk.start_sample < r.end_sample
+        ]
+        assert inside
+        for before, after in pairwise(inside):
+            assert after.start_sample - before.end_sample <= samples(options.max_gap)
+
+
+@given(some_regions(), some_options)
+def test_a_chunk_knows_how_much_of_it_is_speech(regions, options):
+    for chunk in make_chunks(regions, options, read):
+        inside = sum(
+            max(0, min(r.end_sample, chunk.end_sample) - max(r.start_sample, chunk.start_sample))
+            for r in regions
+        )
+        assert chunk.speech_samples == inside
+
+
+@given(some_regions(), some_options, st.data())
+def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
+    """Also not on open regions, which grow by and by until they close."""
+    chunker, chunks, closed = Chunker(options, read), [], []
+    for region in regions:
+        grown = data.draw(
+            st.lists(st.integers(region.start_sample, region.end_sample), max_size=4).map(sorted)
+        )
+        for end in grown:
+            chunks += chunker.push(closed, SpeechRegion(region.start_sample, end))
+            closed = []
+        closed.append(region)
+        if data.draw(st.booleans()):
+            chunks += chunker.push(closed)
+            closed = []
+    chunks += chunker.push(closed) + chunker.finish()
+    assert chunks == make_chunks(regions, options, read)
+
+
+@given(some_regions(), some_options)
+def test_chunks_come_as_soon_as_they_are_full(regions, options):
+    """However long speech runs on, less than a chunk is held back."""
+    chunker, end = Chunker(options, read), 0
+    for region in regions:
+        for so_far in range(region.start_sample, region.end_sample, 20_000):
+            for chunk in chunker.push([], SpeechRegion(region.start_sample, so_far)):
+                end = chunk.end_sample
+            assert so_far - max(end, regions[0].start_sample) <= samples(options.max_seconds) or (
+                so_far - region.start_sample <= samples(options.max_seconds)
+            )
+        for chunk in chunker.push([region]):
+            end = chunk.end_sample
+
+
+@given(some_regions(), some_options, st.integers(1, 1000))
+def test_hours_later_the_chunks_are_the_same(regions, options, hours):
+    shift = hours * HOUR
+    moved = [SpeechRegion(r.start_sample + shift, r.end_sample + shift) for r in regions]
+    late = make_chunks(moved, options, lambda start, end: read(start - shift, end - shift))
+    early = make_chunks(regions, options, read)
+    assert [(c.index, c.start_sample - shift, c.end_sample - shift, c.overlap) for c in late] == [
+        (c.index, c.start_sample, c.end_sample, c.overlap) for c in early
+    ]
+
+
+@given(some_regions(), some_options)
+def test_only_speech_that_was_decoded_is_read(regions, options):
+    asked = []
+
+    def recorder(start, end):
+        asked.append((start, end))
+        return read(start, end)
+
+    make_chunks(regions, options, recorder)
+    for start, end in asked:
+        assert any(r.start_sample <= end <= r.end_sample for r in regions)
+        assert start < end
+
+
+# --- by example ---------------------------------------------------------------------------------
+
+
+def regions_at(*spans):
+    return [SpeechRegion(samples(start), samples(end)) for start, end in spans]
+
+
+def spans_of(chunks):
+    return [(chunk.start, chunk.end) for chunk in chunks]
+
+
+def test_neighbours_share_a_chunk_until_the_pause_is_long():
+    regions = regions_at((1, 3), (4, 6), (8.5, 9), (9.1, 12))
+    chunks = make_chunks(regions, ChunkOptions(), read)
+    assert spans_of(chunks) == [(1, 6), (8.5, 12)]
+
+
+def test_a_region_that_does_not_fit_opens_a_chunk():
+    regions = regions_at((0, 12), (13, 25), (26, 36))
+    chunks = make_chunks(regions, ChunkOptions(max_seconds=30), read)
+    assert spans_of(chunks) == [(0, 25), (26, 36)]
+    assert [chunk.overlap for chunk in chunks] == [0, 0]
+
+
+def test_a_region_as_long_as_a_chunk_is_not_cut():
+    assert spans_of(make_chunks(regions_at((5, 35)), ChunkOptions(max_seconds=30), read)) == [
+        (5, 35)
+    ]
+
+
+def test_long_speech_is_cut_at_its_quietest_place():
+    audio = makers.noise(40)
+    audio[samples(26) : samples(26.3)] *= 0.01
+    chunks = make_chunks(
+        regions_at((0, 40)), ChunkOptions(), lambda start, end: Audio(audio[start:end])
+    )
+    assert len(chunks) == 2
+    cut = (chunks[0].end + chunks[1].start) / 2
+    assert 26.05 <= cut <= 26.25
+    assert chunks[1].overlap == SAMPLE_RATE
+
+
+def test_no_regions_no_chunks():
+    assert make_chunks([], ChunkOptions(), read) == []
+    assert Chunker(ChunkOptions(), read).push([], SpeechRegion(5, 5)) == []
+
+
+# --- the quietest place -------------------------------------------------------------------------
+
+
+@given(st.integers(0, 290), st.integers(0, 3))
+def test_the_quietest_place_is_found(hop, seed):
+    audio = makers.noise(3, seed=seed)
+    quiet = slice(hop * HOP_SAMPLES, (hop + SMOOTH_HOPS) * HOP_SAMPLES)
+    audio[quiet] *= 0.001
+    assert quietest(Audio(audio)) == (quiet.start + quiet.stop) // 2
+
+
+@given(st.integers(0, 3 * SMOOTH_HOPS * HOP_SAMPLES))
+def test_the_quietest_place_is_inside(n_samples):
+    found = quietest(Audio(makers.noise(n_samples / SAMPLE_RATE)))
+    assert 0 <= found <= n_samples
+
+
+def test_a_short_dip_is_no_pause():
+    audio = makers.noise(2)
+    audio[samples(0.5) : samples(0.52)] = 0  # the closure of a stop
+    audio[samples(1.2) : samples(1.3)] *= 0.3
+    assert quietest(Audio(audio)) == pytest.approx(samples(1.25), abs=2 * HOP_SAMPLES)
+
+
+def test_silence_is_cut_at_its_first_place():
+    assert quietest(Audio(makers.silence(1))) == SMOOTH_HOPS * HOP_SAMPLES // 2
+
+
+@pytest.mark.slow
+def test_librosa_finds_the_same_place():
+    from librosa.feature import rms  # takes seconds, which only this test shall pay
+
+    for seed in range(5):
+        audio = makers.noise(6, seed=seed)
+        audio *= 1 + 0.9 * np.sin(np.arange(len(audio)) / 9_000 + seed).astype(np.float32)
+        window = SMOOTH_HOPS * HOP_SAMPLES
+        loudness = rms(y=audio, frame_length=window, hop_length=HOP_SAMPLES, center=False)[0]
+        expected = int(loudness.argmin()) * HOP_SAMPLES + window // 2
+        assert quietest(Audio(audio)) == expected

@@ -1,0 +1,299 @@
+"""Known text and audio to words with times: on real samples, over HTTP, on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+import srt
+
+import asr
+from asr import cli
+from asr.config import Options
+from asr.errors import EmptyAudio, InvalidOption
+from asr.evaluation import score_times
+from asr.pipeline import run as pipeline
+from asr.pipeline.known_text import MAX_TEXT, align_file, tokens_of
+from asr.pipeline.run import Progress, Transcriber, collect
+from asr.settings import Settings
+from asr.types import Hypothesis, Segment, Word
+from tests.support import makers
+from tests.support.fakes import FakeEngine
+from tests.support.paths import SAMPLES
+from tests.support.serving import make_wav
+
+ROUTE = "/v1/align"
+
+
+def facts(name):
+    record = json.loads((SAMPLES / f"{name}.json").read_text("ascii"))
+    return record["text"], [Word(w["text"], w["start"], w["end"]) for w in record["words"]]
+
+
+class Exact:
+    """An aligner that shares out the audio and says that it aligned; notes what it was given."""
+
+    name = "exact"
+
+    def __init__(self):
+        self.given = []
+
+    async def open(self):
+        pass
+
+    async def close(self):
+        pass
+
+    async def align(self, audio, hypothesis):
+        self.given.append((audio.duration, hypothesis.text))
+        texts = hypothesis.text.split()
+        step = audio.duration / len(texts)
+        words = tuple(
+            Word(text, i * step, min((i + 1) * step, audio.duration), 0.9, "aligned")
+            for i, text in enumerate(texts)
+        )
+        return Hypothesis(hypothesis.chunk_index, hypothesis.text, words)
+
+
+@pytest.fixture(scope="module")
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def align(runner):
+    """Align a text with a given engine and aligner; returns the transcript and what came before."""
+    keeper = Transcriber(FakeEngine())
+    runner.run(keeper.open())
+
+    def align(path, text, engine=None, aligner=None, options=Options()):  # noqa: B008  # frozen
+        made = Transcriber(engine or FakeEngine(), aligner)
+        made._decoders = keeper._decoders
+        events = []
+        work = collect(align_file(made, path, text, options), events.append)
+        return runner.run(asyncio.wait_for(work, 30)), events
+
+    yield align
+    runner.run(keeper.close())
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """Ten bursts of 8 s, each with words of its own, and the text of them all."""
+    spans = [(1 + 12 * i, 9 + 12 * i) for i in range(10)]
+    path = makers.write(tmp_path_factory.mktemp("talk") / "talk.wav", makers.bursts(122, spans))
+    return path, " ".join(text_of(span) for span in spans)
+
+
+def text_of(span):
+    return " ".join(f"word{round(span[0])}x{n}" for n in range(16))
+
+
+def hear_talk(chunk):
+    """What a good recogniser hears in `talk`: two words a second in each burst."""
+    words = [
+        Word(f"word{1 + 12 * i}x{n}", 1 + 12 * i + n / 2, 1.4 + 12 * i + n / 2)
+        for i in range(10)
+        for n in range(16)
+    ]
+    inside = [w for w in words if chunk.start <= w.start and w.end <= chunk.end]
+    placed = tuple(Word(w.text, w.start - chunk.start, w.end - chunk.start) for w in inside)
+    return Hypothesis(chunk.index, " ".join(w.text for w in placed), placed)
+
+
+# --- what comes out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("aligner", "median", "engine"),
+    [("auto", 0.015, "given text"), ("none", 0.03, "given text, found with pocketsphinx")],
+)
+def test_a_sample_with_the_embedded_recogniser(aligner, median, engine):
+    """The text is the truth: every word of it, in order, with a time that is nearly right."""
+    text, words = facts("meeting")
+    settings = Settings(aligner=aligner)
+    transcript = asr.align_text(SAMPLES / "meeting.wav", text, settings=settings)
+    assert [word.text for word in transcript.words] == text.split()
+    times = score_times(words, transcript.words)
+    assert times.matched == len(words)
+    assert times.start_median < median
+    assert times.within(0.2)[0] > 0.95
+    assert transcript.engine.startswith(engine)
+    assert (transcript.aligner == "interpolation") == (aligner == "none")
+    assert transcript.warnings == ()
+    assert [s.text[-1] for s in transcript.segments] == ["."] * len(transcript.segments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "suffix", "median", "within"),
+    [("lecture", "mp3", 0.03, 0.9), ("pauses", "ogg", 0.03, 0.95)],
+)
+def test_longer_samples_with_the_embedded_recogniser(name, suffix, median, within):
+    text, words = facts(name)
+    transcript = asr.align_text(SAMPLES / f"{name}.{suffix}", text, settings=Settings())
+    times = score_times(words, transcript.words)
+    assert times.matched == len(words)
+    assert times.start_median < median
+    assert times.within(0.2)[0] > within
+
+
+def test_pieces_go_to_the_aligner_with_the_words_that_are_in_them(align, talk):
+    path, text = talk
+    aligner = Exact()
+    transcript, events = align(path, text, FakeEngine(answer=hear_talk), aligner)
+    pieces = sorted((piece for _, piece in aligner.given), key=text.index)
+    assert " ".join(pieces) == text
+    assert len(aligner.given) >= 5
+    assert {word.timing for word in transcript.words} == {"aligned"}
+    assert transcript.aligner == "exact"
+    for word in transcript.words:
+        number = int(word.text.partition("word")[2].partition("x")[0])
+        assert number - 2.5 < word.start < number + 10.5
+    assert transcript.segments == tuple(e for e in events if isinstance(e, Segment))
+    progress = [e for e in events if isinstance(e, Progress)]
+    done = [p.transcribed for p in progress]
+    assert done == sorted(done)
+    assert progress[-1].transcribed == transcript.duration == 122
+
+
+def test_one_chunk_and_an_aligner_need_no_engine(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
+    engine, aligner = FakeEngine(), Exact()
+    transcript, _ = align(path, "this is all that is said", engine, aligner)
+    assert engine.chunks == []
+    assert [text for _, text in aligner.given] == ["this is all that is said"]
+    assert (transcript.engine, transcript.aligner) == ("given text", "exact")
+
+
+def test_text_that_nobody_says_is_told_and_timed(align, talk):
+    path, text = talk
+    words = text.split()
+    more = " ".join([*words[:64], *["never said by anyone here"] * 5, *words[64:]])
+    transcript, _ = align(path, more, FakeEngine(answer=hear_talk), Exact())
+    assert [word.text for word in transcript.words] == more.split()
+    (warning,) = transcript.warnings
+    assert warning.startswith("words 65 to 89 of the text were not said between")
+    unsaid = transcript.words[64:89]
+    assert {(w.timing, w.confidence) for w in unsaid} == {("interpolated", 0.0)}
+
+
+def test_silence_gives_times_and_says_so(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.silence(3))
+    transcript, _ = align(path, "nothing to hear", aligner=Exact())
+    assert transcript.warnings == ("no speech was found",)
+    assert [word.confidence for word in transcript.words] == [0.0] * 3
+
+
+def test_channels_are_mixed(align, tmp_path):
+    call = np.stack([makers.bursts(8, [(1, 3)]), makers.bursts(8, [(4, 6)])], axis=1)
+    path = makers.write(tmp_path / "a.wav", call)
+    transcript, _ = align(path, "both of us", aligner=Exact(), options=Options(channels="split"))
+    assert {segment.channel for segment in transcript.segments} == {None}
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "x " * MAX_TEXT])
+def test_texts_that_cannot_be(text):
+    with pytest.raises(InvalidOption) as caught:
+        tokens_of(text)
+    assert caught.value.name == "text"
+
+
+def test_a_text_for_another_recording(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(3, [(1, 2)]))
+    with pytest.raises(InvalidOption, match=r"3000 letters, which nobody says in 3\.0 seconds"):
+        align(path, "abcdef " * 500)
+
+
+def test_errors_of_the_recording(align, tmp_path):
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(EmptyAudio):
+        align(tmp_path / "a.wav", "some text")
+
+
+def test_an_error_of_the_aligner_leaves_nothing_behind(runner, align, talk):
+    class Broken(Exact):
+        async def align(self, audio, hypothesis):
+            if len(self.given) == 2:
+                raise InvalidOption("aligner", "broke")
+            return await super().align(audio, hypothesis)
+
+    with pytest.raises(InvalidOption, match="broke"):
+        align(*talk, FakeEngine(answer=hear_talk), Broken())
+
+    async def left():
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert runner.run(left()) == set()
+
+
+# --- the service and the command line -----------------------------------------------------------
+
+
+def post(server, *fields, **rest):
+    parts = [("file", ("a.wav", make_wav(4))), *((name, (None, value)) for name, value in fields)]
+    return server.client().post(ROUTE, files=parts, **rest)
+
+
+def test_align_over_http(server):
+    answer = post(server, ("text", "one two,\nthree four."))
+    assert answer.status_code == 200, answer.text
+    segments = answer.json()["segments"]
+    assert [w["text"] for s in segments for w in s["words"]] == ["one", "two,", "three", "four."]
+    captions = post(server, ("text", "one two, three four."), ("response_format", "srt")).text
+    assert [cue.content for cue in srt.parse(captions)] == ["one two, three four."]
+    events = post(server, ("text", "one two"), ("stream", "true")).text
+    assert '"text": "one two"' in events
+
+
+def test_a_long_text_may_be_a_file(server):
+    text = ("word " * 60_000).encode()
+    parts = [("file", ("a.wav", make_wav(2))), ("text", ("script.txt", text, "text/plain"))]
+    answer = server.client().post(ROUTE, files=parts)
+    assert answer.status_code == 400
+    assert "240000 letters, which nobody says in 2.0 seconds" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ([], "text"),
+        ([("text", "  ")], "text"),
+        ([("text", "a"), ("channels", "split")], "channels"),
+        ([("text", "a"), ("text", "b")], "text"),
+    ],
+)
+def test_wrong_fields(server, fields, param):
+    answer = post(server, *fields)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+def test_the_form_is_documented(server):
+    paths = server.client().get("/openapi.json").json()["paths"]
+    form = paths[ROUTE]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["file", "text"]
+
+
+@pytest.mark.slow
+def test_align_on_the_command_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2))
+    audio = str(makers.write(tmp_path / "a.wav", makers.bursts(6, [(1, 4)])))
+    script = tmp_path / "script.txt"
+    script.write_text("\ufeffHello there,\nold friend.", encoding="utf-8")
+    assert cli.main(["align", audio, str(script)]) == 0
+    (cue,) = srt.parse(capsys.readouterr().out)
+    assert cue.content == "Hello there, old friend."
+    assert cli.main(["align", audio, str(script), "-f", "json", "-o", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["text"] == cue.content
+    assert cli.main(["align", audio, str(tmp_path / "none.txt")]) == cli.USAGE_ERROR
+    script.write_text("")
+    assert cli.main(["align", audio, str(script)]) == cli.USAGE_ERROR
+    assert "text: is empty" in capsys.readouterr().err

@@ -1,0 +1,261 @@
+"""The tables of jobs from one version to the next, on SQLite and on a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from functools import partial
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from asr.errors import StoreTooNew, StoreUnavailable
+from asr.service.jobs.database import Database
+from asr.service.jobs.leases import Leases
+from asr.service.jobs.migrations import STEPS, bring_up, refuse_newer
+from asr.service.jobs.rows import NewJob
+from asr.service.jobs.store import JobStore
+from tests.support.postgres import needs_postgres
+from tests.support.serving import launched
+
+V1 = Path(__file__).parent / "v1"
+"""What the first release made, as it compiled for each database: never to be changed."""
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
+)
+def url(request, tmp_path):
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.db"
+    return url_of_another(request.getfixturevalue("postgres_url"))
+
+
+def url_of_another(url):
+    """An empty database beside this one."""
+    name = f"test_{uuid.uuid4().hex}"
+    if url.startswith("postgres"):
+        execute(url, f"CREATE DATABASE {name}")
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+def plainly(url):
+    """An engine that is not ours: whoever looks from outside."""
+    return sa.create_engine(
+        url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
+    )
+
+
+def execute(url, *statements):
+    with plainly(url).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def ask(url, query):
+    with plainly(url).connect() as connection:
+        return connection.exec_driver_sql(query).scalar_one()
+
+
+def make_v1(url):
+    kind = "sqlite" if url.startswith("sqlite") else "postgres"
+    statements = (V1 / f"{kind}.sql").read_text().split(";\n")
+    execute(url, *filter(str.strip, statements))
+
+
+def shape(url):
+    """All that can be seen of the tables, without the order of their columns."""
+    inspector = sa.inspect(plainly(url))
+    found = {}
+    for table in inspector.get_table_names():
+        columns = {
+            column["name"]: (str(column["type"]), column["nullable"], column["default"])
+            for column in inspector.get_columns(table)
+        }
+        indexes = {
+            index["name"]: (
+                index["column_names"],
+                bool(index["unique"]),
+                {name: str(value) for name, value in index["dialect_options"].items()},
+            )
+            for index in inspector.get_indexes(table)
+        }
+        keys = repr(inspector.get_foreign_keys(table)), inspector.get_pk_constraint(table)
+        found[table] = columns, indexes, keys
+    return found
+
+
+async def opened(url, steps=STEPS):
+    database = Database(url)
+    try:
+        await database.open(partial(bring_up, steps=steps))
+    finally:
+        await database.close()
+
+
+def open_with(url, *steps):
+    asyncio.run(opened(url, steps))
+
+
+def add_column(connection):
+    connection.execute(sa.text("ALTER TABLE asr_jobs ADD COLUMN colour TEXT"))
+
+
+def fill_column(connection):
+    connection.execute(sa.text("UPDATE asr_jobs SET colour = 'blue'"))
+
+
+def add_table(connection):
+    connection.execute(sa.text("CREATE TABLE asr_paint (colour TEXT PRIMARY KEY)"))
+
+
+def breaks(connection):
+    connection.execute(sa.text("DROP TABLE asr_chunks"))
+    connection.execute(sa.text("UPDATE asr_jobs SET state = 'nonsense'"))
+    raise RuntimeError("half way")
+
+
+def new(owner="me"):
+    identity = uuid.uuid4().hex
+    return NewJob(identity, owner, "{}", identity, "0" * 64, 1)
+
+
+async def add_job(url):
+    """With a chunk that is done, by whoever knows these tables."""
+    store = JobStore(Database(url))
+    await store.open()
+    job, _ = await store.create(new())
+    await store.close()
+    return job.id
+
+
+def test_a_fresh_database_says_its_version(url):
+    open_with(url)
+    assert ask(url, "SELECT version FROM asr_schema") == 1
+
+
+def test_the_first_release_becomes_what_a_fresh_one_is(url):
+    """Fails when someone changes the tables and forgets the step."""
+    fresh_url = url_of_another(url)
+    make_v1(url)
+    assert "asr_schema" not in shape(url)
+    for each in (url, fresh_url):
+        asyncio.run(opened(each))
+        assert ask(each, "SELECT version FROM asr_schema") == len(STEPS) + 1
+    assert shape(url) == shape(fresh_url)
+
+
+def test_jobs_of_the_first_release_go_on(url):
+    make_v1(url)
+    identity = uuid.uuid4().hex
+    execute(
+        url,
+        "INSERT INTO asr_jobs (id, owner, state, request, fingerprint, sha256, n_bytes, created)"
+        f" VALUES ('{identity}', 'me', 'queued', '{{}}', 'f', 's', 1, 0)",
+        f"INSERT INTO asr_chunks VALUES ('{identity}', 0, 0, 1.5, 'record')",
+    )
+
+    async def run():
+        database = Database(url)
+        await JobStore(database).open()
+        job = await Leases(database).claim("token", 60)
+        await database.close()
+        return job
+
+    assert asyncio.run(run()).id == identity
+    assert ask(url, "SELECT record FROM asr_chunks") == "record"
+
+
+def test_steps_run_in_order_and_once(url):
+    make_v1(url)
+    job = asyncio.run(add_job(url))
+    open_with(url, add_column)
+    assert ask(url, "SELECT version FROM asr_schema") == 2
+    open_with(url, add_column, fill_column, add_table)
+    open_with(url, add_column, fill_column, add_table)
+    assert ask(url, "SELECT version FROM asr_schema") == 4
+    assert ask(url, f"SELECT colour FROM asr_jobs WHERE id = '{job}'") == "blue"
+    assert ask(url, "SELECT count(*) FROM asr_paint") == 0
+
+
+def test_a_fresh_database_takes_no_steps(url):
+    """Its tables are those of the last version already."""
+    open_with(url, breaks, breaks)
+    assert ask(url, "SELECT version FROM asr_schema") == 3
+
+
+def test_a_step_that_breaks_changes_nothing(url):
+    make_v1(url)
+    asyncio.run(add_job(url))
+    before = shape(url)
+    with pytest.raises(RuntimeError, match="half way"):
+        open_with(url, add_column, breaks)
+    assert shape(url) == before
+    assert ask(url, "SELECT version FROM asr_schema") == 1
+    assert ask(url, "SELECT state FROM asr_jobs") == "queued"
+    open_with(url, add_column, fill_column)
+    assert ask(url, "SELECT version FROM asr_schema") == 3
+
+
+@pytest.mark.parametrize("is_old", [True, False], ids=["old", "empty"])
+def test_servers_that_start_at_once_do_it_once(url, is_old):
+    """Each has connections of its own, as a node has."""
+    steps = (add_column, add_table) if is_old else ()
+    if is_old:
+        make_v1(url)
+
+    async def start():
+        for _ in range(100):
+            try:
+                return await opened(url, steps)
+            except StoreUnavailable:  # SQLite says so when two make it a WAL database at once,
+                await asyncio.sleep(0.05)  # and the service tries again as well
+        raise AssertionError("never opened")
+
+    async def run():
+        await asyncio.gather(*(start() for _ in range(6)))
+
+    asyncio.run(run())  # a column that is added twice would be an error
+    assert ask(url, "SELECT count(*) FROM asr_schema") == 1
+    assert ask(url, "SELECT version FROM asr_schema") == len(steps) + 1
+
+
+def test_a_later_version_is_refused_and_left_alone(url):
+    open_with(url)
+    execute(url, "UPDATE asr_schema SET version = 7", "ALTER TABLE asr_jobs ADD COLUMN later TEXT")
+    before = shape(url)
+
+    async def run():
+        store = JobStore(Database(url))
+        with pytest.raises(StoreTooNew, match="version 7, and this service knows 1"):
+            await store.open()
+        with pytest.raises(StoreUnavailable, match="start the newer service"):
+            await store.create(new())
+        await store.close()
+
+    asyncio.run(run())
+    with pytest.raises(StoreTooNew):
+        Database(url).look(refuse_newer)
+    assert shape(url) == before
+    assert ask(url, "SELECT count(*) FROM asr_jobs") == 0
+
+
+def test_looking_makes_nothing(url):
+    Database(url).look(refuse_newer)
+    assert shape(url) == {}
+    make_v1(url)
+    Database(url).look(refuse_newer)
+    assert "asr_schema" not in shape(url)
+
+
+def test_the_service_does_not_start_on_a_later_version(tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    open_with(url)
+    execute(url, "UPDATE asr_schema SET version = 2")
+    with launched("-m", "asr", "serve", ASR_DATABASE_URL=url) as server:
+        assert server.process.wait(20) == 2
+        assert "Traceback" not in server.log
+        assert "database_url: the tables of jobs are of version 2" in server.log
+        server.wait_gone()

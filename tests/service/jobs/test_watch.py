@@ -1,0 +1,205 @@
+"""Listeners to jobs: what each is told, and how often the database is asked for all of them."""
+
+import asyncio
+import contextlib
+import json
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
+from asr.errors import StoreUnavailable
+from asr.pipeline.checkpoint import pack_segment
+from asr.service.jobs.leases import Advance, Leases
+from asr.service.jobs.request import JobRequest
+from asr.service.jobs.rows import NewJob
+from asr.service.jobs.service import Jobs
+from asr.service.jobs.stream import follow
+from asr.settings import Settings
+from asr.types import Segment
+from tests.support.serving import until
+
+REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.02)
+
+
+@contextlib.asynccontextmanager
+async def processes(folder, n=1):
+    """The jobs of `n` API processes that share a database."""
+    settings = Settings(data_dir=str(folder), work_dir=str(folder))
+    all_jobs = [Jobs(None, settings, folder, folder) for _ in range(n)]
+    for jobs in all_jobs:
+        await jobs.store.open()
+    yield all_jobs
+    for jobs in all_jobs:
+        await jobs.store.close()
+
+
+class Worker:
+    """Adds one segment after the other to a job of its own."""
+
+    def __init__(self, jobs):
+        self.store, self.leases = jobs.store, Leases(jobs.store._database)
+        self.n_segments = 0
+
+    async def begin(self):
+        identity = uuid.uuid4().hex
+        await self.store.create(NewJob(identity, "", REQUEST, identity, "0" * 64, 1))
+        self.job = await self.leases.claim("lease", 60)
+        return self.job
+
+    async def hear(self):
+        n, self.n_segments = self.n_segments, self.n_segments + 1
+        record = pack_segment(Segment(n, n, n + 1, f"said {n}", ()))
+        await self.leases.record(self.job.id, "lease", Advance([], [(n, record)]))
+
+    async def end(self):
+        await self.leases.fail(self.job.id, "lease", json.dumps({"code": "it_broke"}))
+
+
+class Listener:
+    """Follows a job in a task, from the segment behind the first `n_seen` on."""
+
+    def __init__(self, jobs, job, n_seen=0):
+        self.ids, self.names = [], []
+        self.task = asyncio.create_task(self._listen(follow(jobs, job, n_seen)))
+
+    async def _listen(self, events):
+        async for event in events:
+            lines = dict(line.split(": ", 1) for line in event.strip().split("\n"))
+            self.names.append(lines["event"])
+            if lines["event"] == "segment":
+                self.ids.append(int(lines["id"]))
+
+
+def queries(jobs):
+    """A list that grows with every query of this process."""
+    asked = []
+
+    @sa.event.listens_for(jobs.store._database._engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, *_):
+        if statement.startswith("SELECT"):
+            asked.append(statement)
+
+    return asked
+
+
+def test_queries_do_not_grow_with_the_listeners(tmp_path, monkeypatch):
+    looks, n_asked = [], []
+
+    async def run():
+        async with processes(tmp_path) as (jobs,):
+            look, asked = jobs.store.look, queries(jobs)
+
+            async def counted(wanted):
+                looks.append(dict(wanted))
+                n_asked.append(len(asked))
+                return await look(wanted)
+
+            monkeypatch.setattr(jobs.store, "look", counted)
+            worker = Worker(jobs)
+            job = await worker.begin()
+            listeners = [Listener(jobs, job) for _ in range(200)]
+            for _ in range(5):
+                await worker.hear()
+                await until(lambda: all(len(it.ids) == worker.n_segments for it in listeners))
+            n_looks = len(looks)
+            await until(lambda: len(looks) > n_looks + 10)
+            await worker.end()
+            await asyncio.gather(*(it.task for it in listeners))
+            # 2 for each of 10 looks; when each listener asked for itself: 4000
+            assert 18 <= n_asked[n_looks + 10] - n_asked[n_looks] <= 22
+            assert all(it.ids == [1, 2, 3, 4, 5] for it in listeners)
+            assert all(it.names[-1] == "error" for it in listeners)
+
+    asyncio.run(run())
+    assert all(len(wanted) == 1 for wanted in looks)
+
+
+def test_each_goes_on_where_it_was(tmp_path):
+    """Those who come late and with a Last-Event-ID, in two processes, to two jobs."""
+
+    async def run():
+        async with processes(tmp_path, 2) as (one, other):
+            workers = [Worker(one), Worker(other)]
+            listeners = []
+            for worker in workers:
+                await worker.begin()
+            for round_ in range(4):
+                for worker in workers:
+                    await worker.hear()
+                    for jobs in (one, other):
+                        listeners += [
+                            (n_seen, Listener(jobs, worker.job, n_seen))
+                            for n_seen in range(round_ + 2)
+                        ]
+                await asyncio.sleep(0.03)
+            await asyncio.gather(*(worker.end() for worker in workers))
+            await asyncio.gather(*(listener.task for _, listener in listeners))
+            for n_seen, listener in listeners:
+                assert listener.ids == list(range(n_seen + 1, 5))
+                assert listener.names[-1] == "error"
+
+    asyncio.run(run())
+
+
+def test_who_leaves_disturbs_nobody(tmp_path):
+    async def run():
+        async with processes(tmp_path) as (jobs,):
+            worker = Worker(jobs)
+            job = await worker.begin()
+            leaving, staying = ([Listener(jobs, job) for _ in range(10)] for _ in range(2))
+            await worker.hear()
+            await until(lambda: all(it.ids for it in leaving + staying))
+            for it in leaving:
+                it.task.cancel()
+            await worker.hear()
+            await worker.end()
+            await asyncio.gather(*(it.task for it in staying))
+            assert all(it.ids == [1, 2] for it in staying)
+
+    asyncio.run(run())
+
+
+def test_a_database_that_was_away_is_asked_again(tmp_path, monkeypatch):
+    async def run():
+        async with processes(tmp_path) as (jobs,):
+            worker = Worker(jobs)
+            job = await worker.begin()
+            listeners = [Listener(jobs, job) for _ in range(5)]
+            await worker.hear()
+            await until(lambda: all(it.ids for it in listeners))
+            n_tried = 0
+
+            async def away(_):
+                nonlocal n_tried
+                n_tried += 1
+                raise StoreUnavailable("away")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(jobs.store, "look", away)
+                await worker.hear()
+                await until(lambda: n_tried >= 3)
+            await worker.end()
+            await asyncio.gather(*(it.task for it in listeners))
+            assert all(it.ids == [1, 2] for it in listeners)
+
+    asyncio.run(run())
+
+
+def test_a_job_that_was_deleted_ends_its_streams(tmp_path):
+    async def run():
+        async with processes(tmp_path) as (jobs,):
+            job = await Worker(jobs).begin()
+            listener = Listener(jobs, job)
+            await until(lambda: listener.names == ["progress"])
+            await jobs.store.delete("", job.id)
+            await listener.task
+            assert listener.names == ["progress", "error"]
+
+    asyncio.run(run())

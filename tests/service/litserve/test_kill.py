@@ -1,0 +1,297 @@
+"""Processes that die, and ends that are asked for: no client hangs, no process stays, no file."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from asr.service.app import run_directory
+from tests.service.live.test_live import MANUAL, append, pcm16, receive, session
+from tests.support.makers import speech
+from tests.support.serving import (
+    FAKE,
+    HTTP,
+    PATH,
+    STOP_SECONDS,
+    launched,
+    make_wav,
+    serving,
+    wait_for,
+)
+
+WAV = make_wav()
+RAW = {"content-type": "audio/wav"}
+WORDS = "word0 word1 word2 word3"
+ENGINE_SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving(*FAKE, ASR_WORKER_TIMEOUT="2", FAKE_ENGINE_DELAY=str(ENGINE_SECONDS)) as server:
+        yield server
+
+
+def post(server, **query):
+    return HTTP.post(server.url + PATH, params=query, content=WAV, headers=RAW, timeout=60)
+
+
+@contextlib.contextmanager
+def in_flight(server, n=1, **query):
+    """Futures of `n` requests that the engine has begun to work on."""
+    began = server.engine_did().count("began")
+    with ThreadPoolExecutor(n) as threads:
+        futures = [threads.submit(post, server, **query) for _ in range(n)]
+        wait_for(
+            lambda: server.engine_did().count("began") == began + n, 10, "the requests in work"
+        )
+        yield futures
+
+
+# --- the worker ---------------------------------------------------------------------------------
+
+
+def test_killed_worker_gives_503_and_comes_back(server):
+    before = server.worker_pid()
+    with in_flight(server, 2) as futures:
+        os.kill(before, signal.SIGKILL)
+        killed = time.monotonic()
+        answers = [future.result() for future in futures]
+        assert time.monotonic() - killed < 5
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["error"]["code"] == "worker_died"
+        assert answer.json()["error"]["type"] == "server_error"
+        assert answer.headers["retry-after"] == "2"
+        assert answer.headers["x-should-retry"] == "true"
+    # Nobody has to wait for the new worker before asking again.
+    again = post(server)
+    assert (again.status_code, again.json().get("text")) == (200, WORDS)
+    assert server.worker_pid() not in (before, None)
+    assert not server.request_folders()
+
+
+def test_requests_behind_the_death_of_an_idle_worker_are_answered(server):
+    """The first of them, too, though something still asks for commands in the dead one's name."""
+    wait_for(server.is_ready, 20)
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(post, server) for _ in range(3)]
+        answers = [future.result() for future in futures]
+    assert [(it.status_code, it.json().get("text")) for it in answers] == [(200, WORDS)] * 3
+    assert max(it.elapsed.total_seconds() for it in answers) < 20
+
+
+@pytest.mark.slow
+def test_no_request_hangs_while_workers_are_killed_again_and_again():
+    """Also when the worker that comes after it is killed while it starts."""
+    dice = random.Random(1)
+    stop = threading.Event()
+
+    def send(server):
+        answers = []
+        while not stop.is_set():
+            answers.append(post(server))
+            time.sleep(0.1)
+        return answers
+
+    with serving(*FAKE, ASR_WORKER_TIMEOUT="2", FAKE_ENGINE_DELAY="0.2") as server:
+        with ThreadPoolExecutor(4) as threads:
+            futures = [threads.submit(send, server) for _ in range(4)]
+            try:
+                for _ in range(6):
+                    for pause in (dice.uniform(0, 1), dice.uniform(0.6, 3)):
+                        time.sleep(pause)
+                        if pid := server.worker_pid():
+                            os.kill(pid, signal.SIGKILL)
+                    wait_for(server.is_ready, 20)
+            finally:
+                stop.set()
+            answers = [answer for future in futures for answer in future.result()]
+        for answer in answers:
+            assert answer.elapsed.total_seconds() < 25
+            if answer.status_code != 200:
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+                assert answer.json()["error"]["code"] == "worker_died"
+        assert any(answer.status_code == 200 for answer in answers)
+        assert post(server).json()["text"] == WORDS
+
+
+def test_killed_worker_in_a_stream_is_an_error_event(server):
+    wait_for(server.is_ready, 20)
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
+    with client, client.audio.transcriptions.create(model="m", file=WAV, stream=True) as stream:
+        wait_for(lambda: server.engine_did()[-1] == "began", 10, "the request in work")
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        started = time.monotonic()
+        with pytest.raises(openai.APIError) as caught:
+            list(stream)
+    assert time.monotonic() - started < 5
+    assert caught.value.code == "worker_died"
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+def test_a_live_turn_survives_the_death_of_the_worker(server):
+    wait_for(server.is_ready, 20)
+    with session(server, **MANUAL) as connection:
+        began = server.engine_did().count("began")
+        append(connection, pcm16(speech(1.5)))
+        connection.input_audio_buffer.commit()
+        wait_for(lambda: server.engine_did().count("began") > began, 10, "the engine's work")
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        assert receive(connection)[-1].transcript == "word0 word1 word2"
+
+
+def test_decoder_killed_is_an_error_of_that_request_alone(server):
+    """The decoding processes hang on a template process in a session of its own."""
+    wait_for(server.is_ready, 20)
+    templates = [pid for pid in server.pids() if b"asr.workers.template" in cmdline(pid)]
+    for pid in templates:
+        os.kill(pid, signal.SIGKILL)
+    answers = [post(server).status_code for _ in range(2)]
+    assert answers[1] == 200
+    assert answers[0] in (200, 503)
+
+
+def cmdline(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+# --- the end that is asked for ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["term", "ctrl-c"]
+)
+def test_requests_are_answered_or_refused(number, group):
+    """What is in work may finish within the grace period; what waits is refused at once."""
+    env = {"ASR_MAX_ACTIVE_REQUESTS": "3", "ASR_SHUTDOWN_GRACE": "2"}
+    with launched(*FAKE, **env) as server:
+        server.wait_ready()
+        with (
+            in_flight(server, prompt="1") as (short,),
+            in_flight(server, prompt="60") as (long,),
+            in_flight(server, prompt="60", stream="true") as (stream,),
+            ThreadPoolExecutor(1) as threads,
+        ):
+            waiting = threads.submit(post, server, prompt="60")
+            wait_for(lambda: len(server.request_folders()) == 4, 10, "a request in wait")
+            code, seconds = server.stop(number, group=group)
+        assert code == 0, server.log
+        assert "Traceback" not in server.log
+        assert not list(server.work_dir.iterdir())
+    assert 2 <= seconds < STOP_SECONDS
+    assert short.result().json()["text"] == WORDS
+    for refused in (long.result(), waiting.result()):
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "shutting_down"
+        assert refused.headers["x-should-retry"] == "true"
+    # A stream has said 200 already, and tells it in its own words.
+    assert stream.result().status_code == 200
+    *_, last = [line for line in stream.result().text.splitlines() if line.startswith("data: ")]
+    assert json.loads(last[6:])["error"]["code"] == "shutting_down"
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [
+        (signal.SIGTERM, "engine pocketsphinx"),
+        (signal.SIGINT, "Uvicorn running"),
+        (signal.SIGTERM, "startup complete"),
+        pytest.param(signal.SIGINT, "engine pocketsphinx", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "Uvicorn running", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "startup complete", marks=pytest.mark.slow),
+    ],
+)
+def test_end_while_starting(number, when):
+    with launched(*FAKE, FAKE_ENGINE_OPEN_DELAY="60") as server:
+        wait_for(lambda: when in server.log, 30, when)
+        code, seconds = server.stop(number, group=number == signal.SIGINT)
+        assert code == 0, server.log
+        assert seconds < STOP_SECONDS
+        assert not list(server.work_dir.iterdir())
+
+
+@pytest.mark.slow
+def test_impatient_ctrl_c():
+    """A second Ctrl-C need not be gentle, only leave nothing."""
+    with launched(*FAKE, FAKE_ENGINE_DELAY="60") as server:
+        server.wait_ready()
+        with in_flight(server) as futures:
+            os.killpg(server.pid, signal.SIGINT)
+            wait_for(lambda: "KeyboardInterrupt received" in server.log, 60)
+            server.stop(signal.SIGINT, group=True)
+            with contextlib.suppress(httpx.TransportError):
+                assert futures[0].result().status_code >= 500
+        assert not list(server.work_dir.iterdir())
+
+
+@pytest.mark.slow
+def test_end_while_the_worker_is_dead():
+    with launched(*FAKE) as server:
+        server.wait_ready()
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        code, seconds = server.stop()
+        assert code == 0, server.log
+        assert seconds < STOP_SECONDS
+
+
+# --- the end that nobody asked for --------------------------------------------------------------
+
+
+def test_killed_main_process_takes_the_others_along(tmp_path):
+    with launched(*FAKE, work_dir=tmp_path, FAKE_ENGINE_DELAY="60") as first:
+        first.wait_ready()
+        connection = socket.create_connection(("127.0.0.1", httpx.URL(first.url).port), 10)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
+        connection.sendall(f"{head}Content-Length: {len(WAV)}\r\n\r\n".encode() + WAV)
+        wait_for(lambda: "began" in first.engine_did(), 10, "the request in work")
+        os.kill(first.pid, signal.SIGKILL)
+        first.process.wait()
+        first.wait_gone()
+        with connection, contextlib.suppress(ConnectionResetError):
+            connection.settimeout(5)
+            assert connection.recv(100) == b""  # it does not hang
+    (left,) = tmp_path.iterdir()
+    with launched(*FAKE, work_dir=tmp_path) as second:
+        second.wait_ready()
+        assert not left.exists()
+        (mine,) = tmp_path.iterdir()
+        # A third server with the same work directory leaves the living one's alone.
+        with run_directory(tmp_path) as other:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+        assert post(second).json()["text"] == WORDS
+        assert second.stop()[0] == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_port_in_use_says_so_and_leaves_nothing():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with launched(*FAKE, ASR_PORT=str(taken.getsockname()[1])) as server:
+            code = server.process.wait(20)
+            server.wait_gone()
+            assert code != 0
+            assert "in use" in server.log
+            assert not list(server.work_dir.iterdir())
+
+
+@pytest.mark.parametrize("env", [{"ASR_PROT": "1"}, {"ASR_PORT": "80"}, {"ASR_WORK_DIR": "/nope"}])
+def test_wrong_setting_ends_at_once_with_one_line(env):
+    with launched("-m", "asr", "serve", **env) as server:
+        assert server.process.wait(20) == 2
+        name = next(iter(env)).removeprefix("ASR_").lower()
+        assert "Traceback" not in server.log
+        assert name in server.log.lower()

@@ -1,0 +1,232 @@
+"""A speaker without pauses in a live session: every word once, though turns were cut anywhere."""
+
+import asyncio
+import base64
+import itertools
+import json
+import random
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.config import Options
+from asr.errors import EngineError, WorkerDied
+from asr.pipeline.run import Transcriber
+from asr.pipeline.stitch import stitch
+from asr.service.live import items
+from asr.service.live.base import SessionLimits
+from asr.service.live.client_events import SessionConfig
+from asr.service.live.items import Items
+from asr.service.live.session import LiveSession
+from asr.service.live.turns import REACH_SAMPLES, Turn
+from asr.types import SAMPLE_RATE, Chunk, Transcript, Word
+from tests.support.fakes import FakeEngine
+from tests.support.makers import speech
+from tests.support.strategies import assert_said, hear, spoken_words
+
+
+class Service:
+    """A backend that hears the known words in the file of each turn.
+
+    Args:
+        truth: the words, at their times in the session.
+        delays: how many rounds of the event loop the turns take, by their number.
+        errors: raised instead of an answer, by the number of the call.
+    """
+
+    def __init__(self, truth, seed=0, delays=(), errors=None):
+        self.truth = truth
+        self.noise = random.Random(seed)
+        self.delays = delays
+        self.errors = errors or {}
+        self.kept = []
+        self.n_calls = 0
+
+    async def transcribe(self, turn, vad, decode):
+        number, self.n_calls = self.n_calls, self.n_calls + 1
+        for _ in range(self.delays[number] if number < len(self.delays) else 0):
+            await asyncio.sleep(0)
+        if number in self.errors:
+            raise self.errors[number]
+        start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
+        hypothesis = hear(self.truth, Chunk(0, start, end), self.noise)
+        segments = stitch([Chunk(0, 0, end - start)], [hypothesis])
+        for segment in segments:
+            yield segment
+        seconds = (end - start) / SAMPLE_RATE
+        yield Transcript(segments, "en", seconds, seconds, 0.0, "fake")
+
+    def spend(self, n_bytes):
+        pass
+
+    def keep(self, turn, transcript):
+        self.kept.append((turn, transcript))
+
+
+def turns_of(folder, cuts):
+    """One speech that was cut at these samples, the last of which is its end."""
+    edges = list(itertools.pairwise([0, *cuts]))
+    return [
+        Turn(
+            f"item{n}", start, end, folder / str(n),
+            REACH_SAMPLES if n else 0, REACH_SAMPLES if n + 1 < len(edges) else 0,
+        )
+        for n, (start, end) in enumerate(edges)
+    ]  # fmt: skip
+
+
+def told(backend, turns):
+    """The events for these turns."""
+    events = []
+
+    async def send(body):
+        events.append(json.loads(json.dumps(body)))
+
+    async def talk():
+        session = Items(backend, send)
+        for turn in turns:
+            await session.add(turn, SessionConfig("webrtc"))
+        await session.finish()
+
+    asyncio.run(talk())
+    return events
+
+
+def of_type(events, kind):
+    return [event for event in events if event["type"].endswith(kind)]
+
+
+def words_of(events):
+    """The words of all items in the order of their coming; checks that the events agree."""
+    deltas, segments = defaultdict(list), defaultdict(list)
+    words, done = [], []
+    for event in events:
+        item = event.get("item_id")
+        if event["type"].endswith(".delta"):
+            deltas[item].append(event["delta"])
+        elif event["type"].endswith(".segment"):
+            assert item not in done
+            assert event["id"] == f"{item}_{len(segments[item])}"
+            segments[item].append(event["text"])
+            words += [Word(w["word"], w["start"], w["end"]) for w in event["words"]]
+        elif event["type"].endswith(".completed"):
+            assert "".join(deltas[item]) == " ".join(segments[item]) == event["transcript"]
+            done.append(item)
+    return words
+
+
+@st.composite
+def cut_speech(draw):
+    """Words, and samples where they are cut, whatever lies there."""
+    truth = draw(spoken_words())
+    cuts = [0]
+    while cuts[-1] < (truth[-1].end + 0.1) * SAMPLE_RATE:
+        cuts.append(cuts[-1] + draw(st.integers(2 * SAMPLE_RATE, 7 * SAMPLE_RATE)))
+    return truth, cuts[1:]
+
+
+@given(cut_speech(), st.integers(0, 10**9), st.lists(st.integers(0, 9), max_size=9))
+def test_every_word_is_said_once_wherever_the_cuts_are(tmp_path_factory, cut, seed, delays):
+    truth, cuts = cut
+    turns = turns_of(tmp_path_factory.getbasetemp(), cuts)
+    service = Service(truth, seed, delays)
+    events = told(service, turns)
+    assert_said(truth, words_of(events))
+    done = of_type(events, ".completed")
+    assert [event["item_id"] for event in done] == [turn.item_id for turn in turns]
+    seconds = [event["usage"]["seconds"] for event in done]
+    assert sum(seconds) == pytest.approx(cuts[-1] / SAMPLE_RATE, abs=0.001 * len(turns))
+    assert [turn for turn, _ in service.kept] == turns
+    assert [t.text for _, t in service.kept] == [event["transcript"] for event in done]
+
+
+WORDS = [Word(f"w{n}", n / 2, n / 2 + 0.4) for n in range(40)]
+
+
+def test_a_turn_does_not_wait_for_the_next_one(tmp_path):
+    cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.0, 12.35, 20.0)]
+    events = told(Service(WORDS, delays=(0, 50, 100)), turns_of(tmp_path, cuts))
+    texts = [event["transcript"].split() for event in of_type(events, ".completed")]
+    assert texts == [[w.text for w in WORDS[a:b]] for a, b in ((0, 12), (12, 25), (25, 40))]
+
+
+def test_behind_a_turn_that_failed_all_is_said(tmp_path):
+    cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.2, 12.0, 20.0)]
+    service = Service(WORDS, errors={1: EngineError("it broke")}, delays=(9, 0, 0))
+    events = told(service, turns_of(tmp_path, cuts))
+    assert [event["item_id"] for event in of_type(events, ".failed")] == ["item1"]
+    texts = [event["transcript"].split() for event in of_type(events, ".completed")]
+    assert texts == [[w.text for w in WORDS[:12]], [w.text for w in WORDS[23:]]]
+
+
+def test_a_part_whose_worker_died_is_heard_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(items, "RETRY_SECONDS", 0.0)
+    cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.2, 12.0, 20.0)]
+    service = Service(WORDS, errors={1: WorkerDied("it died")})
+    assert_said(WORDS, words_of(told(service, turns_of(tmp_path, cuts))))
+    assert service.n_calls == 4
+
+
+# --- from the socket to the engine ----------------------------------------------------------------
+
+
+class Recognition(Service):
+    """The pipeline around an engine that hears the known words."""
+
+    async def transcribe(self, turn, vad, decode):
+        first = turn.start_sample - turn.lead
+
+        def answer(chunk):
+            start, end = first + chunk.start_sample, first + chunk.end_sample
+            return hear(self.truth, Chunk(chunk.index, start, end), self.noise)
+
+        transcriber = Transcriber(FakeEngine(answer=answer))
+        async for event in transcriber.transcribe_pcm(turn.path, Options(vad=vad, decode=decode)):
+            yield event
+
+
+class Client:
+    """Sends audio, and leaves when all of it was taken."""
+
+    def __init__(self, pcm):
+        pieces = (pcm[n : n + 48_000] for n in range(0, len(pcm), 48_000))
+        self.messages = [
+            json.dumps(
+                {
+                    "type": "input_audio_buffer.append",
+                    "audio": base64.b64encode(piece.tobytes()).decode(),
+                }
+            )
+            for piece in pieces
+        ]
+        self.heard = []
+
+    async def receive(self):
+        if not self.messages:
+            raise ConnectionResetError("the client left")
+        return self.messages.pop(0)
+
+    async def send(self, body):
+        self.heard.append(body)
+
+
+def test_a_speaker_without_pauses_loses_no_word_and_says_none_twice(tmp_path):
+    truth = [Word(f"w{n}", n * 0.37 + 0.05, n * 0.37 + 0.4) for n in range(250)]
+    samples = speech(truth[-1].end + 0.1, 24_000)
+    client = Client(np.round(samples * 32767).astype("<i2"))
+    backend = Recognition(truth)
+
+    async def talk():
+        config, limits = SessionConfig("webrtc"), SessionLimits(60.0, 600.0)
+        await LiveSession("sess", client, backend, config, tmp_path, limits).run()
+
+    asyncio.run(talk())
+    turns = [turn for turn, _ in backend.kept]
+    assert len(turns) == 4
+    for before, after in itertools.pairwise(turns):
+        assert before.end_sample == after.start_sample
+        assert before.tail == after.lead == REACH_SAMPLES
+    assert_said(truth, words_of(client.heard))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,554 @@
+"""The HTTP service with curl and httpx: bodies, fields, errors, probes, memory."""
+
+import asyncio
+import contextlib
+import io
+import itertools
+import json
+import re
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import httpx
+import jsonschema
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings, strategies as st
+from starlette.requests import Request
+
+from asr.service.access.keys import Keyring
+from asr.service.access.limits import Meters
+from asr.service.http.body import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
+from asr.service.http.middleware import KeyCheck
+from asr.settings import Settings
+from tests.support.serving import FAKE, PATH, make_wav, serving, wait_for
+
+WAV = make_wav()
+TEXT = "word0 word1 word2 word3"
+RAW = {"content-type": "audio/wav"}
+BOUNDARY = "gc0p4Jq0M2Yt08jU534c0p"
+
+
+@pytest.fixture(scope="module")
+def young_server():
+    """One that takes 100 kB and 60 s at the most, and whose engine has not loaded yet."""
+    limits = {"ASR_MAX_UPLOAD_BYTES": "100000", "ASR_MAX_AUDIO_SECONDS": "60"}
+    with serving(*FAKE, **limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def early_answers(young_server):
+    """Of /ready, and to a recording, both asked for before the engine was there."""
+    http = young_server.client()
+    return http.get("/ready"), http.post(PATH, content=WAV, headers=RAW)
+
+
+@pytest.fixture(scope="module")
+def small_server(young_server, early_answers):
+    young_server.wait_ready()
+    return young_server
+
+
+@pytest.fixture(scope="module")
+def http(server):
+    return server.client()
+
+
+def assert_problem(answer, status, *, param=None, code=None):
+    """An error in OpenAI's shape, with an id that is in the log."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["param"] == param
+    if code is not None:
+        assert error["code"] == code
+    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+    assert error["type"] == kinds.get(status, "invalid_request_error")
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+    return error["message"]
+
+
+def post_form(client, fields=(), files=(("file", ("a.wav", WAV)),)):
+    """Multipart with repeated names, which httpx's `data` alone cannot say."""
+    parts = [*files, *((name, (None, value)) for name, value in fields)]
+    return client.post(PATH, files=parts)
+
+
+def body_of(parts, boundary=BOUNDARY):
+    """A multipart body from (name, extra of the disposition, bytes)."""
+    pieces = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode()
+        + data
+        + b"\r\n"
+        for name, extra, data in parts
+    ]
+    return b"".join(pieces) + f"--{boundary}--\r\n".encode()
+
+
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+# --- bodies -------------------------------------------------------------------------------------
+
+
+def test_raw_body_with_fields_in_the_query(http):
+    query = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    answer = http.post(PATH, params=query, content=WAV, headers=RAW)
+    assert answer.status_code == 200
+    assert [word["word"] for word in answer.json()["words"]] == TEXT.split()
+
+
+@pytest.mark.parametrize("kind", ["audio/x-wav", "video/mp4", "application/octet-stream"])
+def test_raw_body_of_any_audio_type(http, kind):
+    answer = http.post(PATH, content=WAV, headers={"content-type": kind})
+    assert answer.json()["text"] == TEXT
+
+
+def test_raw_chunked_body_of_curl(server):
+    command = ["curl", "-sS", "-T", "-", "-X", "POST", "-H", "Content-Type: audio/wav"]
+    command += [f"{server.url}{PATH}?response_format=text"]
+    done = subprocess.run(command, input=WAV, capture_output=True, timeout=30, check=True)
+    assert done.stdout.decode() == TEXT + "\n"
+
+
+def test_form_of_curl(server, tmp_path):
+    (tmp_path / "a.wav").write_bytes(WAV)
+    command = ["curl", "-sS", "-F", f"file=@{tmp_path}/a.wav", "-F", "response_format=srt"]
+    done = subprocess.run(
+        [*command, server.url + PATH], capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.decode() == f"1\n00:00:00,000 --> 00:00:02,000\n{TEXT}\n\n"
+
+
+def test_fields_may_follow_the_file(http):
+    body = body_of([("file", '; filename="a"', WAV), ("response_format", "", b"text")])
+    assert http.post(PATH, content=body, headers=FORM).text == TEXT + "\n"
+
+
+def test_file_without_a_name(http):
+    assert http.post(PATH, content=body_of([("file", "", WAV)]), headers=FORM).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\..\\b", "x" * 3000, ""])
+def test_a_clients_file_name_never_touches_the_disk(tmp_path, name):
+    body = body_of([("file", f'; filename="{name}"', WAV)])
+    receive([body], tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["upload"]
+    assert (tmp_path / "upload").read_bytes() == WAV
+
+
+def receive(pieces, folder, content_type=FORM["content-type"], max_bytes=1 << 20):
+    """`receive_body` over a body that arrives in these pieces."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    queue = iter(messages)
+
+    async def pop():
+        return next(queue)
+
+    scope = http_scope((b"content-type", content_type.encode("latin-1")))
+    return asyncio.run(receive_body(Request(scope, pop), folder / "upload", max_bytes))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("split")
+
+
+# The file ends in what looks like a boundary for longest, which parsers get wrong.
+TRICKY = b"\r\n--" + BOUNDARY[:-1].encode() + b"\r\n\r\n--\r"
+SPLIT_BODY = body_of(
+    [("language", "", b"en"), ("file", '; filename="ä"', TRICKY), ("prompt", "", b"")]
+)
+
+
+def test_every_split_in_two_gives_the_same(folder):
+    for at in range(len(SPLIT_BODY) + 1):
+        body = receive([SPLIT_BODY[:at], SPLIT_BODY[at:]], folder)
+        assert body.fields == [("language", "en"), ("prompt", "")], at
+        assert (folder / "upload").read_bytes() == TRICKY, at
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(0, len(SPLIT_BODY)), max_size=40))
+def test_any_split_gives_the_same(folder, cuts):
+    edges = [0, *sorted(cuts), len(SPLIT_BODY)]
+    pieces = [SPLIT_BODY[a:b] for a, b in itertools.pairwise(edges)]
+    body = receive(pieces, folder)
+    assert body.fields == [("language", "en"), ("prompt", "")]
+    assert body.n_file_bytes == len(TRICKY)
+    assert (folder / "upload").read_bytes() == TRICKY
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(
+        st.tuples(st.text("abcdef[]-_ä", min_size=1).filter(str.strip), st.binary(max_size=99)),
+        max_size=9,
+    ),
+    data=st.binary(max_size=999),
+)
+def test_parts_come_out_as_they_went_in(folder, parts, data):
+    parts = [(name, value) for name, value in parts if BOUNDARY.encode() not in value]
+    body = receive([body_of([*((n, "", v) for n, v in parts), ("file", "", data)])], folder)
+    assert body.fields == [(name, value.decode("utf-8", "replace")) for name, value in parts]
+    assert (folder / "upload").read_bytes() == data
+
+
+# --- bad bodies ---------------------------------------------------------------------------------
+
+
+def test_two_files(http):
+    answer = post_form(http, files=[("file", ("a", WAV)), ("file", ("b", WAV))])
+    assert_problem(answer, 400, param="file")
+
+
+@pytest.mark.parametrize("fields", [[("model", "whisper-1")], []])
+def test_no_file(http, fields):
+    body = body_of([(name, "", value.encode()) for name, value in fields])
+    message = assert_problem(http.post(PATH, content=body, headers=FORM), 400, param="file")
+    assert "missing" in message
+
+
+def test_empty_bodies(http):
+    assert_problem(http.post(PATH, content=b"", headers=RAW), 400, param="file")
+    assert_problem(http.post(PATH, content=b"", headers=FORM), 400)
+    assert_problem(post_form(http, files=[("file", ("a", b""))]), 400, param="file")
+    assert_problem(http.post(PATH), 415)
+
+
+def test_truncated_form(http):
+    whole = body_of([("file", "", WAV)])
+    for end in (30, 100, len(whole) // 2, len(whole) - 5):
+        answer = http.post(PATH, content=whole[:end], headers=FORM)
+        assert_problem(answer, 400, code="malformed_body")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "audio", ""])
+def test_another_content_type(http, kind):
+    answer = http.post(PATH, content=b"{}", headers={"content-type": kind})
+    message = assert_problem(answer, 415, code="unsupported_body")
+    assert "multipart/form-data" in message
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'x' * 3000}"])
+def test_bad_boundaries(http, boundary):
+    headers = {"content-type": "multipart/form-data" + boundary}
+    answer = http.post(PATH, content=body_of([("file", "", WAV)]), headers=headers)
+    assert_problem(answer, 400, code="malformed_body")
+
+
+def test_not_audio(http):
+    message = assert_problem(http.post(PATH, content=b"hello" * 99, headers=RAW), 415, param="file")
+    assert "wav, flac, mp3" in message
+
+
+def test_a_playlist_named_wav_opens_nothing(http):
+    playlist = b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+    answer = post_form(http, files=[("file", ("a.wav", playlist))])
+    assert_problem(answer, 415, param="file")
+
+
+def test_declared_length_over_the_limit_is_refused_before_the_body(small_server):
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
+    port = httpx.URL(small_server.url).port
+    with socket.create_connection(("127.0.0.1", port), 5) as raw:
+        raw.sendall(f"{head}Content-Length: 1000000000000\r\n\r\nRIFF".encode())
+        assert raw.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("n_bytes", [100_001, 20_000_000])
+def test_declared_and_sent_over_the_limit(small_server, n_bytes):
+    answer = small_server.client().post(PATH, content=bytes(n_bytes), headers=RAW)
+    message = assert_problem(answer, 413, param="file", code="too_large")
+    assert "limit (100000)" in message
+    assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("headers", [RAW, FORM])
+def test_chunked_over_the_limit(small_server, headers):
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\n'.encode()
+
+    def pieces():
+        yield head
+        for _ in range(200):
+            yield bytes(1000)
+
+    answer = small_server.client().post(PATH, content=pieces(), headers=headers)
+    assert_problem(answer, 413, param="file")
+    wait_for(lambda: not small_server.request_folders(), 5, "an empty work directory")
+
+
+def test_longer_than_the_limit_of_seconds(small_server):
+    answer = small_server.client().post(PATH, content=make_wav(61, 8000)[:99_000], headers=RAW)
+    assert answer.status_code == 200  # a truncated file that promises more than the limit
+    answer = small_server.client().post(
+        PATH, content=_long_flac(), headers={"content-type": "audio/flac"}
+    )
+    assert_problem(answer, 413, param="file", code="audio_too_long")
+
+
+def _long_flac():
+    target = io.BytesIO()
+    soundfile.write(target, np.zeros(61 * 16_000, np.int16), 16_000, format="FLAC")
+    assert len(target.getvalue()) < 90_000
+    return target.getvalue()
+
+
+# --- fields -------------------------------------------------------------------------------------
+
+
+def test_unknown_field_is_a_warning(http):
+    answer = post_form(http, [("response_format", "full_json"), ("colour", "blue")])
+    assert answer.json()["warnings"] == ["field 'colour' is not known and was ignored"]
+
+
+def test_ignored_option_is_a_warning(http):
+    answer = post_form(http, [("response_format", "verbose_json"), ("language", "en")])
+    assert answer.json()["warnings"] == ["the fake engine ignores language"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ([("model", "a"), ("model", "b")], "model"),
+        ([("response_format", "docx")], "response_format"),
+        ([("temperature", "2")], "temperature"),
+        ([("temperature", "nan")], "temperature"),
+        ([("stream", "perhaps")], "stream"),
+        ([("language", "en"), ("languages[]", "en")], "languages"),
+        ([("timestamp_granularities[]", "syllable")], "timestamp_granularities"),
+        ([("timestamp_granularities[]", "word")], "timestamp_granularities"),
+        ([("include[]", "logprobs")], "include"),
+        ([("keywords[]", "<b>")], "keywords"),
+        ([("chunking_strategy", "{broken")], "chunking_strategy"),
+        ([("chunking_strategy", '{"a":' * 9000)], "chunking_strategy"),
+        ([("chunking_strategy[type]", "client_vad")], "chunking_strategy"),
+        (
+            [("chunking_strategy[type]", "server_vad"), ("chunking_strategy[threshold]", "nan")],
+            "chunking_strategy",
+        ),
+        ([("vad", "psychic")], "vad"),
+        ([("vad_min_silence", "99")], "vad_min_silence"),
+        ([("max_line_width", "3")], "max_line_width"),
+        ([("max_cue_duration", "inf")], "max_cue_duration"),
+        ([("prompt", "x" * 8193)], "prompt"),
+        ([("colour", "x" * (MAX_FIELD_BYTES + 1))], "colour"),
+    ],
+)
+def test_bad_fields_are_named(http, fields, param):
+    message = assert_problem(post_form(http, fields), 400, param=param)
+    assert message.startswith(f"{param}: ")
+
+
+def test_silero_that_is_not_installed_or_is(http):
+    answer = post_form(http, [("vad", "silero")])
+    if answer.status_code != 200:
+        assert_problem(answer, 400, param="vad")
+
+
+def test_too_many_fields(http):
+    fields = [(f"f{i}", "1") for i in range(MAX_FIELDS + 1)]
+    assert_problem(post_form(http, fields), 400, code="malformed_body")
+    assert post_form(http, fields[:MAX_FIELDS]).status_code == 200
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def test_full_json_keeps_its_published_schema(http):
+    schema = http.get("/v1/schemas/transcript.json").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    answer = post_form(http, [("response_format", "full_json")]).json()
+    jsonschema.validate(answer, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**answer, "duration": "2.0"}, schema)
+    words = answer["segments"][0]["words"]
+    assert [word["start"] for word in words] == [0, 0.5, 1, 1.5]
+    assert {word["timing"] for word in words} == {"engine"}
+    assert (answer["engine"], answer["duration"]) == ("fake engine 1.0", 2.0)
+
+
+def test_tsv(http):
+    answer = post_form(http, [("response_format", "tsv")])
+    assert answer.text == f"start\tend\ttext\n0\t2000\t{TEXT}\n"
+    assert answer.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+
+
+def test_line_width_shapes_cues(http):
+    fields = [("response_format", "vtt"), ("max_line_width", "12"), ("max_line_count", "1")]
+    answer = post_form(http, fields)
+    assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
+    assert [line for line in answer.text.splitlines() if line.startswith("word")] == [
+        "word0 word1",
+        "word2 word3",
+    ]
+
+
+@pytest.mark.parametrize("response_format", ["json", "text", "srt", "vtt", "tsv", "full_json"])
+def test_silence_is_an_empty_transcript(http, response_format):
+    query = {"vad": "webrtc", "response_format": response_format}
+    answer = http.post(PATH, params=query, content=make_wav(3, amplitude=0), headers=RAW)
+    assert answer.status_code == 200
+    assert "word" not in answer.text.replace('"words"', "")
+    if "json" in response_format:
+        assert answer.json()["text"] == ""
+
+
+def test_stream_of_silence_is_done_at_once(http):
+    query = {"vad": "webrtc", "stream": "true"}
+    answer = http.post(PATH, params=query, content=make_wav(3, amplitude=0), headers=RAW)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line[:7] == "data: {"]
+    assert [(event["type"], event["text"]) for event in events] == [("transcript.text.done", "")]
+
+
+# --- other routes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/nowhere", 404), ("GET", PATH, 405), ("POST", "/health", 405)],
+)
+def test_no_such_route(http, method, path, status):
+    answer = http.request(method, path)
+    assert_problem(answer, status)
+    if status == 405:
+        assert answer.headers["allow"] == {"GET": "POST", "POST": "GET"}[method]
+
+
+def test_an_error_is_in_the_log_under_its_id(server, http):
+    request_id = http.get("/nowhere").headers["x-request-id"]
+    assert wait_for(lambda: f" {request_id}\n" in server.log, 60)
+
+
+def test_health_and_readiness(http):
+    assert http.get("/health").json() == {"status": "ok"}
+    assert http.get("/ready").json() == {"status": "ready", "engine": "fake engine 1.0"}
+
+
+def test_models(http):
+    assert http.get("/v1/models").json()["data"][0]["id"] == "fake"
+    assert http.get("/v1/models/whisper-1").json()["id"] == "whisper-1"
+
+
+def test_not_ready_while_the_engine_loads(early_answers):
+    ready, transcript = early_answers
+    assert ready.status_code == 503
+    assert ready.headers["retry-after"] == "1"
+    assert ready.json()["status"] == "loading"
+    assert "loading" in ready.json()["reason"]
+    # A recording that comes too early is served once the engine is there.
+    assert transcript.json()["text"] == TEXT
+
+
+def test_a_key_may_have_accents():
+    """Headers are bytes; clients send UTF-8, and ASGI reads Latin-1."""
+    statuses = []
+
+    async def app(scope, receive, send):
+        statuses.append(200)
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    check = KeyCheck(app, Keyring(Settings(api_key="sésame")), Meters())
+    for key in ("sésame".encode(), b"sesame"):
+        for header in ((b"x-api-key", key), (b"authorization", b"bearer  " + key)):
+            asyncio.run(check(http_scope(header), receive, send))
+    assert [status for status in statuses if status] == [200, 200, 401, 401]
+
+
+def http_scope(*headers):
+    return {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
+
+
+def test_openapi_documents_the_form(http):
+    schema = http.get("/openapi.json").json()
+    body = schema["paths"][PATH]["post"]["requestBody"]["content"]
+    form = body["multipart/form-data"]["schema"]
+    assert form["required"] == ["file"]
+    assert {"model", "language", "stream", "timestamp_granularities"} < set(form["properties"])
+    assert "full_json" in form["properties"]["response_format"]["enum"]
+    assert "audio/*" in body
+    assert "/docs" not in schema["paths"]
+    assert http.get("/docs").status_code == 200
+
+
+def test_schema_has_no_dangling_reference(http):
+    text = http.get("/openapi.json").text
+    names = set(json.loads(text)["components"]["schemas"])
+    assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= names
+    assert '"#/$defs/' not in text
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def peak_kib(pid):
+    """The most memory that a process has ever held (VmHWM), in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if found is None:
+        raise ProcessLookupError(f"{pid} is ending and has no memory any more")
+    return int(found[1])
+
+
+def wav_of_silence(n_bytes):
+    """A wav of that many bytes in a multipart body, made as it is sent."""
+    yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\n'.encode()
+    header = bytearray(make_wav(0))
+    header[4:8] = (n_bytes - 8).to_bytes(4, "little")
+    header[40:44] = (n_bytes - 44).to_bytes(4, "little")
+    yield bytes(header)
+    block = bytes(1 << 20)
+    for _ in range(n_bytes // len(block)):
+        yield block
+    yield f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+@contextlib.contextmanager
+def watched_memory(server):
+    """Yields a dict that gathers by how many KiB the peak of each process has grown."""
+    before = {pid: peak_kib(pid) for pid in server.pids()}
+    growth, ended = {}, threading.Event()
+
+    def watch():
+        while not ended.wait(0.1):
+            for pid in server.pids():
+                with contextlib.suppress(OSError):
+                    growth[pid] = peak_kib(pid) - before.get(pid, 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield growth
+    finally:
+        ended.set()
+        thread.join()
+
+
+def check_memory(server, n_bytes):
+    with watched_memory(server) as growth, server.client() as client:
+        answer = client.post(PATH, content=wav_of_silence(n_bytes), headers=FORM, timeout=600)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["seconds"] == pytest.approx(n_bytes / 32_000, rel=0.01)
+    assert len(growth) > len(server.pids()), "the decoding process was not seen"
+    assert max(growth.values()) < 150 << 10, growth
+
+
+def test_memory_stays_flat_for_300_mb(server):
+    check_memory(server, 300 << 20)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_for_1_gb():
+    with serving(*FAKE, ASR_VAD="webrtc") as server:
+        check_memory(server, 1 << 30)

@@ -1,0 +1,260 @@
+"""The store of uploads: laws over any split, any resume and any death, and every refusal."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.service.http.problems import Problem
+from asr.service.uploads.parts import ALGORITHMS, Checksum
+from asr.service.uploads.store import Uploads
+
+ME, OTHER = "me", "other"
+
+
+def make_store(folder, max_bytes=1000, quota=3000, ttl=3600):
+    return Uploads(Path(folder) / "uploads", max_bytes, quota, ttl)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path)
+
+
+def checksum_of(data, algorithm="sha1"):
+    digest = base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
+    return Checksum.parse(f"{algorithm} {digest}")
+
+
+def append(store, upload_id, data, checksum=None, owner=ME):
+    with store.writing(upload_id, owner) as writer, writer.part(checksum) as part:
+        part.write(data)
+        part.finish()
+
+
+def refused(call, *args):
+    with pytest.raises(Problem) as caught:
+        call(*args)
+    return caught.value.status
+
+
+def age(path, seconds):
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def only_file(store, pattern):
+    (found,) = store._folder.glob(f"*/{pattern}")
+    return found
+
+
+# --- laws ---------------------------------------------------------------------------------------
+
+part_sizes = st.integers(0, 60)
+# what becomes of a part: it arrives whole, its client leaves midway, its process dies midway, or
+# it was damaged on the way
+fates = st.sampled_from(["whole", "left", "killed", "damaged"])
+steps = st.lists(st.tuples(part_sizes, fates, st.booleans(), st.integers(0, 60)), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def quick_disk():
+    """No test can see whether bytes outlive a loss of power; waiting for that takes long."""
+    with mock.patch("os.fsync"), mock.patch("os.fdatasync"):
+        yield
+
+
+@pytest.mark.usefixtures("quick_disk")
+@given(data=st.binary(max_size=300), steps=steps)
+def test_any_split_and_any_resume_give_the_same_bytes(data, steps):
+    folder = tempfile.mkdtemp()
+    try:
+        store = make_store(folder)
+        upload = store.create(ME, len(data))
+        for n_bytes, fate, is_proven, n_written in steps:
+            before = store.status(upload.id, ME).offset
+            part = data[before : before + n_bytes]
+            send(store, upload.id, part, fate, is_proven, n_written)
+            after = store.status(upload.id, ME).offset
+            assert before <= after <= before + len(part)
+            assert only_file(store, "*.bin").read_bytes() == data[:after]
+            if is_proven and fate != "whole":
+                assert after == before, "unproven bytes count"
+        append(store, upload.id, data[store.status(upload.id, ME).offset :])
+        assert store.open_finished(upload.id, ME).read_bytes() == data
+    finally:
+        shutil.rmtree(folder)
+
+
+class KilledError(BaseException):
+    """A process that ends here and now; the kernel closes its files."""
+
+
+def send(store, upload_id, data, fate, is_proven, n_written):
+    sent = data + b"x" if fate == "damaged" else data
+    arrived = data if fate in ("whole", "damaged") else data[:n_written]
+    expected = {"killed": KilledError, "damaged": Problem if is_proven else None}.get(fate)
+    with pytest.raises(expected) if expected else contextlib.nullcontext() as caught:
+        checksum = checksum_of(sent) if is_proven else None
+        with store.writing(upload_id, ME) as writer, writer.part(checksum) as part:
+            for byte in arrived:
+                part.write(bytes([byte]))
+            end(part, fate)
+    if expected is Problem:
+        assert caught.value.status == 460
+
+
+def end(part, fate):
+    if fate == "killed":
+        raise KilledError
+    part.give_up() if fate == "left" else part.finish()
+
+
+@pytest.mark.usefixtures("quick_disk")
+@given(sizes=st.lists(st.tuples(st.integers(0, 900) | st.none(), st.booleans()), max_size=12))
+def test_the_quota_is_never_exceeded_and_freed_by_removal(sizes):
+    folder = tempfile.mkdtemp()
+    try:
+        store = make_store(folder)
+        held = {}
+        for size, also_remove in sizes:
+            counted = 1000 if size is None else size
+            if sum(held.values()) + counted > 3000:
+                assert refused(store.create, ME, size) == 413
+            else:
+                held[store.create(ME, size).id] = counted
+            if also_remove and held:
+                store.remove(held.popitem()[0], ME)
+        assert store.create(OTHER, 900).length == 900  # each owner has a quota of his own
+    finally:
+        shutil.rmtree(folder)
+
+
+# --- one by one ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_proves_and_refuses(store, algorithm):
+    upload = store.create(ME, 10)
+    append(store, upload.id, b"hello", checksum_of(b"hello", algorithm))
+    assert refused(append, store, upload.id, b"world", checksum_of(b"w0rld", algorithm)) == 460
+    assert store.status(upload.id, ME).offset == 5
+    assert not list(store._folder.glob("*/*.part"))
+
+
+@pytest.mark.parametrize("header", ["", "sha1", "crc7 AAAA", "sha1 ***", "sha1 AAA", "SHA1 AAAA"])
+def test_checksum_that_cannot_be_read(header):
+    if header == "sha1":  # an empty digest is base64, and equals no digest
+        assert Checksum.parse(header).digest == b""
+    else:
+        assert refused(Checksum.parse, header) == 400
+
+
+def test_an_upload_belongs_to_its_owner(store):
+    upload = store.create(ME, 5)
+    append(store, upload.id, b"hello")
+    for call in (store.status, store.remove, store.open_finished):
+        assert refused(call, upload.id, OTHER) == 404
+    assert refused(append, store, upload.id, b"", None, OTHER) == 404
+    assert store.open_finished(upload.id, ME).read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "../x", "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "é" * 32]
+)
+def test_an_id_is_matched_before_the_disk_is_touched(store, bad, monkeypatch):
+    monkeypatch.setattr(Path, "stat", lambda *_: pytest.fail("touched"))
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("touched"))
+    assert refused(store.status, bad, ME) == 404
+
+
+def test_one_writer_at_a_time(store):
+    upload = store.create(ME, 5)
+    with store.writing(upload.id, ME):
+        assert refused(append, store, upload.id, b"hello") == 423
+        assert refused(store.remove, upload.id, ME) == 423
+    append(store, upload.id, b"hello")
+
+
+def test_length_declared_later(store):
+    upload = store.create(ME, None, "filename YS5tcDM=")
+    append(store, upload.id, b"hello")
+    with store.writing(upload.id, ME) as writer:
+        assert refused(writer.declare, 4) == 400
+        assert refused(writer.declare, 1001) == 413
+        writer.declare(5)
+        writer.declare(5)
+        assert refused(writer.declare, 6) == 400
+    found = store.status(upload.id, ME)
+    assert (found.is_finished, found.metadata) == (True, "filename YS5tcDM=")
+
+
+def test_an_unfinished_upload_is_not_read(store):
+    upload = store.create(ME, 5)
+    append(store, upload.id, b"hell")
+    assert refused(store.open_finished, upload.id, ME) == 409
+
+
+def test_who_took_an_upload_keeps_it(store, tmp_path):
+    upload = store.create(ME, 5)
+    append(store, upload.id, b"hello")
+    store.take(upload.id, ME, tmp_path / "job")
+    with store.held(upload.id, ME) as held:
+        store.remove(upload.id, ME)
+        assert held.read_bytes() == b"hello"
+    assert not held.exists()
+    assert (tmp_path / "job").read_bytes() == b"hello"
+    assert refused(store.take, upload.id, ME, tmp_path / "late") == 404
+
+
+def test_expired_then_unknown(store):
+    upload = store.create(ME, 5)
+    assert store.sweep() == 0
+    age(only_file(store, "*.bin"), 3601)
+    assert refused(store.status, upload.id, ME) == 410  # at once, swept or not
+    assert store.sweep() == 1
+    assert refused(store.status, upload.id, ME) == 410
+    assert not list(store._folder.glob("*/*.bin"))
+    assert store.sweep() == 0
+    age(only_file(store, "*.json"), 3601)
+    store.sweep()
+    assert refused(store.status, upload.id, ME) == 404
+    assert not list(store._folder.glob("*/*"))
+
+
+def test_an_upload_being_written_does_not_expire(store):
+    upload = store.create(ME, 5)
+    age(only_file(store, "*.json"), 3601)
+    with store.writing(upload.id, ME):
+        age(only_file(store, "*.bin"), 3601)
+        assert store.sweep() == 0
+    assert store.sweep() == 1
+
+
+def test_the_sweep_removes_what_the_dead_left(store):
+    upload = store.create(ME, 5)
+    home = only_file(store, "*.bin").parent
+    left = [home / f"{'0' * 32}.bin", home / f"{upload.id}.part", home / f"{upload.id}.draft"]
+    for path in left:
+        path.write_bytes(b"x")
+    store.sweep()
+    assert all(path.exists() for path in left)
+    for path in left:
+        age(path, 3601)
+    store.sweep()
+    assert not any(path.exists() for path in left)
+    assert store.status(upload.id, ME).offset == 0
+
+
+def test_metadata_and_numbers_never_name_a_file(store):
+    store.create(ME, 5, f"filename {base64.b64encode(b'../../evil').decode()}")
+    assert not list(store._folder.parent.parent.rglob("*evil*"))
