@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from asr import pcm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -50,8 +52,7 @@ class Audio:
 
     def pcm16(self) -> bytes:
         """The samples as little-endian 16-bit PCM, clipped."""
-        scaled = np.clip(np.rint(self.samples * 32768.0), -32768, 32767)
-        return scaled.astype("<i2").tobytes()
+        return pcm.to_bytes(pcm.to_int16(self.samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ import numpy as np
 
 from asr.audio.resample import decode
 from asr.config import AudioLimits
-from asr.types import SAMPLE_RATE, Audio
+from asr.pcm import to_int16
+from asr.types import SAMPLE_RATE
 from benchmarks.measure import save
 from benchmarks.serving import ROOT, serving
 
@@ -43,7 +44,7 @@ def make_recording(path: Path, seconds: float) -> None:
         for name in names:
             pieces += decode(ROOT / "samples" / name, AudioLimits()).blocks
     samples = np.concatenate(pieces)[: int(seconds * SAMPLE_RATE)]
-    pcm = np.frombuffer(Audio(samples).pcm16(), np.dtype("<i2"))
+    pcm = to_int16(samples)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(CODECS[path.suffix[1:]], rate=SAMPLE_RATE, layout="mono")
         assert isinstance(stream, av.AudioStream)

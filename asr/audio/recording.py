@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from asr import pcm
 from asr.audio.growing import GrowingFile, decode_growing
 from asr.audio.resample import decode
 from asr.audio.vad import SpeechDetector
@@ -61,7 +62,7 @@ class Recording:
             data = file.read((end_sample - start_sample) * _BYTES_PER_SAMPLE)
         if len(data) != (end_sample - start_sample) * _BYTES_PER_SAMPLE:
             raise ValueError(f"{self.path} ends before sample {end_sample}")
-        return Audio(np.frombuffer(data, np.dtype("<i2")).astype(np.float32) / np.float32(32768))
+        return Audio(pcm.to_float32(pcm.from_bytes(data)))
 
 
 def channel_path(target: Path, channel: int) -> Path:
@@ -158,8 +159,7 @@ async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerato
 def _scan(
     recording: Recording, detector: SpeechDetector, start: int, end: int
 ) -> list[SpeechRegion]:
-    pcm = np.frombuffer(recording.read(start, end).pcm16(), np.dtype("<i2"))
-    return detector.push(pcm)
+    return detector.push(pcm.to_int16(recording.read(start, end).samples))
 
 
 def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
@@ -235,11 +235,11 @@ class _Track:
         self.detector = detector
 
     def push(self, samples: np.ndarray) -> None:
-        pcm = np.frombuffer(Audio(samples).pcm16(), np.dtype("<i2"))
-        left = memoryview(pcm.tobytes())
+        written = pcm.to_int16(samples)
+        left = memoryview(pcm.to_bytes(written))
         while left:
             left = left[self._target.write(left) :]
-        self._closed += self.detector.push(pcm)
+        self._closed += self.detector.push(written)
 
     def regions(self, *, finished: bool) -> dict[str, Any]:
         """What happened since the last report."""

@@ -17,6 +17,7 @@ import numpy as np
 import webrtcvad
 
 from asr.config import VadOptions, check
+from asr.pcm import to_float32, to_int16
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 
 ONSET_SECONDS: Final = 0.3
@@ -61,7 +62,7 @@ class SileroClassifier:
 
     def is_speech(self, frame: np.ndarray) -> bool:
         """Judge one frame; the network remembers what it has heard."""
-        samples = np.ascontiguousarray(frame.astype(np.float32) / np.float32(32768))
+        samples = np.ascontiguousarray(to_float32(frame))
         return bool(self._model.process(samples.data) >= self._threshold)
 
 
@@ -177,5 +178,4 @@ class SpeechDetector:
 def find_speech(audio: Audio, options: VadOptions) -> list[SpeechRegion]:
     """The speech regions of samples in memory: ordered, disjoint, inside the audio."""
     detector = SpeechDetector(options)
-    pcm = np.frombuffer(audio.pcm16(), np.dtype("<i2"))
-    return detector.push(pcm) + detector.finish()
+    return detector.push(to_int16(audio.samples)) + detector.finish()

@@ -11,11 +11,10 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from asr.align.hmm.embedded import Embedded
 from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable, WorkerDied
+from asr.pcm import from_bytes, to_float32
 from asr.types import Audio, Hypothesis, Word
 from asr.workers.pool import ProcessLimits, ProcessPool
 
@@ -94,8 +93,8 @@ def align_job(channel: Channel) -> None:
     request, pcm = channel.receive()
     if _template is None:
         raise RuntimeError("the template process did not load the aligner")
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
-    found = _template.align(Audio(samples), request["texts"])
+    audio = Audio(to_float32(from_bytes(pcm)))
+    found = _template.align(audio, request["texts"])
     words = [
         {
             "start": word.start,

@@ -14,11 +14,11 @@ import wave
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import numpy as np
 import soundfile
 
 from asr.engines.omni import prompt as omni
 from asr.errors import EngineFailed
+from asr.pcm import to_int16
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def to_wav(audio: Audio) -> bytes:
 def to_flac(audio: Audio) -> bytes:
     """The same samples in about half the bytes, for slow links."""
     buffer = io.BytesIO()
-    samples = np.frombuffer(audio.pcm16(), "<i2")
+    samples = to_int16(audio.samples)
     soundfile.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 

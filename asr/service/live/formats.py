@@ -8,7 +8,8 @@ from typing import Final, Literal
 import numpy as np
 import soxr
 
-from asr.types import SAMPLE_RATE, Audio
+from asr import pcm
+from asr.types import SAMPLE_RATE
 
 Encoding = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 TELEPHONE_RATE: Final = 8_000
@@ -77,11 +78,10 @@ class Converter:
         data = self._odd + data
         n_whole = len(data) // 2 * 2
         self._odd = data[n_whole:]
-        return np.frombuffer(data[:n_whole], np.dtype("<i2"))
+        return pcm.from_bytes(data[:n_whole])
 
     def _resample(self, samples: np.ndarray, *, last: bool) -> np.ndarray:
         if self._stream is None:
             return samples
-        floats = samples.astype(np.float32) / np.float32(32768)
-        resampled = Audio(self._stream.resample_chunk(floats, last=last))
-        return np.frombuffer(resampled.pcm16(), np.dtype("<i2"))
+        resampled = self._stream.resample_chunk(pcm.to_float32(samples), last=last)
+        return pcm.to_int16(resampled)

@@ -20,6 +20,7 @@ import numpy as np
 
 from asr.audio.vad import ONSET_SECONDS, SpeechDetector
 from asr.config import ChunkOptions, VadOptions
+from asr.pcm import to_bytes, to_float32
 from asr.pipeline.chunking import quietest
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 
@@ -200,7 +201,7 @@ class SpokenTurns:
     def _end(self, sample: int, tail: int = 0) -> list[InputEvent]:
         item_id, self._item_id = self._item_id or new_item_id(), None
         path = self._folder / f"{item_id}.pcm"
-        path.write_bytes(self._samples(self._first, sample + tail).astype("<i2").tobytes())
+        path.write_bytes(to_bytes(self._samples(self._first, sample + tail)))
         start, end = self._origin + self._first + self._lead, self._origin + sample
         turn = Turn(item_id, start, end, path, self._lead, tail)
         return [SpeechStopped(item_id, end), turn]
@@ -239,7 +240,7 @@ class CommittedTurns:
         """Write the samples to disk; nothing ends by itself."""
         if self._file is None:
             self._file = self._path.open("wb")
-        self._file.write(pcm.astype("<i2").tobytes())
+        self._file.write(to_bytes(pcm))
         self._end += len(pcm)
         return []
 
@@ -265,4 +266,4 @@ class CommittedTurns:
 
 
 def _audio(pcm: np.ndarray) -> Audio:
-    return Audio(pcm.astype(np.float32) / np.float32(32768))
+    return Audio(to_float32(pcm))

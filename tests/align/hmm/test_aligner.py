@@ -18,6 +18,7 @@ from asr.align.hmm.embedded import Embedded
 from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.errors import EngineUnavailable
+from asr.pcm import to_float32, to_int16
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
 from asr.workers.pool import ProcessPool
@@ -237,7 +238,7 @@ def hypothesis_of(words, **more):
 
 def test_the_process_gives_what_the_models_give(runner, aligner, embedded):
     audio, truth = stretch("meeting", 5.0)
-    pcm = np.frombuffer(audio.pcm16(), "<i2").astype(np.float32) / np.float32(32768)
+    pcm = to_float32(to_int16(audio.samples))
     direct = embedded.align(Audio(pcm), texts(truth))
     timed = runner.run(aligner.align(audio, hypothesis_of(truth, avg_logprob=-0.2)))
     assert timed.words == direct.words
