@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from asr.service.transcriptions.form import TranscriptBody
+from asr.service.transcriptions.bodies import TranscriptBody
 from asr.settings import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent

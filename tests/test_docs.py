@@ -10,7 +10,7 @@ import shlex
 import pytest
 import yaml
 
-from asr.service.transcriptions.form import TranscriptBody
+from asr.service.transcriptions.bodies import TranscriptBody
 from asr.settings import settings_table
 from tests.support.paths import ROOT
 

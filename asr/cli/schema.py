@@ -17,7 +17,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> int:
     """Print it."""
     # pydantic belongs to the service.
-    from asr.service.transcriptions.form import TranscriptBody
+    from asr.service.transcriptions.bodies import TranscriptBody
 
     print(json.dumps(TranscriptBody.model_json_schema(), indent=2))
     return 0

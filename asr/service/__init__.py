@@ -1,8 +1,8 @@
 """The web service on LitServe: OpenAI's audio routes in front of the pipeline.
 
 The API process takes bodies to disk and renders answers; the worker process runs the pipeline;
-only paths, options and results cross LitServe's queue between them. `asr.service.app` puts the
-parts together.
+only paths, options and results cross LitServe's queue between them. `asr.service.run` starts
+them all.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def serve(settings: Settings, make_engine: Callable[[Settings], Engine] = load_e
         make_engine: called in the worker process, so it must be importable there.
     """
     # Here, because the worker imports this package too, and needs neither routes nor a database.
-    from asr.service.app import run
+    from asr.service.run import run
 
     run(settings, make_engine)

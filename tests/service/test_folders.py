@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asr.service.folders import temporary_folder
+from asr.service.files import temporary_folder
 
 
 def test_who_is_cancelled_while_threads_are_busy_leaves_nothing(tmp_path):

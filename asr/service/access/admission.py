@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from asr.service.http.problems import Problem
+from asr.service.errors import LimitReached
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -31,11 +31,12 @@ class Admission:
         """Hold a place from before the body is read.
 
         Raises:
-            Problem: 429, all places are taken.
+            LimitReached: all places are taken.
         """
         if self._places <= 0:
             wait = max(1, round(self._mean_seconds))
-            raise Problem(429, "too many requests are in work", "too_many_requests", None, wait)
+            message = "too many requests are in work"
+            raise LimitReached(message, "too_many_requests", retry_after=wait)
         self._places -= 1
         self._n_open += 1
         try:

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from asr.service.http.problems import Problem
+from asr.service.errors import LimitReached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS: Final = 86_400
 _A_TOKEN: Final = 1 - 1e-9
-"""After the wait that was asked for there is one, whatever rounding has left of it."""
+"""A tolerance, so that rounding cannot deny a token after Retry-After."""
 
 
 class Meter:
@@ -56,7 +56,7 @@ class Meter:
         """Hold a place for a request that makes work.
 
         Raises:
-            Problem: 429, a limit is reached.
+            LimitReached: a limit is reached.
         """
         self._begin_day()
         concurrency = self.key.concurrency
@@ -89,7 +89,7 @@ class Meter:
         """Count what was received.
 
         Raises:
-            Problem: 429, it was too much.
+            LimitReached: it was too much.
         """
         self._begin_day()
         self._n_bytes += n_bytes
@@ -109,7 +109,7 @@ class Meter:
         """Look whether a session may go on.
 
         Raises:
-            Problem: 429, the day's bytes or hours are used up.
+            LimitReached: the day's bytes or hours are used up.
         """
         self._begin_day()
         self._check_audio()
@@ -134,7 +134,7 @@ class Meter:
         if today != self._day:
             self._day, self._n_bytes, self._audio_seconds = today, 0, 0.0
 
-    def _spent(self, message: str, what: str) -> Problem:
+    def _spent(self, message: str, what: str) -> LimitReached:
         return _refusal(message, what, self._until_midnight())
 
     def _until_midnight(self) -> int:
@@ -154,7 +154,7 @@ class Meter:
             if message["type"] == "http.request" and not is_refused:
                 try:
                     self.add_bytes(len(message.get("body", b"")))
-                except Problem:
+                except LimitReached:
                     is_refused = True
                     held.append(message)
                     raise
@@ -163,8 +163,8 @@ class Meter:
         return counted
 
 
-def _refusal(message: str, what: str, wait: int) -> Problem:
-    return Problem(429, message, f"{what}_limit_exceeded", None, max(1, wait))
+def _refusal(message: str, what: str, wait: int) -> LimitReached:
+    return LimitReached(message, f"{what}_limit_exceeded", retry_after=max(1, wait))
 
 
 class Meters:

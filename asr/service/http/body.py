@@ -12,16 +12,18 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from asr.service.errors import Refused
+from asr.service.files import finished_in_thread, write_all
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -42,9 +44,6 @@ MIN_BYTES_PER_SECOND: Final = 100
 """What a body must bring on average beyond `IDLE_SECONDS`; the leanest speech codec needs 600."""
 
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ async def receive_body(
             return await _receive(
                 request, kind, parameters.get(b"boundary"), _Sink(file, max_text_bytes), max_bytes
             )
-        except Problem:
+        except (Problem, Refused):
             await drain(request)
             raise
 
@@ -123,13 +122,6 @@ class _Sink:
         if self._n_gathered >= at_least or len(self._pieces) >= MAX_PIECES:
             pieces, self._pieces, self._n_gathered = self._pieces, [], 0
             await finished_in_thread(write_all, self._file, b"".join(pieces))
-
-
-def write_all(file: BinaryIO, data: bytes | bytearray) -> None:
-    """Write every byte to a file that is not buffered and may take fewer at a time."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
 
 
 async def _receive_raw(request: Request, sink: _Sink, max_bytes: int) -> Body:
@@ -365,17 +357,3 @@ async def drain(request: Request) -> None:
                 n_bytes += len(data)
                 if n_bytes > DRAIN_BYTES:
                     return
-
-
-async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread; who is cancelled meanwhile still waits for its end.
-
-    A thread cannot be stopped, and must not write to a file that was closed behind it.
-    """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await task
-        raise

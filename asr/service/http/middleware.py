@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from asr import tracing
 from asr.service.access.keys import ANONYMOUS
+from asr.service.errors import LimitReached
 from asr.service.http.body import drain
 from asr.service.http.problems import Problem, problem_of
 from asr.service.observability.logs import is_well_formed, request_id
@@ -217,8 +218,8 @@ def _place(scope: Scope_, meter: Meter) -> Generator[None]:
         if scope["type"] == "websocket" or scope["method"] == "POST":
             try:
                 stack.enter_context(meter.request())
-            except Problem as problem:
-                raise _Refused(problem) from problem
+            except LimitReached as error:
+                raise _Refused(problem_of(error)) from error
         yield
 
 

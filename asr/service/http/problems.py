@@ -29,6 +29,7 @@ from asr.errors import (
     UnsupportedAudio,
     WorkerDied,
 )
+from asr.service import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +107,19 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
 ]
 
 
+_REFUSALS: dict[type[errors.Refused], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Expired: 410,
+    errors.TooLarge: 413,
+    errors.KeyReused: 422,
+    errors.Locked: 423,
+    errors.LimitReached: 429,
+    errors.Damaged: 460,
+    errors.ShuttingDown: 503,
+}
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error; one that nobody foresaw says nothing of the inside."""
     match error:
@@ -126,6 +140,9 @@ def _invalid(name: str, message: str) -> Problem:
 
 
 def _look_up(error: Exception) -> Problem:
+    if isinstance(error, errors.Refused):
+        status = _REFUSALS[type(error)]
+        return Problem(status, str(error), error.code, error.param, error.retry_after)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem(503, "the server's disk is full", "disk_full", None, 30)
     found = next((row for row in _TABLE if isinstance(error, row[0])), None)

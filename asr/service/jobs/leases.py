@@ -20,7 +20,7 @@ from asr.service.jobs.tables import FAILED, QUEUED, RUNNING, SUCCEEDED, chunks, 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from asr.service.litserve.worker import ChunkDone
+    from asr.service.litserve.messages import ChunkDone
 
 
 class LeaseLost(Exception):

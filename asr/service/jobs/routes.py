@@ -22,8 +22,8 @@ from asr.service.jobs.schemas import (
 )
 from asr.service.jobs.service import check_id, no_such_job
 from asr.service.jobs.stream import follow
+from asr.service.transcriptions.bodies import ErrorBody, transcription_body
 from asr.service.transcriptions.events import EventStream
-from asr.service.transcriptions.form import ErrorBody, transcription_body
 from asr.service.transcriptions.sources import client_left
 
 if TYPE_CHECKING:

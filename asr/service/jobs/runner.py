@@ -26,11 +26,11 @@ from asr.errors import (
 )
 from asr.pipeline.checkpoint import pack_segment, pack_summary
 from asr.pipeline.run import Progress
-from asr.service.folders import temporary_folder
+from asr.service.files import temporary_folder
 from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.leases import Advance, LeaseLost
 from asr.service.jobs.request import JobRequest
-from asr.service.litserve.worker import ChunkDone, Transcribe
+from asr.service.litserve.messages import ChunkDone, Transcribe
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
-    from asr.service.litserve.spec import TranscriptionSpec
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.litserve.messages import Happening
     from asr.settings import Settings
 
 T = TypeVar("T")
@@ -65,31 +65,31 @@ class JobRunner:
     Args:
         leases: who works on which job.
         recordings: what they transcribe.
-        spec: the way to the worker.
+        client: the way to the worker.
         settings: of the service.
         run_dir: where decoded audio lies meanwhile.
         weight_of: the share of the engine that an owner has now.
-
-    Attributes:
-        audio_wait: seconds until an owner may have audio again; 0 if now.
+        audio_wait: seconds until an owner may have audio again; 0 means now.
     """
 
     def __init__(
         self,
+        *,
         leases: Leases,
         recordings: Recordings,
-        spec: TranscriptionSpec,
+        client: WorkerClient,
         settings: Settings,
         run_dir: Path,
         weight_of: Callable[[str], float],
+        audio_wait: Callable[[str], float],
     ) -> None:
         self._leases = leases
         self._recordings = recordings
-        self._spec = spec
+        self._client = client
         self._settings = settings
         self._run_dir = run_dir
         self._weight_of = weight_of
-        self.audio_wait: Callable[[str], float] = lambda _: 0
+        self._audio_wait = audio_wait
         self._name = uuid.uuid4().hex[:12]
         self._n_claims = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by their leases
@@ -162,7 +162,7 @@ class JobRunner:
     async def _work(self, job: Job, lease: str) -> None:
         attempt = _Attempt(self._leases, job, lease)
         try:
-            if wait := self.audio_wait(job.owner):
+            if wait := self._audio_wait(job.owner):
                 await attempt.put_off(min(wait, MAX_PUT_OFF))
                 return
             await self._transcribe(job, attempt)
@@ -193,7 +193,7 @@ class JobRunner:
             command = Transcribe(
                 attempt.id, source, folder, options, kept=kept, owner=job.owner, weight=weight
             )
-            async with contextlib.aclosing(self._spec.transcribe(command)) as events:
+            async with contextlib.aclosing(self._client.transcribe(command)) as events:
                 await attempt.follow(events)
 
 

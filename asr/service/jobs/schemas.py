@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from asr.service.jobs.request import JobRequest
-from asr.service.transcriptions.form import ErrorDetail  # noqa: TC001  # pydantic looks it up
+from asr.service.transcriptions.bodies import ErrorDetail  # noqa: TC001  # pydantic looks it up
 
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job

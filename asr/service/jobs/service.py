@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from asr.errors import StoreUnavailable
-from asr.service.folders import temporary_folder
+from asr.errors import AsrError, StoreUnavailable
+from asr.service.errors import ShuttingDown
+from asr.service.files import temporary_folder
 from asr.service.http.body import drain, receive_body
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from asr.service.jobs.rows import Job
-    from asr.service.litserve.spec import TranscriptionSpec
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.uploads.store import Uploads
     from asr.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,45 +47,42 @@ _NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
 Pairs = list[tuple[str, str]]
 
 
-class FinishedUploads(Protocol):
-    """Where ``upload_id`` leads."""
-
-    def take(self, upload_id: str, owner: str, target: Path) -> None:
-        """Make `target` a name of a finished upload of this owner.
-
-        Raises:
-            Problem: 404 there is none, 409 it is not finished.
-        """
-        ...
-
-
 class Jobs:
     """Jobs in one API process.
 
     Args:
-        spec: the way to the worker.
+        client: the way to the worker.
         settings: of the service.
         run_dir: where decoded audio lies.
         incoming: where bodies arrive; in the file system of the data directory.
         uploads: what ``upload_id`` may name.
         weight_of: the share of the engine that an owner has now.
+        audio_wait: seconds until an owner may have audio again; 0 means now.
     """
 
     def __init__(
         self,
-        spec: TranscriptionSpec,
+        *,
+        client: WorkerClient,
         settings: Settings,
         run_dir: Path,
         incoming: Path,
-        uploads: FinishedUploads | None = None,
+        uploads: Uploads,
         weight_of: Callable[[str], float] = lambda _: 1.0,
+        audio_wait: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         database = Database(settings.database)
         self.store = JobStore(database)
         self.watch = Watch(self.store)
         self.recordings = Recordings(settings.data_path / "recordings")
         self.runner = JobRunner(
-            Leases(database), self.recordings, spec, settings, run_dir, weight_of
+            leases=Leases(database),
+            recordings=self.recordings,
+            client=client,
+            settings=settings,
+            run_dir=run_dir,
+            weight_of=weight_of,
+            audio_wait=audio_wait,
         )
         self.webhooks = Webhooks(self.store, settings)
         self._settings = settings
@@ -156,7 +155,7 @@ class Jobs:
         """
         try:
             key = await self._admit(request)
-        except (Problem, StoreUnavailable):
+        except (Problem, AsrError):
             await drain(request)
             raise
         async with temporary_folder(self._incoming) as folder:
@@ -165,7 +164,7 @@ class Jobs:
 
     async def _admit(self, request: Request) -> str | None:
         if self.is_closing:
-            raise Problem(503, "the service is shutting down", "shutting_down", None, 5)
+            raise ShuttingDown
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             message = f"Idempotency-Key: must have 1 to {MAX_KEY_LENGTH} characters"
@@ -188,9 +187,6 @@ class Jobs:
         if not upload_id:
             message = "file: send the recording, or the upload_id of a finished upload"
             raise Problem(400, message, "invalid_value", "file")
-        if self._uploads is None:
-            message = "upload_id: this server takes no uploads"
-            raise Problem(400, message, "invalid_value", "upload_id")
         target = folder / "upload"
         await asyncio.to_thread(self._uploads.take, upload_id, owner_of(request), target)
         return pairs, target

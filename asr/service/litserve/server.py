@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C: one of them ends the main process, and the main process ends all others.
+"""LitServe's server with our worker, queue and signals.
+
+SIGTERM or Ctrl-C ends the main process, and the main process ends all others.
 
 LitServe takes KeyboardInterrupt in its main process for the wish to end, and forgets processes when
 that comes while it starts them. Python drops an exception that a signal handler raises within a
@@ -8,6 +10,7 @@ callback of ``os.fork``, and the wish would be lost. So signals are held while p
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,14 +18,25 @@ import threading
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-import litserve
+import litserve.server
 
 from asr.service.litserve.queue import Commands, register
+from asr.service.litserve.spec import TranscriptionSpec
+from asr.service.litserve.worker import TranscriptionAPI
 from asr.service.observability.logs import adopt_loggers
 from asr.workers.template import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from contextlib import AbstractAsyncContextManager
+
+    from fastapi import FastAPI
+
+    from asr.service.litserve.worker import EngineMaker
+    from asr.settings import Settings
+
+WATCH_SECONDS = 0.5
+"""Between two looks at whether the worker lives."""
 
 
 class Interrupts:
@@ -63,16 +77,61 @@ class Interrupts:
 class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
     """LitServe's server, not interrupted while it starts a process, with our queue of commands."""
 
-    interrupts: Interrupts | None = None
-    log_format = "text"
+    def __init__(
+        self,
+        api: TranscriptionAPI,
+        spec: TranscriptionSpec,
+        settings: Settings,
+        interrupts: Interrupts,
+    ) -> None:
+        # The engine chooses its own device; requests wait as long as they must.
+        super().__init__(api, accelerator="cpu", timeout=False, restart_workers=True)
+        self.uvicorn_graceful_timeout = settings.shutdown_grace + 2
+        self.monitor_internal = WATCH_SECONDS
+        self.submit = spec.submit
+        self._settings = settings
+        self._interrupts = interrupts
+        # LitServe's own routes stay out; its documentation of the routes is kept.
+        kept = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
+        routes = self.app.router.routes
+        routes[:] = [route for route in routes if getattr(route, "path", None) in kept]
 
-    def _held(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.interrupts is None else self.interrupts.held()
+    def wrap_lifespan(self, ours: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Run a context inside LitServe's own, in the API process."""
+        inner = self.app.router.lifespan_context
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+            async with inner(app):
+                async with ours():
+                    yield
+                # LitServe's thread waits up to a second for reports, and no more will come.
+                self._transport.close(send_sentinel=True)
+
+        self.app.router.lifespan_context = lifespan
+
+    def serve(self, **uvicorn_options: Any) -> None:
+        """Start all processes, and return when they have ended."""
+        # Loaded objects are never collected: their pages stay shared with forked processes, and no
+        # collection walks them, not even the one at the end.
+        gc.freeze()
+        if self._settings.log_format == "json":
+            uvicorn_options["log_config"] = None
+        self.run(
+            host=self._settings.host,
+            port=self._settings.port,
+            log_level=self._settings.log_level,
+            num_api_servers=1,
+            generate_client_file=False,
+            access_log=False,
+            server_header=False,
+            **uvicorn_options,
+        )
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
-        adopt_loggers(self.log_format)  # `run` has just set up LitServe's own
+        adopt_loggers(self._settings.log_format)  # `run` has just set up LitServe's own
         register()
-        with self._held():
+        with self._interrupts.held():
             manager = super()._init_manager(*args, **kwargs)
         for path in self.litapi_request_queues:
             self.litapi_request_queues[path] = Commands(manager.CommandQueue())
@@ -82,7 +141,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
 
     def launch_inference_worker(self, *args: Any, **kwargs: Any) -> Any:
         """Start a process with the engine."""
-        with self._held():
+        with self._interrupts.held():
             return super().launch_inference_worker(*args, **kwargs)
 
     def launch_single_inference_worker(self, lit_api: litserve.LitAPI, worker_id: int) -> Any:
@@ -92,12 +151,20 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         return super().launch_single_inference_worker(lit_api, worker_id)
 
     def _start_server(self, *args: Any, **kwargs: Any) -> Any:
-        with self._held():
+        with self._interrupts.held():
             return super()._start_server(*args, **kwargs)
 
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
         self._shutdown_event.set()  # or it would start the workers again that are now ended
         super()._perform_graceful_shutdown(*args, **kwargs)
+
+
+def make_server(settings: Settings, make_engine: EngineMaker, interrupts: Interrupts) -> Server:
+    """LitServe's server with one worker and without routes; not yet running."""
+    # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
+    litserve.server._MCP_AVAILABLE = False
+    spec = TranscriptionSpec(settings.worker_timeout)
+    return Server(TranscriptionAPI(settings, spec, make_engine), spec, settings, interrupts)
 
 
 def bind_children() -> None:

@@ -16,36 +16,51 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import litserve
 
 from asr import tracing
 from asr.audio.growing import GrowingFile
+from asr.engines.base import Engine
 from asr.errors import AsrError
 from asr.pipeline.checkpoint import Records
 from asr.pipeline.known_text import align_file
-from asr.pipeline.run import Event, Progress, Transcriber, make_transcriber
+from asr.pipeline.run import Progress, Transcriber, make_transcriber
 from asr.pipeline.scheduler import Share
+from asr.service.litserve.messages import (
+    Ask,
+    Cancel,
+    ChunkDone,
+    Command,
+    EngineState,
+    Failed,
+    Heartbeat,
+    Measure,
+    Measured,
+    Report,
+    Transcribe,
+)
 from asr.service.observability.logs import adopt_loggers, configure_logging, request_id
 from asr.service.observability.metrics import WorkerMetrics, metered
 from asr.service.observability.telemetry import set_up as set_up_telemetry
+from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from litserve.specs.base import LitSpec
 
-    from asr.config import Options
-    from asr.engines.base import Engine
     from asr.pipeline.checkpoint import Checkpoint
-    from asr.settings import Settings
+    from asr.pipeline.run import Event
     from asr.types import Chunk
 
 logger = logging.getLogger(__name__)
+
+EngineMaker = Callable[[Settings], Engine]
+"""Makes the engine in the worker process, so it must be importable there."""
 
 HEARTBEAT_SECONDS = 1.0
 PROGRESS_SECONDS = 0.2
@@ -54,108 +69,10 @@ once would have thousands a second."""
 _PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Transcribe:
-    """Transcribe `source`, which may still be growing, or align the text in a file to it.
-
-    Attributes:
-        work_dir: where decoded audio may lie.
-        text: the file with the text to align.
-        kept: a file with the records of finished chunks; new ones are then reported too.
-        is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
-        owner: name of the key that it is done for.
-        weight: of that key, when keys share the engine.
-        request_id: for the log.
-        trace: the span that it is a part of.
-    """
-
-    id: str
-    source: Path | GrowingFile
-    work_dir: Path
-    options: Options
-    text: Path | None = None
-    is_pcm: bool = False
-    owner: str = ""
-    weight: float = 1.0
-    request_id: str = ""
-    trace: Mapping[str, str] = field(default_factory=dict)
-    kept: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """End the work of the `Transcribe` command with this id."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask how the engine is; makes it load."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """Ask for the numbers of the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The worker lives and has nothing new to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkDone:
-    """A chunk was recognised; the segments that come of it follow.
-
-    Attributes:
-        channel: in which it lies.
-        index: of the chunk.
-        seconds: of it that no chunk before it has.
-        record: as `asr.pipeline.checkpoint` writes it.
-    """
-
-    channel: int
-    index: int
-    seconds: float
-    record: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The command ended with an error."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """How the engine is: loaded, or why not."""
-
-    name: str
-    model: str
-    ready: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The numbers of the worker, as Prometheus reads them."""
-
-    text: str
-
-
-Command = Transcribe | Cancel | Ask | Measure
-Happening = Event | ChunkDone | Heartbeat
-Report = Happening | Failed | EngineState | Measured
-
-
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
     """One worker with one event loop; the engine batches over everything in flight."""
 
-    def __init__(
-        self, settings: Settings, spec: LitSpec, make_engine: Callable[[Settings], Engine]
-    ) -> None:
+    def __init__(self, settings: Settings, spec: LitSpec, make_engine: EngineMaker) -> None:
         super().__init__(spec=spec, enable_async=True)
         self._main_process = os.getpid()
         self._settings = settings

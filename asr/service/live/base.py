@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, VadOptions
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.messages import Happening
     from asr.service.live.turns import Turn
     from asr.types import Transcript
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import WorkerDied
-from asr.service.http.body import finished_in_thread
+from asr.service.files import finished_in_thread
 from asr.service.http.problems import problem_of
 from asr.service.live import server_events
 from asr.service.live.speech import Speech, placed

@@ -17,9 +17,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.config import Options
 from asr.errors import AsrError
+from asr.service.errors import ShuttingDown
 from asr.service.http.middleware import origin_of, owner_of
 from asr.service.http.problems import Problem, problem_of
-from asr.service.litserve.worker import Transcribe
+from asr.service.litserve.messages import Transcribe
 from asr.service.live.base import SessionLimits
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from asr.config import DecodeOptions, VadOptions
     from asr.service.access.limits import Meter
-    from asr.service.litserve.spec import TranscriptionSpec
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.litserve.messages import Happening
     from asr.service.live.turns import Turn
     from asr.settings import Settings
     from asr.types import Transcript
@@ -44,13 +45,13 @@ class Live:
     """The live sessions of one API process.
 
     Args:
-        spec: the way to the worker.
+        client: the way to the worker.
         settings: of the service.
         run_dir: where turns lie until they are transcribed.
     """
 
-    def __init__(self, spec: TranscriptionSpec, settings: Settings, run_dir: Path) -> None:
-        self._spec = spec
+    def __init__(self, client: WorkerClient, settings: Settings, run_dir: Path) -> None:
+        self._client = client
         self._settings = settings
         self._run_dir = run_dir
         self._transcripts = Transcripts(settings.live_keep_seconds)
@@ -59,16 +60,15 @@ class Live:
         self._none_open.set()
         self._closing = False
 
-    @property
-    def n_sessions(self) -> int:
-        """How many are open."""
-        return len(self._sessions)
+    async def counts(self) -> dict[str, float]:
+        """Open sessions, as the metrics show them."""
+        return {"": len(self._sessions)}
 
     async def close(self) -> None:
         """Refuse new sessions, and let the open ones end within the grace period."""
         self._closing = True
         for session in self._sessions.values():
-            session.end(_shutting_down())
+            session.end(problem_of(ShuttingDown()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.shutdown_grace):
                 await self._none_open.wait()
@@ -120,12 +120,12 @@ class Live:
 
     def _check(self, websocket: WebSocket) -> None:
         if self._closing:
-            raise _shutting_down()
+            raise ShuttingDown
         intent = websocket.query_params.get("intent", "transcription")
         if intent != "transcription":
             message = f"intent: {intent!r} is not served; send transcription"
             raise Problem(400, message, "invalid_value", "intent")
-        if self.n_sessions >= self._settings.live_max_sessions:
+        if len(self._sessions) >= self._settings.live_max_sessions:
             raise Problem(429, "too many live sessions are open", "too_many_sessions", None, 10)
 
     async def _run(self, websocket: WebSocket, session: LiveSession) -> None:
@@ -141,7 +141,7 @@ class Live:
 
     def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
         """Have the worker transcribe a turn."""
-        return self._spec.transcribe(command)
+        return self._client.transcribe(command)
 
     def keep(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
         """Keep a transcript for who asks later."""
@@ -194,10 +194,6 @@ class _Socket:
             await self._websocket.send_text(json.dumps(body, ensure_ascii=False))
         except (WebSocketDisconnect, RuntimeError) as error:
             raise ConnectionResetError("the client left") from error
-
-
-def _shutting_down() -> Problem:
-    return Problem(503, "the service is shutting down", "shutting_down", None, 5)
 
 
 def _close_code(problem: Problem) -> int:

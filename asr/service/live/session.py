@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.errors import AsrError
+from asr.service.errors import Refused
 from asr.service.http.problems import Problem, problem_of
 from asr.service.live import server_events
 from asr.service.live.audio import Intake
@@ -170,8 +171,8 @@ class LiveSession:
     def _spend(self, n_bytes: int) -> None:
         try:
             self._backend.spend(n_bytes)
-        except Problem as problem:
-            raise Ended(problem) from problem
+        except Refused as error:
+            raise Ended(problem_of(error)) from error
 
     async def _commit(self) -> None:
         events = await asyncio.to_thread(self._intake.end_turn)

@@ -27,7 +27,7 @@ from asr.counters import COUNTS
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -44,23 +44,29 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the moment of each
 
 
 class Watched(Collector):
-    """A gauge whose values are asked for when Prometheus asks: counts by state, say.
+    """A gauge whose values are asked for when Prometheus asks, such as counts by state.
+
+    Args:
+        name: of the gauge.
+        doc: its help text.
+        label: what its values are counted by; without one it has a single value, under "".
 
     Attributes:
-        read: gives the values by label; nothing until it is set.
+        values: by label, as asked for last.
     """
 
-    def __init__(self, name: str, doc: str, label: str) -> None:
+    def __init__(self, name: str, doc: str, label: str | None = None) -> None:
         self._name = name
         self._doc = doc
         self._label = label
-        self.read: Callable[[], Mapping[str, float]] = dict
+        self.values: Mapping[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
         """The values now."""
-        family = GaugeMetricFamily(self._name, self._doc, labels=[self._label])
-        for label, value in self.read().items():
-            family.add_metric([label], value)
+        labels = [] if self._label is None else [self._label]
+        family = GaugeMetricFamily(self._name, self._doc, labels=labels)
+        for label, value in self.values.items():
+            family.add_metric([label] if labels else [], value)
         yield family
 
 
@@ -68,6 +74,7 @@ class ApiMetrics:
     """The numbers of the API process.
 
     Attributes:
+        live: sessions that are open.
         requests: of places in the service, by state: active, waiting.
         jobs: by state.
         uploads: by state.
@@ -96,16 +103,12 @@ class ApiMetrics:
             "asr_received_bytes", "Bytes of request bodies", ("route",), registry=registry
         )
         self._worker_up = Gauge("asr_worker_up", "Whether the worker answers", registry=registry)
-        self._live = Gauge("asr_live_sessions", "Live sessions that are open", registry=registry)
+        self.live = Watched("asr_live_sessions", "Live sessions that are open")
         self.requests = Watched("asr_requests", "Recordings in work and in wait", "state")
         self.jobs = Watched("asr_jobs", "Jobs", "state")
         self.uploads = Watched("asr_uploads", "Resumable uploads", "state")
-        for watched in (self.requests, self.jobs, self.uploads):
+        for watched in (self.live, self.requests, self.jobs, self.uploads):
             registry.register(watched)
-
-    def watch_live(self, read: Callable[[], float]) -> None:
-        """Ask `read` for the number of live sessions."""
-        self._live.set_function(read)
 
     def began(self) -> None:
         """A request has come."""

@@ -12,10 +12,8 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
 from asr.errors import StoreUnavailable
-from asr.service.litserve.worker import Measure, Measured
 
 if TYPE_CHECKING:
-    from asr.service.litserve.spec import TranscriptionSpec
     from asr.service.observability.metrics import ApiMetrics, Watched
 
 MEASURE_SECONDS: Final = 2.0
@@ -26,12 +24,14 @@ Count = Callable[[], Awaitable[Mapping[str, float]]]
 
 
 def make_metrics_router(
-    spec: TranscriptionSpec, metrics: ApiMetrics, counts: Mapping[Watched, Count]
+    measure: Callable[[], Awaitable[str | None]],
+    metrics: ApiMetrics,
+    counts: Mapping[Watched, Count],
 ) -> APIRouter:
     """The route that Prometheus reads.
 
     Args:
-        spec: the way to the worker.
+        measure: asks the worker for its numbers.
         metrics: of this process.
         counts: what must be awaited for the values of a gauge; one that fails shows none.
     """
@@ -42,16 +42,16 @@ def make_metrics_router(
         with contextlib.suppress(TimeoutError, StoreUnavailable, OSError):
             async with asyncio.timeout(MEASURE_SECONDS):
                 values = await count()
-        watched.read = lambda: values
+        watched.values = values
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def read() -> Response:
         measured = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MEASURE_SECONDS):
-                measured = await spec.ask(Measure())
+                measured = await measure()
         await asyncio.gather(*(refresh(watched, count) for watched, count in counts.items()))
-        text = metrics.text(measured.text if isinstance(measured, Measured) else None)
+        text = metrics.text(measured)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return router

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.messages import Happening
 
 KEEP_ALIVE_SECONDS = 15.0
 

@@ -21,19 +21,14 @@ from asr.errors import AudioIncomplete, WorkerDied
 from asr.output import formats
 from asr.pipeline.run import Event
 from asr.service.access.admission import Admission
-from asr.service.folders import temporary_folder
+from asr.service.errors import Refused, ShuttingDown
+from asr.service.files import temporary_folder
 from asr.service.http.body import drain
 from asr.service.http.middleware import origin_of, owner_of
-from asr.service.http.problems import Problem
-from asr.service.litserve.worker import Ask, EngineState, Transcribe
+from asr.service.litserve.messages import EngineState, Transcribe
+from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
 from asr.service.transcriptions.events import EventStream, to_sse
-from asr.service.transcriptions.form import (
-    AlignmentForm,
-    ErrorBody,
-    TranscriptBody,
-    TranscriptionForm,
-    transcription_body,
-)
+from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
 from asr.service.transcriptions.sharing import Caller, Sharing, Work
 from asr.service.transcriptions.sources import Sources, client_left
 from asr.types import Transcript
@@ -43,8 +38,8 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
-    from asr.service.litserve.spec import TranscriptionSpec
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.litserve.messages import Happening
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.service.transcriptions.sources import Incoming, Source
     from asr.service.uploads.store import Uploads
@@ -64,16 +59,16 @@ class Service:
     """What the routes share in one API process.
 
     Args:
-        spec: the way to the worker.
+        client: the way to the worker.
         settings: of the service.
         run_dir: where the files of requests lie while they are in work.
         uploads: which a request may name in the place of a file.
     """
 
     def __init__(
-        self, spec: TranscriptionSpec, settings: Settings, run_dir: Path, uploads: Uploads
+        self, client: WorkerClient, settings: Settings, run_dir: Path, uploads: Uploads
     ) -> None:
-        self._spec = spec
+        self._client = client
         self._settings = settings
         self._run_dir = run_dir
         self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
@@ -95,12 +90,12 @@ class Service:
         name = self._settings.engine_name
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS):
-                state = await self._spec.ask(Ask())
-            if isinstance(state, EngineState):
+                state = await self._client.engine_state()
+            if state is not None:
                 return state
         return EngineState(name, name, ready=False, reason="the recogniser process is starting")
 
-    def counts(self) -> dict[str, float]:
+    async def counts(self) -> dict[str, float]:
         """Recordings by state: active, waiting."""
         return self._admission.counts()
 
@@ -111,9 +106,9 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 if self._closing.is_set():
-                    raise _shutting_down()
+                    raise ShuttingDown
                 stack.enter_context(self._admission.place())
-            except Problem:
+            except Refused:
                 await drain(request)
                 raise
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
@@ -178,7 +173,7 @@ class Service:
             source.text,
             **origin_of(request),
         )
-        following = contextlib.aclosing(self._spec.transcribe(command))
+        following = contextlib.aclosing(self._client.transcribe(command))
         return await holder.enter_async_context(following)
 
     async def _wait_turn(
@@ -201,7 +196,7 @@ class Service:
 
         Raises:
             ClientDisconnect: the client left.
-            Problem: 503, the service ends.
+            ShuttingDown: the service ends.
         """
         task = asyncio.create_task(work)
         left = asyncio.create_task(gone())
@@ -213,7 +208,7 @@ class Service:
             if left.done():
                 left.result()
                 raise ClientDisconnect
-            raise _shutting_down()
+            raise ShuttingDown
         finally:
             for unfinished in (task, left, ending):
                 unfinished.cancel()
@@ -226,7 +221,7 @@ class Service:
         try:
             async for event in events:  # heartbeats come every second: this looks often enough
                 if self._closed.is_set():
-                    raise _shutting_down()
+                    raise ShuttingDown
                 yield event
         except AudioIncomplete:
             if incoming is None or incoming.error is None:
@@ -241,10 +236,6 @@ def _departure(request: Request, source: Source) -> Callable[[], Coroutine[Any, 
 
 async def _never() -> None:
     await asyncio.Event().wait()
-
-
-def _shutting_down() -> Problem:
-    return Problem(503, "the service is shutting down", "shutting_down", None, 5)
 
 
 async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGenerator[Happening]:

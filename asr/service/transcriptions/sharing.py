@@ -18,7 +18,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.pipeline.run import Event
-from asr.service.litserve.worker import HEARTBEAT_SECONDS, Heartbeat
+from asr.service.litserve.messages import Heartbeat
+from asr.service.litserve.worker import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.service.litserve.worker import Happening
+    from asr.service.litserve.messages import Happening
     from asr.service.transcriptions.form import TranscriptionRequest
 
 LINGER_SECONDS: Final = 60.0

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from asr.audio.growing import GrowingFile
 from asr.errors import InvalidOption
+from asr.service.errors import Refused
 from asr.service.http.body import (
     MAX_FIELD_BYTES,
     drain,
@@ -59,7 +60,7 @@ class Incoming:
             await receive_growing(self._request, self._file, self._max_bytes)
         except ClientDisconnect:
             return
-        except (Problem, OSError) as error:
+        except (Problem, Refused, OSError) as error:
             self.error = error
             return
         finally:
@@ -133,7 +134,7 @@ class Sources:
         if is_raw(request) and kind is TranscriptionForm:
             try:
                 checked = self._check(request.query_params.multi_items(), kind)
-            except (Problem, InvalidOption):
+            except (Problem, Refused, InvalidOption):
                 await drain(request)
                 raise
             if checked.stream and checked.upload_id is None:

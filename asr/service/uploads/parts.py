@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from asr.service.http.body import write_all
+from asr.service.files import write_all
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:

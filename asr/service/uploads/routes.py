@@ -20,9 +20,11 @@ from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from asr.service.http.body import WRITE_BYTES, drain, finished_in_thread, pieces
+from asr.service.errors import Refused
+from asr.service.files import finished_in_thread
+from asr.service.http.body import WRITE_BYTES, drain, pieces
 from asr.service.http.middleware import owner_of
-from asr.service.http.problems import Problem
+from asr.service.http.problems import Problem, problem_of
 from asr.service.uploads.parts import ALGORITHMS, Checksum
 
 if TYPE_CHECKING:
@@ -79,11 +81,12 @@ class UploadRoutes:
         """
         try:
             response = await _method(request)(self, request)
-        except Problem as problem:
+        except (Problem, Refused) as error:
+            problem = problem_of(error)
             with contextlib.suppress(ClientDisconnect):
                 await drain(request)
             headers = {"tus-resumable": VERSION, **problem.headers}
-            raise replace(problem, headers=headers) from problem
+            raise replace(problem, headers=headers) from error
         response.headers["tus-resumable"] = VERSION
         return response
 
@@ -108,7 +111,7 @@ class UploadRoutes:
         if carries_part:
             try:
                 upload = await self._append(request, upload, checksum)
-            except (Problem, OSError, ClientDisconnect, asyncio.CancelledError):
+            except (Problem, Refused, OSError, ClientDisconnect, asyncio.CancelledError):
                 # The client never learns its address.
                 await finished_in_thread(self._uploads.remove, upload.id, owner)
                 raise

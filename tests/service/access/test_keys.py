@@ -14,7 +14,8 @@ from websockets.sync.client import connect
 from asr.errors import InvalidOption
 from asr.service.access.keys import DEFAULT, PREFIX, Key, Keyring, digest_of, new_key, parse_keys
 from asr.service.access.limits import DAY_SECONDS, Meter, Meters
-from asr.service.http.problems import Problem
+from asr.service.errors import LimitReached
+from asr.service.http.problems import problem_of
 from asr.settings import Settings
 from tests.support.makers import speech
 from tests.support.paths import ROOT
@@ -125,9 +126,9 @@ class Clock:
 
 
 def refused(meter):
-    with pytest.raises(Problem) as problem, meter.request():
+    with pytest.raises(LimitReached) as problem, meter.request():
         pass
-    assert problem.value.status == 429
+    assert problem_of(problem.value).status == 429
     return problem.value
 
 
@@ -158,7 +159,7 @@ def test_no_minute_sees_more_than_twice_the_rate(rate, waits):
         try:
             with meter.request():
                 passed.append(clock.seconds)
-        except Problem as problem:
+        except LimitReached as problem:
             clock.seconds += problem.retry_after
             with meter.request():  # what it was told was true
                 passed.append(clock.seconds)
@@ -186,10 +187,10 @@ def test_the_bytes_of_a_day_come_back_at_midnight():
     now = Clock(10 * DAY_SECONDS + 86_000)
     meter = Meter(key_of(bytes_per_day=1000), Clock(), now)
     meter.add_bytes(1000)
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(LimitReached) as problem:
         meter.add_bytes(1)
     assert (problem.value.code, problem.value.retry_after) == ("bytes_limit_exceeded", 400)
-    assert problem.value.response().headers["x-should-retry"] == "false"
+    assert problem_of(problem.value).response().headers["x-should-retry"] == "false"
     now.seconds += 400
     meter.add_bytes(1000)
 

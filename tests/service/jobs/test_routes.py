@@ -34,7 +34,9 @@ async def serving(folder, **settings):
     upload = folder / "upload"
     upload.write_bytes(b"uploaded")
     settings = Settings(data_dir=str(folder), work_dir=str(folder), **settings)
-    jobs = Jobs(None, settings, folder, folder, Uploads(upload))
+    jobs = Jobs(
+        client=None, settings=settings, run_dir=folder, incoming=folder, uploads=Uploads(upload)
+    )
     jobs.recordings.open()
     await jobs.store.open()
     app = FastAPI()

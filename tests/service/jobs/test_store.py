@@ -18,7 +18,7 @@ from asr.service.jobs.leases import Advance, LeaseLost, Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore, KeyReused, QueueFull
-from asr.service.litserve.worker import ChunkDone
+from asr.service.litserve.messages import ChunkDone
 from asr.types import Segment, Word
 from tests.support.postgres import needs_postgres
 

@@ -32,7 +32,10 @@ def hurry(monkeypatch):
 async def processes(folder, n=1):
     """The jobs of `n` API processes that share a database."""
     settings = Settings(data_dir=str(folder), work_dir=str(folder))
-    all_jobs = [Jobs(None, settings, folder, folder) for _ in range(n)]
+    all_jobs = [
+        Jobs(client=None, settings=settings, run_dir=folder, incoming=folder, uploads=None)
+        for _ in range(n)
+    ]
     for jobs in all_jobs:
         await jobs.store.open()
     yield all_jobs

@@ -7,26 +7,22 @@ import pytest
 
 from asr.errors import AsrError, EngineTimeout, UnsupportedAudio, WorkerDied
 from asr.pipeline.run import Progress
-from asr.service.litserve.spec import TranscriptionSpec
-from asr.service.litserve.worker import Failed, Heartbeat
+from asr.service.litserve.client import WorkerClient
+from asr.service.litserve.messages import Failed, Heartbeat
 from tests.service.access.test_keys import lines
 from tests.support.serving import FAKE, PATH, make_wav, serving, wait_for
 
 
-class Scripted(TranscriptionSpec):
-    """Its worker reports these; an error among them is raised by the way to the worker."""
+def scripted(*reports):
+    """Answer every command with these reports; an error among them is raised instead."""
 
-    def __init__(self, *reports):
-        super().__init__(1.0)
-        self.reports = reports
-        self.counted = []
-        self.on_transcript.append(lambda owner, seconds: self.counted.append((owner, seconds)))
-
-    async def submit(self, command):
-        for report in self.reports:
+    async def submit(command):
+        for report in reports:
             if isinstance(report, Exception):
                 raise report
             yield report
+
+    return submit
 
 
 class Command:
@@ -45,15 +41,17 @@ HEARD = (Progress(20, 0, None), Heartbeat(), Progress(60, 40, 90))
     ],
 )
 def test_what_was_heard_before_an_error(end, seconds):
-    spec = Scripted(*HEARD, end)
+    counted = []
+    submit = scripted(*HEARD, end)
+    client = WorkerClient(submit, [lambda owner, seconds: counted.append((owner, seconds))])
 
     async def run():
         with contextlib.suppress(AsrError):
-            async for _ in spec.transcribe(Command):
+            async for _ in client.transcribe(Command):
                 pass
 
     asyncio.run(run())
-    assert spec.counted == ([("key", seconds)] if seconds else [])
+    assert counted == ([("key", seconds)] if seconds else [])
 
 
 def test_who_leaves_early_pays_for_what_it_has():

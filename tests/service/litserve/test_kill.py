@@ -15,7 +15,7 @@ import httpx
 import openai
 import pytest
 
-from asr.service.app import run_directory
+from asr.service.files import run_directory
 from tests.service.live.test_live import MANUAL, append, pcm16, receive, session
 from tests.support.makers import speech
 from tests.support.serving import (

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 
 from asr.pipeline.run import Progress
 from asr.service.litserve import worker as litapi
-from asr.service.litserve.worker import Failed, Heartbeat, paced
+from asr.service.litserve.messages import Failed, Heartbeat
+from asr.service.litserve.worker import paced
 from asr.types import Segment, Transcript
 
 DONE = Transcript(

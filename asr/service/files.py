@@ -1,0 +1,100 @@
+"""Files and folders of the service: threads, locks, and what survives a loss of power."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import BinaryIO
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RUN_PREFIX = "asr-serve-"
+
+
+async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread and wait for its end, even when the caller is cancelled meanwhile.
+
+    A thread cannot be stopped. Waiting for it keeps it from writing to a file that was closed.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await task
+        raise
+
+
+def write_all(file: BinaryIO, data: bytes | bytearray) -> None:
+    """Write every byte to an unbuffered file, which may take fewer bytes per call."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to disk, so that the names in it survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
+    """Hold the lock on a folder that all processes of all servers respect.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
+    """Make a folder and remove it after the block, even when the block is cancelled.
+
+    Both steps run in threads that are waited for: a thread that had not begun would be cancelled
+    with its caller, and the recording would stay on disk until the service ends.
+    """
+    folder = parent / uuid.uuid4().hex
+    try:
+        await finished_in_thread(folder.mkdir, mode=0o700)
+        yield folder
+    finally:
+        await finished_in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def run_directory(parent: Path) -> Generator[Path]:
+    """Make a folder for the files of requests, and remove it when the server ends.
+
+    A server that was killed leaves its folder behind, and the next server that starts removes it.
+    The lock tells the folder of a dead server from that of a server that still runs.
+    """
+    for left in parent.glob(f"{RUN_PREFIX}*"):
+        with contextlib.suppress(OSError), locked_folder(left, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=parent))
+    try:
+        with locked_folder(folder, wait=False):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

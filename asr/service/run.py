@@ -1,0 +1,114 @@
+"""The running service: folders, signals, the database's check, LitServe's server.
+
+The worker process does without this module and the application, and starts in half of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
+from asr.service.app import Application
+from asr.service.files import run_directory
+from asr.service.http.connections import Connection, LiveConnection
+from asr.service.jobs.database import Database
+from asr.service.jobs.migrations import refuse_newer
+from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server
+from asr.service.observability.logs import configure_logging
+from asr.service.observability.telemetry import set_up as set_up_telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from asr.service.litserve.worker import EngineMaker
+    from asr.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+WS_MAX_BYTES = 21 << 20
+"""OpenAI's 15 MiB of audio in base64, and a little JSON."""
+
+
+def run(settings: Settings, make_engine: EngineMaker) -> None:
+    """Run the service until it is told to end; see `asr.service.serve`."""
+    configure_logging(settings.log_level, settings.log_format)
+    logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
+    interrupts = Interrupts()
+    bind_children()
+    try:
+        with (
+            run_directory(Path(settings.work_dir)) as run_dir,
+            run_directory(_data_directory(settings)) as incoming,
+            children_ended(),
+        ):
+            _check_database(settings)
+            server = make_server(settings, make_engine, interrupts)
+            application = Application(server.submit, settings, run_dir, incoming)
+            application.install(server.app)
+            server.wrap_lifespan(lambda: _lifespan(application))
+            server.serve(
+                http=Connection,
+                ws=LiveConnection,
+                ws_max_size=WS_MAX_BYTES,
+                ws_per_message_deflate=False,  # base64 of speech hardly shrinks
+                # A session that waits for the engine is not read, nor are its pongs.
+                ws_ping_timeout=None,
+            )
+    except KeyboardInterrupt:  # while starting, or once more while ending
+        logger.info("interrupted")
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(application: Application) -> AsyncGenerator[None]:
+    _on_signal(asyncio.get_running_loop(), application)
+    telemetry = set_up_telemetry()
+    async with application.running():
+        yield
+    if telemetry is not None:
+        await asyncio.to_thread(telemetry.close)
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, application: Application) -> None:
+    """Tell the parts of SIGTERM and SIGINT before uvicorn, which cuts open sockets at once."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def end(signum: int, following: object) -> None:
+        await application.live.close()
+        if callable(following):
+            following(signum, None)
+
+    def begin(signum: int, following: object) -> None:
+        tasks.add(asyncio.create_task(application.service.close()))
+        tasks.add(asyncio.create_task(application.jobs.close()))
+        tasks.add(asyncio.create_task(end(signum, following)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        uvicorns = signal.getsignal(number)
+
+        def handle(signum: int, _: object, *, following: object = uvicorns) -> None:
+            loop.call_soon_threadsafe(begin, signum, following)
+
+        signal.signal(number, handle)
+
+
+def _data_directory(settings: Settings) -> Path:
+    try:
+        settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
+    return settings.data_path
+
+
+def _check_database(settings: Settings) -> None:
+    """End now rather than refuse every job. A database that is away may still come."""
+    try:
+        Database(settings.database).look(refuse_newer)
+    except StoreTooNew as error:
+        raise InvalidOption("database_url", str(error)) from error
+    except StoreUnavailable as error:
+        logger.warning("%s", error)

@@ -1,0 +1,115 @@
+"""The bodies of answers and of requests as OpenAPI describes them, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from asr.service.transcriptions.form import TranscriptionForm
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Usage(_Answer):
+    """OpenAI's usage by duration."""
+
+    type: Literal["duration"] = "duration"
+    seconds: float
+
+
+class TranscriptionJson(_Answer):
+    """``response_format=json``."""
+
+    text: str
+    usage: Usage
+
+
+class WordBody(_Answer):
+    """A word of a full transcript."""
+
+    text: str
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    confidence: float | None = Field(description="0 to 1; null where nothing measured it.")
+    timing: Literal["aligned", "engine", "interpolated"] = Field(
+        description="How the word got its time: forced alignment, the engine, or spread evenly."
+    )
+
+
+class SegmentBody(_Answer):
+    """A segment of a full transcript."""
+
+    id: int
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    text: str
+    avg_logprob: float | None
+    channel: int | None = Field(description="With channels=split, from 0.")
+    speaker: str | None = Field(description="Who says it; null where nobody told speakers apart.")
+    warnings: list[str]
+    words: list[WordBody]
+
+
+class TranscriptBody(_Answer):
+    """``response_format=full_json``, and what ``asr transcribe -f json`` writes."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Transcript"})
+
+    schema_: Literal["asr.transcript.v1"] = Field(alias="schema", description="Of this format.")
+    text: str
+    language: str
+    duration: float = Field(description="Seconds of audio.")
+    speech_seconds: float = Field(description="Seconds that the engine heard.")
+    dropped_seconds: float = Field(description="Seconds that the VAD took for something else.")
+    engine: str
+    aligner: str | None
+    warnings: list[str]
+    segments: list[SegmentBody]
+
+
+class ErrorDetail(_Answer):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(_Answer):
+    """Every answer that is an error."""
+
+    error: ErrorDetail
+
+
+def transcription_body(
+    form: type[TranscriptionForm] = TranscriptionForm, *, for_job: bool = False
+) -> dict[str, Any]:
+    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
+    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
+    server_vad = schema.pop("$defs")["ServerVad"]
+    for option in schema["properties"]["chunking_strategy"]["anyOf"]:
+        if "$ref" in option:
+            option.clear()
+            option.update(server_vad)
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    if for_job:
+        schema["properties"]["callback_url"] = {"type": "string", "format": "uri"}
+    also = ["text"] if "text" in schema["properties"] else []
+    schema["required"] = ["file", *also]
+    schema.pop("additionalProperties", None)
+    named = {**schema, "required": ["upload_id", *also]}
+    named["properties"] = {k: v for k, v in schema["properties"].items() if k != "file"}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": schema},
+            "application/json": {"schema": named},
+            "application/x-www-form-urlencoded": {"schema": named},
+            "audio/*": raw,
+        },
+    }
