@@ -70,28 +70,25 @@ _PR_SET_PDEATHSIG = 1
 
 
 class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
-    """One worker with one event loop; the engine batches over everything in flight."""
+    """What LitServe runs in the worker process: one `Worker` in one event loop."""
 
     def __init__(self, settings: Settings, spec: LitSpec, make_engine: EngineMaker) -> None:
         super().__init__(spec=spec, enable_async=True)
         self._main_process = os.getpid()
         self._settings = settings
         self._make_engine = make_engine
-        self._transcriber: Transcriber | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._running: dict[str, asyncio.Task[None]] = {}
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
         """Prepare the process; the engine loads in the event loop, which starts later."""
         configure_logging(self._settings.log_level, self._settings.log_format)
         adopt_loggers(self._settings.log_format)
         set_up_telemetry()
-        self._metrics = WorkerMetrics()
+        self._worker = Worker(self._settings, self._make_engine)
         # Ctrl-C reaches the whole process group. The main process ends this one when requests in
         # flight are answered, and the kernel ends it when the main process was killed.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != self._main_process:  # it ended before the kernel knew of our wish
+        if os.getppid() != self._main_process:  # it ended before prctl took effect
             sys.exit("the main process is gone")
 
     async def decode_request(self, request: Command) -> Command:
@@ -104,6 +101,36 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
             yield report
 
     async def predict(self, command: Command) -> AsyncGenerator[Report]:
+        """Carry out one command."""
+        async with contextlib.aclosing(self._worker.carry_out(command)) as reports:
+            async for report in reports:
+                yield report
+
+
+class Worker:
+    """Carries out commands with one engine, which batches over everything in flight.
+
+    Knows neither LitServe nor processes.
+
+    Args:
+        settings: of the service.
+        make_engine: called when the first command needs the engine.
+    """
+
+    def __init__(self, settings: Settings, make_engine: EngineMaker) -> None:
+        self._settings = settings
+        self._make_engine = make_engine
+        self._metrics = WorkerMetrics()
+        self._transcriber: Transcriber | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Free the engine and end its processes."""
+        if self._transcriber is not None:
+            await self._transcriber.close()
+
+    async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command."""
         match command:
             case Transcribe():
