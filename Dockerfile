@@ -7,9 +7,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 # What is installed changes less often than the code, so it is a layer of its own.
-COPY Makefile pyproject.toml requirements.lock README.md ./
+COPY Makefile pyproject.toml requirements.lock requirements-build.lock README.md ./
 COPY asr/__init__.py asr/
-RUN make runtime VENV=/app/.venv
+RUN make runtime VENV=/app/.venv && rm -rf build
 COPY asr asr
 COPY server.py ./
 

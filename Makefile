@@ -79,15 +79,17 @@ docs: $(VENV)/runtime.stamp  ## write what is generated: the table of settings, 
 
 lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" --extra build pyproject.toml -o requirements.lock
+	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" --extra build --extra dev pyproject.toml \
+	  --no-emit-index-url --custom-compile-command "make lock" requirements-build.in -o requirements-build.lock
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
 
 lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
 	$(BIN)/python -m uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-vllm" \
-	  --overrides tests/vllm/overrides.txt --extra build pyproject.toml tests/vllm/requirements.in \
+	  --overrides tests/vllm/overrides.txt pyproject.toml tests/vllm/requirements.in \
 	  -o tests/vllm/requirements.lock
 
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
@@ -102,9 +104,17 @@ $(BIN)/python:
 	  $(PYTHON) -m pip install --quiet --target build/virtualenv 'virtualenv>=20.26,<22' && \
 	  PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
 
-$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
+# What builds the package lies beside the environment and is not installed into it.
+build/tools/stamp: requirements-build.lock | $(BIN)/python
+	rm -rf build/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target build/tools \
+	  -r requirements-build.lock
+	touch $@
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml build/tools/stamp | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONPATH=build/tools $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation -e .
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
@@ -113,9 +123,10 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 
 # No hashes: torch for CPUs comes from another index than the rest, or from a folder of wheels.
 $(VLLM_VENV)/stamp: tests/vllm/requirements.lock pyproject.toml
-	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
+	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python build/tools/stamp
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.lock
-	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONPATH=build/tools $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation -e .
 	touch $@
 
 # torch's builds for CPUs are named 2.13.0+cpu, which pip prefers to 2.13.0 where it finds one.
