@@ -159,13 +159,13 @@ def test_requests_at_once_do_not_pass_the_bound(tmp_path):
 
 
 def test_keep_alives_fill_silence_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
-    monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.05)
 
     async def run():
         async with serving(tmp_path) as (client, jobs):
             made = (await client.post("/v1/jobs", content=b"x", headers=RAW)).json()
             job = await jobs.store.find("", made["id"])
-            jobs.watch = Watch(jobs.store, poll_seconds=0.05)
+            jobs.watch = Watch(jobs.store, poll_seconds=0.01)
             sent = []
             async for event in follow(jobs, job, 0):
                 sent.append(event)
