@@ -128,8 +128,10 @@ class WorkerDied(AsrError):
 
     Attributes:
         signal: the signal that ended it, or None when it exited by itself.
+        errno: of the OSError that ended its work, or None when there was no such error.
     """
 
-    def __init__(self, message: str, signal: int | None = None) -> None:
+    def __init__(self, message: str, signal: int | None = None, errno: int | None = None) -> None:
         super().__init__(message)
         self.signal = signal
+        self.errno = errno

@@ -25,7 +25,8 @@ from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.litserve.client import WorkerClient
-from asr.service.live.routes import Live, make_live_router
+from asr.service.live.routes import make_live_router
+from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
 from asr.service.transcriptions.routes import Service, make_router

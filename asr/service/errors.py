@@ -3,6 +3,7 @@
 Stores, limits and queues raise these; `asr.service.http.problems` maps each class to a status.
 
     Refused
+      Malformed         the message cannot be read
       NotFound          no such thing, or none of this owner
       Expired           it existed
       Conflict          its state does not allow this
@@ -12,6 +13,7 @@ Stores, limits and queues raise these; `asr.service.http.problems` maps each cla
       KeyReused         an Idempotency-Key came with another request before
       LimitReached      a limit of the key, or the queue is full; may be retried later
       ShuttingDown      the service ends; may be retried elsewhere
+      GivenUp           the service accepted the work and cannot finish it
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ class Refused(AsrError):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+
+
+class Malformed(Refused):
+    """The message cannot be read. For one bad field raise `asr.errors.InvalidOption`."""
 
 
 class NotFound(Refused):
@@ -78,3 +84,7 @@ class ShuttingDown(Refused):
 
     def __init__(self) -> None:
         super().__init__("the service is shutting down", "shutting_down", retry_after=5)
+
+
+class GivenUp(Refused):
+    """The service accepted the work and cannot finish it."""

@@ -17,7 +17,7 @@ from asr.service.app import Application
 from asr.service.files import run_directory
 from asr.service.http.connections import Connection, LiveConnection
 from asr.service.jobs.database import Database
-from asr.service.jobs.migrations import refuse_newer
+from asr.service.jobs.tables import refuse_newer
 from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server
 from asr.service.observability.logs import configure_logging
 from asr.service.observability.telemetry import set_up as set_up_telemetry
@@ -107,7 +107,7 @@ def _data_directory(settings: Settings) -> Path:
 def _check_database(settings: Settings) -> None:
     """End now rather than refuse every job. A database that is away may still come."""
     try:
-        Database(settings.database).look(refuse_newer)
+        Database(settings.database).read_once(refuse_newer)
     except StoreTooNew as error:
         raise InvalidOption("database_url", str(error)) from error
     except StoreUnavailable as error:

@@ -108,6 +108,7 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
 
 
 _REFUSALS: dict[type[errors.Refused], int] = {
+    errors.Malformed: 400,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Expired: 410,
@@ -116,6 +117,7 @@ _REFUSALS: dict[type[errors.Refused], int] = {
     errors.Locked: 423,
     errors.LimitReached: 429,
     errors.Damaged: 460,
+    errors.GivenUp: 500,
     errors.ShuttingDown: 503,
 }
 

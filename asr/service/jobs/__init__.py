@@ -1,8 +1,31 @@
-"""Jobs: recordings of any length, accepted once and transcribed whatever dies meanwhile.
+"""Jobs: recordings of any length that are accepted once and transcribed in the background.
 
-    POST -> creation.py -> store.py <- runner.py -> worker
-            routes.py, watch.py <- stream.py, documents.py read the store; webhooks.py tells
+A job is a row in the database and a recording on disk; no process holds anything else of it. So a
+job survives the death of any process, and several API processes on several servers may share the
+database and the folder of recordings.
 
-Everything that a job is lies in the database and its recording on disk. No process holds anything
-of it that another could not take up: several API processes and several servers may share both.
+Modules in reading order:
+
+    tables.py      the tables, their version, their creation
+    rows.py        rows as values: `Job`, `NewJob`, `Callback`
+    database.py    SQLite or Postgres: connections, transactions, one error when it is away
+    store.py       `JobStore`: jobs as their owners see them
+    callbacks.py   `CallbackQueue`: the callbacks that are due
+    leases.py      `Leases`: jobs as the runners see them
+    recordings.py  the folder of recordings
+    request.py     `JobRequest`: the options of a job
+    attempt.py     one attempt at one job: writes results to the database as they arrive
+    runner.py      `JobRunner`: claims jobs and has the worker transcribe them
+    watch.py       polls the database once for all clients that follow jobs
+    addresses.py   which addresses callbacks may go to
+    webhooks.py    `Webhooks`: signed callbacks when a job ends
+    creation.py    turns a POST into a job
+    service.py     `Jobs`: the parts above in one API process
+    schemas.py     the bodies of answers
+    documents.py   the transcript as a file
+    stream.py      the events of a job as server-sent events
+    routes.py      the HTTP routes
+
+The modules up to `webhooks` know nothing of HTTP routes. The package does not know how audio is
+transcribed: it sends commands to the worker.
 """

@@ -1,7 +1,7 @@
-"""The database of jobs: SQLite in a file, or Postgres by its address.
+"""The database of jobs: SQLite in a file, or Postgres.
 
-Every piece of work is one transaction in a thread. That the database is away is one error,
-`StoreUnavailable`, whichever of its many faces it shows.
+Every piece of work is one transaction in a thread. Every way in which the database can be away is
+the one error `StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ N_THREADS: Final = 8
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 SCHEMA_LOCK: Final = 4_701_972
-"""Names the lock under which one of several servers sees to the tables in Postgres."""
+"""Advisory lock in Postgres: one server at a time creates the tables."""
 QUEUE_LOCK: Final = 4_701_973
-"""Names the lock under which one of several servers at a time adds to the jobs in Postgres."""
+"""Advisory lock in Postgres: one server at a time adds a job."""
 
 _POSTGRES: Final = {
     "connect_timeout": CONNECT_SECONDS,
     "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={CONNECT_SECONDS}s",
-    # A host that vanished without a word is noticed within about 15 s.
+    # Detects a host that vanished within about 15 s.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
@@ -43,8 +43,8 @@ _POSTGRES: Final = {
 _AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
 
-class now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function that it is
-    """Seconds since 1970 by the clock of the database, the one that all servers share."""
+class now(FunctionElement[float]):  # noqa: N801  # named like the SQL function
+    """Seconds since 1970 by the clock of the database, which all servers share."""
 
     type = sa.Double()
     inherit_cache = True
@@ -64,8 +64,8 @@ class Database:
     """A pool of connections.
 
     Args:
-        url: ``sqlite:///FILE`` or ``postgresql://...``. Nothing is opened before it is used, so
-            a process that forks may make this.
+        url: ``sqlite:///FILE`` or ``postgresql://...``. The first use opens the first connection,
+            so a process may fork after making this.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,14 +74,14 @@ class Database:
         self._engine = (
             _sqlite(url) if self._is_sqlite else _postgres(f"postgresql+psycopg://{rest}")
         )
-        one_view = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self._reader = self._engine.execution_options(only_reads=True, **one_view)
+        snapshot = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(only_reads=True, **snapshot)
         self._obstacle: str | None = "the database of jobs was not reached yet"
-        # Threads of its own: a database that hangs must not hold up what else needs one.
+        # Its own threads: a database that hangs must not block other users of the default pool.
         self._threads = ThreadPoolExecutor(N_THREADS, "database")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do `work`, which changes nothing, on one view of the database.
+        """Do `work`, which only reads, on one snapshot of the database.
 
         Raises:
             StoreUnavailable: the database is away.
@@ -90,10 +90,10 @@ class Database:
         return await self._in_thread(self._reader, work)
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do `work` in a transaction; it commits even if the caller is cancelled meanwhile.
+        """Do `work` in a transaction, which commits even if the caller is cancelled meanwhile.
 
         Raises:
-            StoreUnavailable: nothing was done, or nobody knows; do it again.
+            StoreUnavailable: the work may or may not have been done; do it again.
         """
         self._check()
         return await self._in_thread(self._engine, work)
@@ -107,18 +107,16 @@ class Database:
             raise StoreUnavailable(self._obstacle)
 
     async def open(self, prepare: Callable[[sa.Connection], None]) -> None:
-        """Let `prepare` see to the tables, while no other server does, and be usable from then on.
+        """Run `prepare` on the tables while no other server does, and allow `read` and `run`.
 
         Raises:
-            StoreUnavailable: the database is away, or another server is at it for long.
-            StoreTooNew: what `prepare` raises.
+            StoreUnavailable: the database is away, or another server holds the lock for too long.
+            StoreTooNew: `prepare` raised it. `read` and `run` then fail with the same message.
         """
 
         def work(connection: sa.Connection) -> None:
-            if not self._is_sqlite:  # which has one writer at a time
+            if not self._is_sqlite:  # SQLite has one writer at a time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-                # To change a large table may take its time.
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             prepare(connection)
 
         try:
@@ -128,8 +126,8 @@ class Database:
             raise
         self._obstacle = None
 
-    def look(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do `work`, which changes nothing, in this thread, and close the connection.
+    def read_once(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work`, which only reads, in this thread, and close the connection.
 
         Raises:
             StoreUnavailable: the database is away.
@@ -140,7 +138,7 @@ class Database:
             self._engine.dispose()
 
     async def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         await asyncio.to_thread(self._engine.dispose)
 
 
@@ -171,7 +169,7 @@ def _postgres(url: str) -> sa.Engine:
 
 
 def _sqlite(url: str) -> sa.Engine:
-    """SQLite that survives a loss of power, and lets readers read while one writes."""
+    """SQLite that survives a loss of power, and whose readers do not wait for the writer."""
     connect = {"timeout": CONNECT_SECONDS, "check_same_thread": False, "isolation_level": None}
     engine = sa.create_engine(url, connect_args=connect, pool_timeout=CONNECT_SECONDS)
 
@@ -182,7 +180,7 @@ def _sqlite(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        # A writer takes the lock at once: at its first write it could only fail.
+        # A writer takes the lock at once. At its first write, SQLite could only refuse it.
         only_reads = connection.get_execution_options().get("only_reads")
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
@@ -190,15 +188,15 @@ def _sqlite(url: str) -> sa.Engine:
 
 
 def lock_queue(connection: sa.Connection) -> None:
-    """Let nobody else add a job before the end of this transaction: what is counted stays true."""
-    if connection.dialect.name != "sqlite":  # which has one writer
+    """Keep others from adding jobs until this transaction ends, so that a count stays true."""
+    if connection.dialect.name != "sqlite":  # SQLite has one writer at a time
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(QUEUE_LOCK)))
 
 
 def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *changed: str
 ) -> None:
-    """Insert `rows`; where the key is taken, write the `changed` columns, or nothing."""
+    """Insert `rows`. Where the primary key exists, update the `changed` columns, if any."""
     if not rows:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

@@ -1,4 +1,4 @@
-"""The transcript of a job as a file to download, whole or as far as it has come."""
+"""The transcript of a job as a file to download, complete or partial."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 async def document(
     store: JobStore, job: Job, extension: str, query: Mapping[str, str], known_tags: str
 ) -> Response:
-    """The transcript in one format; 304 if the client has these very bytes.
+    """The transcript in one format, or 304 if the client has these bytes already.
 
     Args:
         store: all jobs.
-        job: whose transcript; read before its segments are.
-        extension: of `EXTENSIONS`.
-        query: may say otherwise than the job how subtitles are shaped.
-        known_tags: the If-None-Match of the request.
+        job: must be read before its segments, which this function reads.
+        extension: one of `EXTENSIONS`.
+        query: may override the job's options for subtitles.
+        known_tags: the header If-None-Match.
     """
     request = JobRequest.unpack(job.request)
     subtitles = reshaped(request.subtitles, query)
@@ -72,11 +72,11 @@ def _matches(tag: str, known: str) -> bool:
 def _transcript(
     job: Job, request: JobRequest, segments: tuple[Segment, ...], speech: float
 ) -> Transcript:
-    """What the pipeline made, or would have made had the recording ended here."""
+    """The transcript that the pipeline made, or a partial one as if the recording ended here."""
     if job.summary:
         whole = unpack_summary(job.summary, segments)
         return replace(whole, warnings=(*request.warnings, *whole.warnings))
-    # Progress is told less often than segments are, and was read before them.
+    # Segments may be ahead of the progress, which was read before them.
     seconds = max([job.transcribed, *(segment.end for segment in segments)])
     note = f"the job is {job.state}: this is the transcript of its first {seconds:.1f} s"
     return Transcript(

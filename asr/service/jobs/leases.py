@@ -1,8 +1,8 @@
-"""Who works on which job, and what came of it.
+"""Jobs as the runners see them: who works on which job, and the results that are written.
 
-A job in work has a lease. Whoever claims it gets a token that no claim had before, and writes only
-while the job still names that token: a worker that was thought dead and is not writes nothing. The
-lease runs out when its holder dies, and then anyone may claim the job. SQLite runs one writer at a
+A running job has a lease. Each claim gets a new token, and a runner can write only while the job
+still carries its token. So a runner that was thought dead but is not cannot write anything. A lease
+expires when its holder dies, and then any runner may claim the job. SQLite has one writer at a
 time; in Postgres ``FOR UPDATE SKIP LOCKED`` keeps two claims apart.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from asr.service.jobs.database import Database, now, upsert
-from asr.service.jobs.rows import JOB, Job, read_job
+from asr.service.jobs.rows import JOB_COLUMNS, Job, read_job
 from asr.service.jobs.tables import FAILED, QUEUED, RUNNING, SUCCEEDED, chunks, jobs, segments
 
 if TYPE_CHECKING:
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class LeaseLost(Exception):
-    """The job was cancelled, deleted, or is someone else's by now."""
+    """The job was cancelled or deleted, or another runner claimed it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Advance:
-    """What came out of a job since the last time it was written down.
+class NewResults:
+    """The results of a job since the last write.
 
     Attributes:
-        chunks: recognised.
-        segments: index and record of each that became certain.
-        progress: seconds decoded, transcribed, and in all.
-        work_seconds: that it took.
+        chunks: that were recognised.
+        segments: index and record of each new segment.
+        progress: seconds decoded, seconds transcribed, and seconds in total if known.
+        work_seconds: time spent.
     """
 
     chunks: Sequence[ChunkDone] = ()
@@ -45,27 +45,35 @@ class Advance:
 
 
 class Leases:
-    """The side of the jobs that the runners see."""
+    """Claims jobs and writes their results.
+
+    Every method raises `StoreUnavailable` when the database is away.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def claim(self, lease: str, seconds: float) -> Job | None:
-        """Take the next job: of the owner with the fewest in work, the oldest."""
+        """Claim a job: the oldest one of the owner with the fewest running jobs.
+
+        Args:
+            lease: the token of this claim.
+            seconds: until the lease expires.
+        """
         other = jobs.alias()
-        in_work = sa.and_(other.c.state == RUNNING, other.c.lease_until >= now())
-        n_in_work = (
+        is_running = sa.and_(other.c.state == RUNNING, other.c.lease_until >= now())
+        n_running = (
             sa.select(sa.func.count())
             .select_from(other)
-            .where(other.c.owner == jobs.c.owner, in_work)
+            .where(other.c.owner == jobs.c.owner, is_running)
             .scalar_subquery()
         )
-        waits = sa.and_(jobs.c.state == QUEUED, jobs.c.not_before <= now())
-        left = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until < now())
+        is_due = sa.and_(jobs.c.state == QUEUED, jobs.c.not_before <= now())
+        has_expired = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until < now())
         found = (
             sa.select(jobs.c.id)
-            .where(sa.or_(waits, left))
-            .order_by(n_in_work, jobs.c.created, jobs.c.id)
+            .where(sa.or_(is_due, has_expired))
+            .order_by(n_running, jobs.c.created, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -80,12 +88,12 @@ class Leases:
                 attempts=jobs.c.attempts + 1,
                 stalls=jobs.c.stalls + 1,
             )
-            .returning(*JOB)
+            .returning(*JOB_COLUMNS)
         )
         return await self._database.run(lambda c: read_job(c.execute(statement).first()))
 
-    async def hold(self, leases: Collection[str], seconds: float) -> set[str]:
-        """Prolong the leases; those that are not given back are lost."""
+    async def renew(self, leases: Collection[str], seconds: float) -> set[str]:
+        """Renew the leases for `seconds`; returns those that are still held."""
         statement = (
             sa.update(jobs)
             .where(jobs.c.lease.in_(leases), jobs.c.state == RUNNING)
@@ -94,8 +102,8 @@ class Leases:
         )
         return await self._database.run(lambda c: {str(name) for name in c.scalars(statement)})
 
-    async def kept(self, job: str) -> list[str]:
-        """The records of its finished chunks."""
+    async def finished_chunks(self, job: str) -> list[str]:
+        """The records of the chunks that earlier attempts finished."""
         query = (
             sa.select(chunks.c.record)
             .where(chunks.c.job == job)
@@ -103,78 +111,86 @@ class Leases:
         )
         return await self._database.read(lambda c: list(c.scalars(query)))
 
-    async def record(self, job: str, lease: str, advance: Advance) -> None:
-        """Write down what came out; twice is the same as once.
+    async def record(self, job: str, lease: str, results: NewResults) -> None:
+        """Write results. Except for the work seconds, writing twice is the same as once.
 
         Raises:
             LeaseLost: nothing was written.
         """
-        await self._database.run(lambda c: _record(c, job, lease, advance))
+        await self._database.run(lambda c: _record(c, job, lease, results))
 
     async def succeed(
-        self, job: str, lease: str, advance: Advance, n_segments: int, summary: str
+        self, job: str, lease: str, results: NewResults, n_segments: int, summary: str
     ) -> None:
-        """Write down the rest, and that it is done. The chunks have served their purpose.
+        """Write the last results and end the job. Its chunks are deleted: nobody needs them now.
+
+        Args:
+            job: its id.
+            lease: of the runner.
+            results: the last ones.
+            n_segments: of the whole transcript.
+            summary: as `asr.pipeline.checkpoint` packs it.
 
         Raises:
             LeaseLost: nothing was written.
         """
 
         def work(connection: sa.Connection) -> None:
-            _record(connection, job, lease, advance)
-            mine = chunks.c.job == job
-            n_chunks = sa.select(sa.func.count()).select_from(chunks).where(mine)
+            _record(connection, job, lease, results)
+            of_job = chunks.c.job == job
+            n_chunks = sa.select(sa.func.count()).select_from(chunks).where(of_job)
             _end(
                 connection,
                 job,
                 lease,
                 {"state": SUCCEEDED, "summary": summary, "n_chunks": n_chunks.scalar_subquery()},
             )
-            connection.execute(sa.delete(chunks).where(mine))
-            # Of an earlier attempt with another engine, which cut the speech elsewhere.
-            left_over = segments.c.index >= n_segments
-            connection.execute(sa.delete(segments).where(segments.c.job == job, left_over))
+            connection.execute(sa.delete(chunks).where(of_job))
+            # An earlier attempt with another engine may have cut the speech into more segments.
+            surplus = segments.c.index >= n_segments
+            connection.execute(sa.delete(segments).where(segments.c.job == job, surplus))
 
         await self._database.run(work)
 
     async def fail(self, job: str, lease: str, error: str) -> None:
-        """Write down that it failed, and why.
+        """End the job with an error, OpenAI's error object as JSON.
 
         Raises:
             LeaseLost: nothing was written.
         """
         await self._database.run(lambda c: _end(c, job, lease, {"state": FAILED, "error": error}))
 
-    async def give_back(self, job: str, lease: str, delay: float, *, counts: bool) -> None:
-        """Let it be claimed again, after `delay` seconds.
+    async def release(self, job: str, lease: str, delay: float, *, counts: bool) -> None:
+        """Let the job be claimed again after `delay` seconds.
 
         Args:
             job: its id.
-            lease: of the worker that gives it back.
+            lease: of the runner.
             delay: seconds.
-            counts: whether this was an attempt that may be the job's own fault.
+            counts: whether the job itself may be the reason why this attempt failed.
 
         Raises:
-            LeaseLost: it is not the worker's to give.
+            LeaseLost: nothing was written.
         """
         values: dict[str, Any] = {"state": QUEUED, "not_before": now() + delay}
         if not counts:
             values["stalls"] = jobs.c.stalls - 1
         await self._database.run(lambda c: _change(c, job, lease, values | _NO_LEASE))
 
-    async def put_off(self, job: str, lease: str, owner: str, delay: float) -> None:
-        """Give back a job that was not begun, and let none of its owner be claimed for a while.
+    async def postpone(self, job: str, lease: str, owner: str, delay: float) -> None:
+        """Release a job that was not begun, and postpone all queued jobs of its owner.
 
-        All at once: to claim each of thousands only to give it back would keep the others waiting.
+        One statement for all of them: claiming and releasing thousands of jobs one by one would
+        keep other owners waiting.
 
         Args:
             job: its id.
-            lease: of the worker that gives it back.
-            owner: whose jobs in wait are put off with it.
+            lease: of the runner.
+            owner: whose queued jobs are postponed.
             delay: seconds.
 
         Raises:
-            LeaseLost: it is not the worker's to give.
+            LeaseLost: nothing was written.
         """
         until = now() + delay
         values: dict[str, Any] = {
@@ -197,8 +213,8 @@ _NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
 
 
 def _change(connection: sa.Connection, job: str, lease: str, values: dict[str, Any]) -> None:
-    mine = sa.and_(jobs.c.id == job, jobs.c.lease == lease, jobs.c.state == RUNNING)
-    if connection.execute(sa.update(jobs).where(mine).values(values)).rowcount != 1:
+    is_ours = sa.and_(jobs.c.id == job, jobs.c.lease == lease, jobs.c.state == RUNNING)
+    if connection.execute(sa.update(jobs).where(is_ours).values(values)).rowcount != 1:
         raise LeaseLost
 
 
@@ -210,14 +226,15 @@ def _at_least(column: sa.Column[float], value: float) -> sa.Case[float]:
     return sa.case((column > value, column), else_=value)
 
 
-def _record(connection: sa.Connection, job: str, lease: str, advance: Advance) -> None:
-    values: dict[str, Any] = {"work_seconds": jobs.c.work_seconds + advance.work_seconds}
-    if advance.progress is not None:
-        decoded, transcribed, values["total"] = advance.progress
-        # An attempt begins at 0 and passes quickly through what is kept; none is further back.
+def _record(connection: sa.Connection, job: str, lease: str, results: NewResults) -> None:
+    values: dict[str, Any] = {"work_seconds": jobs.c.work_seconds + results.work_seconds}
+    if results.progress is not None:
+        decoded, transcribed, values["total"] = results.progress
+        # A new attempt starts at 0 and passes quickly through the finished chunks. Clients must
+        # not see progress fall back.
         values["decoded"] = _at_least(jobs.c.decoded, decoded)
         values["transcribed"] = _at_least(jobs.c.transcribed, transcribed)
-    if advance.chunks:
+    if results.chunks:
         values["stalls"] = 0
     _change(connection, job, lease, values)
     rows: list[dict[str, Any]] = [
@@ -228,8 +245,8 @@ def _record(connection: sa.Connection, job: str, lease: str, advance: Advance) -
             "seconds": chunk.seconds,
             "record": chunk.record,
         }
-        for chunk in advance.chunks
+        for chunk in results.chunks
     ]
     upsert(connection, chunks, rows, "seconds", "record")
-    rows = [{"job": job, "index": index, "record": record} for index, record in advance.segments]
+    rows = [{"job": job, "index": index, "record": record} for index, record in results.segments]
     upsert(connection, segments, rows, "record")

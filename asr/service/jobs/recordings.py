@@ -1,4 +1,4 @@
-"""The recordings of jobs on disk, each under the id of its job, until the job has ended."""
+"""The recordings of jobs on disk. Each is named by the id of its job, and removed at its end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from asr.service.files import sync_folder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 ORPHAN_SECONDS: Final = 3600.0
-"""A recording is moved here moments before its job is made; after this long it has none."""
+"""A recording is stored moments before its job. One of this age without a job never gets one."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may be the id of a job."""
+    """Whether `text` has the form of a job's id."""
     return _ID.fullmatch(text) is not None
 
 
@@ -30,36 +32,45 @@ class Recordings:
         self._folder = folder
 
     def open(self) -> None:
-        """Make the folder."""
+        """Make the folder, if it is missing."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, job: str) -> Path:
-        """Where the recording of a job lies."""
+        """The recording of a job.
+
+        Raises:
+            ValueError: `job` does not have the form of an id.
+        """
         if not is_id(job):
-            raise ValueError(f"{job!r} is no id of a job")
+            raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
 
     def adopt(self, source: Path, job: str) -> tuple[str, int]:
-        """Move `source` here such that no loss of power can take it back; its sha256 and size.
+        """Move `source` into the folder, so that it survives a loss of power.
 
-        The source must lie in the same file system.
+        Args:
+            source: a file on the same file system.
+            job: id of its job.
+
+        Returns:
+            The SHA-256 in hexadecimal, and the size in bytes.
         """
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.utime(file.fileno())  # it may have waited long as an upload
+            os.utime(file.fileno())  # an old upload must not look like an orphan
             os.fsync(file.fileno())
             n_bytes = os.fstat(file.fileno()).st_size
         source.replace(self.path(job))
-        self._sync()
+        sync_folder(self._folder)
         return digest, n_bytes
 
     def remove(self, job: str) -> None:
-        """Remove one, if it is there."""
+        """Remove a recording, if it exists."""
         self.path(job).unlink(missing_ok=True)
 
     def old(self) -> list[str]:
-        """Ids of those that were written too long ago to be without a job."""
-        now = time.time()  # noqa: TID251  # compared with the clock of the files
+        """Ids of recordings older than `ORPHAN_SECONDS`."""
+        now = time.time()  # noqa: TID251  # compared with the file system's clock
         found = []
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
@@ -67,10 +78,3 @@ class Recordings:
                     if is_id(path.name) and now - path.stat().st_mtime > ORPHAN_SECONDS:
                         found.append(path.name)
         return found
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

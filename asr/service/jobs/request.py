@@ -1,4 +1,4 @@
-"""What a client wants of a job, as it lies in the database."""
+"""The options of a job, as the database stores them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """The options of a job, without the limits, which are the server's own."""
+    """The options of a job, without the limits, which belong to the server."""
 
     vad: VadOptions
     chunk: ChunkOptions
@@ -32,7 +32,7 @@ class JobRequest:
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
-        """From a form that was checked."""
+        """Take the options of a checked form."""
         options = checked.options
         return cls(
             options.vad,
@@ -44,22 +44,22 @@ class JobRequest:
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
-        """As the pipeline takes them."""
+        """The options for the pipeline."""
         return Options(self.vad, self.chunk, self.decode, limits, self.channels)
 
     def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
-        """Equal for the same owner, recording, options and engine, and for nothing else."""
+        """A digest, equal exactly for the same owner, recording, options and engine."""
         options = asdict(self)
         del options["warnings"]
         return _digest([owner, sha256, engine, options])
 
     def pack(self) -> str:
-        """As JSON."""
+        """Encode as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def unpack(cls, text: str) -> JobRequest:
-        """From JSON, perhaps of an earlier version: fields that it lacks have their defaults."""
+        """Decode JSON, also of another version: missing fields get their defaults."""
         body = json.loads(text)
         body["decode"]["keywords"] = tuple(body["decode"]["keywords"])
         return cls(
@@ -72,8 +72,8 @@ class JobRequest:
         )
 
 
-def mark_of(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
-    """Equal for the same recording and fields as they were sent, in whatever order of names."""
+def digest_of_sent(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
+    """A digest, equal exactly for the same recording and fields as sent, in any order of names."""
     return _digest([sha256, sorted(sent, key=itemgetter(0))])
 
 

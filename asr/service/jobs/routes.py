@@ -10,8 +10,9 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
 from starlette.responses import JSONResponse, Response
 
+from asr.errors import InvalidOption
+from asr.service.errors import NotFound
 from asr.service.http.middleware import owner_of
-from asr.service.http.problems import Problem
 from asr.service.jobs.documents import document
 from asr.service.jobs.schemas import (
     EXTENSIONS,
@@ -20,18 +21,16 @@ from asr.service.jobs.schemas import (
     JobList,
     job_body,
 )
-from asr.service.jobs.service import check_id, no_such_job
 from asr.service.jobs.stream import follow
 from asr.service.transcriptions.bodies import ErrorBody, transcription_body
 from asr.service.transcriptions.events import EventStream
 from asr.service.transcriptions.sources import client_left
 
 if TYPE_CHECKING:
-    from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobId = Annotated[str, Path(description="As the job has it.")]
+JobId = Annotated[str, Path(description="The id of a job.")]
 Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
 
 
@@ -45,16 +44,8 @@ def make_job_router(jobs: Jobs) -> APIRouter:
     _add_creation(router, jobs)
     _add_records(router, jobs)
     _add_contents(router, jobs)
-    _add_ends(router, jobs)
+    _add_cancellation(router, jobs)
     return router
-
-
-async def _find(jobs: Jobs, request: Request, job_id: str) -> Job:
-    check_id(job_id)
-    found = await jobs.store.find(owner_of(request), job_id)
-    if found is None:
-        raise no_such_job()
-    return found
 
 
 def _add_creation(router: APIRouter, jobs: Jobs) -> None:
@@ -67,7 +58,7 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         openapi_extra={"requestBody": transcription_body(for_job=True)},
     )
     async def create_job(request: Request) -> Response:
-        """202 with a new job; 200 with the one that does the same already."""
+        """202 with a new job, or 200 with the job that does the same already."""
         job, is_new = await jobs.create(request)
         headers = {"location": f"/v1/jobs/{job.id}"}
         return JSONResponse(job_body(job), 202 if is_new else 200, headers)
@@ -90,61 +81,60 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
 
     @router.get("/{job_id}", summary="A job", response_model=JobBody, responses=_errors(404))
     async def get_job(request: Request, job_id: JobId) -> Response:
-        return JSONResponse(job_body(await _find(jobs, request, job_id)))
+        return JSONResponse(job_body(await jobs.find(owner_of(request), job_id)))
 
 
 def _add_contents(router: APIRouter, jobs: Jobs) -> None:
     @router.get(
         "/{job_id}/events",
-        summary="What happens in a job, as server-sent events",
+        summary="The events of a job, as server-sent events",
         response_class=Response,
         responses=_errors(404),
     )
     async def get_events(request: Request, job_id: JobId) -> Response:
-        """Send Last-Event-ID to go on where another connection ended."""
-        job = await _find(jobs, request, job_id)
+        """Send Last-Event-ID to continue where another connection ended."""
+        job = await jobs.find(owner_of(request), job_id)
         seen = request.headers.get("last-event-id", "")
         if seen and not (seen.isdecimal() and len(seen) < 10):
-            message = "Last-Event-ID: must be the id of an event of this job"
-            raise Problem(400, message, "invalid_value", "Last-Event-ID")
+            raise InvalidOption("Last-Event-ID", "must be the id of an event of this job")
         return EventStream(
             follow(jobs, job, int(seen or 0)), AsyncExitStack(), partial(client_left, request)
         )
 
     @router.get(
         "/{job_id}/transcript.{extension}",
-        summary="The transcript, as far as it has come",
+        summary="The transcript, complete or partial",
         response_class=Response,
-        responses={304: {"description": "as the ETag says"}, **_errors(400, 404)},
+        responses={304: {"description": "not modified since the ETag"}, **_errors(400, 404)},
     )
     async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
-        """`x-transcript-complete` says whether it is whole. The query may shape subtitles."""
+        """`x-transcript-complete` tells whether it is complete. The query may shape subtitles."""
         if extension not in EXTENSIONS:
             message = f"there is no transcript.{extension}: ask for {', '.join(EXTENSIONS)}"
-            raise Problem(404, message, "no_such_format", "extension")
-        job = await _find(jobs, request, job_id)
+            raise NotFound(message, "no_such_format", "extension")
+        job = await jobs.find(owner_of(request), job_id)
         tags = request.headers.get("if-none-match", "")
         return await document(jobs.store, job, extension, request.query_params, tags)
 
 
-def _add_ends(router: APIRouter, jobs: Jobs) -> None:
+def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:
     @router.post(
         "/{job_id}/cancel",
-        summary="End a job and keep what it has",
+        summary="Cancel a job and keep its partial transcript",
         response_model=JobBody,
         responses=_errors(404),
     )
     async def cancel_job(request: Request, job_id: JobId) -> Response:
-        ended = await jobs.end(owner_of(request), job_id, forget=False)
-        return JSONResponse(job_body(ended))
+        job = await jobs.cancel(owner_of(request), job_id)
+        return JSONResponse(job_body(job))
 
     @router.delete(
         "/{job_id}",
-        summary="End a job and forget it",
+        summary="Cancel and delete a job",
         response_model=DeletedJob,
         responses=_errors(404),
     )
     async def delete_job(request: Request, job_id: JobId) -> Response:
-        ended = await jobs.end(owner_of(request), job_id, forget=True)
-        body = DeletedJob(id=ended.id).model_dump()
+        job = await jobs.delete(owner_of(request), job_id)
+        body = DeletedJob(id=job.id).model_dump()
         return JSONResponse(body)

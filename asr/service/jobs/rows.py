@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a client asked for, and where its recording lies under the same id."""
+    """A job to be created. Its recording already lies on disk under the same id."""
 
     id: str
     owner: str
@@ -25,7 +25,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row of `tables.jobs`."""
+    """One row of `tables.jobs`, which explains the columns."""
 
     id: str
     owner: str
@@ -50,19 +50,19 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Nothing more will happen."""
+        """Whether the job succeeded, failed or was cancelled."""
         return self.state not in UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Whom to tell of a job that ended.
+    """A callback that is due.
 
     Attributes:
-        job: as it ended.
-        id: the same at every attempt.
-        url: where to.
-        attempts: with this one.
+        job: the job in its final state.
+        id: of the callback; the same at every attempt.
+        url: of the receiver.
+        attempts: including this one.
         now: seconds since 1970.
     """
 
@@ -73,10 +73,10 @@ class Callback:
     now: int
 
 
-JOB = tuple(jobs.c[field.name] for field in fields(Job))
-"""The columns that make one."""
+JOB_COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
+"""The columns of a `Job`, in the order of its fields."""
 
 
 def read_job(row: sa.Row[Any] | None) -> Job | None:
-    """The job in a row of the columns `JOB`."""
+    """The job in a row of `JOB_COLUMNS`."""
     return None if row is None else Job(*tuple(row))

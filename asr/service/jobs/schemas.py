@@ -1,4 +1,4 @@
-"""Jobs as they travel over HTTP."""
+"""The bodies of answers about jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
 
 EXTENSIONS: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
-"""Of a transcript's address, with the name of its format."""
+"""The extension in a transcript's address -> the name of its format in `asr.output.formats`."""
 
 
 class _Answer(BaseModel):
@@ -22,11 +22,13 @@ class _Answer(BaseModel):
 
 
 class ProgressBody(_Answer):
-    """How far a job has come, in seconds of audio."""
+    """The progress of a job, in seconds of audio."""
 
     transcribed: float = Field(description="Everything before this time is in the transcript.")
     decoded: float
-    total: float | None = Field(description="What the header promises, until it is decoded.")
+    total: float | None = Field(
+        description="From the header of the recording, until it is decoded."
+    )
 
 
 class JobBody(_Answer):
@@ -39,11 +41,11 @@ class JobBody(_Answer):
     started_at: float | None
     finished_at: float | None
     progress: ProgressBody
-    rtfx: float | None = Field(description="Seconds of audio transcribed in a second of work.")
-    attempts: int = Field(description="Above 1 when a process died under it.")
+    rtfx: float | None = Field(description="Seconds of audio transcribed per second of work.")
+    attempts: int = Field(description="More than 1 if a process died while it worked on the job.")
     n_bytes: int
     sha256: str = Field(description="Of the recording.")
-    engine: str | None = Field(description="That recognised; null until then.")
+    engine: str | None = Field(description="Null until the job is done.")
     language: str | None
     warnings: list[str]
     error: ErrorDetail | None
@@ -61,7 +63,7 @@ class JobList(_Answer):
 
 
 class DeletedJob(_Answer):
-    """What is left of one."""
+    """The answer to a DELETE."""
 
     id: str
     object: Literal["transcription.job"] = "transcription.job"
@@ -69,7 +71,7 @@ class DeletedJob(_Answer):
 
 
 def job_body(job: Job) -> dict[str, Any]:
-    """A job as JSON."""
+    """A `JobBody` as plain values."""
     request = JobRequest.unpack(job.request)
     summary = json.loads(job.summary) if job.summary else {}
     rtfx = job.transcribed / job.work_seconds if job.work_seconds else None
@@ -94,7 +96,7 @@ def job_body(job: Job) -> dict[str, Any]:
 
 
 def progress_body(job: Job) -> dict[str, Any]:
-    """How far it has come."""
+    """A `ProgressBody` as plain values."""
     return {
         "transcribed": _rounded(job.transcribed),
         "decoded": _rounded(job.decoded),

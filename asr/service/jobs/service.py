@@ -1,29 +1,25 @@
-"""What the routes of jobs share in one API process, and how a request becomes a job."""
+"""`Jobs`: everything about jobs in one API process, and the work that no request asks for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from asr.errors import AsrError, StoreUnavailable
-from asr.service.errors import ShuttingDown
-from asr.service.files import temporary_folder
-from asr.service.http.body import drain, receive_body
-from asr.service.http.middleware import owner_of
-from asr.service.http.problems import Problem
+from asr.errors import StoreUnavailable
+from asr.service.errors import NotFound, ShuttingDown
+from asr.service.http.body import drain
+from asr.service.http.problems import problem_of
+from asr.service.jobs.callbacks import CallbackQueue
+from asr.service.jobs.creation import JobCreation
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
-from asr.service.jobs.request import JobRequest, mark_of
-from asr.service.jobs.rows import NewJob
 from asr.service.jobs.runner import JobRunner
-from asr.service.jobs.store import JobStore, KeyReused, QueueFull
+from asr.service.jobs.store import JobStore
 from asr.service.jobs.watch import Watch
-from asr.service.jobs.webhooks import Webhooks, check_address
-from asr.service.transcriptions.form import parse_fields
+from asr.service.jobs.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -38,26 +34,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_KEY_LENGTH: Final = 255
 SWEEP_SECONDS: Final = 600.0
 RESTART_SECONDS: Final = 5.0
-_OURS: Final = ("upload_id", "callback_url")
-_NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
-
-Pairs = list[tuple[str, str]]
 
 
 class Jobs:
     """Jobs in one API process.
 
     Args:
-        client: the way to the worker.
+        client: sends commands to the worker.
         settings: of the service.
-        run_dir: where decoded audio lies.
-        incoming: where bodies arrive; in the file system of the data directory.
-        uploads: what ``upload_id`` may name.
-        weight_of: the share of the engine that an owner has now.
-        audio_wait: seconds until an owner may have audio again; 0 means now.
+        run_dir: a folder for decoded audio.
+        incoming: a folder for bodies while they arrive, on the file system of the data directory.
+        uploads: that ``upload_id`` may name.
+        weight_of: an owner's share of the engine.
+        audio_wait: seconds until an owner may use more audio; 0 means now.
+
+    Attributes:
+        store: the jobs of all owners.
+        watch: news of jobs for clients that follow them.
+        is_closing: whether `close` was called: new jobs are refused, and streams of events end.
     """
 
     def __init__(
@@ -83,17 +79,23 @@ class Jobs:
             run_dir=run_dir,
             weight_of=weight_of,
             audio_wait=audio_wait,
+            error_body=_error_body,
         )
-        self.webhooks = Webhooks(self.store, settings)
+        self.webhooks = Webhooks(CallbackQueue(database), settings)
+        self._creation = JobCreation(
+            store=self.store,
+            recordings=self.recordings,
+            settings=settings,
+            incoming=incoming,
+            uploads=uploads,
+        )
         self._settings = settings
-        self._incoming = incoming
-        self._uploads = uploads
         self.is_closing = False
         self._work: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None]:
-        """Work on jobs in this block; the first requests find the tables, if there is a way to."""
+        """Work on jobs in this block. The tables exist when it begins, if the database is there."""
         with contextlib.suppress(StoreUnavailable):
             await self.store.open()
         self._work = asyncio.create_task(self._run())
@@ -103,7 +105,7 @@ class Jobs:
             await self.close()
 
     async def close(self) -> None:
-        """Refuse new jobs and give back those in work."""
+        """Refuse new jobs and release those in work."""
         self.is_closing = True
         if self._work is not None:
             self._work.cancel()
@@ -119,7 +121,7 @@ class Jobs:
                     group.create_task(self.runner.run())
                     group.create_task(self.webhooks.run())
                     group.create_task(self._sweep())
-            except Exception:  # whatever it was, jobs must not stand still until someone looks
+            except Exception:  # jobs must continue after any error, even an unforeseen one
                 logger.exception("jobs stopped, and start again in %.0f s", RESTART_SECONDS)
                 await asyncio.sleep(RESTART_SECONDS)
 
@@ -134,6 +136,7 @@ class Jobs:
                 return
 
     async def _sweep(self) -> None:
+        """Delete old jobs, and recordings without a job."""
         while True:
             try:
                 for job in await self.store.expire(self._settings.job_ttl):
@@ -148,117 +151,65 @@ class Jobs:
     # --- one request ----------------------------------------------------------------------------
 
     async def create(self, request: Request) -> tuple[Job, bool]:
-        """Take a recording to disk and make a job of it; whether it is a new one.
+        """Make a job of a request. Returns the job, and whether it is new.
 
         Raises:
-            Problem: the request is malformed, or there is no room for it.
+            ShuttingDown: the service ends.
+            AsrError, Problem: as `JobCreation.create`.
         """
-        try:
-            key = await self._admit(request)
-        except (Problem, AsrError):
-            await drain(request)
-            raise
-        async with temporary_folder(self._incoming) as folder:
-            pairs, arrived = await self._receive(request, folder)
-            return await self._keep(owner_of(request), arrived, pairs, key)
-
-    async def _admit(self, request: Request) -> str | None:
         if self.is_closing:
+            await drain(request)
             raise ShuttingDown
-        key = request.headers.get("idempotency-key")
-        if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
-            message = f"Idempotency-Key: must have 1 to {MAX_KEY_LENGTH} characters"
-            raise Problem(400, message, "invalid_value", "Idempotency-Key")
-        if await self.store.n_waiting() >= self._settings.max_waiting_jobs:
-            raise _queue_full()
-        return key
-
-    async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
-        """The fields, and where the recording lies."""
-        target = folder / "body"
-        body = await receive_body(request, target, self._settings.max_upload_bytes)
-        pairs = body.fields
-        upload_id = dict(pairs).get("upload_id", "")
-        if body.has_file:
-            if upload_id:
-                message = "upload_id: send it or a file, not both"
-                raise Problem(400, message, "invalid_value", "upload_id")
-            return pairs, target
-        if not upload_id:
-            message = "file: send the recording, or the upload_id of a finished upload"
-            raise Problem(400, message, "invalid_value", "file")
-        target = folder / "upload"
-        await asyncio.to_thread(self._uploads.take, upload_id, owner_of(request), target)
-        return pairs, target
-
-    async def _keep(
-        self, owner: str, arrived: Path, pairs: Pairs, key: str | None
-    ) -> tuple[Job, bool]:
-        callback = dict(pairs).get("callback_url", "")
-        sent = [
-            (name, value)
-            for name, value in pairs
-            if name not in _OURS and name.partition("[")[0] not in _NO_EFFECT
-        ]
-        asked = JobRequest.of(parse_fields(sent, self._settings.vad, self._settings.limits))
-        if callback:
-            check_address(callback, self._settings)
-        job = uuid.uuid4().hex
-        digest, n_bytes = await asyncio.to_thread(self.recordings.adopt, arrived, job)
-        engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
-        mark = asked.fingerprint(owner, digest, engine)
-        new = NewJob(job, owner, asked.pack(), mark, digest, n_bytes)
-        ticket = (uuid.uuid4().hex, callback) if callback else None
-        # When the database does not answer, the job may be there all the same: its recording
-        # stays, and `_sweep` looks again later.
-        try:
-            made, is_new = await self.store.create(
-                new, key, ticket, self._settings.max_waiting_jobs, mark_of(digest, sent)
-            )
-        except KeyReused:
-            self.recordings.remove(job)
-            message = "Idempotency-Key: it came with another recording or other options before"
-            raise Problem(422, message, "idempotency_key_reused", "Idempotency-Key") from None
-        except QueueFull:  # by requests that came while this one was received
-            self.recordings.remove(job)
-            raise _queue_full() from None
-        if not is_new:
-            self.recordings.remove(job)
+        job, is_new = await self._creation.create(request)
         self.runner.wake()
-        return made, is_new
+        return job, is_new
 
-    async def end(self, owner: str, job: str, *, forget: bool) -> Job:
-        """Cancel a job or, if that is wished, forget it, whatever its state.
-
-        Returns:
-            The job as it is now, or was when it was forgotten.
+    async def find(self, owner: str, job: str) -> Job:
+        """A job by its id.
 
         Raises:
-            Problem: 404, the owner has no such job.
+            NotFound: the owner has no such job.
         """
-        check_id(job)
-        ended = await (self.store.delete if forget else self.store.cancel)(owner, job)
-        if ended is None:
-            raise no_such_job()
-        self.runner.stop(job)
-        await asyncio.to_thread(self.recordings.remove, job)
-        return ended
+        _check_id(job)
+        return _found(await self.store.find(owner, job))
+
+    async def cancel(self, owner: str, job: str) -> Job:
+        """Cancel a job, unless it has ended; returns it as it is now.
+
+        Raises:
+            NotFound: the owner has no such job.
+        """
+        _check_id(job)
+        return await self._stop(_found(await self.store.cancel(owner, job)))
+
+    async def delete(self, owner: str, job: str) -> Job:
+        """Delete a job in any state; returns it as it was.
+
+        Raises:
+            NotFound: the owner has no such job.
+        """
+        _check_id(job)
+        return await self._stop(_found(await self.store.delete(owner, job)))
+
+    async def _stop(self, job: Job) -> Job:
+        self.runner.stop(job.id)
+        await asyncio.to_thread(self.recordings.remove, job.id)
+        return job
 
 
-def check_id(job: str) -> None:
-    """Let nothing pass that is no id, which a database might choke on.
+def _error_body(error: Exception) -> dict[str, Any]:
+    body: dict[str, Any] = problem_of(error).body["error"]
+    return body
 
-    Raises:
-        Problem: 404.
-    """
+
+def _found(job: Job | None) -> Job:
+    if job is None:
+        # The same answer for jobs of other owners, so that nobody can tell them apart.
+        raise NotFound("there is no job with this id", "no_such_job", "id")
+    return job
+
+
+def _check_id(job: str) -> None:
+    """Keep any other text away from the database, which may choke on it."""
     if not is_id(job):
-        raise no_such_job()
-
-
-def _queue_full() -> Problem:
-    return Problem(429, "too many jobs are waiting", "too_many_jobs", None, 30)
-
-
-def no_such_job() -> Problem:
-    """For jobs that are not there and for those of others alike."""
-    return Problem(404, "there is no job with this id", "no_such_job", "id")
+        _found(None)

@@ -1,4 +1,4 @@
-"""Jobs in the database, as their owners see them."""
+"""Jobs as their owners see them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
+from asr.service.errors import KeyReused, LimitReached
 from asr.service.jobs.database import Database, lock_queue, now, upsert
-from asr.service.jobs.migrations import bring_up
-from asr.service.jobs.rows import JOB, Callback, Job, NewJob, read_job
+from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
 from asr.service.jobs.tables import (
     CANCELLED,
     QUEUED,
@@ -19,6 +19,7 @@ from asr.service.jobs.tables import (
     UNFINISHED,
     callbacks,
     chunks,
+    create_tables,
     idempotency_keys,
     jobs,
     segments,
@@ -28,32 +29,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-LOOK_SIZE: Final = 100
-"""Jobs in one query; SQLite takes an expression of at most 1000 parts."""
-
-
-class KeyReused(Exception):
-    """The idempotency key belongs to another recording or other options."""
-
-
-class QueueFull(Exception):
-    """As many jobs wait as may."""
+MAX_PER_QUERY: Final = 100
+"""Jobs in one query. SQLite accepts expressions of at most 1000 terms."""
 
 
 class JobStore:
-    """All jobs of all owners."""
+    """All jobs of all owners.
+
+    Every method raises `StoreUnavailable` when the database is away.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def open(self) -> None:
-        """Make the tables, or bring those that are there to our version.
+        """Create the tables, if they do not exist.
 
         Raises:
             StoreUnavailable: the database is away.
-            StoreTooNew: the tables are of a later version.
+            StoreTooNew: a newer service made the tables.
         """
-        await self._database.open(bring_up)
+        await self._database.open(create_tables)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -69,32 +65,35 @@ class JobStore:
         max_waiting: int | None = None,
         sent: str = "",
     ) -> tuple[Job, bool]:
-        """The job for this request, and whether it is a new one.
+        """Create a job, or find the one that does the same.
 
         Args:
-            new: the request. A job of the same fingerprint that did not fail is taken instead.
+            new: the job. An unfinished or successful job of the same fingerprint is used instead.
             key: the client's idempotency key.
-            callback: id and address of a webhook.
-            max_waiting: jobs that may wait, a new one included.
-            sent: a mark of what came with the key. The fingerprint is of what our settings made of
-                it, and they may be others when the request is sent again.
+            callback: id and address of a callback.
+            max_waiting: how many jobs may wait, including a new one.
+            sent: a digest of the request that came with the key. The fingerprint depends on the
+                server's settings, too, and those may change before the client repeats the request.
+
+        Returns:
+            The job, and whether it is new.
 
         Raises:
             KeyReused: the key came with another request before.
-            QueueFull: a new one would be one too many.
+            LimitReached: too many jobs wait.
         """
         return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting, sent))
 
     async def find(self, owner: str, job: str) -> Job | None:
-        """The job, if it is the owner's."""
-        query = sa.select(*JOB).where(jobs.c.id == job, jobs.c.owner == owner)
+        """A job by its id; None if the owner has no such job."""
+        query = sa.select(*JOB_COLUMNS).where(jobs.c.id == job, jobs.c.owner == owner)
         return await self._database.read(lambda c: read_job(c.execute(query).first()))
 
     async def page(
         self, owner: str, limit: int, after: str | None = None, state: str | None = None
     ) -> list[Job]:
-        """The owner's jobs, newest first, behind the job `after`."""
-        query = sa.select(*JOB).where(jobs.c.owner == owner)
+        """The owner's jobs, newest first, starting behind the job `after`."""
+        query = sa.select(*JOB_COLUMNS).where(jobs.c.owner == owner)
         if state is not None:
             query = query.where(jobs.c.state == state)
         if after is not None:
@@ -106,37 +105,40 @@ class JobStore:
         return await self._database.read(lambda c: [Job(*tuple(row)) for row in c.execute(query)])
 
     async def n_waiting(self) -> int:
-        """Jobs that wait for their turn."""
+        """The number of waiting jobs of all owners."""
         return await self._database.read(_n_waiting)
 
     async def counts(self) -> dict[str, float]:
-        """Jobs of all owners by their state."""
+        """The number of jobs of all owners by state."""
         query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         found = await self._database.read(lambda c: {str(k): float(n) for k, n in c.execute(query)})
         return dict.fromkeys(STATES, 0.0) | found
 
     async def segments(self, job: str) -> list[str]:
-        """The records of the segments, in order."""
+        """The records of a job's segments, in order."""
         query = sa.select(segments.c.record).where(segments.c.job == job).order_by(segments.c.index)
         return await self._database.read(lambda c: list(c.scalars(query)))
 
-    async def look(self, wanted: Mapping[str, int]) -> dict[str, tuple[Job, list[str]]]:
-        """Jobs of any owners by their ids, each with the records of its segments.
+    async def read_many(self, wanted: Mapping[str, int]) -> dict[str, tuple[Job, list[str]]]:
+        """Jobs of any owners by id, each with the records of its segments.
 
         Args:
-            wanted: by the ids, from which index on.
+            wanted: for each id, the index of the first segment to read.
+
+        Returns:
+            The jobs that exist.
         """
         pairs = list(wanted.items())
-        pieces = [pairs[n : n + LOOK_SIZE] for n in range(0, len(pairs), LOOK_SIZE)]
-        return await self._database.read(lambda c: _look(c, pieces))
+        batches = [pairs[n : n + MAX_PER_QUERY] for n in range(0, len(pairs), MAX_PER_QUERY)]
+        return await self._database.read(lambda c: _read_many(c, batches))
 
     async def speech_seconds(self, job: str) -> float:
-        """Seconds in the chunks that are kept."""
+        """Seconds of speech in the finished chunks of an unfinished job."""
         query = sa.select(sa.func.sum(chunks.c.seconds)).where(chunks.c.job == job)
         return await self._database.read(lambda c: float(c.scalar(query) or 0.0))
 
     async def cancel(self, owner: str, job: str) -> Job | None:
-        """End it where it is; one that has ended stays as it was."""
+        """Cancel a job, unless it has ended. Returns the job, or None if there is none."""
         statement = (
             sa.update(jobs)
             .where(jobs.c.id == job, jobs.c.owner == owner, jobs.c.state.in_(UNFINISHED))
@@ -146,58 +148,54 @@ class JobStore:
         return await self.find(owner, job)
 
     async def delete(self, owner: str, job: str) -> Job | None:
-        """Forget it, whatever its state; as it was."""
-        mine = jobs.c.id == job, jobs.c.owner == owner
-        statement = sa.delete(jobs).where(*mine).returning(*JOB)
+        """Delete a job in any state. Returns it as it was, or None if there was none."""
+        is_wanted = jobs.c.id == job, jobs.c.owner == owner
+        statement = sa.delete(jobs).where(*is_wanted).returning(*JOB_COLUMNS)
         return await self._database.run(lambda c: read_job(c.execute(statement).first()))
-
-    # --- callbacks ------------------------------------------------------------------------------
-
-    async def next_callback(self, seconds: float) -> Callback | None:
-        """One that is due. It is due again after `seconds`, unless it is settled before."""
-        return await self._database.run(lambda c: _next_callback(c, seconds))
-
-    async def settle_callback(self, callback: Callback, state: str, delay: float = 0.0) -> None:
-        """Say how it went: delivered, failed, or pending again after `delay` seconds."""
-        statement = (
-            sa.update(callbacks)
-            .where(callbacks.c.job == callback.job.id, callbacks.c.url == callback.url)
-            .values(state=state, next_try=now() + delay)
-        )
-        await self._database.run(lambda c: c.execute(statement).rowcount)
 
     # --- housekeeping ---------------------------------------------------------------------------
 
     async def expire(self, seconds: float) -> list[str]:
-        """Forget the jobs that ended longer ago than that; their ids."""
+        """Delete the jobs that ended more than `seconds` ago; returns their ids."""
         statement = sa.delete(jobs).where(jobs.c.finished < now() - seconds).returning(jobs.c.id)
         return await self._database.run(lambda c: [str(job) for job in c.scalars(statement)])
 
     async def unfinished(self) -> set[str]:
-        """All that still need their recordings."""
+        """The ids of all jobs that still need their recordings."""
         query = sa.select(jobs.c.id).where(jobs.c.state.in_(UNFINISHED))
         return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
 
 
-def _look(
-    connection: sa.Connection, pieces: Iterable[Sequence[tuple[str, int]]]
+def too_many_jobs() -> LimitReached:
+    """The error for a job that would exceed the queue."""
+    return LimitReached("too many jobs are waiting", "too_many_jobs", retry_after=30)
+
+
+def _key_reused() -> KeyReused:
+    message = "Idempotency-Key: it came with another recording or other options before"
+    return KeyReused(message, "idempotency_key_reused", "Idempotency-Key")
+
+
+def _read_many(
+    connection: sa.Connection, batches: Iterable[Sequence[tuple[str, int]]]
 ) -> dict[str, tuple[Job, list[str]]]:
     found: dict[str, tuple[Job, list[str]]] = {}
-    for piece in pieces:
-        rows = connection.execute(sa.select(*JOB).where(jobs.c.id.in_([job for job, _ in piece])))
+    for batch in batches:
+        ids = [job for job, _ in batch]
+        rows = connection.execute(sa.select(*JOB_COLUMNS).where(jobs.c.id.in_(ids)))
         found |= {job.id: (job, []) for job in (Job(*tuple(row)) for row in rows)}
-        behind = (sa.and_(segments.c.job == job, segments.c.index >= n) for job, n in piece)
-        query = sa.select(segments.c.job, segments.c.record).where(sa.or_(*behind))
+        is_new = (sa.and_(segments.c.job == job, segments.c.index >= n) for job, n in batch)
+        query = sa.select(segments.c.job, segments.c.record).where(sa.or_(*is_new))
         for job, record in connection.execute(query.order_by(segments.c.job, segments.c.index)):
             found[job][1].append(record)
     return found
 
 
 def _n_waiting(connection: sa.Connection) -> int:
-    # What an owner's limit puts off before it is begun must not close the queue to all.
+    # Jobs that were postponed for their owner's limit must not close the queue to others.
     may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.attempts > 0)
-    waits = sa.and_(jobs.c.state == QUEUED, may_begin)
-    query = sa.select(sa.func.count()).select_from(jobs).where(waits)
+    is_waiting = sa.and_(jobs.c.state == QUEUED, may_begin)
+    query = sa.select(sa.func.count()).select_from(jobs).where(is_waiting)
     return int(connection.execute(query).scalar_one())
 
 
@@ -209,38 +207,39 @@ def _create(
     max_waiting: int | None,
     sent: str,
 ) -> tuple[Job, bool]:
-    job = _of_key(connection, new, key, sent) if key else None
+    job = _find_by_key(connection, new, key, sent) if key else None
     is_new = False
     if job is None:
         if max_waiting is not None:
             lock_queue(connection)
         job, is_new = _insert(connection, new)
-        # Only now it is known to be new; the error takes it back.
+        # Only the insert shows whether the job is new. An error here rolls it back.
         if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
-            raise QueueFull
-        if key and _keep_key(connection, new, key, job, sent) != job.id:
-            raise KeyReused
+            raise too_many_jobs()
+        if key and _store_key(connection, new, key, job, sent) != job.id:
+            raise _key_reused()
     if callback:
         row = {"job": job.id, "id": callback[0], "url": callback[1], "state": "pending"}
         upsert(connection, callbacks, [row])
     return job, is_new
 
 
-def _of_key(connection: sa.Connection, new: NewJob, key: str, sent: str) -> Job | None:
+def _find_by_key(connection: sa.Connection, new: NewJob, key: str, sent: str) -> Job | None:
     columns = idempotency_keys.c
-    mine = sa.and_(columns.owner == new.owner, columns.key == key)
-    found = connection.execute(sa.select(columns.job, columns.fingerprint).where(mine)).first()
+    is_wanted = sa.and_(columns.owner == new.owner, columns.key == key)
+    found = connection.execute(sa.select(columns.job, columns.fingerprint).where(is_wanted)).first()
     if found is None:
         return None
-    job = read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == found.job)).first())
+    query = sa.select(*JOB_COLUMNS).where(jobs.c.id == found.job)
+    job = read_job(connection.execute(query).first())
     if job is not None and found.fingerprint != sent and job.fingerprint != new.fingerprint:
-        raise KeyReused
+        raise _key_reused()
     return job
 
 
 def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     values = {field.name: getattr(new, field.name) for field in fields(NewJob)}
-    same = sa.select(*JOB).where(
+    same = sa.select(*JOB_COLUMNS).where(
         jobs.c.fingerprint == new.fingerprint, jobs.c.state.in_((*UNFINISHED, SUCCEEDED))
     )
     created = connection.execute(sa.select(now())).scalar_one()
@@ -251,34 +250,10 @@ def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     return job, job.id == new.id
 
 
-def _keep_key(connection: sa.Connection, new: NewJob, key: str, job: Job, sent: str) -> str:
-    """Remember the key for the job; whose it is, since another request may have been faster."""
+def _store_key(connection: sa.Connection, new: NewJob, key: str, job: Job, sent: str) -> str:
+    """Store the key of a job. Returns the job it belongs to: a concurrent request may be first."""
     row = {"owner": new.owner, "key": key, "job": job.id, "fingerprint": sent or new.fingerprint}
     upsert(connection, idempotency_keys, [row])
     columns = idempotency_keys.c
     query = sa.select(columns.job).where(columns.owner == new.owner, columns.key == key)
     return str(connection.execute(query).scalar_one())
-
-
-def _next_callback(connection: sa.Connection, seconds: float) -> Callback | None:
-    due = (
-        sa.select(callbacks.c.id)
-        .join(jobs, jobs.c.id == callbacks.c.job)
-        .where(callbacks.c.state == "pending", callbacks.c.next_try <= now())
-        .where(jobs.c.state.not_in(UNFINISHED))
-        .order_by(callbacks.c.next_try)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=callbacks)
-    )
-    statement = (
-        sa.update(callbacks)
-        .where(callbacks.c.id == due.scalar_subquery())
-        .values(attempts=callbacks.c.attempts + 1, next_try=now() + seconds)
-        .returning(callbacks.c.job, callbacks.c.id, callbacks.c.url, callbacks.c.attempts, now())
-    )
-    row = connection.execute(statement).first()
-    if row is None:
-        return None
-    job_id, callback_id, url, attempts, time = row
-    job = read_job(connection.execute(sa.select(*JOB).where(jobs.c.id == job_id)).first())
-    return None if job is None else Callback(job, callback_id, url, attempts, int(time))

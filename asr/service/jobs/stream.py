@@ -1,13 +1,13 @@
-"""What happens in a job, as server-sent events.
+"""The events of a job as server-sent events.
 
-    progress   how far it has come; without an id, since only the latest counts
-    segment    one more segment; its id is the number of segments so far
-    warning    what the client should know
-    done       the job, succeeded
+    progress   state and progress; without an id, because only the latest one counts
+    segment    a new segment; its id is the number of segments so far
+    warning    a warning about the job or a segment
+    done       the job succeeded
     error      the job failed, was cancelled, or was deleted
 
-All of it is read from the database, so any API process of any server can tell it, and a client
-that comes back with ``Last-Event-ID`` goes on behind the segment that it saw last.
+Everything is read from the database. So any API process of any server can send the events, and a
+client that reconnects with ``Last-Event-ID`` continues behind the last segment it received.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ KEEP_ALIVE_SECONDS: Final = 15.0
 
 
 async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
-    """The events of a job behind the first `n_seen` segments, until it ends."""
-    teller = _Teller(n_seen)
+    """Yield the events of a job behind the first `n_seen` segments, until it ends."""
+    encoder = _EventEncoder(n_seen)
     sent = time.monotonic()
     while True:
         try:
-            found, records = await jobs.watch.news(job.id, teller.n_segments)
+            found, records = await jobs.watch.news(job.id, encoder.n_segments)
         except StoreUnavailable:
-            pass  # it will be back, and nothing was missed
+            pass  # the next poll reads what this one missed
         else:
-            for event in teller.news(found, records):
+            for event in encoder.encode(found, records):
                 sent = time.monotonic()
                 yield event
             if found is None or found.is_finished:
                 return
         if jobs.is_closing:
-            return  # the client comes back with its Last-Event-ID
+            return  # the client reconnects with its Last-Event-ID
         if time.monotonic() - sent >= KEEP_ALIVE_SECONDS:
             sent = time.monotonic()
             yield ": keep-alive\n\n"
 
 
-class _Teller:
-    """Knows what one client has been told."""
+class _EventEncoder:
+    """Turns the state of a job into events, and remembers what one client has received."""
 
     def __init__(self, n_seen: int) -> None:
         self.n_segments = n_seen
         self._progress: dict[str, Any] | None = None
         self._n_warnings = 0
 
-    def news(self, job: Job | None, records: list[str]) -> Iterator[str]:
-        """What is new since the last time.
+    def encode(self, job: Job | None, records: list[str]) -> Iterator[str]:
+        """Yield events for everything that is new.
 
         Args:
-            job: as it was when `records` were read, or None when it is gone.
-            records: of the segments from the last one told on.
+            job: as it was when `records` were read, or None if it was deleted.
+            records: of the segments behind the first `n_segments`.
         """
         for record in records:
             segment = unpack_segment(record)

@@ -1,6 +1,7 @@
-"""The tables of jobs. Times are seconds since 1970 by the clock of the database.
+"""The tables of jobs and their version. Times are seconds since 1970 by the database's clock.
 
-There are databases with these tables: whoever changes them adds a step to `migrations.STEPS`.
+Databases with these tables exist. Adopt Alembic when the first migration comes: when a table
+changes, `VERSION` must rise, and databases of version 1 must be migrated.
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy as sa
+
+from asr.errors import StoreTooNew
+
+VERSION: Final = 1
+"""Of the tables below, as the table ``asr_schema`` stores it."""
 
 QUEUED: Final = "queued"
 RUNNING: Final = "running"
@@ -25,25 +31,25 @@ jobs = sa.Table(
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("request", sa.Text, nullable=False),  # creation.JobRequest as JSON
+    sa.Column("request", sa.Text, nullable=False),  # request.JobRequest as JSON
     sa.Column("fingerprint", sa.String(64), nullable=False),  # of owner, content and options
     sa.Column("sha256", sa.String(64), nullable=False),  # of the recording
     sa.Column("n_bytes", sa.BigInteger, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
-    sa.Column("not_before", sa.Double, nullable=False, server_default="0"),  # when to try again
+    sa.Column("not_before", sa.Double, nullable=False, server_default="0"),  # of the next attempt
     sa.Column("started", sa.Double),
     sa.Column("finished", sa.Double),
-    # Who works on it. The token is new with each claim, and every write of a worker names it.
+    # The claim of a runner. Each claim has a new token, and every write of a runner names it.
     sa.Column("lease", sa.String(64)),
     sa.Column("lease_until", sa.Double),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("stalls", sa.Integer, nullable=False, server_default="0"),  # without a new chunk
-    # How far it has come, in seconds.
+    # Progress in seconds of audio, and seconds of work.
     sa.Column("decoded", sa.Double, nullable=False, server_default="0"),
     sa.Column("transcribed", sa.Double, nullable=False, server_default="0"),
     sa.Column("total", sa.Double),
     sa.Column("work_seconds", sa.Double, nullable=False, server_default="0"),
-    # What came of it: asr.pipeline.checkpoint's summary, or OpenAI's error object.
+    # The result: the summary of asr.pipeline.checkpoint, or OpenAI's error object.
     sa.Column("n_chunks", sa.Integer),
     sa.Column("summary", sa.Text),
     sa.Column("error", sa.Text),
@@ -59,7 +65,7 @@ jobs = sa.Table(
 )
 
 
-def _of_job() -> sa.Column[str]:
+def _job_column() -> sa.Column[str]:
     key = sa.ForeignKey(jobs.c.id, ondelete="CASCADE")
     return sa.Column("job", sa.String(32), key, primary_key=True)
 
@@ -67,7 +73,7 @@ def _of_job() -> sa.Column[str]:
 chunks = sa.Table(
     "asr_chunks",
     metadata,
-    _of_job(),
+    _job_column(),
     sa.Column("channel", sa.Integer, primary_key=True),
     sa.Column("index", sa.Integer, primary_key=True),
     sa.Column("seconds", sa.Double, nullable=False),
@@ -77,7 +83,7 @@ chunks = sa.Table(
 segments = sa.Table(
     "asr_segments",
     metadata,
-    _of_job(),
+    _job_column(),
     sa.Column("index", sa.Integer, primary_key=True),
     sa.Column("record", sa.Text, nullable=False),
 )
@@ -94,7 +100,7 @@ idempotency_keys = sa.Table(
 callbacks = sa.Table(
     "asr_callbacks",
     metadata,
-    _of_job(),
+    _job_column(),
     sa.Column("url", sa.Text, primary_key=True),
     sa.Column("id", sa.String(32), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # pending, delivered, failed
@@ -103,4 +109,36 @@ callbacks = sa.Table(
 )
 
 schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
-"""One row: the version of all the others."""
+"""One row: the version of the other tables. Version 1 was first released without this table."""
+
+
+def create_tables(connection: sa.Connection) -> None:
+    """Create the tables, or check the version of those that exist.
+
+    Args:
+        connection: in a transaction that excludes other servers, as `Database.open` begins it.
+
+    Raises:
+        StoreTooNew: a newer service made the tables.
+    """
+    refuse_newer(connection)
+    # Tables without asr_schema are version 1: they get only that table.
+    if not sa.inspect(connection).has_table(schema.name):
+        metadata.create_all(connection)
+        connection.execute(sa.insert(schema).values(version=VERSION))
+
+
+def refuse_newer(connection: sa.Connection) -> None:
+    """Check the version of the tables, if there are any, and change nothing.
+
+    Raises:
+        StoreTooNew: a newer service made the tables.
+    """
+    if not sa.inspect(connection).has_table(schema.name):
+        return
+    found: int = connection.execute(sa.select(schema.c.version)).scalar_one()
+    if found > VERSION:
+        raise StoreTooNew(
+            f"the tables of jobs have version {found}, and this service knows {VERSION}: start "
+            f"the newer service that made them, or set another ASR_DATABASE_URL or ASR_DATA_DIR"
+        )

@@ -1,8 +1,8 @@
-"""One look at the database for all who listen to jobs in this process.
+"""Polls the database once for all clients of this process that follow jobs.
 
-Whoever wants news asks, and waits for the next look. It answers everybody who has asked by then, so
-that the queries do not grow with the listeners. Each process looks for itself: the database is all
-that they share.
+A client asks for news and waits for the next poll. One poll answers everyone who has asked by then,
+so the number of queries does not grow with the number of clients. Each process polls for itself:
+processes share nothing but the database.
 """
 
 from __future__ import annotations
@@ -21,63 +21,73 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 0.3
 
 News = tuple["Job | None", list[str]]
-"""A job, or None when it is gone, and the records of its segments from some index on."""
+"""A job, or None if it was deleted, and the records of its new segments."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Question:
     job: str
     n_seen: int
     answer: asyncio.Future[News]
 
 
 class Watch:
-    """The listeners of one process."""
+    """Answers the clients of one process.
 
-    def __init__(self, store: JobStore) -> None:
+    Args:
+        store: that is polled.
+        poll_seconds: between two polls.
+    """
+
+    def __init__(self, store: JobStore, poll_seconds: float = POLL_SECONDS) -> None:
         self._store = store
-        self._asked: list[_Asked] = []
-        self._looking: asyncio.Task[None] | None = None
-        self._next_look = 0.0
+        self._poll_seconds = poll_seconds
+        self._questions: list[_Question] = []
+        self._polling: asyncio.Task[None] | None = None
+        self._next_poll = 0.0
 
     async def news(self, job: str, n_seen: int) -> News:
-        """How the job is at the next look, and the records of its segments from `n_seen` on.
+        """Wait for the next poll.
+
+        Args:
+            job: its id.
+            n_seen: segments that the client has; later ones are returned.
 
         Raises:
             StoreUnavailable: the database is away; ask again.
         """
-        asked = _Asked(job, n_seen, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_on())
-        return await asked.answer
+        question = _Question(job, n_seen, asyncio.get_running_loop().create_future())
+        self._questions.append(question)
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll())
+        return await question.answer
 
-    async def _look_on(self) -> None:
-        """Look again and again while somebody waits."""
-        while self._asked:
-            await asyncio.sleep(max(0.0, self._next_look - time.monotonic()))
-            self._next_look = time.monotonic() + POLL_SECONDS
-            asked, self._asked = self._asked, []
-            await self._answer([it for it in asked if not it.answer.done()])
+    async def _poll(self) -> None:
+        """Poll again and again while anyone asks."""
+        while self._questions:
+            await asyncio.sleep(max(0.0, self._next_poll - time.monotonic()))
+            self._next_poll = time.monotonic() + self._poll_seconds
+            questions, self._questions = self._questions, []
+            await self._answer([it for it in questions if not it.answer.done()])
 
-    async def _answer(self, asked: list[_Asked]) -> None:
-        first = _least_seen(asked)
+    async def _answer(self, questions: list[_Question]) -> None:
+        first = _first_wanted(questions)
         try:
-            found = await self._store.look(first)
-        except Exception as error:  # noqa: BLE001  # it is raised where somebody waits
-            for it in asked:
-                if not it.answer.done():  # else the listener has left
+            found = await self._store.read_many(first)
+        except Exception as error:  # noqa: BLE001  # raised in each client's task instead
+            for it in questions:
+                if not it.answer.done():  # done when the client left meanwhile
                     it.answer.set_exception(error)
             return
-        for it in asked:
+        for it in questions:
             job, records = found.get(it.job, (None, []))
             if not it.answer.done():
                 it.answer.set_result((job, records[it.n_seen - first[it.job] :]))
 
 
-def _least_seen(asked: Iterable[_Asked]) -> dict[str, int]:
-    """For each job the index from which on somebody wants its segments."""
+def _first_wanted(questions: Iterable[_Question]) -> dict[str, int]:
+    """For each job, the index of the first segment that anyone asks for."""
     first: dict[str, int] = {}
-    for it in asked:
+    for it in questions:
         first[it.job] = min(it.n_seen, first.get(it.job, it.n_seen))
     return first

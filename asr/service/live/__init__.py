@@ -1,7 +1,25 @@
-"""Live transcription over a WebSocket, in the events of OpenAI's Realtime API.
+"""Live transcription over a WebSocket, with the events of OpenAI's Realtime API.
 
     bytes -> formats -> 16 kHz PCM16 -> turns (server VAD or commits) -> files -> the worker
 
-The API process cuts the audio into turns and writes each to a file; the worker transcribes those
-like any recording. So a socket holds no more than the turn that is being spoken.
+This process cuts the audio into turns and writes each turn to a file. The worker transcribes the
+file like any recording. So a session holds no more audio in memory than the turn being spoken.
+
+Modules in reading order:
+
+    formats.py        the client's bytes -> 16 kHz PCM16
+    turns.py          samples -> turns in files
+    input_buffer.py   `InputBuffer`: both together, OpenAI's "input audio buffer"
+    client_events.py  the events that a client sends, and the settings of a session
+    server_events.py  the events that the server sends
+    speech.py         joins the transcripts of turns that one speech was cut into
+    backend.py        what a session needs of the service: transcription, limits, transcripts
+    items.py          `Items`: turns on their way to transcripts
+    socket.py         `ClientSocket`: the WebSocket
+    session.py        `LiveSession`: one client from the first event to the last
+    transcripts.py    transcripts that clients can fetch after the socket closed
+    service.py        `Live`: the sessions of one API process
+    routes.py         the routes
+
+The package does not know how audio is transcribed: it sends commands to the worker.
 """

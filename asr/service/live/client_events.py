@@ -1,4 +1,4 @@
-"""The events that a client sends, in the shapes of OpenAI's Realtime API, and what they set."""
+"""The events that a client sends, as in OpenAI's Realtime API, and the settings of a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asr.config import DecodeOptions, VadKind, VadOptions
-from asr.service.http.problems import Problem
+from asr.errors import AsrError, InvalidOption
+from asr.service.errors import Malformed
 from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
 from asr.service.transcriptions.form import ServerVad, server_vad_options
 
@@ -18,7 +19,7 @@ class _Given(BaseModel):
 
 
 class PcmFormat(_Given):
-    """16-bit little-endian PCM, mono. OpenAI takes 24 kHz alone."""
+    """16-bit little-endian PCM, mono. OpenAI accepts only 24 kHz."""
 
     type: Literal["audio/pcm"] = "audio/pcm"
     rate: Literal[8000, 16000, 24000, 48000] = 24000
@@ -40,7 +41,7 @@ Format = Annotated[PcmFormat | MuLawFormat | ALawFormat, Field(discriminator="ty
 
 
 class Transcription(_Given):
-    """What the recogniser is told; `model` is any name."""
+    """Options of the recogniser. `model` may be any name."""
 
     model: str | None = None
     language: str | None = Field(None, pattern=r"^[A-Za-z-]{2,20}$")
@@ -60,7 +61,7 @@ class TurnDetection(ServerVad):
 
 
 class Input(_Given):
-    """``session.audio.input``; a field that is absent stays as it is."""
+    """``session.audio.input``. A setting whose field is absent does not change."""
 
     format: Format | None = None
     transcription: Transcription | None = None
@@ -81,7 +82,7 @@ class SessionUpdate(_Given):
 
 
 class Update(_Given):
-    """Change the session."""
+    """Change settings of the session."""
 
     type: Literal["session.update"]
     event_id: str | None = Field(None, max_length=512)
@@ -104,7 +105,7 @@ class Commit(_Given):
 
 
 class Clear(_Given):
-    """Forget the audio that was not committed."""
+    """Discard the audio that was not committed."""
 
     type: Literal["input_audio_buffer.clear"]
     event_id: str | None = Field(None, max_length=512)
@@ -118,7 +119,8 @@ def parse_event(text: str) -> ClientEvent:
     """Check a client's event.
 
     Raises:
-        Problem: 400, which names the field and what is accepted.
+        InvalidOption: a field is wrong.
+        Malformed: the text is not JSON.
     """
     try:
         return _EVENT.validate_json(text)
@@ -126,20 +128,20 @@ def parse_event(text: str) -> ClientEvent:
         raise _explain(error) from error
 
 
-def _explain(error: ValidationError) -> Problem:
+def _explain(error: ValidationError) -> AsrError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # A discriminated union puts the name of its branch into the location; it is no field.
+    # In a discriminated union, the location contains the tag of a branch, which is not a field.
     names = [str(part) for part in first["loc"] if "." not in str(part) and "/" not in str(part)]
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         names.append("type")
-    param = ".".join(names) or None
-    where = f"{param}: " if param else ""
-    return Problem(400, where + first["msg"], "invalid_value", param)
+    if not names:
+        return Malformed(first["msg"], "invalid_value")
+    return InvalidOption(".".join(names), first["msg"])
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What a session is set to."""
+    """The settings of a session."""
 
     vad: VadKind
     format: AudioFormat = field(default_factory=AudioFormat)
@@ -149,7 +151,7 @@ class SessionConfig:
     )
 
     def updated(self, update: SessionUpdate) -> SessionConfig:
-        """This, with the fields that the client sent; null switches turn detection off.
+        """The settings with the changes that the client sent. Null turns turn detection off.
 
         Raises:
             InvalidOption: a value that the recogniser cannot use.
@@ -163,22 +165,22 @@ class SessionConfig:
             elif name == "transcription":
                 value = value or Transcription.model_validate({})
             changed = replace(changed, **{name: value})
-        _ = changed.decode, changed.vad_options  # checked when made
+        _ = changed.decode, changed.vad_options  # these raise InvalidOption
         return changed
 
     @property
     def decode(self) -> DecodeOptions:
-        """For the engine."""
-        told = self.transcription
+        """The options for the engine."""
+        options = self.transcription
         return DecodeOptions(
-            language=told.language or next(iter(told.languages), None),
-            prompt=told.prompt or None,
-            keywords=tuple(told.keywords),
+            language=options.language or next(iter(options.languages), None),
+            prompt=options.prompt or None,
+            keywords=tuple(options.keywords),
         )
 
     @property
     def vad_options(self) -> VadOptions:
-        """For finding turns, or for finding speech in committed ones."""
+        """The VAD that finds turns, or finds speech inside committed turns."""
         if self.turn_detection is None:
             return VadOptions(kind=self.vad)
         kind: VadKind = "webrtc" if self.vad == "off" else self.vad
@@ -189,7 +191,7 @@ class SessionConfig:
         form: dict[str, Any] = {"type": self.format.encoding}
         if self.format.encoding == "audio/pcm":
             form["rate"] = self.format.rate
-        told = self.transcription.model_dump(exclude_defaults=True)
+        transcription = self.transcription.model_dump(exclude_defaults=True)
         turns = self.turn_detection
         return {
             "id": session_id,
@@ -199,7 +201,7 @@ class SessionConfig:
                 "input": {
                     "format": form,
                     "noise_reduction": None,
-                    "transcription": told,
+                    "transcription": transcription,
                     "turn_detection": turns and turns.model_dump(),
                 }
             },

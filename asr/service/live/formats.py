@@ -1,4 +1,4 @@
-"""What a client sends -> 16 kHz PCM16, as a stream: 16-bit PCM of several rates, and G.711."""
+"""Converts a stream of 16-bit PCM at several rates, or of G.711, to 16 kHz PCM16."""
 
 from __future__ import annotations
 
@@ -36,24 +36,27 @@ _TABLES: Final = {"audio/pcmu": _mu_law(), "audio/pcma": _a_law()}
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """How the bytes of a client are to be read: mono, `rate` Hz."""
+    """The format of the client's bytes: mono, `rate` in Hz."""
 
     encoding: Encoding = "audio/pcm"
     rate: int = 24_000
 
     @property
     def bytes_per_second(self) -> int:
-        """Of the client's bytes."""
+        """Bytes of this format per second of audio."""
         return self.rate * (2 if self.encoding == "audio/pcm" else 1)
 
 
 class Converter:
-    """Turns bytes of one format into int16 samples at 16 kHz, however they are split."""
+    """Converts bytes of one format to int16 samples at 16 kHz.
+
+    The result does not depend on how the bytes are split into pushes.
+    """
 
     def __init__(self, form: AudioFormat) -> None:
         self._table = _TABLES.get(form.encoding)
         self._rate = form.rate
-        self._odd = b""  # half a sample, whose other half comes with the next bytes
+        self._odd = b""  # half a sample; the other half comes with the next push
         self._stream = self._new_stream()
 
     def _new_stream(self) -> soxr.ResampleStream | None:
@@ -62,11 +65,11 @@ class Converter:
         return soxr.ResampleStream(self._rate, SAMPLE_RATE, 1, dtype="float32")
 
     def push(self, data: bytes) -> np.ndarray:
-        """Convert the next bytes; the filter holds some milliseconds back."""
+        """Convert the next bytes. The filter holds back some milliseconds."""
         return self._resample(self._samples(data), last=False)
 
     def finish(self) -> np.ndarray:
-        """What the filter still holds; a later push begins anew."""
+        """The samples that the filter holds back. A later push starts a new stream."""
         tail = self._resample(np.zeros(0, np.int16), last=True)
         self._stream = self._new_stream()
         return tail

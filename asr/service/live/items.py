@@ -1,7 +1,7 @@
-"""The turns of a session on their way to transcripts, side by side.
+"""The turns of a session on their way to transcripts, several at a time.
 
-Each is an item of the conversation. While too many are in work `add` waits, so that a client faster
-than the engine fills no memory.
+Each turn is an item of OpenAI's "conversation". While too many are in work, `Items.add` waits, so
+that a client that is faster than the engine cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.errors import WorkerDied
+from asr.errors import AsrError, WorkerDied
 from asr.service.files import finished_in_thread
-from asr.service.http.problems import problem_of
 from asr.service.live import server_events
-from asr.service.live.speech import Speech, placed
+from asr.service.live.speech import Speech, in_session_time
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asr.config import VadOptions
-    from asr.service.live.base import Backend
+    from asr.service.live.backend import Backend
     from asr.service.live.client_events import SessionConfig
     from asr.service.live.turns import Turn
 
 logger = logging.getLogger(__name__)
 
 MAX_PENDING: Final = 8
-"""Turns of a session that are in work before it is read no further."""
+"""Turns of a session in work. At this number the socket is not read."""
 RETRY_SECONDS: Final = 1.0
-"""After the death of the worker, whose successor is then about to start."""
+"""After the worker died: its successor is about to start."""
 
 
 class Items:
@@ -40,7 +39,7 @@ class Items:
 
     Args:
         backend: the service.
-        send: gives the client an event.
+        send: sends an event to the client.
     """
 
     def __init__(self, backend: Backend, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -53,7 +52,7 @@ class Items:
         self._last: asyncio.Task[None] | None = None
 
     async def add(self, turn: Turn, config: SessionConfig) -> None:
-        """Make the turn an item, and have it transcribed as the session is set now."""
+        """Make a turn an item, and start its transcription with the current settings."""
         for body in server_events.committed(turn, self._previous):
             await self._send(body)
         self._previous = turn.item_id
@@ -79,64 +78,64 @@ class Items:
         turn: Turn,
         config: SessionConfig,
         speech: Speech,
-        before: asyncio.Task[None] | None,
+        previous: asyncio.Task[None] | None,
     ) -> None:
-        """Transcribe a turn, which goes on where the one that `before` transcribes was cut."""
+        """Transcribe a turn. If it continues the turn of the task `previous`, wait for that one."""
         try:
-            transcript = await self._hear(turn, config)
+            transcript = await self._recognise(turn, config)
             if not turn.is_whole:
-                await _end_of(before)
+                await _wait_for(previous)
                 transcript = speech.add(turn, transcript)
                 for segment in transcript.segments:
-                    await self._tell(turn, segment)
+                    await self._send_segment(turn, segment)
             await asyncio.to_thread(self._backend.keep, turn, transcript)
             await self._send(server_events.completed(turn, transcript))
-        except Exception as error:  # noqa: BLE001  # told to the client, and the session goes on
-            problem = problem_of(error)
-            logger.warning("%s was not transcribed: %s", turn.item_id, problem.message)
-            await self._send(server_events.failed(turn, problem))
+        except Exception as error:  # noqa: BLE001  # sent to the client, and the session continues
+            reason = error if isinstance(error, AsrError | OSError) else type(error).__name__
+            logger.warning("%s was not transcribed: %s", turn.item_id, reason)
+            await self._send(server_events.failed(turn, error))
         finally:
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
-            await _end_of(before)  # so that who waits for this one waits for that one too
+            await _wait_for(previous)  # so that waiting for this task includes all before it
 
-    async def _hear(self, turn: Turn, config: SessionConfig) -> Transcript:
-        """What the worker hears; one that died before a word was told is asked again."""
-        told: list[Segment] = []
+    async def _recognise(self, turn: Turn, config: SessionConfig) -> Transcript:
+        """The transcript of a turn. If the worker dies before a segment was sent, try once more."""
+        sent: list[Segment] = []
         try:
-            return await self._follow(turn, config, told)
+            return await self._follow(turn, config, sent)
         except WorkerDied:
-            if told:
+            if sent:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
-        return await self._follow(turn, config, told)
+        return await self._follow(turn, config, sent)
 
-    async def _follow(self, turn: Turn, config: SessionConfig, told: list[Segment]) -> Transcript:
-        """What the worker hears; the segments of a turn that is whole are told as they come."""
-        heard: Transcript | None = None
+    async def _follow(self, turn: Turn, config: SessionConfig, sent: list[Segment]) -> Transcript:
+        """The transcript of a turn. Segments of a whole turn are sent as they arrive."""
+        transcript: Transcript | None = None
         events = self._backend.transcribe(turn, _vad_of(config), config.decode)
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Transcript):
-                    heard = event
+                    transcript = event
                 elif isinstance(event, Segment) and turn.is_whole:
-                    told.append(placed(event, turn))
-                    await self._tell(turn, told[-1])
-        if heard is None:
+                    sent.append(in_session_time(event, turn))
+                    await self._send_segment(turn, sent[-1])
+        if transcript is None:
             raise RuntimeError("a transcription ended without a transcript")
-        return replace(heard, segments=tuple(told)) if turn.is_whole else heard
+        return replace(transcript, segments=tuple(sent)) if turn.is_whole else transcript
 
-    async def _tell(self, turn: Turn, segment: Segment) -> None:
-        for body in server_events.heard(turn, segment):
+    async def _send_segment(self, turn: Turn, segment: Segment) -> None:
+        for body in server_events.segment_events(turn, segment):
             await self._send(body)
 
 
-async def _end_of(task: asyncio.Task[None] | None) -> None:
+async def _wait_for(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         await asyncio.wait([task])
 
 
 def _vad_of(config: SessionConfig) -> VadOptions:
-    """What finds the speech inside a turn: nothing, when the VAD has made the turn."""
+    """The VAD inside a turn: off if the VAD made the turn, since all of it is speech."""
     options = config.vad_options
     return options if config.turn_detection is None else replace(options, kind="off")

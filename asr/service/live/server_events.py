@@ -1,7 +1,7 @@
 """The events that the server sends, in the shapes of OpenAI's Realtime API.
 
 Times in fields that end in ``_ms`` are integer milliseconds, others are seconds; both count from
-the first sample of the session.
+the first sample of the session. Fields with the comment "ours" are not part of OpenAI's API.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
+from asr.service.http.problems import problem_of
 from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from asr.service.http.problems import Problem
     from asr.service.live.turns import Turn
     from asr.types import Segment, Transcript
 
@@ -31,13 +31,13 @@ def session_event(kind: Literal["created", "updated"], session: Body) -> Body:
 
 
 def speech_started(item_id: str, sample: int) -> Body:
-    """Where the next turn begins."""
+    """The server VAD found the start of a turn."""
     start = sample * 1000 // SAMPLE_RATE
     return _event("input_audio_buffer.speech_started", item_id=item_id, audio_start_ms=start)
 
 
 def speech_stopped(item_id: str, sample: int) -> Body:
-    """Where it ends."""
+    """The server VAD found the end of the turn."""
     end = sample * 1000 // SAMPLE_RATE
     return _event("input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=end)
 
@@ -48,7 +48,7 @@ def cleared() -> Body:
 
 
 def committed(turn: Turn, previous: str | None) -> list[Body]:
-    """The turn is an item now."""
+    """The turn became an item."""
     item = {
         "id": turn.item_id,
         "object": "realtime.item",
@@ -62,14 +62,14 @@ def committed(turn: Turn, previous: str | None) -> list[Body]:
             "input_audio_buffer.committed",
             item_id=turn.item_id,
             previous_item_id=previous,
-            audio_start_ms=round(turn.start * 1000),  # ours, like the next
+            audio_start_ms=round(turn.start * 1000),  # ours, as the next field
             audio_end_ms=round(turn.end * 1000),
         ),
         _event("conversation.item.added", item=item, previous_item_id=previous),
     ]
 
 
-def heard(turn: Turn, segment: Segment) -> list[Body]:
+def segment_events(turn: Turn, segment: Segment) -> list[Body]:
     """A segment of a turn: its text as the next delta, and its words with their times."""
     delta = f" {segment.text}" if segment.id else segment.text
     body = segment_body(segment)
@@ -95,12 +95,17 @@ def completed(turn: Turn, transcript: Transcript) -> Body:
     )
 
 
-def failed(turn: Turn, problem: Problem) -> Body:
-    """The turn could not be transcribed; the session goes on."""
-    error = problem.body["error"]
-    return _event(f"{TRANSCRIPTION}.failed", item_id=turn.item_id, content_index=0, error=error)
+def failed(turn: Turn, error: Exception) -> Body:
+    """The turn could not be transcribed. The session continues."""
+    body = problem_of(error).body["error"]
+    return _event(f"{TRANSCRIPTION}.failed", item_id=turn.item_id, content_index=0, error=body)
 
 
-def error_event(problem: Problem, event_id: str | None = None) -> Body:
-    """Something was wrong with an event of the client, or with the session."""
-    return _event("error", error=problem.body["error"] | {"event_id": event_id})
+def error_event(error: Exception, event_id: str | None = None) -> Body:
+    """An event of the client was wrong, or the session ends.
+
+    Args:
+        error: the reason.
+        event_id: of the client's event, if it had one.
+    """
+    return _event("error", error=problem_of(error).body["error"] | {"event_id": event_id})

@@ -1,8 +1,9 @@
-"""What turns say, at the times of the session.
+"""Joins the transcripts of turns, and moves them to the times of the session.
 
-The worker hears each turn by itself. Where one speech became several, two of them heard what lies
-about the cut, and it is stitched like the chunks of a file. A turn does not wait for the next one:
-it says what lies before the cut, and the next goes on behind that.
+The worker transcribes each turn on its own. Where one speech was cut into several turns, the files
+of both turns contain the audio around the cut, and their transcripts are stitched like the chunks
+of a file. A turn does not wait for the next one: its transcript ends at the cut, and the transcript
+of the next turn continues there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Speech:
-    """The turns that cuts made of one speech, in their order."""
+    """The turns that one speech was cut into, in order."""
 
     def __init__(self) -> None:
         self._begin()
@@ -31,32 +32,32 @@ class Speech:
         self._n_turns = 0
         self._end_sample = 0  # of the last file
 
-    def add(self, turn: Turn, heard: Transcript) -> Transcript:
-        """What the turn has to say behind the turns before it."""
+    def add(self, turn: Turn, transcript: Transcript) -> Transcript:
+        """The part of the transcript that follows the turns before, at the times of the session."""
         start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
         overlap = max(0, self._end_sample - start)
-        if not overlap:  # the first, or the turn before it failed
+        if not overlap:  # this turn is the first one, or the turn before it failed
             self._begin()
         chunk = Chunk(self._n_turns, start, end, overlap)
-        segments = self._stitcher.push(chunk, _hypothesis(chunk, heard))
+        segments = self._stitcher.push(chunk, _hypothesis(chunk, transcript))
         segments += self._stitcher.settle(turn.end) if turn.tail else self._stitcher.finish()
         self._n_turns, self._end_sample = self._n_turns + 1, end
         numbered = (replace(segment, id=n) for n, segment in enumerate(segments))
-        return replace(heard, segments=tuple(numbered))
+        return replace(transcript, segments=tuple(numbered))
 
 
-def _hypothesis(chunk: Chunk, heard: Transcript) -> Hypothesis:
+def _hypothesis(chunk: Chunk, transcript: Transcript) -> Hypothesis:
     return Hypothesis(
         chunk.index,
-        heard.text,
-        heard.words,
-        next((segment.avg_logprob for segment in heard.segments), None),
-        tuple(chain.from_iterable(segment.warnings for segment in heard.segments)),
+        transcript.text,
+        transcript.words,
+        next((segment.avg_logprob for segment in transcript.segments), None),
+        tuple(chain.from_iterable(segment.warnings for segment in transcript.segments)),
     )
 
 
-def placed(segment: Segment, turn: Turn) -> Segment:
-    """A segment as the worker heard it in the file of the turn, at its time in the session."""
+def in_session_time(segment: Segment, turn: Turn) -> Segment:
+    """Move a segment from the times of the turn's file to those of the session."""
 
     def later(seconds: float) -> float:
         return seconds + turn.origin

@@ -1,7 +1,7 @@
-"""What live sessions heard, kept a while for clients that left before the last word was out.
+"""The transcripts of live sessions, kept for a while after the socket closed.
 
-A closed socket takes no more events. So each transcript is also a line in a file of its session,
-which can be asked for by the session's id: the tail of a call that dropped is not lost.
+A client that loses its connection misses the last events. So each transcript is also written as a
+line to a file of its session, and the client can fetch the file by the session's id.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.service.http.problems import Problem
+from asr.service.errors import NotFound
 from asr.service.transcriptions.events import segment_body
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ class _Kept:
     owner: str
     folder: Path
     status: Status = "open"
-    lock: threading.Lock = field(default_factory=threading.Lock)  # a line takes several writes
+    # Writing a line may take several system calls.
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Transcripts:
     """The sessions of one API process, by id.
 
     Args:
-        keep_seconds: how long a session can be asked for after its end.
+        keep_seconds: how long the transcripts of a session can be fetched after its end.
     """
 
     def __init__(self, keep_seconds: float) -> None:
@@ -46,11 +47,11 @@ class Transcripts:
         self._sessions: dict[str, _Kept] = {}
 
     def begin(self, session_id: str, owner: str, folder: Path) -> None:
-        """Take charge of the folder of a session."""
+        """Register a session. From now on its folder belongs to this object."""
         self._sessions[session_id] = _Kept(owner, folder)
 
     def end(self, session_id: str) -> None:
-        """Keep what was heard for a while; at once forget a session that heard nothing."""
+        """Keep the transcripts for `keep_seconds`. A session without any is removed at once."""
         kept = self._sessions[session_id]
         kept.status = "ended"
         seconds = self._keep_seconds if (kept.folder / NAME).exists() else 0.0
@@ -60,7 +61,7 @@ class Transcripts:
         kept = self._sessions.pop(session_id)
         asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, kept.folder, True)
 
-    def keep(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
+    def add(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
         """Add the transcript of a turn."""
         line = json.dumps(
             {
@@ -77,14 +78,15 @@ class Transcripts:
             file.write(line + "\n")
 
     def read(self, session_id: str, owner: str) -> dict[str, Any]:
-        """A session with its items in the order in which they were said.
+        """The session as a JSON object, with its items in order of time.
 
         Raises:
-            Problem: 404, there is no such session of this owner.
+            NotFound: this owner has no such session.
         """
         kept = self._sessions.get(session_id)
         if kept is None or kept.owner != owner:
-            raise Problem(404, "there is no such session, or no longer", "not_found", "session_id")
+            message = "there is no such session, or no longer"
+            raise NotFound(message, "not_found", "session_id")
         path = kept.folder / NAME
         with kept.lock:
             lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []

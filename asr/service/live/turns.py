@@ -1,12 +1,12 @@
-"""16 kHz samples -> turns, each in a file of its own.
+"""Cuts 16 kHz samples into turns, each in its own file.
 
-With server VAD a turn is a speech region, and one that grows past what an engine hears at once is
-cut in its quietest place and goes on as the next: a speaker without pauses is transcribed while
-speaking, and no more than one turn is ever in memory. The files of both reach past the cut, so that
-no word is half in either. Without VAD a turn is what lies between two commits; its samples go to
-disk as they come.
+With server VAD a turn is a speech region. A region that grows longer than the engine accepts is cut
+at its quietest place and continues as the next turn. So a speaker without pauses is transcribed
+while speaking, and at most one turn is in memory. Both files extend beyond the cut, so that each
+word is complete in at least one of them. Without VAD a turn is the audio between two commits, and
+its samples are written to disk as they arrive.
 
-The turns do not depend on how the samples are split into pushes. Knows nothing of sockets.
+The turns do not depend on how the samples are split into pushes.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES: Final = round(ChunkOptions().max_seconds * SAMPLE_RATE)
 SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)
-REACH_SAMPLES: Final = round(ChunkOptions().overlap * SAMPLE_RATE) // 2
-"""The file of a turn holds as much of its neighbour behind a cut."""
+MARGIN_SAMPLES: Final = round(ChunkOptions().overlap * SAMPLE_RATE) // 2
+"""The file of a turn extends this far beyond a cut."""
 BLOCK_SAMPLES: Final = SAMPLE_RATE
-"""A longer push is taken apart, so that memory does not follow the size of messages."""
+"""A longer push is split into blocks, so that memory does not grow with the size of messages."""
 
 MIN_COMMIT_SAMPLES: Final = SAMPLE_RATE // 10
-"""OpenAI refuses to commit less than 100 ms, and so do we."""
+"""100 ms: OpenAI refuses to commit less."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Somebody began to speak at this sample of the session."""
+    """A turn starts at this sample of the session."""
 
     item_id: str
     sample: int
@@ -63,8 +63,8 @@ class Turn:
 
     Attributes:
         path: the file.
-        lead: samples in it from before the turn, where speech was cut at its start; else 0.
-        tail: samples in it from behind the turn, where speech was cut at its end; else 0.
+        lead: samples in the file before the turn, if speech was cut at its start; else 0.
+        tail: samples in the file after the turn, if speech was cut at its end; else 0.
     """
 
     item_id: str
@@ -86,12 +86,12 @@ class Turn:
 
     @property
     def origin(self) -> float:
-        """Where the file begins, in seconds from the start of the session."""
+        """Start of the file, in seconds from the start of the session."""
         return (self.start_sample - self.lead) / SAMPLE_RATE
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is no part of a longer speech."""
+        """Whether the turn is a complete speech, not cut out of a longer one."""
         return not self.lead and not self.tail
 
 
@@ -99,34 +99,34 @@ InputEvent = SpeechStarted | SpeechStopped | Turn
 
 
 class Turns(Protocol):
-    """Collects samples until they make a turn."""
+    """Cuts samples into turns."""
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
-        """Take int16 samples of shape (n,)."""
+        """Add int16 samples of shape (n,); returns what began and ended in them."""
         ...
 
     def commit(self) -> list[InputEvent]:
-        """End the turn here; nothing comes back when there is none."""
+        """End the turn here. The result is empty if there is none."""
         ...
 
     def clear(self) -> None:
-        """Forget what has not become a turn."""
+        """Discard the unfinished turn."""
         ...
 
 
 def new_item_id() -> str:
-    """An id in the manner of OpenAI's."""
+    """A random id in OpenAI's format."""
     return f"item_{secrets.token_hex(12)}"
 
 
 class SpokenTurns:
-    """Turns as the VAD hears them.
+    """Turns that the VAD finds.
 
     Args:
         options: of the VAD.
-        folder: for the files.
-        origin: sample of the session at which the first push begins.
-        classifier: for tests.
+        folder: for the files of turns.
+        origin: sample of the session with which the first push begins.
+        classifier: instead of the one that the options choose; for tests.
     """
 
     def __init__(
@@ -139,22 +139,22 @@ class SpokenTurns:
         self._options = options
         self._folder = folder
         self._classifier = classifier
-        # As far as a region can reach back from the frame that opened it.
+        # How far a region can extend back from the frame that opened it.
         onset = max(ONSET_SECONDS, 2 * options.min_speech)
         self._onset = round((onset + options.padding + 0.1) * SAMPLE_RATE)
         self._restart(origin)
 
     def _restart(self, origin: int) -> None:
         self._detector = SpeechDetector(self._options, self._classifier)
-        self._origin = origin  # of the detector's samples
+        self._origin = origin  # sample of the session at which the detector started
         self._held = np.zeros(0, np.int16)
-        self._held_from = 0  # this and what follows count as the detector does
-        self._first = 0  # of the file of the turn that is being spoken
+        self._held_from = 0  # this and the next count samples from the detector's start
+        self._first = 0  # first sample of the current turn's file
         self._lead = 0
         self._item_id: str | None = None
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
-        """Take samples; return what began and ended in them."""
+        """Add samples; returns what began and ended in them."""
         events: list[InputEvent] = []
         for begin in range(0, len(pcm), BLOCK_SAMPLES):
             events += self._push_block(pcm[begin : begin + BLOCK_SAMPLES])
@@ -167,11 +167,11 @@ class SpokenTurns:
             events += self._grow(region) + self._end(region.end_sample)
         if (begun := self._detector.open_region) is not None:
             events += self._grow(begun)
-        self._forget()
+        self._trim()
         return events
 
     def commit(self) -> list[InputEvent]:
-        """End the turn that is being spoken, if any."""
+        """End the current turn, if there is one."""
         events: list[InputEvent] = []
         for region in self._detector.finish():
             events += self._grow(region) + self._end(region.end_sample)
@@ -179,19 +179,19 @@ class SpokenTurns:
         return events
 
     def clear(self) -> None:
-        """Forget the turn that is being spoken, and listen anew."""
+        """Discard the current turn and restart the VAD."""
         self._restart(self._origin + self._detector.n_samples)
 
     def _grow(self, region: SpeechRegion) -> list[InputEvent]:
-        """Follow a region that may still be open, and cut it where it has become too long."""
+        """Extend the current turn to a region that may still be open. Cut it if it is too long."""
         events: list[InputEvent] = []
         if self._item_id is None:
             events += self._begin(region.start_sample)
         while region.end_sample - self._first > MAX_SAMPLES:
-            latest = self._first + MAX_SAMPLES - REACH_SAMPLES
-            earliest = latest - SEARCH_SAMPLES + 2 * REACH_SAMPLES
+            latest = self._first + MAX_SAMPLES - MARGIN_SAMPLES
+            earliest = latest - SEARCH_SAMPLES + 2 * MARGIN_SAMPLES
             cut = earliest + quietest(_audio(self._samples(earliest, latest)))
-            events += self._end(cut, REACH_SAMPLES) + self._begin(cut, REACH_SAMPLES)
+            events += self._end(cut, MARGIN_SAMPLES) + self._begin(cut, MARGIN_SAMPLES)
         return events
 
     def _begin(self, sample: int, lead: int = 0) -> list[InputEvent]:
@@ -209,21 +209,21 @@ class SpokenTurns:
     def _samples(self, start: int, end: int) -> np.ndarray:
         return self._held[start - self._held_from : end - self._held_from]
 
-    def _forget(self) -> None:
-        """Drop the samples that no turn can need any more."""
+    def _trim(self) -> None:
+        """Drop the samples that no turn can need."""
         n_samples = self._detector.n_samples
         needed = self._first if self._item_id is not None else max(0, n_samples - self._onset)
-        if needed - self._held_from > BLOCK_SAMPLES:  # seldom, since it copies the rest
+        if needed - self._held_from > BLOCK_SAMPLES:  # not more often, because it copies the rest
             self._held = self._held[needed - self._held_from :].copy()
             self._held_from = needed
 
 
 class CommittedTurns:
-    """Turns as the client commits them.
+    """Turns that the client commits.
 
     Args:
-        folder: for the files.
-        origin: sample of the session at which the first push begins.
+        folder: for the files of turns.
+        origin: sample of the session with which the first push begins.
     """
 
     def __init__(self, folder: Path, origin: int = 0) -> None:
@@ -237,7 +237,7 @@ class CommittedTurns:
         return self._folder / f"{self._item_id}.pcm"
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
-        """Write the samples to disk; nothing ends by itself."""
+        """Write samples to disk. Turns end only at a commit, so the result is empty."""
         if self._file is None:
             self._file = self._path.open("wb")
         self._file.write(to_bytes(pcm))
@@ -245,7 +245,7 @@ class CommittedTurns:
         return []
 
     def commit(self) -> list[InputEvent]:
-        """End the turn, unless it is too short to hold a word."""
+        """End the turn, unless it is shorter than 100 ms."""
         if self._end - self._start < MIN_COMMIT_SAMPLES or self._file is None:
             return []
         self._file.close()
@@ -254,7 +254,7 @@ class CommittedTurns:
         return [turn]
 
     def clear(self) -> None:
-        """Delete what was not committed."""
+        """Delete the audio that was not committed."""
         if self._file is not None:
             self._file.close()
             with contextlib.suppress(FileNotFoundError):

@@ -1,1 +1,14 @@
-"""Resumable uploads (tus 1.0)."""
+"""Resumable uploads by the protocol tus 1.0 (https://tus.io).
+
+Modules in reading order:
+
+    files.py    the three files of one upload, and the lock on it
+    parts.py    how the bytes of one PATCH are written, with or without a checksum
+    writer.py   writes to one locked upload
+    store.py    `Uploads`: create, read, expire; owners and quotas
+    headers.py  reads and checks the headers of tus
+    routes.py   the methods of tus over HTTP
+
+The modules up to `store` raise `asr.service.errors` and know nothing of HTTP. The package knows
+nothing of transcription: other packages read finished or growing uploads through `Uploads`.
+"""

@@ -1,4 +1,4 @@
-"""The files of an upload, and the locks on them."""
+"""The files of one upload, and the lock on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from asr.service.http.problems import Problem
+from asr.service.errors import Expired, Locked, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -18,48 +18,53 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Info:
-    """What is known of an upload from its beginning, or from when its length was told."""
+class UploadInfo:
+    """What the client said about an upload.
+
+    Attributes:
+        length: bytes in total, or None while the client has not said.
+        metadata: the header Upload-Metadata as it was sent.
+    """
 
     length: int | None
     metadata: str
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """The files of one upload."""
+class UploadFiles:
+    """The files of the upload `id` in the folder `home` of its owner."""
 
     home: Path
     id: str
 
     @property
     def data(self) -> Path:
-        """The bytes that count."""
+        """The bytes that arrived. Its size is the offset of the upload."""
         return self.home / f"{self.id}.bin"
 
     @property
     def info(self) -> Path:
-        """The `Info`, as JSON."""
+        """The `UploadInfo` as JSON."""
         return self.home / f"{self.id}.json"
 
     @property
-    def side(self) -> Path:
-        """Bytes that are not proven yet."""
+    def unverified(self) -> Path:
+        """Bytes of a part whose checksum was not compared yet."""
         return self.home / f"{self.id}.part"
 
-    def read_info(self) -> Info:
-        """The `Info`.
+    def read_info(self) -> UploadInfo:
+        """Read the info.
 
         Raises:
-            Problem: 404, there is no such upload.
+            NotFound: there is no such upload.
         """
         try:
-            return Info(**json.loads(self.info.read_bytes()))
+            return UploadInfo(**json.loads(self.info.read_bytes()))
         except FileNotFoundError:
-            raise unknown() from None
+            raise not_found() from None
 
-    def write_info(self, info: Info) -> None:
-        """Replace it in one step: a reader sees the old or the new."""
+    def write_info(self, info: UploadInfo) -> None:
+        """Replace the info atomically: a reader sees the old or the new one."""
         draft = self.home / f"{self.id}.draft"
         with draft.open("w", encoding="ascii") as file:
             json.dump(asdict(info), file)
@@ -68,69 +73,50 @@ class Files:
         draft.rename(self.info)
 
     def remove(self, *, keep_info: bool = False) -> None:
-        """End the upload; with its `Info` kept it has expired, and is not unknown."""
+        """Remove the upload. With `keep_info` it counts as expired, otherwise as unknown."""
         if not keep_info:
             self.info.unlink(missing_ok=True)
         self.data.unlink(missing_ok=True)
-        self.side.unlink(missing_ok=True)
+        self.unverified.unlink(missing_ok=True)
 
 
-def infos(home: Path) -> Iterator[Info]:
-    """Those of uploads that hold bytes or will."""
+def read_infos(home: Path) -> Iterator[UploadInfo]:
+    """The info of every upload of one owner that was neither removed nor expired."""
     for path in home.glob("*.json"):
-        files = Files(home, path.stem)
-        with contextlib.suppress(Problem):
+        files = UploadFiles(home, path.stem)
+        with contextlib.suppress(NotFound):  # removed since the listing
             if files.data.exists():
                 yield files.read_info()
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Generator[BinaryIO]:
-    """Open a file and be the only one who has it locked.
+def locked(path: Path) -> Generator[BinaryIO]:
+    """Open a file for writing and hold the only lock on it.
 
     Raises:
-        Problem: 423 somebody has, 404 it was removed meanwhile.
+        Locked: another request holds the lock.
+        NotFound: the file does not exist, or was removed meanwhile.
     """
     try:
         file = path.open("r+b", buffering=0)
     except FileNotFoundError:
-        raise unknown() from None
+        raise not_found() from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = "another request writes to this upload"
-            raise Problem(423, message, "upload_locked", None, 1) from None
-        if not path.exists():  # an id is never used again, so it is not another file
-            raise unknown()
+            raise Locked(message, "upload_locked", retry_after=1) from None
+        if not path.exists():  # ids are never reused, so an existing file is the one we opened
+            raise not_found()
         yield file
 
 
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Generator[None]:
-    """Count and create as one step, over all processes."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def not_found() -> NotFound:
+    """The error for an upload that does not exist or belongs to another owner."""
+    return NotFound("there is no such upload", "upload_not_found", "upload_id")
 
 
-def sync_folder(folder: Path) -> None:
-    """See that the names in it outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def unknown() -> Problem:
-    """The answer where there is no upload, or none of this owner."""
-    return Problem(404, "there is no such upload", "upload_not_found", "upload_id")
-
-
-def expired() -> Problem:
-    """The answer where there was one."""
-    return Problem(410, "the upload has expired", "upload_expired", "upload_id")
+def expired() -> Expired:
+    """The error for an upload that existed."""
+    return Expired("the upload has expired", "upload_expired", "upload_id")

@@ -9,8 +9,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asr.errors import InvalidOption
+from asr.service.errors import Damaged
 from asr.service.files import write_all
-from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -20,76 +21,81 @@ ALGORITHMS: Final = ("sha1", "sha256", "sha512", "md5")
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What the client says of a part."""
+    """The checksum that the client sent for a part."""
 
     algorithm: str
     digest: bytes
 
     @classmethod
     def parse(cls, header: str) -> Checksum:
-        """From ``algorithm base64``.
+        """Parse ``algorithm base64``.
 
         Raises:
-            Problem: 400, malformed or an algorithm that is not offered.
+            InvalidOption: the header is malformed, or the algorithm is not supported.
         """
         algorithm, _, encoded = header.partition(" ")
         if algorithm not in ALGORITHMS:
-            message = f"Upload-Checksum: the algorithms are {', '.join(ALGORITHMS)}"
-            raise Problem(400, message, "invalid_value", "Upload-Checksum")
+            message = f"the algorithms are {', '.join(ALGORITHMS)}"
+            raise InvalidOption("Upload-Checksum", message)
         try:
             return cls(algorithm, base64.b64decode(encoded, validate=True))
         except ValueError:
-            message = "Upload-Checksum: the digest is not base64"
-            raise Problem(400, message, "invalid_value", "Upload-Checksum") from None
+            raise InvalidOption("Upload-Checksum", "the digest is not base64") from None
 
 
 class Part:
-    """Bytes that count as they are written."""
+    """Bytes that count as soon as they are written."""
 
     def __init__(self, data: BinaryIO) -> None:
         self._data = data
 
     def write(self, piece: bytes | bytearray) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
         write_all(self._data, piece)
 
     def finish(self) -> None:
-        """See that what was written outlives a loss of power."""
+        """Flush the bytes to disk, so that they survive a loss of power."""
         os.fdatasync(self._data.fileno())
 
     def give_up(self) -> None:
-        """The client left: what has come counts."""
+        """The client disconnected: the bytes that arrived count."""
         self.finish()
 
 
-class ProvenPart(Part):
-    """Bytes that count once their checksum is right."""
+class VerifiedPart(Part):
+    """Bytes that count only after their checksum was compared.
 
-    def __init__(self, data: BinaryIO, side: BinaryIO, checksum: Checksum) -> None:
+    Args:
+        data: the upload, to which `finish` appends the part.
+        unverified: a file for the bytes until then.
+        checksum: of the whole part.
+    """
+
+    def __init__(self, data: BinaryIO, unverified: BinaryIO, checksum: Checksum) -> None:
         super().__init__(data)
-        self._side = side
+        self._unverified = unverified
         self._checksum = checksum
         self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False)
 
     def write(self, piece: bytes | bytearray) -> None:
-        """Take the next bytes, aside."""
+        """Write the next bytes to the file of unverified bytes."""
         self._hash.update(piece)
-        write_all(self._side, piece)
+        write_all(self._unverified, piece)
 
     def finish(self) -> None:
-        """Append the part.
+        """Compare the checksum and append the part to the upload.
 
         Raises:
-            Problem: 460, it is not what the client sent.
+            Damaged: the checksum differs; nothing was appended.
         """
         if not hmac.compare_digest(self._hash.digest(), self._checksum.digest):
-            raise Problem(460, "Upload-Checksum: the part arrived damaged", "checksum_mismatch")
-        position, size = 0, self._side.tell()
-        while position < size:  # in the kernel: no memory, whatever the size
+            raise Damaged("Upload-Checksum: the part arrived damaged", "checksum_mismatch")
+        position, size = 0, self._unverified.tell()
+        while position < size:  # copied in the kernel, so memory does not grow with the part
             position += os.sendfile(
-                self._data.fileno(), self._side.fileno(), position, size - position
+                self._data.fileno(), self._unverified.fileno(), position, size - position
             )
         super().finish()
 
     def give_up(self) -> None:
-        """The client left: nothing is proven, nothing counts."""
+        """The client disconnected: nothing was verified, so nothing counts."""

@@ -1,10 +1,9 @@
-"""The tables of jobs from one version to the next, on SQLite and on a real Postgres."""
+"""The version of the tables of jobs, on SQLite and on a real Postgres."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,28 +12,28 @@ import sqlalchemy as sa
 from asr.errors import StoreTooNew, StoreUnavailable
 from asr.service.jobs.database import Database
 from asr.service.jobs.leases import Leases
-from asr.service.jobs.migrations import STEPS, bring_up, refuse_newer
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore
+from asr.service.jobs.tables import VERSION, create_tables, refuse_newer
 from tests.support.postgres import needs_postgres
 from tests.support.serving import launched
 
 V1 = Path(__file__).parent / "v1"
-"""What the first release made, as it compiled for each database: never to be changed."""
+"""The tables of the first release, as SQL for each database. Never change these files."""
 
 
 @pytest.fixture(
     params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
 )
 def url(request, tmp_path):
-    """Of an empty database."""
+    """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/jobs.db"
     return url_of_another(request.getfixturevalue("postgres_url"))
 
 
 def url_of_another(url):
-    """An empty database beside this one."""
+    """The URL of another empty database on the same server."""
     name = f"test_{uuid.uuid4().hex}"
     if url.startswith("postgres"):
         execute(url, f"CREATE DATABASE {name}")
@@ -42,7 +41,7 @@ def url_of_another(url):
 
 
 def plainly(url):
-    """An engine that is not ours: whoever looks from outside."""
+    """An engine without our settings."""
     return sa.create_engine(
         url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
     )
@@ -66,7 +65,7 @@ def make_v1(url):
 
 
 def shape(url):
-    """All that can be seen of the tables, without the order of their columns."""
+    """Everything that the inspector reports about the tables, without the order of columns."""
     inspector = sa.inspect(plainly(url))
     found = {}
     for table in inspector.get_table_names():
@@ -87,34 +86,12 @@ def shape(url):
     return found
 
 
-async def opened(url, steps=STEPS):
+async def opened(url):
     database = Database(url)
     try:
-        await database.open(partial(bring_up, steps=steps))
+        await database.open(create_tables)
     finally:
         await database.close()
-
-
-def open_with(url, *steps):
-    asyncio.run(opened(url, steps))
-
-
-def add_column(connection):
-    connection.execute(sa.text("ALTER TABLE asr_jobs ADD COLUMN colour TEXT"))
-
-
-def fill_column(connection):
-    connection.execute(sa.text("UPDATE asr_jobs SET colour = 'blue'"))
-
-
-def add_table(connection):
-    connection.execute(sa.text("CREATE TABLE asr_paint (colour TEXT PRIMARY KEY)"))
-
-
-def breaks(connection):
-    connection.execute(sa.text("DROP TABLE asr_chunks"))
-    connection.execute(sa.text("UPDATE asr_jobs SET state = 'nonsense'"))
-    raise RuntimeError("half way")
 
 
 def new(owner="me"):
@@ -122,28 +99,19 @@ def new(owner="me"):
     return NewJob(identity, owner, "{}", identity, "0" * 64, 1)
 
 
-async def add_job(url):
-    """With a chunk that is done, by whoever knows these tables."""
-    store = JobStore(Database(url))
-    await store.open()
-    job, _ = await store.create(new())
-    await store.close()
-    return job.id
-
-
 def test_a_fresh_database_says_its_version(url):
-    open_with(url)
+    asyncio.run(opened(url))
     assert ask(url, "SELECT version FROM asr_schema") == 1
 
 
 def test_the_first_release_becomes_what_a_fresh_one_is(url):
-    """Fails when someone changes the tables and forgets the step."""
+    """Fails when someone changes the tables without a migration."""
     fresh_url = url_of_another(url)
     make_v1(url)
     assert "asr_schema" not in shape(url)
     for each in (url, fresh_url):
         asyncio.run(opened(each))
-        assert ask(each, "SELECT version FROM asr_schema") == len(STEPS) + 1
+        assert ask(each, "SELECT version FROM asr_schema") == VERSION
     assert shape(url) == shape(fresh_url)
 
 
@@ -168,62 +136,39 @@ def test_jobs_of_the_first_release_go_on(url):
     assert ask(url, "SELECT record FROM asr_chunks") == "record"
 
 
-def test_steps_run_in_order_and_once(url):
+def test_opening_again_changes_nothing(url):
     make_v1(url)
-    job = asyncio.run(add_job(url))
-    open_with(url, add_column)
-    assert ask(url, "SELECT version FROM asr_schema") == 2
-    open_with(url, add_column, fill_column, add_table)
-    open_with(url, add_column, fill_column, add_table)
-    assert ask(url, "SELECT version FROM asr_schema") == 4
-    assert ask(url, f"SELECT colour FROM asr_jobs WHERE id = '{job}'") == "blue"
-    assert ask(url, "SELECT count(*) FROM asr_paint") == 0
-
-
-def test_a_fresh_database_takes_no_steps(url):
-    """Its tables are those of the last version already."""
-    open_with(url, breaks, breaks)
-    assert ask(url, "SELECT version FROM asr_schema") == 3
-
-
-def test_a_step_that_breaks_changes_nothing(url):
-    make_v1(url)
-    asyncio.run(add_job(url))
+    asyncio.run(opened(url))
     before = shape(url)
-    with pytest.raises(RuntimeError, match="half way"):
-        open_with(url, add_column, breaks)
+    asyncio.run(opened(url))
     assert shape(url) == before
-    assert ask(url, "SELECT version FROM asr_schema") == 1
-    assert ask(url, "SELECT state FROM asr_jobs") == "queued"
-    open_with(url, add_column, fill_column)
-    assert ask(url, "SELECT version FROM asr_schema") == 3
+    assert ask(url, "SELECT count(*) FROM asr_schema") == 1
 
 
 @pytest.mark.parametrize("is_old", [True, False], ids=["old", "empty"])
-def test_servers_that_start_at_once_do_it_once(url, is_old):
-    """Each has connections of its own, as a node has."""
-    steps = (add_column, add_table) if is_old else ()
+def test_servers_that_start_at_once_create_the_tables_once(url, is_old):
+    """Each has its own connections, as each server has."""
     if is_old:
         make_v1(url)
 
     async def start():
         for _ in range(100):
             try:
-                return await opened(url, steps)
-            except StoreUnavailable:  # SQLite says so when two make it a WAL database at once,
+                return await opened(url)
+            except StoreUnavailable:  # SQLite refuses when two servers turn on WAL at once,
                 await asyncio.sleep(0.05)  # and the service tries again as well
         raise AssertionError("never opened")
 
     async def run():
         await asyncio.gather(*(start() for _ in range(6)))
 
-    asyncio.run(run())  # a column that is added twice would be an error
+    asyncio.run(run())  # creating a table twice would be an error
     assert ask(url, "SELECT count(*) FROM asr_schema") == 1
-    assert ask(url, "SELECT version FROM asr_schema") == len(steps) + 1
+    assert ask(url, "SELECT version FROM asr_schema") == VERSION
 
 
-def test_a_later_version_is_refused_and_left_alone(url):
-    open_with(url)
+def test_a_newer_version_is_refused_and_left_alone(url):
+    asyncio.run(opened(url))
     execute(url, "UPDATE asr_schema SET version = 7", "ALTER TABLE asr_jobs ADD COLUMN later TEXT")
     before = shape(url)
 
@@ -237,25 +182,25 @@ def test_a_later_version_is_refused_and_left_alone(url):
 
     asyncio.run(run())
     with pytest.raises(StoreTooNew):
-        Database(url).look(refuse_newer)
+        Database(url).read_once(refuse_newer)
     assert shape(url) == before
     assert ask(url, "SELECT count(*) FROM asr_jobs") == 0
 
 
-def test_looking_makes_nothing(url):
-    Database(url).look(refuse_newer)
+def test_reading_the_version_changes_nothing(url):
+    Database(url).read_once(refuse_newer)
     assert shape(url) == {}
     make_v1(url)
-    Database(url).look(refuse_newer)
+    Database(url).read_once(refuse_newer)
     assert "asr_schema" not in shape(url)
 
 
-def test_the_service_does_not_start_on_a_later_version(tmp_path):
+def test_the_service_does_not_start_on_a_newer_version(tmp_path):
     url = f"sqlite:///{tmp_path}/jobs.db"
-    open_with(url)
+    asyncio.run(opened(url))
     execute(url, "UPDATE asr_schema SET version = 2")
     with launched("-m", "asr", "serve", ASR_DATABASE_URL=url) as server:
         assert server.process.wait(20) == 2
         assert "Traceback" not in server.log
-        assert "database_url: the tables of jobs are of version 2" in server.log
+        assert "database_url: the tables of jobs have version 2" in server.log
         server.wait_gone()

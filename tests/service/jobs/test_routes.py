@@ -1,4 +1,4 @@
-"""The routes of jobs without a worker: whose jobs they are, and jobs of finished uploads."""
+"""The routes of jobs without a worker: owners, finished uploads, the queue."""
 
 import asyncio
 import contextlib
@@ -7,10 +7,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from asr.errors import AsrError
+from asr.service.errors import NotFound
 from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
+from asr.service.jobs.watch import Watch
 from asr.settings import Settings
 
 RAW = {"content-type": "audio/wav"}
@@ -22,15 +25,15 @@ class Uploads:
     def __init__(self, path):
         self.path = path
 
-    def take(self, upload_id, owner, target):
+    def link(self, upload_id, owner, target):
         if (upload_id, owner) != ("u1", "alice"):
-            raise Problem(404, "upload_id: unknown", "no_such_upload", "upload_id")
+            raise NotFound("upload_id: unknown", "no_such_upload", "upload_id")
         target.hardlink_to(self.path)
 
 
 @contextlib.asynccontextmanager
 async def serving(folder, **settings):
-    """An HTTP client whose header x-owner stands for a key."""
+    """An HTTP client whose header x-owner replaces a key."""
     upload = folder / "upload"
     upload.write_bytes(b"uploaded")
     settings = Settings(data_dir=str(folder), work_dir=str(folder), **settings)
@@ -41,7 +44,8 @@ async def serving(folder, **settings):
     await jobs.store.open()
     app = FastAPI()
     app.include_router(make_job_router(jobs))
-    app.add_exception_handler(Problem, lambda _, error: problem_of(error).response())
+    for kind in (Problem, AsrError):
+        app.add_exception_handler(kind, lambda _, error: problem_of(error).response())
 
     async def with_owner(scope, receive, send):
         owner = dict(scope["headers"]).get(b"x-owner", b"").decode()
@@ -97,7 +101,7 @@ def test_job_of_a_finished_upload(tmp_path, how):
             job = answer.json()
             assert job["n_bytes"] == len(b"uploaded")
             assert job["language"] == "en"
-            # The upload may end before the job does.
+            # The upload may expire before the job ends.
             (tmp_path / "upload").unlink()
             assert jobs.recordings.path(job["id"]).read_bytes() == b"uploaded"
             refused = await client.post("/v1/jobs", headers={"x-owner": "bob"}, **sent)
@@ -121,16 +125,16 @@ def test_full_queue_is_429(tmp_path):
 
 
 def test_requests_at_once_do_not_pass_the_bound(tmp_path):
-    """All of them look at the queue before any of them is in it."""
+    """All of them read the length of the queue before any of them adds a job."""
 
     async def run():
         async with serving(tmp_path, max_waiting_jobs=2) as (client, jobs):
-            looked = asyncio.Barrier(13)
+            all_counted = asyncio.Barrier(13)
             n_waiting = jobs.store.n_waiting
 
-            async def look():
+            async def count():
                 found = await n_waiting()
-                await looked.wait()
+                await all_counted.wait()
                 return found
 
             async def post(content, key):
@@ -138,7 +142,7 @@ def test_requests_at_once_do_not_pass_the_bound(tmp_path):
                 return await client.post("/v1/jobs", content=content, headers=headers)
 
             first = await client.post("/v1/jobs", content=b"same", headers=RAW)
-            jobs.store.n_waiting = look
+            jobs.store.n_waiting = count
             sent = [(b"%d" % n, f"{n}") for n in range(12)] + [(b"same", "again")]
             *others, same = await asyncio.gather(*(post(*one) for one in sent))
             assert sorted(answer.status_code for answer in others) == [202, *[429] * 11]
@@ -154,20 +158,20 @@ def test_requests_at_once_do_not_pass_the_bound(tmp_path):
     asyncio.run(run())
 
 
-def test_silence_is_filled_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
-    monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.05)
+def test_keep_alives_fill_silence_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.05)
 
     async def run():
         async with serving(tmp_path) as (client, jobs):
             made = (await client.post("/v1/jobs", content=b"x", headers=RAW)).json()
             job = await jobs.store.find("", made["id"])
-            told = []
+            jobs.watch = Watch(jobs.store, poll_seconds=0.01)
+            sent = []
             async for event in follow(jobs, job, 0):
-                told.append(event)
-                jobs.is_closing = len(told) == 4
-            assert told[0].startswith("event: progress\ndata: ")
-            assert told[1:] == [": keep-alive\n\n"] * 3
+                sent.append(event)
+                jobs.is_closing = len(sent) == 4
+            assert sent[0].startswith("event: progress\ndata: ")
+            assert sent[1:] == [": keep-alive\n\n"] * 3
 
     asyncio.run(run())
 
@@ -179,7 +183,7 @@ def test_recording_without_a_job_is_swept_and_no_other(tmp_path, monkeypatch):
         async with serving(tmp_path) as (client, jobs):
             job = (await client.post("/v1/jobs", content=b"x", headers=RAW)).json()
             orphan = jobs.recordings.path("0" * 32)
-            orphan.write_bytes(b"left by a server that died before it made the job")
+            orphan.write_bytes(b"left by a server that died before it stored the job")
             sweeping = asyncio.create_task(jobs._sweep())
             while orphan.exists():
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The store of jobs on SQLite, and on a real Postgres: who sees what, and whose word counts."""
+"""The store of jobs on SQLite and on a real Postgres: owners, leases, the queue."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,14 @@ import pytest
 from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.pipeline.checkpoint import pack_segment
+from asr.service.errors import KeyReused, LimitReached
+from asr.service.jobs.callbacks import CallbackQueue
 from asr.service.jobs.database import Database
 from asr.service.jobs.documents import document
-from asr.service.jobs.leases import Advance, LeaseLost, Leases
+from asr.service.jobs.leases import LeaseLost, Leases, NewResults
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
-from asr.service.jobs.store import JobStore, KeyReused, QueueFull
+from asr.service.jobs.store import JobStore
 from asr.service.litserve.messages import ChunkDone
 from asr.types import Segment, Word
 from tests.support.postgres import needs_postgres
@@ -57,13 +59,13 @@ def new(owner, fingerprint=None):
 
 
 async def drain(leases):
-    """End what other tests left, so that the next claim finds ours."""
+    """End the jobs of other tests, so that the next claim finds ours."""
     while job := await leases.claim(uuid.uuid4().hex, 60):
         await leases.fail(job.id, job.lease, "{}")
 
 
 async def one_after_another(store, owner):
-    """A job that is older than the next: SQLite's clock counts milliseconds."""
+    """A job that is older than the next one: SQLite's clock counts milliseconds."""
     job, _ = await store.create(new(owner))
     await asyncio.sleep(0.002)
     return job.id
@@ -83,7 +85,7 @@ def test_no_owner_sees_another(store, owner):
         assert await store.page(other, 10) == []
         assert await store.page(other, 10, after=job.id) == []
         assert (await store.find(owner, job.id)).state == "queued"
-        # Keys and content of one owner mean nothing to another.
+        # The same key and content of another owner make another job.
         theirs, is_new = await store.create(new(other), key="k")
         assert is_new
         assert theirs.id != job.id
@@ -108,7 +110,7 @@ def test_key_and_fingerprint(store, owner):
     asyncio.run(run())
 
 
-def test_a_key_knows_what_was_sent_whatever_the_settings_make_of_it(store, owner):
+def test_a_key_remembers_what_was_sent_even_if_the_settings_change(store, owner):
     async def run():
         job, _ = await store.create(new(owner), key="k", sent="what was sent")
         assert await store.create(new(owner), key="k", sent="what was sent") == (job, False)
@@ -120,16 +122,16 @@ def test_a_key_knows_what_was_sent_whatever_the_settings_make_of_it(store, owner
     asyncio.run(run())
 
 
-def test_bound_of_the_queue_for_requests_at_once(store, leases, owner):
+def test_concurrent_requests_do_not_exceed_the_queue(store, leases, owner):
     async def run():
         await drain(leases)
         first = new(owner)
         await store.create(first, key="k", max_waiting=2)
         fresh = [store.create(new(owner), f"{n}", max_waiting=2) for n in range(8)]
         made = await asyncio.gather(*fresh, return_exceptions=True)
-        assert [type(one) for one in made if isinstance(one, Exception)] == [QueueFull] * 7
+        assert [type(one) for one in made if isinstance(one, Exception)] == [LimitReached] * 7
         assert await store.n_waiting() == len(await store.page(owner, 10)) == 2
-        # What is there already is no new one, and a key that was refused may come again.
+        # An existing job is not a new one, and a refused key may be sent again.
         again = new(owner, first.fingerprint)
         for key in ("k", "another", None):
             assert (await store.create(again, key, max_waiting=2))[0].id == first.id
@@ -140,34 +142,34 @@ def test_bound_of_the_queue_for_requests_at_once(store, leases, owner):
     asyncio.run(run())
 
 
-def test_what_is_recorded_twice_is_there_once(store, leases, owner):
+def test_recording_twice_is_the_same_as_once(store, leases, owner):
     async def run():
         await drain(leases)
         made, _ = await store.create(new(owner))
         job = await leases.claim("lease", 60)
         assert job.id == made.id
-        step = Advance([chunk(0), chunk(1)], [(0, "a"), (1, "b")], (9.0, 8.0, None), 1.0)
+        results = NewResults([chunk(0), chunk(1)], [(0, "a"), (1, "b")], (9.0, 8.0, None), 1.0)
         for _ in range(2):
-            await leases.record(job.id, "lease", step)
-        await leases.record(job.id, "lease", Advance(progress=(1.0, 1.0, 30.0)))
+            await leases.record(job.id, "lease", results)
+        await leases.record(job.id, "lease", NewResults(progress=(1.0, 1.0, 30.0)))
         found = await store.find(owner, job.id)
         assert (found.decoded, found.transcribed, found.total) == (9.0, 8.0, 30.0)
         assert found.work_seconds == 2.0
-        assert await leases.kept(job.id) == ["record 0", "record 1"]
+        assert await leases.finished_chunks(job.id) == ["record 0", "record 1"]
         assert await store.segments(job.id) == ["a", "b"]
-        assert await store.look({job.id: 1}) == {job.id: (found, ["b"])}
+        assert await store.read_many({job.id: 1}) == {job.id: (found, ["b"])}
         assert await store.speech_seconds(job.id) == 2.0
-        await leases.succeed(job.id, "lease", Advance([chunk(2)], [(0, "A")]), 1, "{}")
+        await leases.succeed(job.id, "lease", NewResults([chunk(2)], [(0, "A")]), 1, "{}")
         done = await store.find(owner, job.id)
         assert (done.state, done.n_chunks, done.lease) == ("succeeded", 3, None)
         assert await store.segments(job.id) == ["A"]
-        assert await leases.kept(job.id) == []
+        assert await leases.finished_chunks(job.id) == []
 
     asyncio.run(run())
 
 
-def test_a_part_of_a_transcript_is_as_long_as_its_segments(store, leases, owner):
-    """Progress is told less often than segments are."""
+def test_a_partial_transcript_is_as_long_as_its_segments(store, leases, owner):
+    """The stored progress may be behind the segments."""
 
     async def run():
         await drain(leases)
@@ -175,8 +177,8 @@ def test_a_part_of_a_transcript_is_as_long_as_its_segments(store, leases, owner)
         await store.create(replace(new(owner), request=request.pack()))
         job = await leases.claim("lease", 60)
         segment = Segment(0, 1.0, 2.5, "hello", (Word("hello", 1.0, 2.5),))
-        advance = Advance(segments=[(0, pack_segment(segment))], progress=(9.0, 0.0, 9.0))
-        await leases.record(job.id, "lease", advance)
+        results = NewResults(segments=[(0, pack_segment(segment))], progress=(9.0, 0.0, 9.0))
+        await leases.record(job.id, "lease", results)
         return await document(store, await store.find(owner, job.id), "json", {}, "")
 
     part = json.loads(asyncio.run(run()).body)
@@ -184,27 +186,27 @@ def test_a_part_of_a_transcript_is_as_long_as_its_segments(store, leases, owner)
     assert part["warnings"] == ["the job is running: this is the transcript of its first 2.5 s"]
 
 
-def test_one_look_sees_many_jobs_of_many_owners(store, leases, owner, monkeypatch):
-    monkeypatch.setattr("asr.service.jobs.store.LOOK_SIZE", 3)
+def test_read_many_reads_jobs_of_many_owners(store, leases, owner, monkeypatch):
+    monkeypatch.setattr("asr.service.jobs.store.MAX_PER_QUERY", 3)
 
     async def run():
         await drain(leases)
         made = [(await store.create(new(f"{owner}{n % 2}")))[0] for n in range(7)]
         for _ in made:
             job = await leases.claim("lease", 60)
-            await leases.record(job.id, "lease", Advance([], [(n, f"{n}") for n in range(12)]))
+            await leases.record(job.id, "lease", NewResults([], [(n, f"{n}") for n in range(12)]))
         wanted = {job.id: n for n, job in enumerate(made)} | {"no such job": 0}
-        seen = await store.look(wanted)
+        seen = await store.read_many(wanted)
         assert {job: records for job, (_, records) in seen.items()} == {
             job.id: [str(index) for index in range(n, 12)] for n, job in enumerate(made)
         }
         assert {job.id: job.owner for job, _ in seen.values()} == {j.id: j.owner for j in made}
-        assert await store.look({}) == {}
+        assert await store.read_many({}) == {}
 
     asyncio.run(run())
 
 
-def test_a_worker_whose_lease_ran_out_writes_nothing(store, leases, owner):
+def test_a_runner_whose_lease_expired_writes_nothing(store, leases, owner):
     async def run():
         await drain(leases)
         job, _ = await store.create(new(owner))
@@ -212,21 +214,21 @@ def test_a_worker_whose_lease_ran_out_writes_nothing(store, leases, owner):
         assert await leases.claim("early", 60) is None
         await asyncio.sleep(0.2)
         assert (await leases.claim("new", 60)).attempts == 2
-        assert await leases.hold(["old", "new"], 60) == {"new"}
+        assert await leases.renew(["old", "new"], 60) == {"new"}
         for late in (
-            leases.record(job.id, "old", Advance([chunk(0)], [(0, "x")])),
-            leases.succeed(job.id, "old", Advance(), 0, "{}"),
+            leases.record(job.id, "old", NewResults([chunk(0)], [(0, "x")])),
+            leases.succeed(job.id, "old", NewResults(), 0, "{}"),
             leases.fail(job.id, "old", "{}"),
-            leases.give_back(job.id, "old", 0, counts=True),
+            leases.release(job.id, "old", 0, counts=True),
         ):
             with pytest.raises(LeaseLost):
                 await late
-        assert await leases.kept(job.id) == []
+        assert await leases.finished_chunks(job.id) == []
         assert await store.segments(job.id) == []
         assert (await store.find(owner, job.id)).lease == "new"
         await store.cancel(owner, job.id)
         with pytest.raises(LeaseLost):
-            await leases.record(job.id, "new", Advance([chunk(0)]))
+            await leases.record(job.id, "new", NewResults([chunk(0)]))
 
     asyncio.run(run())
 
@@ -238,8 +240,8 @@ def test_claims_are_fair_among_owners_and_delays_are_kept(store, leases, owner):
         few = [await one_after_another(store, owner + "x")]
         claimed = [(await leases.claim(uuid.uuid4().hex, 60)) for _ in range(3)]
         assert [job.id for job in claimed] == [many[0], few[0], many[1]]
-        await leases.give_back(claimed[0].id, claimed[0].lease, 60, counts=True)
-        await leases.give_back(claimed[1].id, claimed[1].lease, 0, counts=False)
+        await leases.release(claimed[0].id, claimed[0].lease, 60, counts=True)
+        await leases.release(claimed[1].id, claimed[1].lease, 0, counts=False)
         again = await leases.claim("l", 60)
         assert (again.id, again.stalls, again.attempts) == (few[0], 1, 2)
         assert (await leases.claim("m", 60)).id == many[2]
@@ -255,7 +257,7 @@ def test_no_job_is_claimed_twice_at_once(store, leases, owner):
         claims = [leases.claim(uuid.uuid4().hex, 60) for _ in range(40)]
         found = [job.id for job in await asyncio.gather(*claims) if job]
         assert len(found) == len(set(found))
-        # A claim may pass over a job that another holds at that moment; the next one finds it.
+        # A claim may skip a job that another claim has locked; the next claim finds it.
         while job := await leases.claim(uuid.uuid4().hex, 60):
             found.append(job.id)
         assert sorted(found) == sorted(made)
@@ -268,11 +270,11 @@ def test_deleting_leaves_nothing(store, leases, owner, database):
         await drain(leases)
         job, _ = await store.create(new(owner), key="k", callback=("c", "http://x/"))
         await leases.claim("lease", 60)
-        await leases.record(job.id, "lease", Advance([chunk(0)], [(0, "a")]))
+        await leases.record(job.id, "lease", NewResults([chunk(0)], [(0, "a")]))
         assert await store.delete(owner, job.id)
-        assert await leases.kept(job.id) == []
+        assert await leases.finished_chunks(job.id) == []
         assert await store.segments(job.id) == []
-        assert await store.next_callback(60) is None
+        assert await CallbackQueue(database).next(60) is None
         assert (await store.create(new(owner), key="k"))[1]
 
     asyncio.run(run())
@@ -318,51 +320,51 @@ def test_lost_postgres_is_unavailable(owner):
         asyncio.run(store.create(new(owner)))
 
 
-def test_jobs_that_are_put_off_wait_and_those_of_others_do_not(store, leases, owner):
+def test_postponed_jobs_wait_and_those_of_other_owners_do_not(store, leases, owner):
     async def run():
         await drain(leases)
         mine = [await one_after_another(store, owner) for _ in range(3)]
         theirs = await one_after_another(store, owner + "x")
         first = await leases.claim("a", 60)
         assert first.id == mine[0]
-        await leases.put_off(first.id, "a", owner, 3600)
+        await leases.postpone(first.id, "a", owner, 3600)
         job = await store.find(owner, mine[0])
         assert (job.state, job.attempts, job.stalls, job.started) == ("queued", 0, 0, None)
         assert (await leases.claim("b", 60)).id == theirs
         assert await leases.claim("c", 60) is None
         with pytest.raises(LeaseLost):
-            await leases.put_off(first.id, "a", owner, 0)
+            await leases.postpone(first.id, "a", owner, 0)
 
     asyncio.run(run())
 
 
-def test_jobs_that_are_put_off_do_not_close_the_queue(store, leases, owner):
+def test_postponed_jobs_do_not_close_the_queue(store, leases, owner):
     async def run():
         await drain(leases)
         before = await store.n_waiting()
         for _ in range(3):
             await one_after_another(store, owner)
         job = await leases.claim("a", 60)
-        await leases.put_off(job.id, "a", owner, 3600)
+        await leases.postpone(job.id, "a", owner, 3600)
         assert await store.n_waiting() == before
         theirs, _ = await store.create(new(owner + "x"), max_waiting=before + 1)
-        with pytest.raises(QueueFull):
+        with pytest.raises(LimitReached):
             await store.create(new(owner + "x"), max_waiting=before + 1)
         assert (await leases.claim("b", 60)).id == theirs.id
-        await leases.give_back(theirs.id, "b", 60, counts=True)  # for an engine that is away
+        await leases.release(theirs.id, "b", 60, counts=True)  # as if the engine were away
         assert await store.n_waiting() == before + 1
 
     asyncio.run(run())
 
 
-def test_a_job_that_was_begun_and_is_put_off_keeps_its_past(store, leases, owner):
+def test_a_postponed_job_keeps_its_earlier_attempts(store, leases, owner):
     async def run():
         await drain(leases)
         job, _ = await store.create(new(owner))
         began = (await leases.claim("a", 60)).started
-        await leases.give_back(job.id, "a", 0, counts=True)
+        await leases.release(job.id, "a", 0, counts=True)
         await leases.claim("b", 60)
-        await leases.put_off(job.id, "b", owner, 0)
+        await leases.postpone(job.id, "b", owner, 0)
         job = await leases.claim("c", 60)
         assert (job.attempts, job.stalls, job.started) == (2, 2, began)
 

@@ -1,31 +1,26 @@
-"""Listeners to jobs: what each is told, and how often the database is asked for all of them."""
+"""Clients that follow jobs: the events that each receives, and the number of queries for all."""
 
 import asyncio
 import contextlib
 import json
 import uuid
 
-import pytest
 import sqlalchemy as sa
 
 from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.pipeline.checkpoint import pack_segment
-from asr.service.jobs.leases import Advance, Leases
+from asr.service.jobs.leases import Leases, NewResults
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
 from asr.service.jobs.stream import follow
+from asr.service.jobs.watch import Watch
 from asr.settings import Settings
 from asr.types import Segment
 from tests.support.serving import until
 
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch):
-    monkeypatch.setattr("asr.service.jobs.watch.POLL_SECONDS", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -37,6 +32,7 @@ async def processes(folder, n=1):
         for _ in range(n)
     ]
     for jobs in all_jobs:
+        jobs.watch = Watch(jobs.store, poll_seconds=0.02)
         await jobs.store.open()
     yield all_jobs
     for jobs in all_jobs:
@@ -44,7 +40,7 @@ async def processes(folder, n=1):
 
 
 class Worker:
-    """Adds one segment after the other to a job of its own."""
+    """Adds segments to its own job, one by one."""
 
     def __init__(self, jobs):
         self.store, self.leases = jobs.store, Leases(jobs.store._database)
@@ -56,17 +52,17 @@ class Worker:
         self.job = await self.leases.claim("lease", 60)
         return self.job
 
-    async def hear(self):
+    async def add_segment(self):
         n, self.n_segments = self.n_segments, self.n_segments + 1
         record = pack_segment(Segment(n, n, n + 1, f"said {n}", ()))
-        await self.leases.record(self.job.id, "lease", Advance([], [(n, record)]))
+        await self.leases.record(self.job.id, "lease", NewResults([], [(n, record)]))
 
     async def end(self):
         await self.leases.fail(self.job.id, "lease", json.dumps({"code": "it_broke"}))
 
 
 class Listener:
-    """Follows a job in a task, from the segment behind the first `n_seen` on."""
+    """Follows a job in a task, starting behind the first `n_seen` segments."""
 
     def __init__(self, jobs, job, n_seen=0):
         self.ids, self.names = [], []
@@ -81,7 +77,7 @@ class Listener:
 
 
 def queries(jobs):
-    """A list that grows with every query of this process."""
+    """A list to which every query of this process is added."""
     asked = []
 
     @sa.event.listens_for(jobs.store._database._engine, "before_cursor_execute")
@@ -93,39 +89,39 @@ def queries(jobs):
 
 
 def test_queries_do_not_grow_with_the_listeners(tmp_path, monkeypatch):
-    looks, n_asked = [], []
+    polls, n_asked = [], []
 
     async def run():
         async with processes(tmp_path) as (jobs,):
-            look, asked = jobs.store.look, queries(jobs)
+            read_many, asked = jobs.store.read_many, queries(jobs)
 
             async def counted(wanted):
-                looks.append(dict(wanted))
+                polls.append(dict(wanted))
                 n_asked.append(len(asked))
-                return await look(wanted)
+                return await read_many(wanted)
 
-            monkeypatch.setattr(jobs.store, "look", counted)
+            monkeypatch.setattr(jobs.store, "read_many", counted)
             worker = Worker(jobs)
             job = await worker.begin()
             listeners = [Listener(jobs, job) for _ in range(200)]
             for _ in range(5):
-                await worker.hear()
+                await worker.add_segment()
                 await until(lambda: all(len(it.ids) == worker.n_segments for it in listeners))
-            n_looks = len(looks)
-            await until(lambda: len(looks) > n_looks + 10)
+            n_polls = len(polls)
+            await until(lambda: len(polls) > n_polls + 10)
             await worker.end()
             await asyncio.gather(*(it.task for it in listeners))
-            # 2 for each of 10 looks; when each listener asked for itself: 4000
-            assert 18 <= n_asked[n_looks + 10] - n_asked[n_looks] <= 22
+            # 2 queries for each of 10 polls. If each listener polled by itself: 4000.
+            assert 18 <= n_asked[n_polls + 10] - n_asked[n_polls] <= 22
             assert all(it.ids == [1, 2, 3, 4, 5] for it in listeners)
             assert all(it.names[-1] == "error" for it in listeners)
 
     asyncio.run(run())
-    assert all(len(wanted) == 1 for wanted in looks)
+    assert all(len(wanted) == 1 for wanted in polls)
 
 
-def test_each_goes_on_where_it_was(tmp_path):
-    """Those who come late and with a Last-Event-ID, in two processes, to two jobs."""
+def test_each_listener_continues_where_it_was(tmp_path):
+    """Listeners that come late or with a Last-Event-ID, in two processes, to two jobs."""
 
     async def run():
         async with processes(tmp_path, 2) as (one, other):
@@ -135,7 +131,7 @@ def test_each_goes_on_where_it_was(tmp_path):
                 await worker.begin()
             for round_ in range(4):
                 for worker in workers:
-                    await worker.hear()
+                    await worker.add_segment()
                     for jobs in (one, other):
                         listeners += [
                             (n_seen, Listener(jobs, worker.job, n_seen))
@@ -151,17 +147,17 @@ def test_each_goes_on_where_it_was(tmp_path):
     asyncio.run(run())
 
 
-def test_who_leaves_disturbs_nobody(tmp_path):
+def test_a_listener_that_leaves_does_not_disturb_others(tmp_path):
     async def run():
         async with processes(tmp_path) as (jobs,):
             worker = Worker(jobs)
             job = await worker.begin()
             leaving, staying = ([Listener(jobs, job) for _ in range(10)] for _ in range(2))
-            await worker.hear()
+            await worker.add_segment()
             await until(lambda: all(it.ids for it in leaving + staying))
             for it in leaving:
                 it.task.cancel()
-            await worker.hear()
+            await worker.add_segment()
             await worker.end()
             await asyncio.gather(*(it.task for it in staying))
             assert all(it.ids == [1, 2] for it in staying)
@@ -175,7 +171,7 @@ def test_a_database_that_was_away_is_asked_again(tmp_path, monkeypatch):
             worker = Worker(jobs)
             job = await worker.begin()
             listeners = [Listener(jobs, job) for _ in range(5)]
-            await worker.hear()
+            await worker.add_segment()
             await until(lambda: all(it.ids for it in listeners))
             n_tried = 0
 
@@ -185,8 +181,8 @@ def test_a_database_that_was_away_is_asked_again(tmp_path, monkeypatch):
                 raise StoreUnavailable("away")
 
             with monkeypatch.context() as patch:
-                patch.setattr(jobs.store, "look", away)
-                await worker.hear()
+                patch.setattr(jobs.store, "read_many", away)
+                await worker.add_segment()
                 await until(lambda: n_tried >= 3)
             await worker.end()
             await asyncio.gather(*(it.task for it in listeners))

@@ -1,4 +1,4 @@
-"""Callbacks: signed, sent again, and never into the server's own network."""
+"""Callbacks: signed, repeated, and never sent into the server's own network."""
 
 import asyncio
 import base64
@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import http.server
 import ipaddress
+import itertools
 import json
 import socket
 import ssl
@@ -17,37 +18,47 @@ import types
 from unittest import mock
 
 import httpcore
+import httpx
 import pytest
+import sqlalchemy as sa
 import trustme
+from fastapi import FastAPI
 from hypothesis import example, given, settings, strategies as st
 
-from asr.errors import InvalidOption
-from asr.service.http.problems import Problem
-from asr.service.jobs.webhooks import (
+from asr.errors import InvalidOption, UnsupportedAudio
+from asr.service.http.problems import problem_of
+from asr.service.jobs.addresses import (
+    CheckedBackend,
     RefusedAddress,
-    Webhooks,
-    _CheckedBackend,
-    check_address,
+    check_callback_url,
     is_public,
-    sign,
 )
+from asr.service.jobs.callbacks import CallbackQueue
+from asr.service.jobs.routes import make_job_router
+from asr.service.jobs.service import Jobs
+from asr.service.jobs.webhooks import MAX_ATTEMPTS, POLL_SECONDS, Webhooks, sign
 from asr.settings import Settings
+from asr.types import Transcript
 from tests.service.jobs.test_jobs import create, ended, recording
-from tests.support.serving import FAKE, serving, wait_for
+from tests.support.serving import FAKE, serving, until, wait_for
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
 
 
 @contextlib.contextmanager
-def receiver(*statuses):
-    """A server that answers with these statuses, the last one for ever; (url, what it got)."""
+def receiver(*statuses, clock=None):
+    """A server that answers with these statuses, the last one for ever.
+
+    Yields:
+        Its URL, and a list of (time, headers, body) of what it received.
+    """
     got = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["content-length"]))
             status = statuses[min(len(got), len(statuses) - 1)]
-            got.append((time.monotonic(), dict(self.headers), body))
+            got.append((clock and clock.now, dict(self.headers), body))
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("location", f"http://127.0.0.1:{self.server.server_port}/other")
@@ -58,7 +69,7 @@ def receiver(*statuses):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/hook?a=b", got
@@ -67,54 +78,190 @@ def receiver(*statuses):
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def server():
-    with serving(*FAKE, ASR_WEBHOOK_SECRET=SECRET, ASR_WEBHOOK_ALLOW_PRIVATE="true") as server:
-        yield server
-
-
 def verify(headers, body):
-    """As the specification of Standard Webhooks tells receivers to."""
+    """Whether the signature is right, as Standard Webhooks tells receivers to check."""
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return headers["webhook-signature"] == f"v1,{expected}"
 
 
-def test_signed_and_sent_again_until_it_is_taken(server):
-    client = server.client()
-    with receiver(500, 302, 204) as (url, got):
-        job = ended(client, create(client, recording(), callback_url=url))
-        wait_for(lambda: len(got) == 3, 20, "the callback")
-        time.sleep(1.5)
-        assert len(got) == 3  # and no redirect was followed
-    for _, headers, body in got:
-        assert verify(headers, body)
-        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
-    assert len({headers["webhook-id"] for _, headers, _ in got}) == 1
-    event = json.loads(got[-1][2])
-    assert event == {"type": "job.succeeded", "data": job}
-    assert got[1][0] - got[0][0] >= 2
-    assert got[2][0] - got[1][0] >= 4
+# --- from a job to its callback, on a clock of the test -------------------------------------------
 
 
-def test_told_of_failures_and_of_jobs_that_are_done_already(server):
-    client = server.client()
-    content = recording()
-    ended(client, create(client, content))
-    with receiver(200) as (url, got):
-        create(client, content, 200, callback_url=url)
-        create(client, content, 200, callback_url=url)
-        create(client, b"no audio" + content[:100], callback_url=url)
-        wait_for(lambda: len(got) == 2, 10, "the callbacks")
-        time.sleep(1.5)
-        kinds = sorted(json.loads(body)["type"] for _, _, body in got)
-    assert kinds == ["job.failed", "job.succeeded"]
+class Clock:
+    """Time that passes only when a test says so, for SQLite as well as for `Webhooks`."""
+
+    def __init__(self):
+        self.now = time.time()
+        self._sleepers = []
+
+    def install(self, database):
+        """Replace SQLite's clock in all connections of a database."""
+
+        @sa.event.listens_for(database._engine, "connect")
+        def connect(connection, _):
+            days = 2440587.5  # from the Julian epoch to 1970
+            connection.create_function("julianday", 1, lambda _: days + self.now / 86_400)
+
+    async def sleep(self, seconds):
+        awake = asyncio.Event()
+        self._sleepers.append((self.now + seconds, awake))
+        await awake.wait()
+
+    def is_idle(self):
+        return bool(self._sleepers)
+
+    def advance(self, seconds):
+        self.now += seconds
+        for until_, awake in self._sleepers:
+            if until_ <= self.now:
+                awake.set()
+        self._sleepers = [it for it in self._sleepers if it[0] > self.now]
+
+
+class CountingQueue(CallbackQueue):
+    """Knows how many deliveries are under way."""
+
+    n_open = 0
+
+    async def next(self, seconds):
+        found = await super().next(seconds)
+        self.n_open += found is not None
+        return found
+
+    async def settle(self, callback, *outcome):
+        await super().settle(callback, *outcome)
+        self.n_open -= 1
+
+
+class Recogniser:
+    """A worker that recognises nothing, and refuses what says that it is no audio."""
+
+    async def transcribe(self, command):
+        if command.source.read_bytes().startswith(b"no audio"):
+            raise UnsupportedAudio("no audio")
+        yield Transcript((), "en", 1.0, 0.0, 1.0, "fake")
+
+
+class Service:
+    """The routes of jobs with a runner and callbacks."""
+
+    def __init__(self, folder):
+        self.clock = Clock()
+        settings = Settings(
+            data_dir=str(folder),
+            work_dir=str(folder),
+            webhook_secret=SECRET,
+            webhook_allow_private=True,
+        )
+        self.jobs = Jobs(
+            client=Recogniser(), settings=settings, run_dir=folder, incoming=folder, uploads=None
+        )
+        database = self.jobs.store._database
+        self.clock.install(database)
+        self._queue = CountingQueue(database)
+        self.jobs.webhooks = Webhooks(self._queue, settings, sleep=self.clock.sleep)
+        app = FastAPI()
+        app.include_router(make_job_router(self.jobs))
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://service"
+        )
+
+    async def create(self, content, status=202, **query):
+        headers = {"content-type": "audio/wav"}
+        answer = await self._client.post("/v1/jobs", params=query, content=content, headers=headers)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    async def ended(self, job):
+        while job["state"] in ("queued", "running"):
+            await asyncio.sleep(0.005)
+            job = (await self._client.get(f"/v1/jobs/{job['id']}")).json()
+        return job
+
+    async def pass_time(self, *seconds):
+        """Let time pass, in these steps. Each ends when no callback is due or under way."""
+        for step in (0.0, *seconds):
+            await until(self.clock.is_idle)
+            self.clock.advance(max(step, POLL_SECONDS))
+            await until(lambda: self.clock.is_idle() and not self._queue.n_open)
+
+
+def with_service(folder, test):
+    """Run `test`, which takes a `Service`."""
+
+    async def run():
+        service = Service(folder)
+        async with service.jobs.working():
+            await test(service)
+
+    asyncio.run(run())
+
+
+def test_signed_and_sent_again_until_it_is_accepted(tmp_path):
+    async def test(service):
+        with receiver(500, 302, 204, clock=service.clock) as (url, got):
+            job = await service.ended(await service.create(b"audio", callback_url=url))
+            await service.pass_time(*[1.0] * 10, 3600.0)
+            assert len(got) == 3  # and no redirect was followed
+        for _, headers, body in got:
+            assert verify(headers, body)
+            assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+        assert len({headers["webhook-id"] for _, headers, _ in got}) == 1
+        event = json.loads(got[-1][2])
+        assert event == {"type": "job.succeeded", "data": job}
+        assert got[1][0] - got[0][0] >= 2
+        assert got[2][0] - got[1][0] >= 4
+
+    with_service(tmp_path, test)
+
+
+def test_attempts_become_rare_and_end(tmp_path):
+    async def test(service):
+        with receiver(500, clock=service.clock) as (url, got):
+            await service.ended(await service.create(b"audio", callback_url=url))
+            # SQLite's clock is exact to some 50 us, so let a little more time pass.
+            await service.pass_time(*(2.0**n + 0.01 for n in range(1, 20)))
+        times = [time for time, _, _ in got]
+        assert len(got) == MAX_ATTEMPTS
+        assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx(
+            [2.0**n for n in range(1, MAX_ATTEMPTS)], abs=0.02
+        )
+
+    with_service(tmp_path, test)
+
+
+def test_a_receiver_that_is_gone_is_called_once(tmp_path):
+    async def test(service):
+        with receiver(410, clock=service.clock) as (url, got):
+            await service.ended(await service.create(b"audio", callback_url=url))
+            await service.pass_time(3.0, 3600.0)
+            assert len(got) == 1
+
+    with_service(tmp_path, test)
+
+
+def test_told_of_failures_and_of_jobs_that_ended_before(tmp_path):
+    async def test(service):
+        await service.ended(await service.create(b"audio"))
+        with receiver(200, clock=service.clock) as (url, got):
+            await service.create(b"audio", 200, callback_url=url)
+            await service.create(b"audio", 200, callback_url=url)
+            await service.ended(await service.create(b"no audio", callback_url=url))
+            await service.pass_time(1.0, 3600.0)
+            kinds = sorted(json.loads(body)["type"] for _, _, body in got)
+        assert kinds == ["job.failed", "job.succeeded"]
+
+    with_service(tmp_path, test)
+
+
+# --- where callbacks may go -----------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_names_that_lead_inside_are_not_called():
-    """The name is only known to be private when it is resolved."""
+    """Only resolving the name shows that its address is private."""
     with serving(*FAKE, ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
         client = server.client()
         inside = url.replace("127.0.0.1", "localhost")
@@ -144,17 +291,19 @@ def test_names_that_lead_inside_are_not_called():
     ],
 )
 def test_refused_addresses(url, reason):
-    with pytest.raises(Problem, match="callback_url") as caught:
-        check_address(url, Settings(webhook_secret="s"))
-    assert reason in caught.value.message
-    assert caught.value.status == 400
+    with pytest.raises(InvalidOption) as caught:
+        check_callback_url(url, Settings(webhook_secret="s"))
+    problem = problem_of(caught.value)
+    assert problem.message.startswith("callback_url: ")
+    assert reason in problem.message
+    assert problem.status == 400
 
 
 def test_off_without_a_secret():
-    with pytest.raises(Problem, match="ASR_WEBHOOK_SECRET"):
-        check_address("https://example.org/", Settings())
-    check_address("https://example.org:8443/a?b=c", Settings(webhook_secret="s"))
-    check_address("http://10.0.0.1/", Settings(webhook_secret="s", webhook_allow_private=True))
+    with pytest.raises(InvalidOption, match="ASR_WEBHOOK_SECRET"):
+        check_callback_url("https://example.org/", Settings())
+    check_callback_url("https://example.org:8443/a?b=c", Settings(webhook_secret="s"))
+    check_callback_url("http://10.0.0.1/", Settings(webhook_secret="s", webhook_allow_private=True))
 
 
 @pytest.mark.parametrize(
@@ -190,11 +339,11 @@ def test_secret_with_and_without_prefix():
     assert sign("k", "id", 1, b"{}") == signature
 
 
-# --- where names lead ---------------------------------------------------------------------------
+# --- where names lead -----------------------------------------------------------------------------
 
 
 async def connect_to(host, allow_private=False):
-    await _CheckedBackend(allow_private=allow_private).connect_tcp(host, 9)
+    await CheckedBackend(allow_private=allow_private).connect_tcp(host, 9)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +370,7 @@ def test_a_name_with_one_private_address_is_not_called(monkeypatch, addresses):
 
 
 def resolver(*answers):
-    """The first answer the first time, the next one the next."""
+    """A replacement of getaddrinfo that gives these answers one after the other."""
     left = list(answers)
 
     async def getaddrinfo(host, port, **_):
@@ -230,8 +379,8 @@ def resolver(*answers):
     return getaddrinfo
 
 
-def test_a_name_that_changes_its_mind_is_resolved_once(monkeypatch):
-    """What was checked is what is connected to: no second answer of a nameserver counts."""
+def test_a_name_is_resolved_once(monkeypatch):
+    """The connection goes to the address that was checked, whatever a nameserver says later."""
     called = []
 
     async def connect_tcp(self, host, *rest):
@@ -251,11 +400,12 @@ LABELS = ["a" * 64 + ".org", "a..org", ".org", "x." + "b" * 200]
 
 
 @pytest.mark.parametrize("host", LABELS)
-def test_names_that_no_resolver_takes(host):
-    """One such callback, retried for ever, must not stop the jobs of everybody."""
-    with pytest.raises(Problem, match="callback_url"):
-        check_address(f"http://{host}/", Settings(webhook_secret="s"))
-    with pytest.raises(httpcore.ConnectError):  # were it in the database already
+def test_names_that_no_resolver_accepts(host):
+    """One such callback, retried for ever, must not stop the jobs of others."""
+    with pytest.raises(InvalidOption) as caught:
+        check_callback_url(f"http://{host}/", Settings(webhook_secret="s"))
+    assert caught.value.name == "callback_url"
+    with pytest.raises(httpcore.ConnectError):  # if it were in the database already
         asyncio.run(connect_to(host))
 
 
@@ -270,12 +420,12 @@ async def nobody(*_, **__):
 @example("http://", "1.0", "x")  # a public address, 1.0.0.0
 @settings(max_examples=300, deadline=None)
 def test_what_is_accepted_can_be_tried(scheme, host, path):
-    """Whatever passes the check is answered with a status, never with an exception."""
+    """Any URL that passes the check gets a status, never an exception."""
     url = f"{scheme}{host}/{path}"
     settings = Settings(webhook_secret="s")
     try:
-        check_address(url, settings)
-    except Problem:
+        check_callback_url(url, settings)
+    except InvalidOption:
         return
 
     async def run():
@@ -289,7 +439,7 @@ def test_what_is_accepted_can_be_tried(scheme, host, path):
             mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", nobody),
         ):
             async with httpcore.AsyncConnectionPool(
-                network_backend=_CheckedBackend(allow_private=False)
+                network_backend=CheckedBackend(allow_private=False)
             ) as pool:
                 return await Webhooks(None, settings)._post(pool, callback)
 
@@ -298,7 +448,7 @@ def test_what_is_accepted_can_be_tried(scheme, host, path):
 
 @contextlib.contextmanager
 def broken_tls(authority):
-    """A server that shakes hands as TLS demands, and then sends a record that nobody encrypted."""
+    """A server that completes the TLS handshake and then sends a record that is not encrypted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
@@ -329,8 +479,8 @@ def broken_tls(authority):
             thread.join()
 
 
-def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
-    """Its error once left the delivery, and with it went every job in work."""
+def test_a_receiver_whose_tls_breaks_ends_no_job(monkeypatch):
+    """Its error once escaped the delivery and ended every job in work."""
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -340,7 +490,7 @@ def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
 
     async def post(url):
         callback = types.SimpleNamespace(job=job, id="b", url=url, now=1)
-        backend = _CheckedBackend(allow_private=True)
+        backend = CheckedBackend(allow_private=True)
         async with httpcore.AsyncConnectionPool(trusting, network_backend=backend) as pool:
             return await hooks._post(pool, callback)
 
@@ -349,29 +499,28 @@ def test_a_receiver_whose_tls_breaks_is_only_not_told(monkeypatch):
 
 
 class FewCallbacks:
-    """A store whose callbacks are due once the one before is settled, and what became of them."""
+    """A queue whose callbacks are due one after the other. It notes the outcome of each."""
 
     def __init__(self, *callbacks):
         self.callbacks = callbacks
         self.n_given = 0
         self.settled = []
 
-    async def next_callback(self, seconds):
+    async def next(self, seconds):
         if len(self.settled) < self.n_given or self.n_given == len(self.callbacks):
             return None
         self.n_given += 1
         return self.callbacks[self.n_given - 1]
 
-    async def settle_callback(self, callback, *how):
-        self.settled.append((callback.id, *how))
+    async def settle(self, callback, *outcome):
+        self.settled.append((callback.id, *outcome))
         if callback.id == "unsettled":
             raise ValueError("no such callback")
 
 
 def test_a_delivery_that_fails_ends_no_other(monkeypatch):
-    """They share a task group with the jobs in work, which began again every 30 s for ever."""
+    """Deliveries share a task group with the jobs in work, which once restarted every 30 s."""
     monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda job: job.body)
-    monkeypatch.setattr("asr.service.jobs.webhooks.POLL_SECONDS", 0.02)
 
     async def run(url):
         def callback(name, body):
@@ -379,14 +528,15 @@ def test_a_delivery_that_fails_ends_no_other(monkeypatch):
             return types.SimpleNamespace(job=job, id=name, url=url, now=1, attempts=1)
 
         no_json = callback("no-json", object())
-        store = FewCallbacks(no_json, callback("unsettled", {}), callback("good", {}))
-        hooks = Webhooks(store, Settings(webhook_secret=SECRET, webhook_allow_private=True))
+        queue = FewCallbacks(no_json, callback("unsettled", {}), callback("good", {}))
+        settings = Settings(webhook_secret=SECRET, webhook_allow_private=True)
+        hooks = Webhooks(queue, settings, sleep=lambda _: asyncio.sleep(0.005))
         task = asyncio.create_task(hooks.run())
-        while not task.done() and len(store.settled) < 3:
-            await asyncio.sleep(0.02)
+        while not task.done() and len(queue.settled) < 3:
+            await asyncio.sleep(0.005)
         assert not task.done(), task.exception()
         task.cancel()
-        return store.settled
+        return queue.settled
 
     with receiver(200) as (url, got):
         settled = asyncio.run(run(url))

@@ -1,4 +1,4 @@
-"""A speaker without pauses in a live session: every word once, though turns were cut anywhere."""
+"""A speaker without pauses in a live session: each word appears once, wherever turns are cut."""
 
 import asyncio
 import base64
@@ -16,11 +16,10 @@ from asr.errors import EngineError, WorkerDied
 from asr.pipeline.run import Transcriber
 from asr.pipeline.stitch import stitch
 from asr.service.live import items
-from asr.service.live.base import SessionLimits
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.items import Items
-from asr.service.live.session import LiveSession
-from asr.service.live.turns import REACH_SAMPLES, Turn
+from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.turns import MARGIN_SAMPLES, Turn
 from asr.types import SAMPLE_RATE, Chunk, Transcript, Word
 from tests.support.fakes import FakeEngine
 from tests.support.makers import speech
@@ -28,12 +27,12 @@ from tests.support.strategies import assert_said, hear, spoken_words
 
 
 class Service:
-    """A backend that hears the known words in the file of each turn.
+    """A backend that recognises the known words in the file of each turn.
 
     Args:
-        truth: the words, at their times in the session.
-        delays: how many rounds of the event loop the turns take, by their number.
-        errors: raised instead of an answer, by the number of the call.
+        truth: the words with their times in the session.
+        delays: iterations of the event loop that each turn takes.
+        errors: number of a call -> the error that it raises.
     """
 
     def __init__(self, truth, seed=0, delays=(), errors=None):
@@ -58,7 +57,7 @@ class Service:
         seconds = (end - start) / SAMPLE_RATE
         yield Transcript(segments, "en", seconds, seconds, 0.0, "fake")
 
-    def spend(self, n_bytes):
+    def count_bytes(self, n_bytes):
         pass
 
     def keep(self, turn, transcript):
@@ -66,18 +65,18 @@ class Service:
 
 
 def turns_of(folder, cuts):
-    """One speech that was cut at these samples, the last of which is its end."""
+    """One speech that was cut at these samples. The last one is its end."""
     edges = list(itertools.pairwise([0, *cuts]))
     return [
         Turn(
             f"item{n}", start, end, folder / str(n),
-            REACH_SAMPLES if n else 0, REACH_SAMPLES if n + 1 < len(edges) else 0,
+            MARGIN_SAMPLES if n else 0, MARGIN_SAMPLES if n + 1 < len(edges) else 0,
         )
         for n, (start, end) in enumerate(edges)
     ]  # fmt: skip
 
 
-def told(backend, turns):
+def events_for(backend, turns):
     """The events for these turns."""
     events = []
 
@@ -99,7 +98,7 @@ def of_type(events, kind):
 
 
 def words_of(events):
-    """The words of all items in the order of their coming; checks that the events agree."""
+    """The words of all items in the order in which they arrived. Checks that the events agree."""
     deltas, segments = defaultdict(list), defaultdict(list)
     words, done = [], []
     for event in events:
@@ -119,7 +118,7 @@ def words_of(events):
 
 @st.composite
 def cut_speech(draw):
-    """Words, and samples where they are cut, whatever lies there."""
+    """Words, and samples at which the speech is cut, inside a word or not."""
     truth = draw(spoken_words())
     cuts = [0]
     while cuts[-1] < (truth[-1].end + 0.1) * SAMPLE_RATE:
@@ -128,11 +127,11 @@ def cut_speech(draw):
 
 
 @given(cut_speech(), st.integers(0, 10**9), st.lists(st.integers(0, 9), max_size=9))
-def test_every_word_is_said_once_wherever_the_cuts_are(tmp_path_factory, cut, seed, delays):
+def test_each_word_appears_once_wherever_the_cuts_are(tmp_path_factory, cut, seed, delays):
     truth, cuts = cut
     turns = turns_of(tmp_path_factory.getbasetemp(), cuts)
     service = Service(truth, seed, delays)
-    events = told(service, turns)
+    events = events_for(service, turns)
     assert_said(truth, words_of(events))
     done = of_type(events, ".completed")
     assert [event["item_id"] for event in done] == [turn.item_id for turn in turns]
@@ -147,25 +146,25 @@ WORDS = [Word(f"w{n}", n / 2, n / 2 + 0.4) for n in range(40)]
 
 def test_a_turn_does_not_wait_for_the_next_one(tmp_path):
     cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.0, 12.35, 20.0)]
-    events = told(Service(WORDS, delays=(0, 50, 100)), turns_of(tmp_path, cuts))
+    events = events_for(Service(WORDS, delays=(0, 50, 100)), turns_of(tmp_path, cuts))
     texts = [event["transcript"].split() for event in of_type(events, ".completed")]
     assert texts == [[w.text for w in WORDS[a:b]] for a, b in ((0, 12), (12, 25), (25, 40))]
 
 
-def test_behind_a_turn_that_failed_all_is_said(tmp_path):
+def test_after_a_turn_that_failed_no_word_is_lost(tmp_path):
     cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.2, 12.0, 20.0)]
     service = Service(WORDS, errors={1: EngineError("it broke")}, delays=(9, 0, 0))
-    events = told(service, turns_of(tmp_path, cuts))
+    events = events_for(service, turns_of(tmp_path, cuts))
     assert [event["item_id"] for event in of_type(events, ".failed")] == ["item1"]
     texts = [event["transcript"].split() for event in of_type(events, ".completed")]
     assert texts == [[w.text for w in WORDS[:12]], [w.text for w in WORDS[23:]]]
 
 
-def test_a_part_whose_worker_died_is_heard_again(tmp_path, monkeypatch):
+def test_a_turn_whose_worker_died_is_recognised_again(tmp_path, monkeypatch):
     monkeypatch.setattr(items, "RETRY_SECONDS", 0.0)
     cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.2, 12.0, 20.0)]
     service = Service(WORDS, errors={1: WorkerDied("it died")})
-    assert_said(WORDS, words_of(told(service, turns_of(tmp_path, cuts))))
+    assert_said(WORDS, words_of(events_for(service, turns_of(tmp_path, cuts))))
     assert service.n_calls == 4
 
 
@@ -173,7 +172,7 @@ def test_a_part_whose_worker_died_is_heard_again(tmp_path, monkeypatch):
 
 
 class Recognition(Service):
-    """The pipeline around an engine that hears the known words."""
+    """The pipeline around an engine that recognises the known words."""
 
     async def transcribe(self, turn, vad, decode):
         first = turn.start_sample - turn.lead
@@ -188,7 +187,7 @@ class Recognition(Service):
 
 
 class Client:
-    """Sends audio, and leaves when all of it was taken."""
+    """Sends audio, and leaves when all of it was received."""
 
     def __init__(self, pcm):
         pieces = (pcm[n : n + 48_000] for n in range(0, len(pcm), 48_000))
@@ -201,7 +200,7 @@ class Client:
             )
             for piece in pieces
         ]
-        self.heard = []
+        self.received = []
 
     async def receive(self):
         if not self.messages:
@@ -209,10 +208,10 @@ class Client:
         return self.messages.pop(0)
 
     async def send(self, body):
-        self.heard.append(body)
+        self.received.append(body)
 
 
-def test_a_speaker_without_pauses_loses_no_word_and_says_none_twice(tmp_path):
+def test_a_speaker_without_pauses_loses_no_word_and_repeats_none(tmp_path):
     truth = [Word(f"w{n}", n * 0.37 + 0.05, n * 0.37 + 0.4) for n in range(250)]
     samples = speech(truth[-1].end + 0.1, 24_000)
     client = Client(np.round(samples * 32767).astype("<i2"))
@@ -227,6 +226,6 @@ def test_a_speaker_without_pauses_loses_no_word_and_says_none_twice(tmp_path):
     assert len(turns) == 4
     for before, after in itertools.pairwise(turns):
         assert before.end_sample == after.start_sample
-        assert before.tail == after.lead == REACH_SAMPLES
-    assert_said(truth, words_of(client.heard))
+        assert before.tail == after.lead == MARGIN_SAMPLES
+    assert_said(truth, words_of(client.received))
     assert not list(tmp_path.iterdir())

@@ -13,16 +13,16 @@ def transcript(text, n_words=1):
     return Transcript((segment,), "en", 30.0, 30.0, 0.0, "fake", None)
 
 
-def test_a_line_is_read_whole_or_not_at_all(tmp_path):
+def test_only_complete_lines_are_read(tmp_path):
     kept = Transcripts(1.0)
     kept.begin("a", "owner", tmp_path)
-    long = transcript("word", 200)  # beyond the buffer of a file
+    long = transcript("word", 200)  # longer than the buffer of a file
     read = []
 
     def write(start):
         for n in range(start, start + 50):
             turn = Turn(f"item{n}", n * SAMPLE_RATE, (n + 1) * SAMPLE_RATE, tmp_path / "x")
-            kept.keep("a", turn, long)
+            kept.add("a", turn, long)
 
     writers = [threading.Thread(target=write, args=[start]) for start in (0, 50)]
     for writer in writers:
@@ -35,9 +35,9 @@ def test_a_line_is_read_whole_or_not_at_all(tmp_path):
     assert [item["start"] for item in kept.read("a", "owner")["items"]] == list(range(100))
 
 
-def test_a_word_may_hold_what_unicode_takes_for_the_end_of_a_line(tmp_path):
+def test_a_word_may_contain_line_separators_of_unicode(tmp_path):
     kept = Transcripts(1.0)
     kept.begin("a", "owner", tmp_path)
-    kept.keep("a", Turn("item", 0, SAMPLE_RATE, tmp_path / "x"), transcript("one\u2028two\x85"))
+    kept.add("a", Turn("item", 0, SAMPLE_RATE, tmp_path / "x"), transcript("one\u2028two\x85"))
     (item,) = kept.read("a", "owner")["items"]
     assert item["transcript"] == "one\u2028two\x85"

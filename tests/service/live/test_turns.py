@@ -1,4 +1,4 @@
-"""The audio of a live session without its socket: formats, turns, and the files that hold them."""
+"""The audio of a live session without its socket: formats, turns, and their files."""
 
 import io
 import itertools
@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from asr.config import VadOptions
 from asr.service.live.formats import AudioFormat, Converter
 from asr.service.live.turns import (
+    MARGIN_SAMPLES,
     MAX_SAMPLES,
-    REACH_SAMPLES,
     CommittedTurns,
     SpeechStarted,
     SpeechStopped,
@@ -33,11 +33,11 @@ def pcm16(samples):
 
 
 @pytest.mark.parametrize(("encoding", "subtype"), [("audio/pcmu", "ULAW"), ("audio/pcma", "ALAW")])
-def test_g711_is_what_libsndfile_reads(encoding, subtype):
+def test_g711_is_decoded_as_by_libsndfile(encoding, subtype):
     codes = bytes(range(256))
     raw = {"samplerate": 8000, "channels": 1, "format": "RAW", "subtype": subtype}
     expected, _ = soundfile.read(io.BytesIO(codes), dtype="int16", **raw)
-    converter = Converter(AudioFormat(encoding, SAMPLE_RATE))  # at our own rate: the table alone
+    converter = Converter(AudioFormat(encoding, SAMPLE_RATE))  # not resampled
     assert converter.push(codes).tolist() == expected.tolist()
 
 
@@ -55,28 +55,28 @@ def test_conversion_does_not_depend_on_the_split(cuts, rate):
     form = AudioFormat("audio/pcm", rate)
     whole = Converter(form)
     expected = np.concatenate((whole.push(data), whole.finish()))
-    parts = Converter(form)
+    split = Converter(form)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    got = [parts.push(data[start:end]) for start, end in itertools.pairwise(edges)]
-    joined = np.concatenate((*got, parts.finish()))
-    assert len(joined) == len(expected) == pytest.approx(SAMPLE_RATE / 10, abs=2)
-    assert np.abs(joined.astype(int) - expected).max() <= 1
+    got = [split.push(data[start:end]) for start, end in itertools.pairwise(edges)]
+    concatenated = np.concatenate((*got, split.finish()))
+    assert len(concatenated) == len(expected) == pytest.approx(SAMPLE_RATE / 10, abs=2)
+    assert np.abs(concatenated.astype(int) - expected).max() <= 1
 
 
-def test_a_tone_keeps_its_pitch_and_its_place():
+def test_a_tone_keeps_its_pitch_and_its_time():
     converter = Converter(AudioFormat("audio/pcm", 24_000))
-    heard = converter.push(pcm16(tone(1.0, 1000.0, 24_000)).tobytes())
-    heard = np.concatenate((heard, converter.finish()))
+    converted = converter.push(pcm16(tone(1.0, 1000.0, 24_000)).tobytes())
+    converted = np.concatenate((converted, converter.finish()))
     expected = pcm16(tone(1.0, 1000.0))
     middle = slice(1000, 15_000)
-    assert np.abs(heard[middle].astype(int) - expected[middle]).max() < 40  # of 16384
+    assert np.abs(converted[middle].astype(int) - expected[middle]).max() < 40  # of 16384
 
 
 # --- turns that the VAD finds -------------------------------------------------------------------
 
 
 class Loud:
-    """Takes for speech what is not zero; a stand-in for the VAD that tests can foresee."""
+    """A predictable VAD: any sample that is not zero is speech."""
 
     frame_samples = 480
 
@@ -85,7 +85,7 @@ class Loud:
 
 
 def spoken(folder, pcm, sizes=(1 << 30,), origin=0):
-    """All events for `pcm` pushed in pieces of the given sizes, over and over."""
+    """All events for `pcm`, pushed in pieces whose sizes repeat `sizes`."""
     turns = SpokenTurns(VAD, folder, origin, Loud())
     events, start, n = [], 0, 0
     while start < len(pcm):
@@ -132,7 +132,7 @@ SPANS = st.lists(st.integers(0, 400).map(lambda n: n / 10), max_size=8).map(
 
 @given(SPANS, st.lists(st.integers(1, 60_000), min_size=1, max_size=4), st.integers(0, 99_999))
 @settings(deadline=None, max_examples=40)
-def test_turns_hold_the_samples_of_the_session_however_they_were_pushed(
+def test_turns_do_not_depend_on_the_split_and_hold_the_samples_of_the_session(
     tmp_path_factory, spans, sizes, origin
 ):
     pcm = talk([span for span in spans if span[0] < span[1]], 41)
@@ -165,14 +165,14 @@ def test_speech_without_end_is_cut_where_it_is_quietest(tmp_path):
         pcm[start:end] //= 50
     turns = [event for event in spoken(tmp_path, pcm, [4800]) if isinstance(event, Turn)]
     assert [turn.start_sample for turn in turns[1:]] == [turn.end_sample for turn in turns[:-1]]
-    reach = REACH_SAMPLES
-    assert [(t.lead, t.tail) for t in turns] == [(0, reach), (reach, reach), (reach, 0)]
+    margin = MARGIN_SAMPLES
+    assert [(t.lead, t.tail) for t in turns] == [(0, margin), (margin, margin), (margin, 0)]
     assert turns[0].end == pytest.approx(27.1, abs=0.06)
     assert turns[1].end == pytest.approx(51.6, abs=0.06)
     assert turns[2].end == 70.0
 
 
-def test_a_commit_ends_the_turn_and_a_clear_forgets_it(tmp_path):
+def test_a_commit_ends_the_turn_and_a_clear_discards_it(tmp_path):
     turns = SpokenTurns(VAD, tmp_path, 0, Loud())
     turns.push(talk([(1, 3)], 3))
     assert [type(event) for event in turns.commit()] == [SpeechStopped, Turn]
@@ -184,7 +184,7 @@ def test_a_commit_ends_the_turn_and_a_clear_forgets_it(tmp_path):
     assert started.sample == pytest.approx((3 + 2 + 1 - VAD.padding) * SAMPLE_RATE, abs=600)
 
 
-def test_an_hour_of_silence_is_not_remembered(tmp_path):
+def test_an_hour_of_silence_is_not_kept_in_memory(tmp_path):
     turns = SpokenTurns(VAD, tmp_path, 0, Loud())
     minute = np.zeros(60 * SAMPLE_RATE, np.int16)
     for _ in range(60):
@@ -193,7 +193,7 @@ def test_an_hour_of_silence_is_not_remembered(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_webrtcvad_hears_the_turns_of_a_voice(tmp_path):
+def test_webrtcvad_finds_the_turns_of_a_voice(tmp_path):
     pcm = np.concatenate([np.zeros(16_000, np.int16), pcm16(speech(2.0)), np.zeros(24_000, "<i2")])
     turns = SpokenTurns(VAD, tmp_path)
     started, stopped, turn = turns.push(pcm)
@@ -226,7 +226,7 @@ def test_less_than_100_ms_is_not_committed_and_stays(tmp_path):
     assert turn.end_sample == 1600
 
 
-def test_what_was_cleared_is_not_committed(tmp_path):
+def test_cleared_audio_is_not_committed(tmp_path):
     turns = CommittedTurns(tmp_path)
     turns.push(np.ones(5000, np.int16))
     turns.clear()

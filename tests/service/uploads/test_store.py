@@ -1,4 +1,4 @@
-"""The store of uploads: laws over any split, any resume and any death, and every refusal."""
+"""The store of uploads: invariants for any split, any resume and any crash, and every refusal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from unittest import mock
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.service.http.problems import Problem
+from asr.errors import AsrError
+from asr.service.errors import Damaged
+from asr.service.http.problems import problem_of
 from asr.service.uploads.parts import ALGORITHMS, Checksum
 from asr.service.uploads.store import Uploads
 
@@ -42,9 +44,10 @@ def append(store, upload_id, data, checksum=None, owner=ME):
 
 
 def refused(call, *args):
-    with pytest.raises(Problem) as caught:
+    """The HTTP status of the error that the call raises."""
+    with pytest.raises(AsrError) as caught:
         call(*args)
-    return caught.value.status
+    return problem_of(caught.value).status
 
 
 def age(path, seconds):
@@ -57,18 +60,18 @@ def only_file(store, pattern):
     return found
 
 
-# --- laws ---------------------------------------------------------------------------------------
+# --- invariants ---------------------------------------------------------------------------------
 
 part_sizes = st.integers(0, 60)
-# what becomes of a part: it arrives whole, its client leaves midway, its process dies midway, or
-# it was damaged on the way
+# A part arrives completely, its client disconnects midway, the process is killed midway, or the
+# bytes were damaged on the way.
 fates = st.sampled_from(["whole", "left", "killed", "damaged"])
 steps = st.lists(st.tuples(part_sizes, fates, st.booleans(), st.integers(0, 60)), max_size=12)
 
 
 @pytest.fixture(scope="module")
 def quick_disk():
-    """No test can see whether bytes outlive a loss of power; waiting for that takes long."""
+    """No test can see whether bytes survive a loss of power, and fsync is slow."""
     with mock.patch("os.fsync"), mock.patch("os.fdatasync"):
         yield
 
@@ -80,15 +83,15 @@ def test_any_split_and_any_resume_give_the_same_bytes(data, steps):
     try:
         store = make_store(folder)
         upload = store.create(ME, len(data))
-        for n_bytes, fate, is_proven, n_written in steps:
+        for n_bytes, fate, has_checksum, n_written in steps:
             before = store.status(upload.id, ME).offset
             part = data[before : before + n_bytes]
-            send(store, upload.id, part, fate, is_proven, n_written)
+            send(store, upload.id, part, fate, has_checksum, n_written)
             after = store.status(upload.id, ME).offset
             assert before <= after <= before + len(part)
             assert only_file(store, "*.bin").read_bytes() == data[:after]
-            if is_proven and fate != "whole":
-                assert after == before, "unproven bytes count"
+            if has_checksum and fate != "whole":
+                assert after == before, "unverified bytes count"
         append(store, upload.id, data[store.status(upload.id, ME).offset :])
         assert store.open_finished(upload.id, ME).read_bytes() == data
     finally:
@@ -96,21 +99,21 @@ def test_any_split_and_any_resume_give_the_same_bytes(data, steps):
 
 
 class KilledError(BaseException):
-    """A process that ends here and now; the kernel closes its files."""
+    """The process is killed here; the kernel closes its files."""
 
 
-def send(store, upload_id, data, fate, is_proven, n_written):
+def send(store, upload_id, data, fate, has_checksum, n_written):
     sent = data + b"x" if fate == "damaged" else data
     arrived = data if fate in ("whole", "damaged") else data[:n_written]
-    expected = {"killed": KilledError, "damaged": Problem if is_proven else None}.get(fate)
+    expected = {"killed": KilledError, "damaged": Damaged if has_checksum else None}.get(fate)
     with pytest.raises(expected) if expected else contextlib.nullcontext() as caught:
-        checksum = checksum_of(sent) if is_proven else None
+        checksum = checksum_of(sent) if has_checksum else None
         with store.writing(upload_id, ME) as writer, writer.part(checksum) as part:
             for byte in arrived:
                 part.write(bytes([byte]))
             end(part, fate)
-    if expected is Problem:
-        assert caught.value.status == 460
+    if expected is Damaged:
+        assert problem_of(caught.value).status == 460
 
 
 def end(part, fate):
@@ -134,7 +137,7 @@ def test_the_quota_is_never_exceeded_and_freed_by_removal(sizes):
                 held[store.create(ME, size).id] = counted
             if also_remove and held:
                 store.remove(held.popitem()[0], ME)
-        assert store.create(OTHER, 900).length == 900  # each owner has a quota of his own
+        assert store.create(OTHER, 900).length == 900  # each owner has its own quota
     finally:
         shutil.rmtree(folder)
 
@@ -143,7 +146,7 @@ def test_the_quota_is_never_exceeded_and_freed_by_removal(sizes):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_algorithm_proves_and_refuses(store, algorithm):
+def test_every_algorithm_accepts_and_refuses(store, algorithm):
     upload = store.create(ME, 10)
     append(store, upload.id, b"hello", checksum_of(b"hello", algorithm))
     assert refused(append, store, upload.id, b"world", checksum_of(b"w0rld", algorithm)) == 460
@@ -153,7 +156,7 @@ def test_every_algorithm_proves_and_refuses(store, algorithm):
 
 @pytest.mark.parametrize("header", ["", "sha1", "crc7 AAAA", "sha1 ***", "sha1 AAA", "SHA1 AAAA"])
 def test_checksum_that_cannot_be_read(header):
-    if header == "sha1":  # an empty digest is base64, and equals no digest
+    if header == "sha1":  # an empty digest is valid base64, and equals no digest
         assert Checksum.parse(header).digest == b""
     else:
         assert refused(Checksum.parse, header) == 400
@@ -204,23 +207,23 @@ def test_an_unfinished_upload_is_not_read(store):
     assert refused(store.open_finished, upload.id, ME) == 409
 
 
-def test_who_took_an_upload_keeps_it(store, tmp_path):
+def test_a_link_outlives_the_upload(store, tmp_path):
     upload = store.create(ME, 5)
     append(store, upload.id, b"hello")
-    store.take(upload.id, ME, tmp_path / "job")
+    store.link(upload.id, ME, tmp_path / "job")
     with store.held(upload.id, ME) as held:
         store.remove(upload.id, ME)
         assert held.read_bytes() == b"hello"
     assert not held.exists()
     assert (tmp_path / "job").read_bytes() == b"hello"
-    assert refused(store.take, upload.id, ME, tmp_path / "late") == 404
+    assert refused(store.link, upload.id, ME, tmp_path / "late") == 404
 
 
 def test_expired_then_unknown(store):
     upload = store.create(ME, 5)
     assert store.sweep() == 0
     age(only_file(store, "*.bin"), 3601)
-    assert refused(store.status, upload.id, ME) == 410  # at once, swept or not
+    assert refused(store.status, upload.id, ME) == 410  # even before the sweep
     assert store.sweep() == 1
     assert refused(store.status, upload.id, ME) == 410
     assert not list(store._folder.glob("*/*.bin"))
@@ -240,7 +243,7 @@ def test_an_upload_being_written_does_not_expire(store):
     assert store.sweep() == 1
 
 
-def test_the_sweep_removes_what_the_dead_left(store):
+def test_the_sweep_removes_files_of_killed_processes(store):
     upload = store.create(ME, 5)
     home = only_file(store, "*.bin").parent
     left = [home / f"{'0' * 32}.bin", home / f"{upload.id}.part", home / f"{upload.id}.draft"]

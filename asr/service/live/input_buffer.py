@@ -1,6 +1,6 @@
-"""The audio of a session, from the client's bytes to turns on disk.
+"""OpenAI's "input audio buffer": converts the client's audio and cuts it into turns on disk.
 
-Its methods work on the processor and the disk and are called in a thread, one at a time.
+The methods block on the processor and the disk. Call them in a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -19,45 +19,49 @@ if TYPE_CHECKING:
     from asr.service.live.turns import InputEvent
 
 STEP_SECONDS: Final = 10
-"""Longer audio is taken apart, so that memory does not follow the size of messages."""
+"""Longer audio is converted in steps, so that memory does not grow with the size of messages."""
 
 
-class Intake:
-    """Converts what comes and cuts it into turns.
+class InputBuffer:
+    """The audio of one session.
 
     Args:
         config: of the session, until `configure` changes it.
-        folder: for the turns.
+        folder: for the files of turns.
 
     Attributes:
-        n_samples: at 16 kHz, so far.
+        n_samples: appended so far, at 16 kHz.
     """
 
     def __init__(self, config: SessionConfig, folder: Path) -> None:
         self._folder = folder
         self.n_samples = 0
-        self.configure(config)
+        self._begin(config)
 
-    def configure(self, config: SessionConfig) -> None:
-        """Begin anew with another format or other turns; what was not a turn yet is forgotten."""
+    def _begin(self, config: SessionConfig) -> None:
         self._config = config
         self._converter = Converter(config.format)
         self._turns = self._new_turns()
 
-    def take(self, data: bytes) -> list[InputEvent]:
-        """Take bytes as the client sent them; return what began and ended in them."""
+    def configure(self, config: SessionConfig) -> None:
+        """Change the format or the way turns are found. An unfinished turn is discarded."""
+        self._turns.clear()
+        self._begin(config)
+
+    def append(self, data: bytes) -> list[InputEvent]:
+        """Append bytes in the client's format; returns what began and ended in them."""
         step = self._config.format.bytes_per_second * STEP_SECONDS
         events: list[InputEvent] = []
         for start in range(0, len(data), step):
             events += self._push(self._converter.push(data[start : start + step]))
         return events
 
-    def end_turn(self) -> list[InputEvent]:
-        """End the turn here; no `Turn` comes back when there is none."""
+    def commit(self) -> list[InputEvent]:
+        """End the turn here. The result holds a `Turn` if there was one."""
         return self._push(self._converter.finish()) + self._turns.commit()
 
-    def forget(self) -> None:
-        """Forget what is not a turn yet."""
+    def clear(self) -> None:
+        """Discard the unfinished turn and its file."""
         self.n_samples += len(self._converter.finish())
         self._turns.clear()
         self._turns = self._new_turns()

@@ -1,0 +1,158 @@
+"""One attempt at one job: collects the worker's results and writes them to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from asr.errors import StoreUnavailable, WorkerDied
+from asr.pipeline.checkpoint import pack_segment, pack_summary
+from asr.pipeline.run import Progress
+from asr.service.jobs.leases import LeaseLost, NewResults
+from asr.service.litserve.messages import ChunkDone
+from asr.types import Segment, Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from asr.service.jobs.leases import Leases
+    from asr.service.jobs.rows import Job
+    from asr.service.litserve.messages import Happening
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+STORE_RETRY_SECONDS: Final = 0.5
+MAX_DELAY: Final = 60.0
+
+
+class Attempt:
+    """One attempt at one job.
+
+    Every method waits while the database is away, and raises `LeaseLost` when the job was
+    cancelled or claimed by another runner.
+
+    Args:
+        leases: where results are written.
+        job: that was claimed.
+        lease: the token of the claim.
+    """
+
+    def __init__(self, leases: Leases, job: Job, lease: str) -> None:
+        self.id = f"{job.id}-{lease}"
+        self._leases = leases
+        self._stalls = job.stalls
+        self._job_and_lease = (job.id, lease)
+        self._owner = job.owner
+        self._chunks: list[ChunkDone] = []
+        self._segments: list[tuple[int, str]] = []
+        self._progress: tuple[float, float, float | None] | None = None
+        self._last_write = time.monotonic()
+        self._n_segments = 0
+        self._has_news = asyncio.Event()
+        self._is_over = False
+        self._transcript: Transcript | None = None
+
+    async def finished_chunks(self) -> list[str]:
+        """The records of the chunks that earlier attempts finished."""
+        job, _ = self._job_and_lease
+        return await self._until_available(partial(self._leases.finished_chunks, job))
+
+    async def postpone(self, seconds: float) -> None:
+        """Postpone all jobs of the owner, who has used up the audio of a day."""
+        logger.info("jobs of %s wait: its hours of audio are used up", self._owner)
+        postpone = partial(self._leases.postpone, *self._job_and_lease, self._owner, seconds)
+        await self._until_available(postpone)
+
+    async def follow(self, events: AsyncGenerator[Happening]) -> None:
+        """Write all results until the transcript is written.
+
+        Raises:
+            WorkerDied: the events ended without a transcript.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write())
+                group.create_task(self._collect(events))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from several
+        transcript = self._transcript
+        if transcript is None:
+            raise WorkerDied("the recogniser process ended without a transcript")
+        summary, rest, n = pack_summary(transcript), self._take_results(), self._n_segments
+        succeed = partial(self._leases.succeed, *self._job_and_lease, rest, n, summary)
+        await self._until_available(succeed)
+        job, _ = self._job_and_lease
+        logger.info("job %s: %.1f s of audio transcribed", job, transcript.duration)
+
+    async def _collect(self, events: AsyncGenerator[Happening]) -> None:
+        async for event in events:
+            self._add(event)
+        self._is_over = True
+        self._has_news.set()
+
+    def _add(self, event: Happening) -> None:
+        match event:
+            case ChunkDone():
+                self._chunks.append(event)
+            case Segment():
+                self._segments.append((event.id, pack_segment(event)))
+                self._n_segments = max(self._n_segments, event.id + 1)
+            case Progress():
+                self._progress = (event.decoded, event.transcribed, event.total)
+            case Transcript():
+                self._transcript = event
+            case _:
+                return
+        self._has_news.set()
+
+    async def _write(self) -> None:
+        """Write as fast as the disk allows: results during one transaction go into the next."""
+        await self._has_news.wait()
+        while not self._is_over:
+            results = self._take_results()
+            record = partial(self._leases.record, *self._job_and_lease, results)
+            await self._until_available(record)
+            await self._has_news.wait()
+
+    def _take_results(self) -> NewResults:
+        """The results since the last call."""
+        seconds = time.monotonic() - self._last_write
+        results = NewResults(self._chunks, self._segments, self._progress, seconds)
+        self._chunks, self._segments = [], []
+        self._last_write += seconds
+        self._has_news.clear()
+        return results
+
+    async def release(self, error: Exception, *, counts: bool) -> None:
+        """Let the job be claimed again after a delay that doubles with each attempt that stalls.
+
+        Args:
+            error: why this attempt ended.
+            counts: whether the job itself may be the reason.
+        """
+        delay = min(2.0 ** min(self._stalls, 6), MAX_DELAY)
+        job, _ = self._job_and_lease
+        logger.warning("job %s waits %.0f s: %s", job, delay, error)
+        release = partial(self._leases.release, *self._job_and_lease, delay, counts=counts)
+        with contextlib.suppress(LeaseLost):
+            await self._until_available(release)
+
+    async def fail(self, error: str) -> None:
+        """End the job with an error, OpenAI's error object as JSON."""
+        with contextlib.suppress(LeaseLost):
+            await self._until_available(partial(self._leases.fail, *self._job_and_lease, error))
+
+    async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `work` until the database is there. The lease tells whether the job is ours."""
+        while True:
+            try:
+                return await work()
+            except StoreUnavailable as error:
+                logger.warning("job %s: %s", self._job_and_lease[0], error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)

@@ -1,0 +1,142 @@
+"""Turns a request into a job: checks it, receives the recording, stores the row."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from asr.errors import AsrError, InvalidOption
+from asr.service.errors import Refused
+from asr.service.files import temporary_folder
+from asr.service.http.body import drain, receive_body
+from asr.service.http.middleware import owner_of
+from asr.service.jobs.addresses import check_callback_url
+from asr.service.jobs.request import JobRequest, digest_of_sent
+from asr.service.jobs.rows import NewJob
+from asr.service.jobs.store import too_many_jobs
+from asr.service.transcriptions.form import parse_fields
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from asr.service.jobs.recordings import Recordings
+    from asr.service.jobs.rows import Job
+    from asr.service.jobs.store import JobStore
+    from asr.service.uploads.store import Uploads
+    from asr.settings import Settings
+
+MAX_KEY_LENGTH: Final = 255
+_JOB_FIELDS: Final = ("upload_id", "callback_url")
+"""Fields that the form of a transcription lacks."""
+_NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
+"""Fields of a transcription that do not change a job: clients choose the format at download."""
+
+Pairs = list[tuple[str, str]]
+
+
+class JobCreation:
+    """Creates jobs.
+
+    Args:
+        store: of jobs.
+        recordings: where the recording is stored.
+        settings: of the service.
+        incoming: a folder for bodies while they arrive, on the file system of the recordings.
+        uploads: that ``upload_id`` may name.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        recordings: Recordings,
+        settings: Settings,
+        incoming: Path,
+        uploads: Uploads,
+    ) -> None:
+        self._store = store
+        self._recordings = recordings
+        self._settings = settings
+        self._incoming = incoming
+        self._uploads = uploads
+
+    async def create(self, request: Request) -> tuple[Job, bool]:
+        """Receive a recording and make it a job. Returns the job, and whether it is new.
+
+        Raises:
+            AsrError: the request is malformed or refused.
+            Problem: the body is malformed.
+        """
+        try:
+            key = await self._check(request)
+        except AsrError:
+            await drain(request)
+            raise
+        async with temporary_folder(self._incoming) as folder:
+            pairs, received = await self._receive(request, folder)
+            return await self._store_job(owner_of(request), received, pairs, key)
+
+    async def _check(self, request: Request) -> str | None:
+        """Check what the headers show before the body is read. Returns the idempotency key."""
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+            message = f"must have 1 to {MAX_KEY_LENGTH} characters"
+            raise InvalidOption("Idempotency-Key", message)
+        if await self._store.n_waiting() >= self._settings.max_waiting_jobs:
+            raise too_many_jobs()
+        return key
+
+    async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
+        """The fields and the file with the recording."""
+        target = folder / "body"
+        body = await receive_body(request, target, self._settings.max_upload_bytes)
+        upload_id = dict(body.fields).get("upload_id", "")
+        if body.has_file:
+            if upload_id:
+                raise InvalidOption("upload_id", "send it or a file, not both")
+            return body.fields, target
+        if not upload_id:
+            message = "send the recording, or the upload_id of a finished upload"
+            raise InvalidOption("file", message)
+        target = folder / "upload"
+        await asyncio.to_thread(self._uploads.link, upload_id, owner_of(request), target)
+        return body.fields, target
+
+    async def _store_job(
+        self, owner: str, received: Path, pairs: Pairs, key: str | None
+    ) -> tuple[Job, bool]:
+        callback_url = dict(pairs).get("callback_url", "")
+        sent = [
+            (name, value)
+            for name, value in pairs
+            if name not in _JOB_FIELDS and name.partition("[")[0] not in _NO_EFFECT
+        ]
+        asked = JobRequest.of(parse_fields(sent, self._settings.vad, self._settings.limits))
+        if callback_url:
+            check_callback_url(callback_url, self._settings)
+        new = await self._adopt(owner, received, asked)
+        callback = (uuid.uuid4().hex, callback_url) if callback_url else None
+        max_waiting = self._settings.max_waiting_jobs
+        # If the database does not answer, the job may exist all the same. So its recording stays,
+        # and `Jobs._sweep` removes it later if there is no job.
+        try:
+            job, is_new = await self._store.create(
+                new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)
+            )
+        except Refused:
+            self._recordings.remove(new.id)
+            raise
+        if not is_new:
+            self._recordings.remove(new.id)
+        return job, is_new
+
+    async def _adopt(self, owner: str, received: Path, asked: JobRequest) -> NewJob:
+        """Store the recording under the id of a new job."""
+        job = uuid.uuid4().hex
+        digest, n_bytes = await asyncio.to_thread(self._recordings.adopt, received, job)
+        engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
+        fingerprint = asked.fingerprint(owner, digest, engine)
+        return NewJob(job, owner, asked.pack(), fingerprint, digest, n_bytes)

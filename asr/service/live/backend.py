@@ -1,0 +1,75 @@
+"""What a session needs of the service: transcription, the limits of its key, its transcripts."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from asr.config import Options
+from asr.service.litserve.messages import Transcribe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
+
+    from asr.config import DecodeOptions, VadOptions
+    from asr.service.access.limits import Meter
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.litserve.messages import Happening
+    from asr.service.live.transcripts import Transcripts
+    from asr.service.live.turns import Turn
+    from asr.types import Transcript
+
+
+class Backend:
+    """The service for one session.
+
+    Args:
+        client: sends commands to the worker.
+        transcripts: of all sessions.
+        session_id: of this session.
+        folder: of this session.
+        meter: of its key, or None where there are no keys.
+        origin: owner, weight and trace of the request, as fields of `Transcribe`.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: WorkerClient,
+        transcripts: Transcripts,
+        session_id: str,
+        folder: Path,
+        meter: Meter | None,
+        origin: Mapping[str, Any],
+    ) -> None:
+        self._client = client
+        self._transcripts = transcripts
+        self._session_id = session_id
+        self._folder = folder
+        self._meter = meter
+        self._origin = origin
+
+    def transcribe(
+        self, turn: Turn, vad: VadOptions, decode: DecodeOptions
+    ) -> AsyncGenerator[Happening]:
+        """Have the worker transcribe the file of a turn. Times count from the start of the file."""
+        options = Options(vad=vad, decode=decode)
+        command = Transcribe(
+            uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin
+        )
+        return self._client.transcribe(command)
+
+    def count_bytes(self, n_bytes: int) -> None:
+        """Count audio that was received.
+
+        Raises:
+            LimitReached: the key has used up its bytes or hours of the day.
+        """
+        if self._meter is not None:
+            self._meter.check()
+            self._meter.add_bytes(n_bytes)
+
+    def keep(self, turn: Turn, transcript: Transcript) -> None:
+        """Store a transcript for clients that fetch it later. Blocks on the disk."""
+        self._transcripts.add(self._session_id, turn, transcript)

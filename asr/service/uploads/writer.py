@@ -1,0 +1,80 @@
+"""Writes to one locked upload."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from asr.errors import InvalidOption
+from asr.service.errors import TooLarge
+from asr.service.uploads.files import UploadFiles, UploadInfo
+from asr.service.uploads.parts import Checksum, Part, VerifiedPart
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import BinaryIO
+
+
+class Writer:
+    """Writes to an upload. Made by `Uploads.writing`, which holds the lock.
+
+    Args:
+        files: of the upload.
+        data: its bytes, open for writing.
+        length: in total, or None while the client has not said.
+        max_bytes: that an upload may have.
+    """
+
+    def __init__(
+        self, files: UploadFiles, data: BinaryIO, length: int | None, max_bytes: int
+    ) -> None:
+        self._files = files
+        self._data = data
+        self._length = length
+        self._max_bytes = max_bytes
+
+    @property
+    def offset(self) -> int:
+        """Bytes that count."""
+        return os.fstat(self._data.fileno()).st_size
+
+    @property
+    def room(self) -> int:
+        """Bytes that may follow."""
+        return (self._max_bytes if self._length is None else self._length) - self.offset
+
+    def declare(self, length: int) -> None:
+        """Set the length. It can be set once.
+
+        Raises:
+            InvalidOption: another length was set before, or more bytes have arrived.
+            TooLarge: it is larger than allowed.
+        """
+        if self._length not in (None, length) or length < self.offset:
+            message = "was declared before, or is less than what has arrived"
+            raise InvalidOption("Upload-Length", message)
+        if length > self._max_bytes:
+            raise too_large(self._max_bytes)
+        if self._length is None:
+            self._files.write_info(UploadInfo(length, self._files.read_info().metadata))
+            self._length = length
+
+    @contextlib.contextmanager
+    def part(self, checksum: Checksum | None) -> Generator[Part]:
+        """Open a part at the end of the upload."""
+        self._data.seek(0, os.SEEK_END)
+        if checksum is None:
+            yield Part(self._data)
+            return
+        try:
+            with self._files.unverified.open("w+b", buffering=0) as unverified:
+                yield VerifiedPart(self._data, unverified, checksum)
+        finally:
+            self._files.unverified.unlink(missing_ok=True)
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    """The error for an upload of more than `max_bytes`."""
+    message = f"an upload may have {max_bytes} bytes (ASR_MAX_UPLOAD_BYTES)"
+    return TooLarge(message, "too_large", "Upload-Length")
