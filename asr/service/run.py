@@ -49,8 +49,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
             _check_database(settings)
             server = make_server(settings, make_engine, interrupts)
             application = Application(server.submit, settings, run_dir, incoming)
-            application.install(server.app)
-            server.wrap_lifespan(lambda: _lifespan(application))
+            server.mount(application.install, lambda: _lifespan(application))
             server.serve(
                 http=Connection,
                 ws=LiveConnection,

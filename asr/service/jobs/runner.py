@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
     from asr.service.litserve.client import WorkerClient
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.settings import Settings
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class _Attempt:
         logger.info("jobs of %s wait: its hours of audio are used up", self._owner)
         await self._patiently(partial(self._leases.put_off, *self._mine, self._owner, wait))
 
-    async def follow(self, events: AsyncGenerator[Happening]) -> None:
+    async def follow(self, events: AsyncGenerator[WorkerEvent]) -> None:
         """Write everything down until the transcript is."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -253,13 +253,13 @@ class _Attempt:
         await self._patiently(partial(self._leases.succeed, *self._mine, rest, n, summary))
         logger.info("job %s: %.1f s of audio transcribed", self._mine[0], transcript.duration)
 
-    async def _gather(self, events: AsyncGenerator[Happening]) -> None:
+    async def _gather(self, events: AsyncGenerator[WorkerEvent]) -> None:
         async for event in events:
             self._take(event)
         self._is_over = True
         self._dirty.set()
 
-    def _take(self, event: Happening) -> None:
+    def _take(self, event: WorkerEvent) -> None:
         match event:
             case ChunkDone():
                 self._chunks.append(event)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.config import DecodeOptions, VadOptions
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.live.turns import Turn
     from asr.types import Transcript
 
@@ -44,7 +44,7 @@ class Backend(Protocol):
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Happening]:
+    ) -> AsyncGenerator[WorkerEvent]:
         """Have the worker transcribe a turn."""
         ...
 

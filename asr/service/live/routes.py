@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asr.config import DecodeOptions, VadOptions
     from asr.service.access.limits import Meter
     from asr.service.litserve.client import WorkerClient
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.live.turns import Turn
     from asr.settings import Settings
     from asr.types import Transcript
@@ -139,7 +139,7 @@ class Live:
             except (RuntimeError, WebSocketDisconnect):
                 return  # it left in the same moment
 
-    def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
+    def transcribe(self, command: Transcribe) -> AsyncGenerator[WorkerEvent]:
         """Have the worker transcribe a turn."""
         return self._client.transcribe(command)
 
@@ -160,7 +160,7 @@ class _Backend:
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Happening]:
+    ) -> AsyncGenerator[WorkerEvent]:
         options = Options(vad=vad, decode=decode)
         command = Transcribe(
             uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin

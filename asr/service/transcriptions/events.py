@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
 
 KEEP_ALIVE_SECONDS = 15.0
 
@@ -61,7 +61,7 @@ class EventStream(StreamingResponse):
 
 
 async def to_sse(
-    events: AsyncIterator[Happening], warnings: tuple[str, ...]
+    events: AsyncIterator[WorkerEvent], warnings: tuple[str, ...]
 ) -> AsyncGenerator[str]:
     """What happens in a transcription as SSE; an error ends it with an ``error`` event.
 
@@ -81,7 +81,7 @@ async def to_sse(
         yield f"event: error\ndata: {json.dumps(problem_of(error).body)}\n\n"
 
 
-def _lines(event: Happening, n_segments: int, warnings: tuple[str, ...]) -> str:
+def _lines(event: WorkerEvent, n_segments: int, warnings: tuple[str, ...]) -> str:
     match event:
         case Segment():
             return _data(_delta(event, n_segments)) + _data(segment_body(event))

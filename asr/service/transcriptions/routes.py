@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.service.litserve.client import WorkerClient
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.service.transcriptions.sources import Incoming, Source
     from asr.service.uploads.store import Uploads
@@ -131,7 +131,7 @@ class Service:
         folder: Path,
         stack: AsyncExitStack,
         files: AsyncExitStack,
-    ) -> AsyncGenerator[Happening]:
+    ) -> AsyncGenerator[WorkerEvent]:
         """The events of new work, or of that which an earlier sending of the request began.
 
         Args:
@@ -163,7 +163,7 @@ class Service:
         folder: Path,
         gone: Callable[[], Coroutine[Any, Any, None]],
         holder: AsyncExitStack,
-    ) -> AsyncGenerator[Happening]:
+    ) -> AsyncGenerator[WorkerEvent]:
         await self._wait_turn(source, gone, holder)
         command = Transcribe(
             uuid.uuid4().hex,
@@ -216,8 +216,8 @@ class Service:
                 await task
 
     async def _until_closed(
-        self, events: AsyncIterator[Happening], incoming: Incoming | None
-    ) -> AsyncGenerator[Happening]:
+        self, events: AsyncIterator[WorkerEvent], incoming: Incoming | None
+    ) -> AsyncGenerator[WorkerEvent]:
         try:
             async for event in events:  # heartbeats come every second: this looks often enough
                 if self._closed.is_set():
@@ -238,7 +238,9 @@ async def _never() -> None:
     await asyncio.Event().wait()
 
 
-async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGenerator[Happening]:
+async def _start(
+    events: AsyncGenerator[WorkerEvent], patience: float
+) -> AsyncGenerator[WorkerEvent]:
     """Wait for the first real event, so that bad audio is told by the status of the answer.
 
     But no longer than `patience` seconds: proxies have little.
@@ -248,7 +250,7 @@ async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGen
     while not isinstance(first, Event) and time.monotonic() - started < patience:
         first = await anext(events)
 
-    async def replay() -> AsyncGenerator[Happening]:
+    async def replay() -> AsyncGenerator[WorkerEvent]:
         yield first
         async for event in events:
             yield event
@@ -256,7 +258,7 @@ async def _start(events: AsyncGenerator[Happening], patience: float) -> AsyncGen
     return replay()
 
 
-async def _collect(events: AsyncGenerator[Happening]) -> Transcript:
+async def _collect(events: AsyncGenerator[WorkerEvent]) -> Transcript:
     async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Transcript):

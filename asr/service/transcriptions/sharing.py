@@ -18,8 +18,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.pipeline.run import Event
-from asr.service.litserve.messages import Heartbeat
-from asr.service.litserve.worker import HEARTBEAT_SECONDS
+from asr.service.litserve.messages import HEARTBEAT_SECONDS, Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.transcriptions.form import TranscriptionRequest
 
 LINGER_SECONDS: Final = 60.0
@@ -83,7 +82,7 @@ class Work:
 
     def __init__(
         self,
-        begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]],
+        begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[WorkerEvent]]],
         resources: AsyncExitStack,
     ) -> None:
         self.n_followers = 0
@@ -96,7 +95,7 @@ class Work:
         self._task = asyncio.create_task(self._run(begin))
 
     async def _run(
-        self, begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]]
+        self, begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[WorkerEvent]]]
     ) -> None:
         try:
             async with self._resources as resources:
@@ -120,7 +119,7 @@ class Work:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def follow(self) -> AsyncGenerator[Happening]:
+    async def follow(self) -> AsyncGenerator[WorkerEvent]:
         """All events, those that were before this call too."""
         n_told = 0
         while n_told < len(self._past) or not self._task.done():
