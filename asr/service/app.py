@@ -28,7 +28,8 @@ from asr.service.litserve.client import WorkerClient
 from asr.service.live.routes import Live, make_live_router
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
-from asr.service.transcriptions.routes import Service, make_router
+from asr.service.transcriptions.routes import make_router
+from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
 from asr.service.uploads.store import Uploads
 

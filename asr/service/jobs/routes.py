@@ -10,8 +10,10 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
 from starlette.responses import JSONResponse, Response
 
+from asr.service.http.disconnect import client_left
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
+from asr.service.http.sse import EventStream
 from asr.service.jobs.documents import document
 from asr.service.jobs.schemas import (
     EXTENSIONS,
@@ -23,8 +25,6 @@ from asr.service.jobs.schemas import (
 from asr.service.jobs.service import check_id, no_such_job
 from asr.service.jobs.stream import follow
 from asr.service.transcriptions.bodies import ErrorBody, transcription_body
-from asr.service.transcriptions.events import EventStream
-from asr.service.transcriptions.sources import client_left
 
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job

@@ -1,4 +1,4 @@
-"""The way between the API process and the worker process, and everything that touches LitServe.
+"""Connects the API process with the worker process, by LitServe.
 
 Read in this order:
 
