@@ -21,7 +21,7 @@ async def burst(item):
 
 
 def heard():
-    return TranscriptionSpec(1.0)._heard(burst(("report", "OK")))
+    return TranscriptionSpec(1.0)._checked(burst(("report", "OK")))
 
 
 def received():

@@ -1,8 +1,19 @@
-"""The web service on LitServe: OpenAI's audio routes in front of the pipeline.
+"""The web service: OpenAI's audio routes, jobs, uploads and live sessions around the pipeline.
 
-The API process takes bodies to disk and renders answers; the worker process runs the pipeline;
-only paths, options and results cross LitServe's queue between them. `asr.service.run` starts
-them all.
+The API process writes request bodies to disk and renders answers. The worker process runs the
+pipeline. Only paths, options and results cross LitServe's queue between them. Read in this order:
+
+    run              starts the processes and ends them
+    app              puts the parts below into one application
+    errors, files    errors without HTTP; folders, locks and threads
+    litserve         the worker and the way to it
+    http             request bodies, errors as HTTP statuses, server-sent events, middleware
+    access           API keys, their limits, admission of requests
+    observability    logs, metrics and traces
+    transcriptions   OpenAI's transcription routes
+    uploads          resumable uploads (tus)
+    jobs             jobs that survive a restart, in a database
+    live             live sessions over WebSockets
 """
 
 from __future__ import annotations
@@ -23,9 +34,9 @@ def serve(settings: Settings, make_engine: Callable[[Settings], Engine] = load_e
 
     Args:
         settings: of the service.
-        make_engine: called in the worker process, so it must be importable there.
+        make_engine: makes the engine in the worker process, so it must be importable there.
     """
-    # Here, because the worker imports this package too, and needs neither routes nor a database.
+    # Imported here, because the worker imports this package too but needs no routes or database.
     from asr.service.run import run
 
     run(settings, make_engine)

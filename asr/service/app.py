@@ -1,7 +1,7 @@
-"""The application: all routes, errors and keys around a way to the worker.
+"""The application: puts the parts of the service together and adds their routes.
 
-Knows neither LitServe nor processes. `asr.service.run` puts it into LitServe's server; tests put it
-into a plain FastAPI app with a worker in the same process.
+It does not know LitServe or processes. `asr.service.run` mounts it on LitServe's server, and tests
+mount it on a plain FastAPI app with a worker in the same process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from asr.service.live.routes import make_live_router
 from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
-from asr.service.transcriptions.routes import Service, make_router
+from asr.service.transcriptions.routes import make_router
+from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
 from asr.service.uploads.store import Uploads
 
@@ -50,10 +51,10 @@ class Application:
     """The parts of the service in one API process.
 
     Args:
-        submit: the way to the worker.
+        submit: sends a command to the worker and yields its reports.
         settings: of the service.
-        run_dir: where the files of requests lie while they are in work.
-        incoming: where the bodies of jobs arrive, on the file system of the data directory.
+        run_dir: the folder for the files of requests.
+        incoming: the folder for the bodies of jobs, on the file system of the data directory.
     """
 
     def __init__(self, submit: Submit, settings: Settings, run_dir: Path, incoming: Path) -> None:
@@ -81,15 +82,15 @@ class Application:
         )
 
     def _audio_wait(self, owner: str) -> int:
-        """Seconds until an owner may have audio again.
+        """Seconds until a key may have audio transcribed again; 0 means now.
 
-        An owner that has sent nothing since the start is counted from now on.
+        The usage of a key is counted from its first request after the start of the service.
         """
         key = self.keyring.named(owner)
         return 0 if key is None else self.meters.of(key).audio_wait()
 
     def install(self, app: FastAPI) -> None:
-        """Add the routes, the answers to errors and the middleware."""
+        """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
         app.include_router(make_router(self.service))
         app.include_router(make_upload_router(self.uploads))
@@ -112,7 +113,7 @@ class Application:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Do the work that no request asks for: load the engine, work on jobs, expire uploads."""
+        """Run the background work: load the engine, run jobs, remove expired uploads."""
         background = [
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
@@ -124,7 +125,7 @@ class Application:
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Add CORS outside the check of keys: browsers send their preflight request without a key."""
+    """Add CORS outside the key check, because browsers send preflight requests without a key."""
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,

@@ -1,18 +1,18 @@
-"""Why the service refuses a request, as errors without HTTP.
+"""Reasons to refuse a request, as errors without HTTP.
 
-Stores, limits and queues raise these; `asr.service.http.problems` maps each class to a status.
+Stores, limits and queues raise them. `asr.service.http.problems` maps each class to a status.
 
     Refused
       Malformed         the message cannot be read
-      NotFound          no such thing, or none of this owner
-      Expired           it existed
+      NotFound          it does not exist, or belongs to another API key
+      Expired           it existed and was removed
       Conflict          its state does not allow this
       Locked            another request works on it; may be retried
       TooLarge          more bytes than allowed
       Damaged           the bytes differ from their checksum
-      KeyReused         an Idempotency-Key came with another request before
-      LimitReached      a limit of the key, or the queue is full; may be retried later
-      ShuttingDown      the service ends; may be retried elsewhere
+      KeyReused         the Idempotency-Key was used for a different request
+      LimitReached      a limit of the API key, or the queue is full; may be retried later
+      ShuttingDown      the service is ending; may be retried elsewhere
       GivenUp           the service accepted the work and cannot finish it
 """
 
@@ -22,11 +22,11 @@ from asr.errors import AsrError
 
 
 class Refused(AsrError):
-    """A request that is not carried out. The message is one sentence for the reader.
+    """A request that is not carried out. The message is one sentence for people.
 
     Attributes:
-        code: for programs, as in OpenAI's error object.
-        param: the field or header to blame, or None.
+        code: the reason for programs, as in OpenAI's error object.
+        param: the field or header that caused it, or None.
         retry_after: seconds after which the same request may succeed, or None.
     """
 
@@ -48,11 +48,11 @@ class Malformed(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing, or none that belongs to this owner."""
+    """It does not exist, or it belongs to another API key."""
 
 
 class Expired(Refused):
-    """It existed and is gone."""
+    """It existed and was removed."""
 
 
 class Conflict(Refused):
@@ -72,15 +72,15 @@ class Damaged(Refused):
 
 
 class KeyReused(Refused):
-    """An Idempotency-Key came with another request before."""
+    """The Idempotency-Key was used for a different request."""
 
 
 class LimitReached(Refused):
-    """A limit of the key is reached, or the queue is full."""
+    """A limit of the API key is reached, or the queue is full."""
 
 
 class ShuttingDown(Refused):
-    """The service ends and takes no more work."""
+    """The service is ending and takes no more work."""
 
     def __init__(self) -> None:
         super().__init__("the service is shutting down", "shutting_down", retry_after=5)

@@ -1,4 +1,4 @@
-"""Files and folders of the service: threads, locks, and what survives a loss of power."""
+"""Files and folders: writing in threads, locks, temporary folders, flushing to disk."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RUN_PREFIX = "asr-serve-"
 
 
 async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread and wait for its end, even when the caller is cancelled meanwhile.
+    """Run `work` in a thread and wait until it ends, even if the caller is cancelled.
 
-    A thread cannot be stopped. Waiting for it keeps it from writing to a file that was closed.
+    A thread cannot be stopped. Without the wait it could write to a file that the caller closed.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
@@ -37,14 +37,14 @@ async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
 
 def write_all(file: BinaryIO, data: bytes | bytearray) -> None:
-    """Write every byte to an unbuffered file, which may take fewer bytes per call."""
+    """Write all of `data`. One call of `write` on an unbuffered file may write less."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that the names in it survive a loss of power."""
+    """Flush a folder to disk, so that the names in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,7 +54,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
-    """Hold the lock on a folder that all processes of all servers respect.
+    """Hold a lock on a folder, against all processes of all servers on this machine.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
@@ -69,10 +69,10 @@ def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
 
 @contextlib.asynccontextmanager
 async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
-    """Make a folder and remove it after the block, even when the block is cancelled.
+    """Make a folder, and remove it after the block, even if the block is cancelled.
 
-    Both steps run in threads that are waited for: a thread that had not begun would be cancelled
-    with its caller, and the recording would stay on disk until the service ends.
+    Both steps run in threads and are waited for. Otherwise a cancellation could reach the removal
+    before its thread starts, and the recording would stay on disk until the service ends.
     """
     folder = parent / uuid.uuid4().hex
     try:
@@ -84,10 +84,10 @@ async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
 
 @contextlib.contextmanager
 def run_directory(parent: Path) -> Generator[Path]:
-    """Make a folder for the files of requests, and remove it when the server ends.
+    """Make a folder for the files of requests, and remove it after the block.
 
-    A server that was killed leaves its folder behind, and the next server that starts removes it.
-    The lock tells the folder of a dead server from that of a server that still runs.
+    A server that was killed leaves its folder behind, and the next server removes it. Each running
+    server holds a lock on its folder, so folders without a lock belong to dead servers.
     """
     for left in parent.glob(f"{RUN_PREFIX}*"):
         with contextlib.suppress(OSError), locked_folder(left, wait=False):

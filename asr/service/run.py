@@ -1,6 +1,6 @@
-"""The running service: folders, signals, the database's check, LitServe's server.
+"""Runs the service: makes its folders, checks the database, handles signals, starts the server.
 
-The worker process does without this module and the application, and starts in half of the time.
+The worker process does not import this module or the application, which halves its start time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
@@ -30,12 +30,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WS_MAX_BYTES = 21 << 20
-"""OpenAI's 15 MiB of audio in base64, and a little JSON."""
+SOCKETS: Final[dict[str, Any]] = {
+    "http": Connection,
+    "ws": LiveConnection,
+    "ws_max_size": 21 << 20,  # OpenAI's 15 MiB of audio in base64, and a little JSON
+    "ws_per_message_deflate": False,  # base64 of speech hardly shrinks
+    # No pings: a session that waits for the engine reads nothing, so it would miss the pongs.
+    "ws_ping_timeout": None,
+}
+"""uvicorn's options for connections."""
 
 
 def run(settings: Settings, make_engine: EngineMaker) -> None:
-    """Run the service until it is told to end; see `asr.service.serve`."""
+    """Run the service until a signal ends it; see `asr.service.serve`."""
     configure_logging(settings.log_level, settings.log_format)
     logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
     interrupts = Interrupts()
@@ -49,17 +56,9 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
             _check_database(settings)
             server = make_server(settings, make_engine, interrupts)
             application = Application(server.submit, settings, run_dir, incoming)
-            application.install(server.app)
-            server.wrap_lifespan(lambda: _lifespan(application))
-            server.serve(
-                http=Connection,
-                ws=LiveConnection,
-                ws_max_size=WS_MAX_BYTES,
-                ws_per_message_deflate=False,  # base64 of speech hardly shrinks
-                # A session that waits for the engine is not read, nor are its pongs.
-                ws_ping_timeout=None,
-            )
-    except KeyboardInterrupt:  # while starting, or once more while ending
+            server.mount(application.install, lambda: _lifespan(application))
+            server.serve(**SOCKETS)
+    except KeyboardInterrupt:  # during the start, or a second one during shutdown
         logger.info("interrupted")
 
 
@@ -74,7 +73,7 @@ async def _lifespan(application: Application) -> AsyncGenerator[None]:
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, application: Application) -> None:
-    """Tell the parts of SIGTERM and SIGINT before uvicorn, which cuts open sockets at once."""
+    """Close the parts on SIGTERM and SIGINT, then let uvicorn act, which cuts open sockets."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def end(signum: int, following: object) -> None:
@@ -88,9 +87,9 @@ def _on_signal(loop: asyncio.AbstractEventLoop, application: Application) -> Non
         tasks.add(asyncio.create_task(end(signum, following)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        uvicorns = signal.getsignal(number)
+        uvicorn_handler = signal.getsignal(number)
 
-        def handle(signum: int, _: object, *, following: object = uvicorns) -> None:
+        def handle(signum: int, _: object, *, following: object = uvicorn_handler) -> None:
             loop.call_soon_threadsafe(begin, signum, following)
 
         signal.signal(number, handle)
@@ -105,7 +104,7 @@ def _data_directory(settings: Settings) -> Path:
 
 
 def _check_database(settings: Settings) -> None:
-    """End now rather than refuse every job. A database that is away may still come."""
+    """Refuse to start with a database that is too new. One that is not reachable may come back."""
     try:
         Database(settings.database).read_once(refuse_newer)
     except StoreTooNew as error:

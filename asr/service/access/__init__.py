@@ -1,1 +1,10 @@
-"""Who may do what, and how much: API keys, limits, admission."""
+"""Who may use the service, and how much.
+
+Read in this order:
+
+    keys        API keys with names, scopes and limits
+    limits      counts the usage of each key and refuses what exceeds its limits
+    admission   limits the requests in work and waiting, whatever their key
+
+Nothing here knows HTTP statuses, routes or the worker.
+"""

@@ -1,4 +1,4 @@
-"""How many requests are in work and in wait. What exceeds that is told to come back later."""
+"""Limits how many requests are in work and how many wait. Others are told to retry later."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Admission:
     """Counts requests from their first byte to their last.
 
     Args:
-        max_active: requests in work.
-        max_waiting: requests that upload or wait for their turn.
+        max_active: the most requests in work.
+        max_waiting: the most requests that upload or wait for a turn.
     """
 
     def __init__(self, max_active: int, max_waiting: int) -> None:
@@ -28,7 +28,7 @@ class Admission:
 
     @contextlib.contextmanager
     def place(self) -> Generator[None]:
-        """Hold a place from before the body is read.
+        """Hold a place during the block. Take it before reading the body.
 
         Raises:
             LimitReached: all places are taken.
@@ -46,12 +46,12 @@ class Admission:
             self._n_open -= 1
 
     def counts(self) -> dict[str, float]:
-        """How many recordings are in work, and how many upload or wait."""
+        """Recordings by state: active, or waiting, which includes those that upload."""
         return {"active": self._n_active, "waiting": self._n_open - self._n_active}
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Wait for, and hold, a turn to be worked on."""
+        """Wait for a turn, and hold it during the block."""
         loop = asyncio.get_running_loop()
         async with self._turns:
             started = loop.time()
@@ -60,5 +60,5 @@ class Admission:
                 yield
             finally:
                 self._n_active -= 1
-                # A moving mean of how long a turn takes is the honest Retry-After.
+                # A moving mean of the length of a turn, for Retry-After.
                 self._mean_seconds += 0.2 * (loop.time() - started - self._mean_seconds)

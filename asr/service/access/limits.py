@@ -1,7 +1,7 @@
-"""What each key has used, and what it still may: requests, places, bytes and hours of audio.
+"""Counts what each API key uses, and refuses requests beyond its limits.
 
-Counted in the memory of this process: the numbers of the day begin at midnight UTC, and anew when
-the service starts.
+The limits are requests per minute, open requests, and bytes and hours of audio per day. Usage is
+kept in memory. The daily numbers restart at midnight UTC and when the service starts.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from asr.service.access.keys import Key
 
 DAY_SECONDS: Final = 86_400
-_A_TOKEN: Final = 1 - 1e-9
-"""A tolerance, so that rounding cannot deny a token after Retry-After."""
+_ONE_TOKEN: Final = 1 - 1e-9
+"""With a tolerance, so that rounding cannot deny a token after Retry-After."""
 
 
 class Meter:
-    """What one key uses.
+    """Counts the usage of one key.
 
     Args:
-        key: with its limits.
-        clock: seconds since any moment.
-        now: seconds since 1970, UTC.
+        key: the key with its limits.
+        clock: returns seconds since any fixed moment.
+        now: returns seconds since 1970, UTC.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Meter:
 
     @contextlib.contextmanager
     def request(self) -> Generator[None]:
-        """Hold a place for a request that makes work.
+        """Hold a place for one request during the block.
 
         Raises:
             LimitReached: a limit is reached.
@@ -61,7 +61,7 @@ class Meter:
         self._begin_day()
         concurrency = self.key.concurrency
         if concurrency is not None and self._n_open >= concurrency:
-            message = f"{concurrency} requests of this key are open, which is its limit"
+            message = f"this key has {concurrency} open requests, which is its limit"
             raise _refusal(message, "concurrency", 1)
         self._check_audio()
         self._check_bytes()
@@ -73,23 +73,23 @@ class Meter:
             self._n_open -= 1
 
     def _take_token(self) -> None:
-        """A bucket of a minute's requests, filled evenly: short bursts pass, long ones do not."""
+        """Take a token from a bucket that holds one minute's requests and fills evenly."""
         rate = self.key.requests_per_minute
         if rate is None:
             return
         now = self._clock()
         self._tokens = min(max(rate, 1.0), self._tokens + (now - self._filled) * rate / 60)
         self._filled = now
-        if self._tokens < _A_TOKEN:
+        if self._tokens < _ONE_TOKEN:
             wait = math.ceil((1 - self._tokens) * 60 / rate)
             raise _refusal(f"this key may send {rate:g} requests a minute", "rate", wait)
         self._tokens -= 1
 
     def add_bytes(self, n_bytes: int) -> None:
-        """Count what was received.
+        """Count received bytes.
 
         Raises:
-            LimitReached: it was too much.
+            LimitReached: they exceed the bytes of the day.
         """
         self._begin_day()
         self._n_bytes += n_bytes
@@ -101,22 +101,22 @@ class Meter:
             raise self._spent(f"this key may send {limit} bytes a day", "bytes")
 
     def add_audio(self, seconds: float) -> None:
-        """Count what was transcribed. The recording that crosses the limit is still answered."""
+        """Count transcribed audio. The recording that crosses the limit is still answered."""
         self._begin_day()
         self._audio_seconds += seconds
 
     def check(self) -> None:
-        """Look whether a session may go on.
+        """Check whether a live session may continue.
 
         Raises:
-            LimitReached: the day's bytes or hours are used up.
+            LimitReached: the bytes or the audio of the day are used up.
         """
         self._begin_day()
         self._check_audio()
         self._check_bytes()
 
     def audio_wait(self) -> int:
-        """Seconds until this key may have audio again; 0 if it may now."""
+        """Seconds until this key may have audio transcribed again; 0 means now."""
         self._begin_day()
         return self._until_midnight() if self._has_spent_audio() else 0
 
@@ -141,9 +141,10 @@ class Meter:
         return math.ceil(DAY_SECONDS - self._now() % DAY_SECONDS)
 
     def counting(self, receive: Receive) -> Receive:
-        """`receive` of ASGI, with the bytes of the body counted.
+        """Wrap ASGI's `receive` to count the bytes of the body.
 
-        It raises once, and then lets the rest pass to whoever drains what was refused.
+        Beyond the limit it raises `LimitReached` once. Later calls pass the rest of the body on,
+        uncounted, so that the refusal can drain it.
         """
         held: list[Message] = []
         is_refused = False
@@ -168,18 +169,18 @@ def _refusal(message: str, what: str, wait: int) -> LimitReached:
 
 
 class Meters:
-    """The meters of all keys that were used."""
+    """The meters of all keys used since the start of the service."""
 
     def __init__(self) -> None:
         self._meters: dict[str, Meter] = {}
 
     def of(self, key: Key) -> Meter:
-        """The meter of a key, with its limits as they are now."""
+        """The meter of a key, with its current limits."""
         meter = self._meters.setdefault(key.name, Meter(key))
         meter.key = key
         return meter
 
     def add_audio(self, owner: str, seconds: float) -> None:
-        """Count what was transcribed for an owner; nobody's audio has no limit."""
+        """Count audio transcribed for an owner. Requests without a key have no limit."""
         if owner in self._meters:
             self._meters[owner].add_audio(seconds)

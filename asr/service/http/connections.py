@@ -1,8 +1,10 @@
-"""Connections that end when their client is too slow to be one.
+"""uvicorn's connections with limits for slow clients.
 
-uvicorn waits for ever for a head, for the rest of a body that was answered before it came, and for
-a client to read; httptools keeps a head of any length in memory. All but the reading would be open
-to whoever reaches the port, before any key is asked for.
+uvicorn waits for ever in three cases: for the head of a request, for the rest of a body that it has
+answered already, and for a client that does not read. httptools keeps a head of any length in
+memory. Except for the last case, a client without an API key can cause all of these.
+
+The head of a request is its first line and its headers.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
 STALL_SECONDS: Final = 60.0
-"""A client that reads nothing of what waits for it in so long is dead, and may hold a place."""
+"""A client that reads none of the data waiting for it in so long is dead, but may hold a place."""
 
 _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -27,11 +29,11 @@ _REFUSAL: Final = (
 
 
 class _Stall:
-    """Watches whether the client reads, while it has something to read.
+    """Aborts a connection whose client does not read, while data waits for the client.
 
     Args:
-        transport: aborted when it does not; closing alone would wait for it.
-        loop: of the transport.
+        transport: the connection. It is aborted, because closing it would wait for the client.
+        loop: the event loop of the transport.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,21 +43,21 @@ class _Stall:
 
     def _watch(self) -> None:
         self._n_unread = self._transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(STALL_SECONDS, self._look)
+        self._timer = self._loop.call_later(STALL_SECONDS, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._transport.get_write_buffer_size() < self._n_unread:
             self._watch()
         else:
             self._transport.abort()
 
     def end(self) -> None:
-        """It has read."""
+        """Stop watching, because the client has read or has left."""
         self._timer.cancel()
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with a limit on what is neither a whole head nor the body of a request in work."""
+    """uvicorn's connection, with limits on the time and the length of a head."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,19 +66,19 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a head."""
+        """Start the time limit for the first head."""
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing."""
+        """Stop the timers."""
         self._stop_timer()
         if self._stall is not None:
             self._stall.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what brings neither the end of a head nor a piece of a body."""
+        """Limit the bytes that arrive without completing a head or a piece of a body."""
         self._n_idle_bytes += len(data)
         super().data_received(data)
         if self._n_idle_bytes > HEAD_BYTES and not self.transport.is_closing():
@@ -85,40 +87,40 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        """A head has begun."""
+        """Start the time limit for a head."""
         super().on_message_begin()
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """A head has come."""
+        """Stop the time limit: the head is complete."""
         self._stop_timer()
         self._n_idle_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body has come."""
+        """Reset the byte limit: the bytes belonged to a body."""
         self._n_idle_bytes = 0
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Expect another head, also if the rest of an unwanted body comes first."""
+        """Start the time limit for the next head. An unwanted rest of a body counts as well."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._expect_head()
 
     def pause_writing(self) -> None:
-        """More is to be sent than the client has read."""
+        """Start watching the client: it reads more slowly than we send."""
         super().pause_writing()
         self._stall = _Stall(self.transport, self.loop)
 
     def resume_writing(self) -> None:
-        """It has read most of it."""
+        """Stop watching: the client has read most of the data."""
         if self._stall is not None:
             self._stall.end()
         super().resume_writing()
 
     def _is_answering(self) -> bool:
-        return not getattr(self.cycle, "response_complete", True)  # there is none at first
+        return not getattr(self.cycle, "response_complete", True)  # None before the first request
 
     def _expect_head(self) -> None:
         if self._timer is None:
@@ -131,31 +133,31 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if self._is_answering():  # a request before it, on the same connection
+        if self._is_answering():  # the request before, on the same connection
             self._expect_head()
         else:
             self.transport.close()
 
 
 class LiveConnection(WebSocketsSansIOProtocol):
-    """uvicorn's, read no further while its client does not read."""
+    """uvicorn's WebSocket, which stops reading while its client does not read."""
 
     _stall: _Stall | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing."""
+        """Stop the timers."""
         if self._stall is not None:
             self._stall.end()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """More is to be sent than the client has read. Each ping it sends would add a pong."""
+        """Stop reading, because each ping from the client would add a pong to the unsent data."""
         super().pause_writing()
         self._stall = _Stall(self.transport, self.loop)
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It has read most of it."""
+        """Stop watching: the client has read most of the data."""
         if self._stall is not None:
             self._stall.end()
         super().resume_writing()

@@ -1,6 +1,6 @@
-"""What every request passes: a request id and a line in the log, and the key.
+"""Middleware: a request id and a log line for each request, and the check of API keys.
 
-Plain ASGI, because Starlette's BaseHTTPMiddleware hides the client's disconnect from the route.
+It is plain ASGI, because Starlette's BaseHTTPMiddleware hides a client's disconnect from the route.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
-"""Probes of orchestrators carry no key, and learn nothing here."""
+"""Probes of orchestrators send no key. These paths reveal nothing."""
 
 NOT_SENT: Final = 499
-"""What the log says of a request whose client left before it was answered (nginx's number)."""
+"""The status in the log if the client left before the answer; nginx uses the same number."""
 
 
 def owner_of(connection: HTTPConnection) -> str:
-    """The name of the key that the request came with; "" where there are no keys."""
+    """The name of the API key of a request; "" in a service without keys."""
     return str(connection.scope.get("state", {}).get("owner", ANONYMOUS))
 
 
 def origin_of(connection: HTTPConnection) -> dict[str, Any]:
-    """Whose request it is, as fields of `asr.service.litserve.worker.Transcribe`."""
+    """The owner, id and trace of a request, as fields of `Transcribe`."""
     state = connection.scope.get("state", {})
     return {
         "owner": owner_of(connection),
@@ -59,10 +59,10 @@ def origin_of(connection: HTTPConnection) -> dict[str, Any]:
 
 
 class RequestLog:
-    """Names each request in ``x-request-id``, logs one line about it and counts it.
+    """Gives each request an id, writes one log line about it, and counts it.
 
-    A client's own id is kept if it is well formed. Neither the query nor any header is logged: a
-    prompt may be in them.
+    The id is sent back as ``x-request-id``. A client can choose it by sending that header. The
+    query and the headers are not logged, because they can contain a prompt.
     """
 
     def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
@@ -70,7 +70,7 @@ class RequestLog:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
-        """Pass the request on, named."""
+        """Handle one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -79,7 +79,7 @@ class RequestLog:
         self._metrics.began()
         try:
             await self._traced(exchange)
-        except Exception as error:  # nothing above this would answer
+        except Exception as error:  # no other code would answer
             logger.exception("request %s failed", exchange.id)
             if exchange.status == NOT_SENT:
                 await problem_of(error).response()(scope, receive, exchange.send)
@@ -114,7 +114,7 @@ class RequestLog:
 
 
 class _Exchange:
-    """One request and its answer, as they pass."""
+    """One request and its answer."""
 
     def __init__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -129,7 +129,7 @@ class _Exchange:
 
     @property
     def route(self) -> str:
-        """The template of the path; clients may send any number of paths."""
+        """The template of the path. The paths themselves are too many for a metric's label."""
         return getattr(self.scope.get("route"), "path", "other")
 
     async def receive(self) -> Message:
@@ -143,12 +143,12 @@ class _Exchange:
             self.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self.id
         elif kind == "websocket.accept":
-            self.status = SWITCHED
+            self.status = SWITCHING_PROTOCOLS
             MutableHeaders(scope=message)["x-request-id"] = self.id
         await self._send(message)
 
 
-SWITCHED: Final = 101
+SWITCHING_PROTOCOLS: Final = 101
 METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
 )
@@ -165,11 +165,11 @@ PROTOCOL_PREFIX: Final = "openai-insecure-api-key."
 
 
 class KeyCheck:
-    """Asks every HTTP request and WebSocket for a key, but for the probes, once keys exist.
+    """Refuses requests and WebSockets without a valid API key, except probes, if there are keys.
 
-    Taken as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, and from a WebSocket also as the
-    subprotocol ``openai-insecure-api-key.KEY``; never from the query, which ends up in logs. Puts
-    the key's name, its share and its meter into the state of the request.
+    The key comes as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, or on a WebSocket as the
+    subprotocol ``openai-insecure-api-key.KEY``. The query is not read, since it ends up in logs.
+    The name, the weight and the meter of the key go into the state of the request.
     """
 
     def __init__(self, app: ASGIApp, keys: Keyring, meters: Meters) -> None:
@@ -178,7 +178,7 @@ class KeyCheck:
         self._meters = meters
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
+        """Pass one request on, or refuse it."""
         if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or not self._keys:
             await self._app(scope, receive, send)
             return
@@ -204,7 +204,7 @@ class KeyCheck:
 
 
 class _Refused(Exception):
-    """The request goes no further; other problems are those of the routes."""
+    """The key check refuses the request. Routes raise other errors."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -213,7 +213,7 @@ class _Refused(Exception):
 
 @contextlib.contextmanager
 def _place(scope: Scope_, meter: Meter) -> Generator[None]:
-    """Hold a place for what makes work: a POST or a live session."""
+    """Hold one of the key's places during a POST or a live session."""
     with contextlib.ExitStack() as stack:
         if scope["type"] == "websocket" or scope["method"] == "POST":
             try:
@@ -236,16 +236,16 @@ async def _refuse(problem: Problem, scope: Scope_, receive: Receive, send: Send)
 
 
 def _given(scope: Scope_) -> list[bytes]:
-    """All keys that came with a request."""
+    """All API keys in a request."""
     headers = Headers(scope=scope)
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if scheme.lower() == "bearer" else ""
-    # Either will do, since OpenAI's client sends a bearer whatever else it is told to send.
+    # Any of them may be valid: OpenAI's client always sends a bearer, besides other headers.
     given = [bearer, headers.get("x-api-key", "")]
     given += [
         name.removeprefix(PROTOCOL_PREFIX)
         for name in scope.get("subprotocols", ())
         if name.startswith(PROTOCOL_PREFIX)
     ]
-    # Latin-1 gives back the bytes that were sent, which for a key like "sésame" are UTF-8.
+    # Latin-1 restores the bytes as sent, which are UTF-8 for a key like "sésame".
     return [key.encode("latin-1", "replace") for key in given if key]

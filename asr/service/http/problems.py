@@ -1,9 +1,11 @@
-"""What goes wrong, as HTTP: the only table from errors to statuses, in OpenAI's error shape.
+"""Errors as HTTP answers: the only table from errors to statuses.
+
+The body has OpenAI's shape:
 
     {"error": {"message", "type", "param", "code"}}
 
-OpenAI's clients retry 408, 409, 429 and 5xx by themselves, unless ``x-should-retry`` says no. It
-says no wherever a retry would do the same work for the same answer.
+OpenAI's clients retry 408, 409, 429 and 5xx unless ``x-should-retry`` is false. It is false when a
+retry would fail in the same way.
 """
 
 from __future__ import annotations
@@ -36,21 +38,21 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-
 MAX_RETRY_SECONDS = 120
+"""OpenAI's clients wait no longer than this. With a longer wait they must not retry at all."""
 
 
 @dataclass(eq=False)  # not frozen: contextlib sets __traceback__
 class Problem(Exception):
-    """An answer that is an error.
+    """An HTTP answer that reports an error. Only code that knows HTTP raises it.
 
     Attributes:
-        status: of HTTP.
-        message: one sentence for the person who reads it.
-        code: for programs.
-        param: the field that is to blame, or None.
-        retry_after: seconds after which the same request may succeed, or None if it will not.
-        headers: more of the answer, such as the Allow of a 405.
+        status: the HTTP status.
+        message: one sentence for people.
+        code: the reason, for programs.
+        param: the field that caused it, or None.
+        retry_after: seconds after which the same request may succeed, or None if it cannot.
+        headers: further headers, such as Allow with status 405.
     """
 
     status: int
@@ -81,7 +83,6 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The HTTP answer."""
-        # OpenAI's client would wait no longer than that, and ask again too early.
         soon = self.retry_after is not None and self.retry_after <= MAX_RETRY_SECONDS
         retry = "true" if soon else "false"
         headers = {**self.headers, "x-should-retry": retry}
@@ -92,7 +93,7 @@ class Problem(Exception):
         return JSONResponse(self.body, self.status, headers)
 
 
-_TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
+_ERRORS: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     # most specific first: error, status, code, param, retry after
     (UnsupportedAudio, 415, "unsupported_audio", "file", None),
     (AudioTooLong, 413, "audio_too_long", "file", None),
@@ -105,8 +106,6 @@ _TABLE: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     (WorkerDied, 503, "worker_died", None, 2),
     (AsrError, 500, "internal_error", None, None),
 ]
-
-
 _REFUSALS: dict[type[errors.Refused], int] = {
     errors.Malformed: 400,
     errors.NotFound: 404,
@@ -123,7 +122,7 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 
 
 def problem_of(error: Exception) -> Problem:
-    """The answer to an error; one that nobody foresaw says nothing of the inside."""
+    """The answer to an error. The message of an unexpected error is hidden from the client."""
     match error:
         case Problem():
             return error
@@ -147,7 +146,7 @@ def _look_up(error: Exception) -> Problem:
         return Problem(status, str(error), error.code, error.param, error.retry_after)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem(503, "the server's disk is full", "disk_full", None, 30)
-    found = next((row for row in _TABLE if isinstance(error, row[0])), None)
+    found = next((row for row in _ERRORS if isinstance(error, row[0])), None)
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")
     _, status, code, param, retry_after = found

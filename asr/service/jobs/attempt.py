@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.rows import Job
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Attempt:
         postpone = partial(self._leases.postpone, *self._job_and_lease, self._owner, seconds)
         await self._until_available(postpone)
 
-    async def follow(self, events: AsyncGenerator[Happening]) -> None:
+    async def follow(self, events: AsyncGenerator[WorkerEvent]) -> None:
         """Write all results until the transcript is written.
 
         Raises:
@@ -90,13 +90,13 @@ class Attempt:
         job, _ = self._job_and_lease
         logger.info("job %s: %.1f s of audio transcribed", job, transcript.duration)
 
-    async def _collect(self, events: AsyncGenerator[Happening]) -> None:
+    async def _collect(self, events: AsyncGenerator[WorkerEvent]) -> None:
         async for event in events:
             self._add(event)
         self._is_over = True
         self._has_news.set()
 
-    def _add(self, event: Happening) -> None:
+    def _add(self, event: WorkerEvent) -> None:
         match event:
             case ChunkDone():
                 self._chunks.append(event)

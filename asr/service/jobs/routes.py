@@ -12,7 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from asr.errors import InvalidOption
 from asr.service.errors import NotFound
+from asr.service.http.disconnect import client_left
 from asr.service.http.middleware import owner_of
+from asr.service.http.sse import EventStream
 from asr.service.jobs.documents import document
 from asr.service.jobs.schemas import (
     EXTENSIONS,
@@ -23,8 +25,6 @@ from asr.service.jobs.schemas import (
 )
 from asr.service.jobs.stream import follow
 from asr.service.transcriptions.bodies import ErrorBody, transcription_body
-from asr.service.transcriptions.events import EventStream
-from asr.service.transcriptions.sources import client_left
 
 if TYPE_CHECKING:
     from asr.service.jobs.service import Jobs

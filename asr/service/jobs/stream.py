@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import StoreUnavailable
 from asr.output.formats import to_plain
 from asr.pipeline.checkpoint import unpack_segment
+from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.service.jobs.schemas import job_body, progress_body
 from asr.service.jobs.tables import SUCCEEDED
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
-
-KEEP_ALIVE_SECONDS: Final = 15.0
 
 
 async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
@@ -50,7 +49,7 @@ async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
             return  # the client reconnects with its Last-Event-ID
         if time.monotonic() - sent >= KEEP_ALIVE_SECONDS:
             sent = time.monotonic()
-            yield ": keep-alive\n\n"
+            yield KEEP_ALIVE
 
 
 class _EventEncoder:
@@ -107,5 +106,4 @@ def _error(message: str, code: str) -> str:
 
 
 def _event(name: str, body: dict[str, Any], number: int | None = None) -> str:
-    head = f"event: {name}\n" if number is None else f"id: {number}\nevent: {name}\n"
-    return f"{head}data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return encode_event(body, name=name, number=number)

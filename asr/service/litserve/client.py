@@ -1,7 +1,7 @@
-"""The worker as the routes see it: transcriptions to follow, questions to ask.
+"""The worker as routes and jobs see it.
 
-Knows nothing of LitServe. What carries a command to the worker and its reports back is a `Submit`:
-`TranscriptionSpec.submit` in the service.
+This module does not know LitServe. It takes a `Submit`, a function that sends a command to the
+worker and yields the reports. The service passes `TranscriptionSpec.submit`.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import TYPE_CHECKING
 from asr.errors import AudioError, WorkerDied
 from asr.pipeline.run import Progress
 from asr.service.litserve.messages import (
-    Ask,
     Cancel,
     Command,
     EngineState,
     Failed,
-    Measure,
-    Measured,
+    GetEngineState,
+    GetMetrics,
+    Metrics,
     Report,
 )
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from asr.service.litserve.messages import Happening, Transcribe
+    from asr.service.litserve.messages import Transcribe, WorkerEvent
 
 Submit = Callable[[Command], AsyncGenerator[Report]]
-"""Sends a command and yields its reports; raises `WorkerDied`."""
+"""Sends a command and yields its reports. Raises `WorkerDied`."""
 Listener = Callable[[str, float], None]
-"""Takes an owner and the seconds of audio that were transcribed for it."""
+"""Called with an owner and the seconds of audio transcribed for it."""
 
 
 class WorkerClient:
     """Sends commands to the worker and hands out its reports.
 
     Args:
-        submit: the way to the worker.
-        listeners: told once per recording how far it was transcribed, and for which owner.
+        submit: sends a command to the worker and yields its reports.
+        listeners: called once per recording with its owner and the seconds transcribed.
     """
 
     def __init__(self, submit: Submit, listeners: Sequence[Listener] = ()) -> None:
@@ -47,11 +47,11 @@ class WorkerClient:
         self._cancelling: set[asyncio.Task[None]] = set()
         self._listeners = listeners
 
-    async def transcribe(self, command: Transcribe) -> AsyncGenerator[Happening]:
-        """Run a transcription. Leaving early cancels it in the worker.
+    async def transcribe(self, command: Transcribe) -> AsyncGenerator[WorkerEvent]:
+        """Run a transcription. Closing the generator early cancels the work in the worker.
 
         Raises:
-            AsrError: as `asr.pipeline.run.Transcriber.transcribe_file` does.
+            AsrError: see `asr.pipeline.run.Transcriber.transcribe_file`.
             WorkerDied: the worker died.
         """
         finished = False
@@ -61,7 +61,7 @@ class WorkerClient:
                 async for report in reports:
                     account.take(report)
                     finished = isinstance(report, Failed)
-                    yield _happening(report)
+                    yield _event_of(report)
             finished = True
         except WorkerDied:
             account.forget()
@@ -69,8 +69,8 @@ class WorkerClient:
         finally:
             account.settle()
             if not finished:
-                # A task of its own: a caller that leaves early is often being cancelled, and then
-                # nothing more can be awaited here.
+                # In a task of its own: the caller is often being cancelled itself, and would cancel
+                # an await here too.
                 task = asyncio.create_task(self._cancel(command.id))
                 self._cancelling.add(task)
                 task.add_done_callback(self._cancelling.discard)
@@ -82,16 +82,16 @@ class WorkerClient:
                     pass
 
     async def engine_state(self) -> EngineState | None:
-        """Ask how the engine is, which also makes it load; None when no answer came."""
-        answer = await self._ask(Ask())
+        """Whether the engine is loaded; starts loading it. None if the worker died."""
+        answer = await self._ask(GetEngineState())
         return answer if isinstance(answer, EngineState) else None
 
     async def measure(self) -> str | None:
-        """Ask for the worker's numbers as Prometheus reads them; None when no answer came."""
-        answer = await self._ask(Measure())
-        return answer.text if isinstance(answer, Measured) else None
+        """The worker's metrics in Prometheus' text format. None if the worker died."""
+        answer = await self._ask(GetMetrics())
+        return answer.text if isinstance(answer, Metrics) else None
 
-    async def _ask(self, command: Ask | Measure) -> Report | None:
+    async def _ask(self, command: GetEngineState | GetMetrics) -> Report | None:
         with contextlib.suppress(WorkerDied):
             async with contextlib.aclosing(self._submit(command)) as reports:
                 async for report in reports:
@@ -99,20 +99,20 @@ class WorkerClient:
         return None
 
 
-def _happening(report: Report) -> Happening:
+def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Measured():
-            raise WorkerDied("the recogniser process gave another answer")
+        case EngineState() | Metrics():
+            raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 
 
 class _Account:
-    """Seconds of one recording that count for its owner, reported to the listeners once.
+    """Counts the seconds of one recording for its owner and reports them to the listeners once.
 
-    A client that leaves early, or that appends noise to make the recording fail, has received the
-    segments up to that point, so they count.
+    A client that leaves early has received segments, so they count. They also count when the
+    recording fails, because a client could append noise to make it fail.
     """
 
     def __init__(self, owner: str, listeners: Sequence[Listener]) -> None:
@@ -131,7 +131,7 @@ class _Account:
                 self.forget()
 
     def forget(self) -> None:
-        """Count nothing: the service failed, not the recording."""
+        """Count nothing, because the service failed and not the recording."""
         self._seconds = 0.0
 
     def settle(self) -> None:

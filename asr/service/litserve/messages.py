@@ -6,7 +6,7 @@ Only paths, options and results cross, never audio.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asr.pipeline.run import Event
 
@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from asr.audio.growing import GrowingFile
     from asr.config import Options
 
+HEARTBEAT_SECONDS: Final = 1.0
+"""A busy worker with nothing to report sends a `Heartbeat` this often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Transcribe `source`, which may still be growing, or align the text in a file to it.
+    """Transcribe `source`, which may still be growing. With `text`, align that text instead.
 
     Attributes:
-        work_dir: where decoded audio may lie.
-        text: the file with the text to align.
-        kept: a file with the records of finished chunks; new ones are then reported too.
+        id: names the work in a later `Cancel`.
+        work_dir: a folder for decoded audio.
+        text: a file with the text to align.
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
-        owner: name of the key that it is done for.
-        weight: of that key, when keys share the engine.
+        owner: the name of the key that asked for the work.
+        weight: the share of the engine that this key has.
         request_id: for the log.
-        trace: the span that it is a part of.
+        trace: the parent span of the work, as W3C headers.
+        kept: a file with the records of chunks that were recognised before. When it is given, the
+            worker reports a `ChunkDone` for each new chunk.
     """
 
     id: str
@@ -54,29 +59,29 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask how the engine is; makes it load."""
+class GetEngineState:
+    """Load the engine if it is not loaded, and report an `EngineState`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """Ask for the numbers of the worker."""
+class GetMetrics:
+    """Report the worker's `Metrics`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The worker lives and has nothing new to say."""
+    """The worker is alive and has nothing to report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """A chunk was recognised; the segments that come of it follow.
+    """A chunk was recognised. Its segments follow.
 
     Attributes:
-        channel: in which it lies.
-        index: of the chunk.
-        seconds: of it that no chunk before it has.
-        record: as `asr.pipeline.checkpoint` writes it.
+        channel: the channel that holds the chunk, from 0.
+        index: the number of the chunk in its channel, from 0.
+        seconds: its length without the overlap with the chunk before it.
+        record: one line as `asr.pipeline.checkpoint` writes it.
     """
 
     channel: int
@@ -94,7 +99,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """How the engine is: loaded, or why not."""
+    """Whether the engine is loaded.
+
+    Attributes:
+        name: the name of the engine.
+        model: the name of its model; the name of the engine until that is loaded.
+        ready: the engine is loaded.
+        reason: why the engine is not loaded.
+    """
 
     name: str
     model: str
@@ -103,12 +115,13 @@ class EngineState:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The numbers of the worker, as Prometheus reads them."""
+class Metrics:
+    """The worker's metrics in Prometheus' text format."""
 
     text: str
 
 
-Command = Transcribe | Cancel | Ask | Measure
-Happening = Event | ChunkDone | Heartbeat
-Report = Happening | Failed | EngineState | Measured
+Command = Transcribe | Cancel | GetEngineState | GetMetrics
+WorkerEvent = Event | ChunkDone | Heartbeat
+"""Reports of a transcription that has not failed."""
+Report = WorkerEvent | Failed | EngineState | Metrics

@@ -1,13 +1,13 @@
-"""The queue of commands to the worker, which loses none when the worker dies.
+"""The queue of commands to the worker. It loses no command when a worker dies.
 
-LitServe's own is a `queue.Queue` in its manager process, where a thread waits in `get()` for the
-worker. It outlives the worker (LitServe 0.2.19 asks with ``get(1.0)``, which is ``block=1.0`` and
-no timeout), takes the next command, and has nobody to give it to: the request that came first after
-the death of a worker was never answered.
+LitServe uses a `queue.Queue` in its manager process, where a thread waits in `get()` on behalf of
+the worker. LitServe 0.2.19 calls ``get(1.0)``, which means ``block=1.0`` and no timeout, so the
+thread outlives a worker that dies. It takes the next command and has no worker to give it to: the
+first request after the death of a worker was never answered.
 
-Here a command that was handed out is kept until the worker asks for another, which proves that it
-has it. What a dead worker did not prove to have goes to the next one, and a worker that was
-replaced gets no more.
+Our queue keeps a command until the worker asks for the next one, which proves that the worker
+received it. When a worker dies without that proof, its replacement gets the command. A worker that
+was replaced gets no more commands.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from collections import deque
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
 from queue import Empty
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 MAX_HANDED: Final = 2
-"""A command that was handed out so often may be what kills the workers."""
+"""A command is handed out at most this often: it may be what kills the workers."""
 
 
 class CommandQueue:
-    """Commands in their order, for one worker after another. Lives in the manager process."""
+    """Commands in order, for one worker after another. Lives in the manager process."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Any, int]] = deque()  # and how often it was handed out
+        self._waiting: deque[tuple[Any, int]] = deque()  # with the number of times handed out
         self._handed: tuple[Any, int] | None = None
         self._worker = 0
 
@@ -38,20 +38,20 @@ class CommandQueue:
             self._waiting.append((command, 0))
             self._changed.notify_all()
 
-    def get(self, worker: int, patience: float) -> Any:
-        """Hand out the next command; the one before it was received.
+    def get(self, worker: int, timeout: float) -> Any:
+        """Hand out the next command. Asking proves that the worker received the one before.
 
         Args:
-            worker: who asks.
-            patience: seconds to wait for a command.
+            worker: the number of the worker that asks.
+            timeout: seconds to wait for a command.
 
         Raises:
-            Empty: none came, or the worker was replaced.
+            Empty: no command came, or the worker was replaced.
         """
         with self._changed:
             if worker == self._worker:
                 self._handed = None
-            self._changed.wait_for(lambda: self._waiting or worker != self._worker, patience)
+            self._changed.wait_for(lambda: self._waiting or worker != self._worker, timeout)
             if worker != self._worker or not self._waiting:
                 raise Empty
             command, n_handed = self._waiting.popleft()
@@ -59,7 +59,7 @@ class CommandQueue:
             return command
 
     def renew(self) -> int:
-        """The number of the next worker; the one before it is dead."""
+        """Replace the worker, which died, and return the number of the next one."""
         with self._changed:
             self._worker += 1
             if self._handed is not None and self._handed[1] < MAX_HANDED:
@@ -69,45 +69,35 @@ class CommandQueue:
             return self._worker
 
 
-class _Shared(Protocol):
-    """A `CommandQueue` in another process."""
-
-    def put(self, command: Any) -> None: ...
-
-    def get(self, worker: int, patience: float) -> Any: ...
-
-    def renew(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What LitServe takes for its request queue: both ends, of which the worker has but one.
+    """A `CommandQueue` with the interface of LitServe's request queue, for one worker.
 
     Attributes:
-        queue: in the manager process.
-        worker: whose end this is.
+        queue: the queue, usually the manager's proxy for it.
+        worker: the number of the worker, for `get`.
     """
 
-    queue: _Shared
+    queue: CommandQueue
     worker: int = 0
 
     def put(self, command: Any) -> None:
         """Append a command."""
         self.queue.put(command)
 
-    def get(self, patience: float) -> Any:
-        """The next command.
+    def get(self, timeout: float) -> Any:
+        """Wait up to `timeout` seconds for the next command.
 
         Raises:
-            Empty: none came within `patience` seconds.
+            Empty: no command came.
         """
-        return self.queue.get(self.worker, patience)
+        return self.queue.get(self.worker, timeout)
 
     def renewed(self) -> Commands:
-        """The same commands for the worker after one that died."""
+        """The same queue for the worker that replaces a dead one."""
         return Commands(self.queue, self.queue.renew())
 
 
 def register() -> None:
-    """Let managers that start from now on make `CommandQueue`."""
+    """Let managers that start from now on create a `CommandQueue`."""
     SyncManager.register("CommandQueue", CommandQueue, exposed=("put", "get", "renew"))

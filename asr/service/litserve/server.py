@@ -1,10 +1,10 @@
-"""LitServe's server with our worker, queue and signals.
+"""LitServe's server with our worker, our queue and our handling of signals.
 
 SIGTERM or Ctrl-C ends the main process, and the main process ends all others.
 
-LitServe takes KeyboardInterrupt in its main process for the wish to end, and forgets processes when
-that comes while it starts them. Python drops an exception that a signal handler raises within a
-callback of ``os.fork``, and the wish would be lost. So signals are held while processes start.
+LitServe ends on KeyboardInterrupt in its main process. If the exception comes while LitServe starts
+a process, that process is never ended. If it comes inside a callback of ``os.fork``, Python drops
+it, and the server runs on. So signals are held back while processes start.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import litserve.server
 
+from asr.service.litserve.api import TranscriptionAPI
 from asr.service.litserve.queue import Commands, register
 from asr.service.litserve.spec import TranscriptionSpec
-from asr.service.litserve.worker import TranscriptionAPI
 from asr.service.observability.logs import adopt_loggers
 from asr.workers.template import die_with_parent
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from asr.settings import Settings
 
 WATCH_SECONDS = 0.5
-"""Between two looks at whether the worker lives."""
+"""How often LitServe checks that the worker is alive."""
 
 
 class Interrupts:
-    """Turns signals into KeyboardInterrupt, in this process and in none that it forks."""
+    """Turns SIGTERM and SIGINT into KeyboardInterrupt in this process, not in its forks."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -51,19 +51,19 @@ class Interrupts:
 
     def _on_signal(self, *_: object) -> None:
         if os.getpid() != self._process:
-            return  # forked, and uvicorn's handlers are not there yet, or no longer
+            return  # a fork that has no handlers of its own, before or after uvicorn runs in it
         if not self._held:
             raise KeyboardInterrupt
         self._arrived = True
 
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
-        """Let a signal that comes in this block take effect behind it.
+        """Hold signals back until the end of the block.
 
-        Processes started here never see Ctrl-C, which a terminal sends to all of them.
+        Processes that start in the block never see Ctrl-C, which a terminal sends to all processes.
         """
         self._held = True
-        resource_tracker.ensure_running()  # its start would unblock the signal
+        resource_tracker.ensure_running()  # starting it later would unblock SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
@@ -75,7 +75,7 @@ class Interrupts:
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
-    """LitServe's server, not interrupted while it starts a process, with our queue of commands."""
+    """LitServe's server with our queue of commands. No signal interrupts the start of a process."""
 
     def __init__(
         self,
@@ -84,36 +84,47 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         settings: Settings,
         interrupts: Interrupts,
     ) -> None:
-        # The engine chooses its own device; requests wait as long as they must.
+        # The engine chooses its own device, and a request may wait for any time.
         super().__init__(api, accelerator="cpu", timeout=False, restart_workers=True)
         self.uvicorn_graceful_timeout = settings.shutdown_grace + 2
         self.monitor_internal = WATCH_SECONDS
         self.submit = spec.submit
         self._settings = settings
         self._interrupts = interrupts
-        # LitServe's own routes stay out; its documentation of the routes is kept.
+        # Drop LitServe's own routes, but keep the pages that document all routes.
         kept = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
         routes = self.app.router.routes
         routes[:] = [route for route in routes if getattr(route, "path", None) in kept]
 
-    def wrap_lifespan(self, ours: Callable[[], AbstractAsyncContextManager[None]]) -> None:
-        """Run a context inside LitServe's own, in the API process."""
+    def mount(
+        self,
+        install: Callable[[FastAPI], None],
+        running: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
+        """Add an application to the API process.
+
+        Args:
+            install: adds its routes and middleware.
+            running: its lifespan, which runs inside LitServe's own.
+        """
+        install(self.app)
         inner = self.app.router.lifespan_context
 
         @contextlib.asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             async with inner(app):
-                async with ours():
+                async with running():
                     yield
-                # LitServe's thread waits up to a second for reports, and no more will come.
+                # No more reports will come. Without this, LitServe's thread waits for them for up
+                # to a second.
                 self._transport.close(send_sentinel=True)
 
         self.app.router.lifespan_context = lifespan
 
     def serve(self, **uvicorn_options: Any) -> None:
-        """Start all processes, and return when they have ended."""
-        # Loaded objects are never collected: their pages stay shared with forked processes, and no
-        # collection walks them, not even the one at the end.
+        """Start all processes and return after they have ended."""
+        # Exclude loaded objects from garbage collection: their pages stay shared with forked
+        # processes, and no collection walks them, not even the one at exit.
         gc.freeze()
         if self._settings.log_format == "json":
             uvicorn_options["log_config"] = None
@@ -129,23 +140,23 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         )
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
-        adopt_loggers(self._settings.log_format)  # `run` has just set up LitServe's own
+        adopt_loggers(self._settings.log_format)  # `run` has just configured LitServe's own
         register()
         with self._interrupts.held():
             manager = super()._init_manager(*args, **kwargs)
         for path in self.litapi_request_queues:
             self.litapi_request_queues[path] = Commands(manager.CommandQueue())
-        # LitServe's lives in the manager, which may end before the thread that looks at it does.
+        # LitServe's event lives in the manager, which may end before the thread that reads it.
         self._shutdown_event = threading.Event()
         return manager
 
     def launch_inference_worker(self, *args: Any, **kwargs: Any) -> Any:
-        """Start a process with the engine."""
+        """Start the worker process."""
         with self._interrupts.held():
             return super().launch_inference_worker(*args, **kwargs)
 
     def launch_single_inference_worker(self, lit_api: litserve.LitAPI, worker_id: int) -> Any:
-        """Start it again after its death, and hand it what the dead one had not received."""
+        """Replace a dead worker. The next one gets the commands that it did not receive."""
         queues, path = self.litapi_request_queues, lit_api.api_path
         queues[path] = queues[path].renewed()
         return super().launch_single_inference_worker(lit_api, worker_id)
@@ -155,23 +166,23 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
             return super()._start_server(*args, **kwargs)
 
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
-        self._shutdown_event.set()  # or it would start the workers again that are now ended
+        self._shutdown_event.set()  # or LitServe would replace the workers it is ending
         super()._perform_graceful_shutdown(*args, **kwargs)
 
 
 def make_server(settings: Settings, make_engine: EngineMaker, interrupts: Interrupts) -> Server:
-    """LitServe's server with one worker and without routes; not yet running."""
-    # A package `mcp` without `fastmcp`, which vLLM brings, would end LitServe at its start.
+    """A server with one worker process and no routes. `Server.serve` starts it."""
+    # vLLM installs `mcp` without `fastmcp`, and LitServe would fail at its start.
     litserve.server._MCP_AVAILABLE = False
     spec = TranscriptionSpec(settings.worker_timeout)
     return Server(TranscriptionAPI(settings, spec, make_engine), spec, settings, interrupts)
 
 
 def bind_children() -> None:
-    """Make every process that this one forks end with it, even when it is killed.
+    """Make every process that this one forks end with it, even when this one is killed.
 
-    LitServe's manager and API process are forked by default up to Python 3.13, and must be, to be
-    reached here. The worker is not, and sees to it itself.
+    This works for LitServe's manager and API process, which must be forked; before Python 3.14 that
+    is the default. The worker process is spawned, and `TranscriptionAPI.setup` does the same there.
     """
     multiprocessing.set_start_method("fork", force=True)
     os.register_at_fork(after_in_child=die_with_parent)
@@ -179,7 +190,7 @@ def bind_children() -> None:
 
 @contextlib.contextmanager
 def children_ended() -> Generator[None]:
-    """Kill what LitServe left: multiprocessing would wait for it for ever when we exit."""
+    """Kill the processes that LitServe left, or multiprocessing would wait for them for ever."""
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """The API process's end of LitServe's queue.
 
-`LitSpec` is LitServe's extension point for other APIs than its own (its OpenAI chat spec is one).
-It is not a documented, stable interface, hence the exact pin of litserve in pyproject.toml.
+`LitSpec` is LitServe's extension point for other APIs; its own OpenAI chat API uses it. It is not
+documented and not stable, so pyproject.toml pins litserve exactly.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from asr.service.litserve.messages import Command, Report
 
 START_SECONDS = 30.0
-"""A worker that died comes back within about 5 s, and takes up what waits in the queue."""
+"""How long a command may wait for a worker to take it. A worker that died is replaced within about
+5 s, and its successor takes the commands that wait in the queue."""
 _TAKEN = object()
+"""Stands in a stream of reports for the moment in which a worker took the command."""
 
 
 class _Answers(ResponseBufferItem):  # type: ignore[misc]  # litserve has no types
-    """The answers to one command; that a worker took it counts as one.
+    """The reports to one command, and a mark when a worker takes the command.
 
-    LitServe notes here which worker that was, before the worker asks for another command. So what
-    dies with a worker is either known to have been taken or goes to the next worker.
+    LitServe sets `worker_id` when a worker takes the command, before that worker asks for another.
+    So when a worker dies, each of its commands was either marked as taken or goes to the next
+    worker.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -47,35 +50,35 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
     """Sends commands to the worker and hands out its reports.
 
     Args:
-        silence: seconds without a report after which the worker counts as dead.
+        silence: after this many seconds without a report the worker counts as dead.
     """
 
     def __init__(self, silence: float) -> None:
         super().__init__()
         self.api_path = "/v1/audio/transcriptions"
         self._silence = silence
-        # One thread, so that a cancellation does not overtake what it is about.
+        # One thread, so that a `Cancel` cannot overtake the command it cancels.
         self._sender = ThreadPoolExecutor(1, "asr-commands")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The worker has no use for what belongs to the API process."""
+        """Leave out the thread, which the worker process does not need."""
         state: dict[str, Any] = super().__getstate__()
         return state | {"_sender": None}
 
     @property
     def stream(self) -> bool:
-        """Answers are streams of reports."""
+        """Always true: a command has several reports."""
         return True
 
     def as_async(self) -> TranscriptionSpec:
-        """Asynchronous already."""
+        """Return this object, which is asynchronous already."""
         return self
 
     async def submit(self, command: Command) -> AsyncGenerator[Report]:
-        """Send a command and follow it.
+        """Send a command and yield its reports.
 
         Raises:
-            WorkerDied: nothing was heard for too long.
+            WorkerDied: no report came for too long, or LitServe reported an error.
         """
         uid = str(uuid.uuid4())
         item = _Answers(event=asyncio.Event(), response_queue=deque())
@@ -86,18 +89,18 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             await loop.run_in_executor(self._sender, self.request_queue.put, envelope)
             stream = self.data_streamer(item.response_queue, item.event, send_status=True)
             async with contextlib.aclosing(stream):
-                async for report in self._heard(stream):
+                async for report in self._checked(stream):
                     yield report
         finally:
             self.response_buffer.pop(uid, None)
 
-    async def _heard(
+    async def _checked(
         self, stream: AsyncIterator[tuple[Report, LitAPIStatus]]
     ) -> AsyncGenerator[Report]:
-        patience = START_SECONDS
+        limit = START_SECONDS
         while True:
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(limit):
                     report, status = await anext(stream)
             except StopAsyncIteration:
                 return
@@ -105,6 +108,6 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
                 raise WorkerDied("the recogniser process died on this request") from None
             if status == LitAPIStatus.ERROR:
                 raise WorkerDied("the recogniser process failed on this request")
-            patience = self._silence
+            limit = self._silence
             if report is not _TAKEN:
                 yield report

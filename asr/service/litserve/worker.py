@@ -1,25 +1,21 @@
-"""The LitServe worker: runs recordings through the pipeline and yields what happens.
+"""The worker: runs recordings through the pipeline and reports what happens.
 
-Only paths and options cross LitServe's queue, never audio. LitServe has no cancellation and does
-not tell a client whose worker died; both are made here: a `Cancel` command ends the work of an
-earlier one, and a `Heartbeat` follows every second in which nothing else happens, so that silence
-means death.
+LitServe cannot cancel a request, and does not tell a client that its worker died. So a `Cancel`
+command ends the work of an earlier command, and the worker sends a `Heartbeat` in every second
+without another report. A client that hears nothing for longer knows that the worker is dead.
+
+This module does not know LitServe. `asr.service.litserve.api` runs it in a process of its own, and
+tests run it in theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import litserve
 
 from asr import tracing
 from asr.audio.growing import GrowingFile
@@ -30,28 +26,26 @@ from asr.pipeline.known_text import align_file
 from asr.pipeline.run import Progress, Transcriber, make_transcriber
 from asr.pipeline.scheduler import Share
 from asr.service.litserve.messages import (
-    Ask,
+    HEARTBEAT_SECONDS,
     Cancel,
     ChunkDone,
     Command,
     EngineState,
     Failed,
+    GetEngineState,
+    GetMetrics,
     Heartbeat,
-    Measure,
-    Measured,
+    Metrics,
     Report,
     Transcribe,
 )
-from asr.service.observability.logs import adopt_loggers, configure_logging, request_id
+from asr.service.observability.logs import request_id
 from asr.service.observability.metrics import WorkerMetrics, metered
-from asr.service.observability.telemetry import set_up as set_up_telemetry
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
-    from litserve.specs.base import LitSpec
+    from collections.abc import AsyncGenerator
 
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.run import Event
@@ -60,57 +54,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EngineMaker = Callable[[Settings], Engine]
-"""Makes the engine in the worker process, so it must be importable there."""
+"""Makes the engine. It runs in the worker process, so it must be importable there."""
 
-HEARTBEAT_SECONDS = 1.0
 PROGRESS_SECONDS = 0.2
-"""From one `Progress` to the next: each that crosses holds up the event loop, and sixteen hours at
-once would have thousands a second."""
-_PR_SET_PDEATHSIG = 1
-
-
-class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
-    """What LitServe runs in the worker process: one `Worker` in one event loop."""
-
-    def __init__(self, settings: Settings, spec: LitSpec, make_engine: EngineMaker) -> None:
-        super().__init__(spec=spec, enable_async=True)
-        self._main_process = os.getpid()
-        self._settings = settings
-        self._make_engine = make_engine
-
-    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
-        """Prepare the process; the engine loads in the event loop, which starts later."""
-        configure_logging(self._settings.log_level, self._settings.log_format)
-        adopt_loggers(self._settings.log_format)
-        set_up_telemetry()
-        self._worker = Worker(self._settings, self._make_engine)
-        # Ctrl-C reaches the whole process group. The main process ends this one when requests in
-        # flight are answered, and the kernel ends it when the main process was killed.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != self._main_process:  # it ended before prctl took effect
-            sys.exit("the main process is gone")
-
-    async def decode_request(self, request: Command) -> Command:
-        """Commands cross the queue as they are."""
-        return request
-
-    async def encode_response(self, output: AsyncIterator[Report]) -> AsyncGenerator[Report]:
-        """Reports cross the queue as they are."""
-        async for report in output:
-            yield report
-
-    async def predict(self, command: Command) -> AsyncGenerator[Report]:
-        """Carry out one command."""
-        async with contextlib.aclosing(self._worker.carry_out(command)) as reports:
-            async for report in reports:
-                yield report
+"""The least time between two `Progress` reports of one recording. Every report costs time in the
+event loop, and sixteen recordings of an hour at once would send thousands a second."""
 
 
 class Worker:
-    """Carries out commands with one engine, which batches over everything in flight.
-
-    Knows neither LitServe nor processes.
+    """Carries out commands with one engine, which batches the chunks of all recordings in flight.
 
     Args:
         settings: of the service.
@@ -126,12 +78,12 @@ class Worker:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
-        """Free the engine and end its processes."""
+        """Free the engine and end its helper processes."""
         if self._transcriber is not None:
             await self._transcriber.close()
 
     async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
-        """Carry out one command."""
+        """Carry out one command and yield its reports. An error is a report too."""
         match command:
             case Transcribe():
                 async with contextlib.aclosing(self._transcribe(command)) as reports:
@@ -140,10 +92,10 @@ class Worker:
             case Cancel(id=job):
                 if job in self._running:
                     self._running[job].cancel()
-            case Ask():
+            case GetEngineState():
                 yield await self._engine_state()
-            case Measure():
-                yield Measured(self._metrics.text())
+            case GetMetrics():
+                yield Metrics(self._metrics.text())
 
     async def _transcribe(self, command: Transcribe) -> AsyncGenerator[Report]:
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
@@ -175,7 +127,7 @@ class Worker:
             reports.put_nowait(Failed(error))
         except Exception as error:
             if not command.work_dir.exists():
-                return  # the client left, its files are gone, and the cancellation is on its way
+                return  # the client left: its files are gone, and a `Cancel` is on its way
             self._metrics.failed(error)
             logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(RuntimeError(repr(error))))
@@ -184,10 +136,10 @@ class Worker:
         return metered(self._make_engine(settings), self._metrics)
 
     async def _opened(self) -> Transcriber:
-        """The transcriber with its engine loaded; several callers share one attempt.
+        """The transcriber with its engine loaded. Concurrent callers share one attempt to load it.
 
         Raises:
-            EngineUnavailable: the engine did not load; the next call tries again.
+            EngineUnavailable: the engine did not load. The next call tries again.
         """
         if self._transcriber is None:
             self._transcriber = transcriber = make_transcriber(self._settings, self._make_metered)
@@ -210,10 +162,11 @@ class Worker:
 
 
 async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]:
-    """What crosses to the API of the reports up to None: all, but of the progress only the newest.
+    """Yield reports until None, at most one `Progress` per `PROGRESS_SECONDS`.
 
-    When nothing comes, a progress that was held back crosses, else a heartbeat. The last progress
-    crosses before the transcript.
+    A `Progress` that comes too early is held back, and a newer one replaces it. It is sent when no
+    other report comes in time, or before the transcript. A `Heartbeat` is sent when nothing comes
+    and nothing is held back.
     """
     held: Progress | None = None
     due = 0.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asr.config import DecodeOptions, VadOptions
     from asr.service.access.limits import Meter
     from asr.service.litserve.client import WorkerClient
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.live.transcripts import Transcripts
     from asr.service.live.turns import Turn
     from asr.types import Transcript
@@ -52,7 +52,7 @@ class Backend:
 
     def transcribe(
         self, turn: Turn, vad: VadOptions, decode: DecodeOptions
-    ) -> AsyncGenerator[Happening]:
+    ) -> AsyncGenerator[WorkerEvent]:
         """Have the worker transcribe the file of a turn. Times count from the start of the file."""
         options = Options(vad=vad, decode=decode)
         command = Transcribe(

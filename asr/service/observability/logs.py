@@ -1,4 +1,4 @@
-"""Log lines, as text for people or as JSON for machines, with the id of the request they are of."""
+"""Log lines as text for people or JSON for programs, with the id of the request."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ TEXT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
 FOREIGN: Final = ("litserve", "uvicorn", "uvicorn.error", "uvicorn.access")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that this task works on."""
+"""The id of the request that the current task works on."""
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def is_well_formed(name: str) -> bool:
-    """Whether a client's own request id may go into logs and headers."""
+    """Whether a request id from a client is safe in logs and headers."""
     return _WELL_FORMED.fullmatch(name) is not None
 
 
 class TextFormatter(logging.Formatter):
-    """One line for a message, whatever clients put into it: a path may hold a line's end."""
+    """Writes each message on one line. A path, for example, can contain a line break."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging has it
-        """The line, with what cannot be printed escaped."""
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name in logging
+        """The line with unprintable characters escaped."""
         line = super().formatMessage(record)
         if line.isprintable():
             return line
@@ -35,7 +35,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object in a line; `fields` that came as ``extra`` stand beside the message."""
+    """Writes one JSON object per line. ``extra={"fields": ...}`` adds members to it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
@@ -55,14 +55,19 @@ class JsonFormatter(logging.Formatter):
 
 
 class _NoHandshakes(logging.Filter):
-    """Drops uvicorn's lines about WebSockets: they show the query; ours do not."""
+    """Drops uvicorn's lines about WebSockets, because they show the query."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return '"WebSocket %s"' not in str(record.msg)
 
 
 def configure_logging(level: str, form: str = "text") -> None:
-    """Log lines of this package to standard error, one format in every process."""
+    """Log to standard error, in the same format in every process.
+
+    Args:
+        level: of this package's messages. Other packages log warnings and errors.
+        form: text or json.
+    """
     logging.basicConfig(level=logging.WARNING, format=TEXT)
     logging.getLogger("asr").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_NoHandshakes())
@@ -71,7 +76,7 @@ def configure_logging(level: str, form: str = "text") -> None:
 
 
 def adopt_loggers(form: str) -> None:
-    """With JSON, send the lines of LitServe and uvicorn the same way, too."""
+    """With JSON, format the lines of LitServe and uvicorn too."""
     if form != "json":
         return
     for name in FOREIGN:

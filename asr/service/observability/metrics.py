@@ -1,10 +1,10 @@
-"""What Prometheus reads: the numbers of the API process and, asked for each time, the worker's.
+"""Prometheus metrics of the API process and of the worker process.
 
-Each process counts in a registry of its own. The worker answers the command `Measure` with its
-numbers as text, and `/metrics` is both texts one after the other, which is sound because no name
-is in both. A worker that was restarted begins at zero, which Prometheus knows how to read.
+Each process has its own registry. The worker answers the command `GetMetrics` with its metrics as
+text, and `/metrics` returns the texts of both processes. This is valid because they share no name.
+A restarted worker begins at zero, which Prometheus handles as a counter reset.
 
-Every label has few values: templates of routes, statuses, names of keys, kinds of error.
+Every label has few values: route templates, statuses, names of API keys, classes of errors.
 """
 
 from __future__ import annotations
@@ -40,19 +40,20 @@ CHUNK_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80)
 RTFX: Final = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 GUARD_PREFIX: Final = "guard_"
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the moment of each counter's making, as one more series
+# Else every counter would get one more series, for the time when it was created.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Watched(Collector):
-    """A gauge whose values are asked for when Prometheus asks, such as counts by state.
+class PolledGauge(Collector):
+    """A gauge whose values are set by `make_metrics_router` before each answer.
 
     Args:
-        name: of the gauge.
+        name: the name of the gauge.
         doc: its help text.
-        label: what its values are counted by; without one it has a single value, under "".
+        label: the name of its label. Without a label the gauge has one value, under "".
 
     Attributes:
-        values: by label, as asked for last.
+        values: the values by label.
     """
 
     def __init__(self, name: str, doc: str, label: str | None = None) -> None:
@@ -62,7 +63,7 @@ class Watched(Collector):
         self.values: Mapping[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """The values now."""
+        """Yield the current values."""
         labels = [] if self._label is None else [self._label]
         family = GaugeMetricFamily(self._name, self._doc, labels=labels)
         for label, value in self.values.items():
@@ -71,13 +72,13 @@ class Watched(Collector):
 
 
 class ApiMetrics:
-    """The numbers of the API process.
+    """The metrics of the API process.
 
     Attributes:
-        live: sessions that are open.
-        requests: of places in the service, by state: active, waiting.
-        jobs: by state.
-        uploads: by state.
+        live: open live sessions.
+        requests: recordings by state: active, waiting.
+        jobs: jobs by state.
+        uploads: uploads by state.
     """
 
     def __init__(self) -> None:
@@ -88,34 +89,42 @@ class ApiMetrics:
         )
         self._seconds = Histogram(
             "asr_http_request_seconds",
-            "From the first byte of a request to the last of its answer",
+            "Time from the first byte of a request to the last byte of its answer",
             ("route",),
             buckets=REQUEST_SECONDS,
             registry=registry,
         )
         self._in_flight = Gauge(
-            "asr_http_requests_in_flight", "Requests and sockets that are open", registry=registry
+            "asr_http_requests_in_flight", "Open requests and WebSockets", registry=registry
         )
         self._audio = Counter(
-            "asr_audio_seconds", "Audio that was transcribed", ("key",), registry=registry
+            "asr_audio_seconds", "Seconds of audio transcribed", ("key",), registry=registry
         )
         self._received = Counter(
             "asr_received_bytes", "Bytes of request bodies", ("route",), registry=registry
         )
-        self._worker_up = Gauge("asr_worker_up", "Whether the worker answers", registry=registry)
-        self.live = Watched("asr_live_sessions", "Live sessions that are open")
-        self.requests = Watched("asr_requests", "Recordings in work and in wait", "state")
-        self.jobs = Watched("asr_jobs", "Jobs", "state")
-        self.uploads = Watched("asr_uploads", "Resumable uploads", "state")
-        for watched in (self.live, self.requests, self.jobs, self.uploads):
-            registry.register(watched)
+        self._worker_up = Gauge(
+            "asr_worker_up", "1 if the worker answers, else 0", registry=registry
+        )
+        self.live = PolledGauge("asr_live_sessions", "Open live sessions")
+        self.requests = PolledGauge("asr_requests", "Recordings by state", "state")
+        self.jobs = PolledGauge("asr_jobs", "Jobs by state", "state")
+        self.uploads = PolledGauge("asr_uploads", "Resumable uploads by state", "state")
+        for gauge in (self.live, self.requests, self.jobs, self.uploads):
+            registry.register(gauge)
 
     def began(self) -> None:
-        """A request has come."""
+        """Count the start of a request."""
         self._in_flight.inc()
 
     def ended(self, labels: tuple[str, str, str, str], seconds: float, n_bytes: int) -> None:
-        """It was answered, or its client left: (method, route, status, key)."""
+        """Count the end of a request, after its answer or when its client left.
+
+        Args:
+            labels: method, route template, status and name of the API key.
+            seconds: since the start of the request.
+            n_bytes: the length of its body.
+        """
         self._in_flight.dec()
         self._n_requests.labels(*labels).inc()
         self._seconds.labels(labels[1]).observe(seconds)
@@ -123,74 +132,81 @@ class ApiMetrics:
             self._received.labels(labels[1]).inc(n_bytes)
 
     def add_audio(self, key: str, seconds: float) -> None:
-        """Audio was transcribed for a key."""
+        """Count transcribed audio for an API key."""
         self._audio.labels(key).inc(seconds)
 
-    def text(self, of_worker: str | None) -> bytes:
-        """Everything, with what the worker sent, or None when it did not answer."""
-        self._worker_up.set(of_worker is not None)
-        return generate_latest(self.registry) + (of_worker or "").encode()
+    def text(self, worker_text: str | None) -> bytes:
+        """All metrics, with the worker's text, which is None if the worker did not answer."""
+        self._worker_up.set(worker_text is not None)
+        return generate_latest(self.registry) + (worker_text or "").encode()
 
 
 class WorkerMetrics:
-    """The numbers of the worker process."""
+    """The metrics of the worker process."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.chunk_seconds = Histogram(
             "asr_engine_chunk_seconds",
-            "What a chunk takes at the engine",
+            "Seconds that the engine takes for a chunk",
             buckets=CHUNK_SECONDS,
             registry=registry,
         )
         self.chunk_audio = Counter(
-            "asr_engine_audio_seconds", "Audio that the engine heard", registry=registry
+            "asr_engine_audio_seconds", "Seconds of audio sent to the engine", registry=registry
         )
         self.errors = Counter(
-            "asr_engine_errors", "Chunks on which it failed", ("error",), registry=registry
+            "asr_engine_errors", "Chunks on which the engine failed", ("error",), registry=registry
         )
-        self.slots = Gauge("asr_engine_slots", "Chunks that it wants at once", registry=registry)
-        self.in_use = Gauge("asr_engine_slots_in_use", "Chunks it works on", registry=registry)
+        self.slots = Gauge(
+            "asr_engine_slots", "Chunks that the engine can process at once", registry=registry
+        )
+        self.in_use = Gauge(
+            "asr_engine_slots_in_use", "Chunks that the engine processes now", registry=registry
+        )
         self.waiting = Gauge(
-            "asr_engine_chunks_waiting", "Chunks that wait for it", registry=registry
+            "asr_engine_chunks_waiting", "Chunks that wait for the engine", registry=registry
         )
         self._outcomes = Counter(
-            "asr_transcriptions", "Recordings and turns", ("outcome",), registry=registry
+            "asr_transcriptions",
+            "Finished recordings and live turns",
+            ("outcome",),
+            registry=registry,
         )
         self._rtfx = Histogram(
             "asr_transcription_rtfx",
-            "Seconds of audio in a second of work",
+            "Seconds of audio per second of work",
             buckets=RTFX,
             registry=registry,
         )
-        registry.register(_Counts())
+        registry.register(_RecognitionCounts())
 
     def succeeded(self, transcript: Transcript, seconds: float) -> None:
-        """A recording was transcribed in so many seconds."""
+        """Count a recording that was transcribed in `seconds`."""
         self._outcomes.labels("succeeded").inc()
         if transcript.duration > 0 and seconds > 0:
             self._rtfx.observe(transcript.duration / seconds)
 
     def failed(self, error: BaseException) -> None:
-        """It was not; the label is the class of the error, which are few."""
+        """Count a recording that failed, by the class of its error."""
         name = type(error).__name__ if isinstance(error, AsrError) else "internal"
         self._outcomes.labels(name).inc()
 
     def text(self) -> str:
-        """Everything, as Prometheus reads it."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry).decode()
 
 
-class _Counts(Collector):
-    """The recogniser's own counts: findings of guards, further attempts, servers lost."""
+class _RecognitionCounts(Collector):
+    """The counts in `asr.counters`: findings of guards, retries, lost servers."""
 
     def collect(self) -> Iterator[Metric]:
-        """The values now."""
+        """Yield the current values."""
         guards = CounterMetricFamily(
-            "asr_guard_findings", "Answers that a guard doubted", labels=["guard"]
+            "asr_guard_findings", "Answers in which a guard found a fault", labels=["guard"]
         )
         events = CounterMetricFamily(
-            "asr_recognition_events", "What asr.counters counts", labels=["event"]
+            "asr_recognition_events", "Events during recognition, by kind", labels=["event"]
         )
         for name, value in sorted(COUNTS.items()):
             if name.startswith(GUARD_PREFIX):
@@ -201,7 +217,7 @@ class _Counts(Collector):
 
 
 class MeteredEngine:
-    """An engine whose work is counted; otherwise it is the engine."""
+    """Measures the work of an engine, and passes everything else through to it."""
 
     def __init__(self, engine: Engine, metrics: WorkerMetrics) -> None:
         self._engine = engine
@@ -212,7 +228,7 @@ class MeteredEngine:
         return getattr(self._engine, name)
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """Recognise one chunk."""
+        """Recognise one chunk and measure it."""
         metrics = self._metrics
         started = time.perf_counter()
         try:
@@ -227,5 +243,5 @@ class MeteredEngine:
 
 
 def metered(engine: Engine, metrics: WorkerMetrics) -> Engine:
-    """The engine, with its work counted."""
+    """Wrap an engine so that its work is measured."""
     return cast("Engine", MeteredEngine(engine, metrics))

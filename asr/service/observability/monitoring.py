@@ -1,4 +1,4 @@
-"""``/metrics``: the numbers of this process and of the worker."""
+"""The route ``/metrics``: the metrics of the API process and of the worker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from starlette.responses import Response
 from asr.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from asr.service.observability.metrics import ApiMetrics, Watched
+    from asr.service.observability.metrics import ApiMetrics, PolledGauge
 
 MEASURE_SECONDS: Final = 2.0
-"""A worker that does not answer within these counts as down; Prometheus asks again."""
-
+"""A worker that takes longer counts as down in this answer."""
 
 Count = Callable[[], Awaitable[Mapping[str, float]]]
 
@@ -26,31 +25,31 @@ Count = Callable[[], Awaitable[Mapping[str, float]]]
 def make_metrics_router(
     measure: Callable[[], Awaitable[str | None]],
     metrics: ApiMetrics,
-    counts: Mapping[Watched, Count],
+    counts: Mapping[PolledGauge, Count],
 ) -> APIRouter:
-    """The route that Prometheus reads.
+    """Make the route that Prometheus reads.
 
     Args:
-        measure: asks the worker for its numbers.
-        metrics: of this process.
-        counts: what must be awaited for the values of a gauge; one that fails shows none.
+        measure: asks the worker for its metrics.
+        metrics: the metrics of this process.
+        counts: returns the values of each gauge. If it fails, the gauge has no values.
     """
     router = APIRouter()
 
-    async def refresh(watched: Watched, count: Count) -> None:
+    async def refresh(gauge: PolledGauge, count: Count) -> None:
         values: Mapping[str, float] = {}
         with contextlib.suppress(TimeoutError, StoreUnavailable, OSError):
             async with asyncio.timeout(MEASURE_SECONDS):
                 values = await count()
-        watched.values = values
+        gauge.values = values
 
-    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def read() -> Response:
         measured = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MEASURE_SECONDS):
                 measured = await measure()
-        await asyncio.gather(*(refresh(watched, count) for watched, count in counts.items()))
+        await asyncio.gather(*(refresh(gauge, count) for gauge, count in counts.items()))
         text = metrics.text(measured)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

@@ -1,7 +1,7 @@
-"""OpenTelemetry traces, with the extra ``[otel]``, once OTEL_EXPORTER_OTLP_ENDPOINT is set.
+"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set and ``[otel]`` is installed.
 
-The exporter and its batches are configured by OpenTelemetry's own variables. Both processes
-export for themselves; the worker's spans are parts of the request's.
+OpenTelemetry's own variables configure the exporter and its batches. Each process exports its own
+spans. The spans of the worker are children of the request's span.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class OpenTelemetry:
-    """Spans by OpenTelemetry's SDK.
+    """A tracer for `asr.tracing` that makes spans with OpenTelemetry's SDK.
 
     Args:
-        processor: takes the spans that ended.
+        processor: receives the spans when they end.
     """
 
     def __init__(self, processor: SpanProcessor) -> None:
@@ -45,18 +45,18 @@ class OpenTelemetry:
         self._extract, self._inject = extract, inject
 
     def span(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Time the block; an exception that leaves it marks the span as failed."""
+        """Time the block. An exception marks the span as failed."""
         return self._tracer.start_as_current_span(name, attributes=dict(attributes))
 
     def carrier(self) -> dict[str, str]:
-        """The open span, in W3C's ``traceparent``."""
+        """The current span as W3C headers (``traceparent``)."""
         carrier: dict[str, str] = {}
         self._inject(carrier)
         return carrier
 
     @contextlib.contextmanager
     def within(self, carrier: Mapping[str, str]) -> Generator[None]:
-        """Make the block a part of the span in `carrier`."""
+        """Make the span in `carrier` the parent of spans in the block."""
         from opentelemetry import context
 
         token = context.attach(self._extract(carrier))
@@ -66,12 +66,12 @@ class OpenTelemetry:
             context.detach(token)
 
     def close(self) -> None:
-        """Send what was not sent yet."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
 
 def set_up() -> OpenTelemetry | None:
-    """Trace this process, if the environment asks for it; call it in each, after it was forked."""
+    """Trace this process if the environment asks for it. Call it in each process after the fork."""
     if not os.environ.get(ENDPOINT):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The bodies of answers and of requests as OpenAPI describes them, as pydantic models."""
+"""The bodies of answers as pydantic models, and the body of a request, for OpenAPI."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class WordBody(_Answer):
     text: str
     start: float = Field(description="Seconds.")
     end: float = Field(description="Seconds.")
-    confidence: float | None = Field(description="0 to 1; null where nothing measured it.")
+    confidence: float | None = Field(description="0 to 1; null if it was not measured.")
     timing: Literal["aligned", "engine", "interpolated"] = Field(
-        description="How the word got its time: forced alignment, the engine, or spread evenly."
+        description="Source of the times: forced alignment, the engine, or interpolation."
     )
 
 
@@ -47,23 +47,27 @@ class SegmentBody(_Answer):
     end: float = Field(description="Seconds.")
     text: str
     avg_logprob: float | None
-    channel: int | None = Field(description="With channels=split, from 0.")
-    speaker: str | None = Field(description="Who says it; null where nobody told speakers apart.")
+    channel: int | None = Field(
+        description="The number of the channel, from 0; null unless channels=split."
+    )
+    speaker: str | None = Field(description="The speaker; null if speakers were not separated.")
     warnings: list[str]
     words: list[WordBody]
 
 
 class TranscriptBody(_Answer):
-    """``response_format=full_json``, and what ``asr transcribe -f json`` writes."""
+    """``response_format=full_json``, and the output of ``asr transcribe -f json``."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Transcript"})
 
-    schema_: Literal["asr.transcript.v1"] = Field(alias="schema", description="Of this format.")
+    schema_: Literal["asr.transcript.v1"] = Field(
+        alias="schema", description="The version of this format."
+    )
     text: str
     language: str
     duration: float = Field(description="Seconds of audio.")
-    speech_seconds: float = Field(description="Seconds that the engine heard.")
-    dropped_seconds: float = Field(description="Seconds that the VAD took for something else.")
+    speech_seconds: float = Field(description="Seconds of audio sent to the engine.")
+    dropped_seconds: float = Field(description="Seconds that the VAD classified as no speech.")
     engine: str
     aligner: str | None
     warnings: list[str]
@@ -80,7 +84,7 @@ class ErrorDetail(_Answer):
 
 
 class ErrorBody(_Answer):
-    """Every answer that is an error."""
+    """The body of every error."""
 
     error: ErrorDetail
 
@@ -88,7 +92,14 @@ class ErrorBody(_Answer):
 def transcription_body(
     form: type[TranscriptionForm] = TranscriptionForm, *, for_job: bool = False
 ) -> dict[str, Any]:
-    """The form in OpenAPI; it is parsed as a stream, so FastAPI cannot derive it."""
+    """The OpenAPI description of a request body.
+
+    FastAPI cannot derive it, because we parse the body as a stream.
+
+    Args:
+        form: the fields of the request.
+        for_job: add the fields that only jobs have.
+    """
     schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
     server_vad = schema.pop("$defs")["ServerVad"]
     for option in schema["properties"]["chunking_strategy"]["anyOf"]:

@@ -1,111 +1,69 @@
-"""Server-sent events in OpenAI's words: delta, segment, done, and errors in band."""
+"""The events of a transcription, encoded as OpenAI does: delta, segment, done and error."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import StreamingResponse
-
 from asr.service.http.problems import problem_of
+from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-    from contextlib import AsyncExitStack
+    from collections.abc import AsyncGenerator, AsyncIterator
 
-    from starlette.types import Receive, Scope, Send
-
-    from asr.service.litserve.messages import Happening
-
-KEEP_ALIVE_SECONDS = 15.0
+    from asr.service.litserve.messages import WorkerEvent
 
 
-class EventStream(StreamingResponse):
-    """An SSE answer that frees `resources` however it ends, even if it never begins.
+class EventEncoder:
+    """Encodes the events of one transcription as server-sent events.
+
+    The texts of all ``transcript.text.delta`` events, concatenated, are the text of
+    ``transcript.text.done``.
 
     Args:
-        content: the lines.
-        resources: what the answer needs.
-        gone: waits until the client has left; only it may receive from the client.
+        warnings: about the request; sent with the last event.
     """
 
-    def __init__(
-        self,
-        content: AsyncIterator[str],
-        resources: AsyncExitStack,
-        gone: Callable[[], Coroutine[Any, Any, None]],
-    ) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(content, headers=headers, media_type="text/event-stream")
-        self._resources = resources
-        self._gone = gone
+    def __init__(self, warnings: tuple[str, ...]) -> None:
+        self._warnings = warnings
+        self._n_segments = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the events, until the client leaves."""
-        async with self._resources:
-            sending = asyncio.create_task(self.stream_response(send))
-            left = asyncio.create_task(self._gone())
-            try:
-                await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
-                if not sending.done() and left.exception() is not None:
-                    await sending  # what the client sent is refused, and it will be told
-                elif sending.done():
-                    sending.result()
-            finally:
-                for task in (sending, left):
-                    task.cancel()
-                await asyncio.wait({sending, left})
+    async def encode(self, events: AsyncIterator[WorkerEvent]) -> AsyncGenerator[str]:
+        """Yield the text to send. An error becomes an ``error`` event, which is the last."""
+        sent = time.monotonic()
+        try:
+            async for event in events:
+                text = self._encode(event)
+                if not text and time.monotonic() - sent < KEEP_ALIVE_SECONDS:
+                    continue
+                sent = time.monotonic()
+                yield text or KEEP_ALIVE
+        except Exception as error:  # noqa: BLE001  # the status was sent, so an event must tell
+            yield encode_event(problem_of(error).body, name="error")
 
-
-async def to_sse(
-    events: AsyncIterator[Happening], warnings: tuple[str, ...]
-) -> AsyncGenerator[str]:
-    """What happens in a transcription as SSE; an error ends it with an ``error`` event.
-
-    The deltas joined are the text of ``transcript.text.done``.
-    """
-    sent = time.monotonic()
-    n_segments = 0
-    try:
-        async for event in events:
-            lines = _lines(event, n_segments, warnings)
-            n_segments += isinstance(event, Segment)
-            if not lines and time.monotonic() - sent < KEEP_ALIVE_SECONDS:
-                continue
-            sent = time.monotonic()
-            yield lines or ": keep-alive\n\n"
-    except Exception as error:  # noqa: BLE001  # the status line is out; only the stream can say it
-        yield f"event: error\ndata: {json.dumps(problem_of(error).body)}\n\n"
+    def _encode(self, event: WorkerEvent) -> str:
+        match event:
+            case Segment():
+                delta = _delta(event, is_first=not self._n_segments)
+                self._n_segments += 1
+                return encode_event(delta) + encode_event(segment_body(event))
+            case Transcript():
+                return encode_event(_done(event, self._warnings)) + encode_event("[DONE]")
+            case _:
+                return ""
 
 
-def _lines(event: Happening, n_segments: int, warnings: tuple[str, ...]) -> str:
-    match event:
-        case Segment():
-            return _data(_delta(event, n_segments)) + _data(segment_body(event))
-        case Transcript():
-            return _data(_done(event, warnings)) + "data: [DONE]\n\n"
-        case _:
-            return ""
-
-
-def _data(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
-
-
-def _delta(segment: Segment, n_before: int) -> dict[str, Any]:
-    delta = f" {segment.text}" if n_before else segment.text
+def _delta(segment: Segment, *, is_first: bool) -> dict[str, Any]:
     return {
         "type": "transcript.text.delta",
-        "delta": delta,
+        "delta": segment.text if is_first else f" {segment.text}",
         "segment_id": f"seg_{segment.id}",
     }
 
 
 def segment_body(segment: Segment) -> dict[str, Any]:
-    """A segment with its words."""
+    """The body of ``transcript.text.segment``: a segment with its words, times in seconds."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{segment.id}",

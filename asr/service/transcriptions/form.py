@@ -1,7 +1,7 @@
-"""What travels over HTTP, as pydantic models: the request's fields, and the bodies of answers.
+"""The fields of a request: a pydantic form, and the checked `TranscriptionRequest` made from it.
 
-The field names are OpenAI's; those behind the comment "ours" are extensions. `Request` is what a
-checked form becomes: nothing behind it sees a string that a client wrote.
+The names of the fields are OpenAI's. The fields after the comment "ours" are extensions. Code that
+gets a `TranscriptionRequest` sees no unchecked string of a client.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
 
 
 def _subtitle(name: str) -> Any:
-    """A field with the default and the meaning that `SubtitleOptions` gives it."""
+    """A field with the default and the description of the same field in `SubtitleOptions`."""
     item = next(item for item in fields(SubtitleOptions) if item.name == name)
     return Field(item.default, description=f"For srt and vtt: {item.metadata['doc']}.")
 
 
 class ServerVad(BaseModel):
-    """OpenAI's ``chunking_strategy`` as an object."""
+    """OpenAI's ``chunking_strategy`` in its form as an object."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,45 +52,62 @@ class ServerVad(BaseModel):
 
 
 class TranscriptionForm(BaseModel):
-    """The fields of ``POST /v1/audio/transcriptions`` besides the file."""
+    """The fields of ``POST /v1/audio/transcriptions``, except the file."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
-    model: str = Field("", description="Any name; the engine that recognises is in the answer.")
+    model: str = Field("", description="Any name. The answer tells which engine was used.")
     language: str | None = Field(None, description="ISO-639-1 code.", pattern=r"^[A-Za-z-]{2,20}$")
-    languages: list[str] = Field([], description="As `language`; one at most.", max_length=1)
-    prompt: str | None = Field(None, description="Context for the engine.", max_length=8192)
+    languages: list[str] = Field(
+        [], description="OpenAI's list form of `language`; at most one code.", max_length=1
+    )
+    prompt: str | None = Field(
+        None, description="Text that gives the engine context, such as the topic.", max_length=8192
+    )
     keywords: list[str] = Field(
         [],
-        description="Names and terms that may occur. omni and omni-local read 100 characters of "
-        "each and 2000 of all together, and warn about the rest.",
+        description="Names and terms that may occur. omni and omni-local use at most 100 "
+        "characters of each and 2000 in total, and warn about the rest.",
         max_length=100,
     )
     response_format: ResponseFormat = Field(
-        "json", description="tsv and full_json (every word with confidence and timing) are ours."
+        "json",
+        description="tsv and full_json are extensions; full_json has every word with its "
+        "confidence and time.",
     )
     temperature: float | None = Field(None, ge=0, le=1)
     timestamp_granularities: list[Granularity] = Field(
-        [], description="For verbose_json: which of words and segments it holds."
+        [], description="For verbose_json: whether it has words, segments or both."
     )
-    include: list[str] = Field([], description="OpenAI's; logprobs are not available.")
-    stream: bool = Field(False, description="Server-sent events instead of one answer.")
+    include: list[str] = Field(
+        [], description="OpenAI's field; must be empty, since logprobs are not available."
+    )
+    stream: bool = Field(False, description="Send server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
     upload_id: str | None = Field(
         None,
-        description="The id of an upload, in the place of the file. Of one that still arrives: "
-        "with stream=true.",
+        description="The id of an upload, instead of a file. An upload that still arrives needs "
+        "stream=true.",
         pattern=r"^[0-9a-f]{32}$",
     )
     channels: Channels = Field(
-        "mix", description="split transcribes each channel by itself and orders them by time."
+        "mix",
+        description="split transcribes each channel separately and sorts the segments by time.",
     )
-    vad: VadKind | None = Field(None, description="webrtc, silero or off.")
-    vad_aggressiveness: int | None = Field(None, ge=0, le=3, description="webrtc only.")
-    vad_threshold: float | None = Field(None, gt=0, lt=1, description="silero only.")
-    vad_min_silence: float | None = Field(None, description="Seconds that end a region.")
-    vad_padding: float | None = Field(None, description="Seconds kept around speech.")
+    vad: VadKind | None = Field(None, description="Voice activity detector: webrtc, silero or off.")
+    vad_aggressiveness: int | None = Field(
+        None, ge=0, le=3, description="Only for webrtc; 3 drops the most audio."
+    )
+    vad_threshold: float | None = Field(
+        None, gt=0, lt=1, description="Only for silero: the least probability of speech."
+    )
+    vad_min_silence: float | None = Field(
+        None, description="Seconds of silence that end a speech region."
+    )
+    vad_padding: float | None = Field(
+        None, description="Seconds of audio kept before and after speech."
+    )
     max_line_width: int = _subtitle("max_line_width")
     max_line_count: int = _subtitle("max_line_count")
     max_cue_duration: float = _subtitle("max_cue_duration")
@@ -118,18 +135,18 @@ class TranscriptionForm(BaseModel):
 
 
 class AlignmentForm(TranscriptionForm):
-    """The fields of ``POST /v1/align`` besides the file."""
+    """The fields of ``POST /v1/align``, except the file."""
 
-    text: str = Field("", description="What is said in the recording; a file of text will do.")
+    text: str = Field("", description="The words of the recording, as a field or a text file.")
     response_format: ResponseFormat = Field(
-        "full_json", description="As for transcriptions, but with word times unless told else."
+        "full_json", description="As for transcriptions; the default has word times."
     )
-    channels: Literal["mix"] = Field("mix", description="The only way to align.")
+    channels: Literal["mix"] = Field("mix", description="Alignment always mixes the channels.")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """A checked request; with `text` it is one to align."""
+    """A checked request. With `text` it asks for alignment, else for a transcription."""
 
     options: Options
     subtitles: SubtitleOptions
@@ -147,11 +164,17 @@ def parse_fields(
     limits: AudioLimits,
     kind: type[TranscriptionForm] = TranscriptionForm,
 ) -> TranscriptionRequest:
-    """Check the fields of a form or query, with or without brackets behind the names of lists.
+    """Check the fields of a form or query. The name of a list may end with ``[]``.
+
+    Args:
+        pairs: name and value of each field.
+        default_vad: the detector if the request names none.
+        limits: of the audio.
+        kind: the form that the fields must fit.
 
     Raises:
-        Problem: 400, which names the field and what is accepted.
-        InvalidOption: the same, found by an option's own check.
+        Problem: 400, a field is wrong. The message names it and says what is accepted.
+        InvalidOption: an option's own check fails.
     """
     try:
         form = kind.model_validate(_gather(pairs))
@@ -177,11 +200,11 @@ def parse_fields(
 
 
 def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:
-    """Subtitle options with those of a query in their place.
+    """Replace subtitle options by those in a query.
 
     Raises:
-        Problem: 400, which names the field.
-        InvalidOption: the same, found by the options' own check.
+        Problem: 400, a field is wrong. The message names it.
+        InvalidOption: the options' own check fails.
     """
     given = {name: query[name] for name in _SUBTITLE_NAMES if name in query}
     try:
@@ -197,7 +220,7 @@ def _is_list(name: str) -> bool:
 
 
 def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Pairs to values: lists for list fields, ``a[b]=c`` to objects, empty strings to nothing."""
+    """Collect values by name: lists, objects from ``a[b]=c``, no empty strings."""
     gathered: dict[str, Any] = {}
     for raw_name, value in pairs:
         name, _, rest = raw_name.partition("[")
@@ -234,7 +257,12 @@ def _granularities(form: TranscriptionForm) -> list[Granularity]:
 
 def _decode(form: TranscriptionForm) -> DecodeOptions:
     if form.language and form.languages:
-        raise Problem(400, "languages: send language or languages", "invalid_value", "languages")
+        raise Problem(
+            400,
+            "languages: send either language or languages, not both",
+            "invalid_value",
+            "languages",
+        )
     return DecodeOptions(
         language=form.language or next(iter(form.languages), None),
         prompt=form.prompt,
@@ -258,7 +286,7 @@ def _vad(form: TranscriptionForm, default: VadKind) -> VadOptions:
 
 
 def server_vad_options(server: ServerVad) -> dict[str, Any]:
-    """OpenAI's fields as those of `VadOptions`; what was not sent is not there."""
+    """OpenAI's fields as fields of `VadOptions`, without those that were not sent."""
     chosen: dict[str, Any] = {}
     if server.threshold is not None:
         chosen["threshold"] = min(max(server.threshold, 0.01), 0.99)

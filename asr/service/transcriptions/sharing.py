@@ -1,12 +1,12 @@
-"""A request that is sent again joins the work that the first one began.
+"""A retried request joins the work that its first attempt began.
 
-OpenAI's clients give up after 600 s of silence and send the request again, and again; each would
-start from the beginning what the others were still at. A client that counts its attempts
-(``x-stainless-retry-count``) or names the request (``Idempotency-Key``) finds the work that the
-same key's same content and options began, waiting, running or just ended. All others
-begin their own.
+OpenAI's clients give up after 600 s of silence and send the request again. Without sharing, each
+attempt would start from the beginning while the earlier ones still run. A request is a retry if its
+client counts its attempts (``x-stainless-retry-count``) or names the request (``Idempotency-Key``).
+It joins work of the same API key with the same content and options that waits, runs or has just
+ended. Other requests begin their own work.
 
-In the memory of one API process: what must outlive it is a job.
+The work is known to one API process only. Use a job for work that must outlive the process.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.pipeline.run import Event
-from asr.service.litserve.messages import Heartbeat
-from asr.service.litserve.worker import HEARTBEAT_SECONDS
+from asr.service.litserve.messages import HEARTBEAT_SECONDS, Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,22 +27,28 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from asr.service.litserve.messages import Happening
+    from asr.service.litserve.messages import WorkerEvent
     from asr.service.transcriptions.form import TranscriptionRequest
 
 LINGER_SECONDS: Final = 60.0
-"""How long work goes on, and its result stays, for a client that is expected again."""
+"""How long work runs on, and its result is kept, for a client that is expected to retry."""
 SLACK_SECONDS: Final = 1.0
+"""A client that left this much before its own time limit still counts as timed out."""
 
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Caller:
-    """What a request says about its being sent again.
+    """What the headers of a request tell about retries.
 
     Args:
-        request: its headers.
-        owner: the name of its key.
+        request: the request.
+        owner: the name of its API key.
+
+    Attributes:
+        is_repeated: the request may be a retry.
+        may_repeat: the client may retry this request.
+        patience: seconds of silence after which the client gives up, or None if unknown.
     """
 
     def __init__(self, request: Request, owner: str) -> None:
@@ -56,47 +61,47 @@ class Caller:
         self.may_repeat = bool(self._key or attempt)
 
     def fingerprint(self, recording: Path, request: TranscriptionRequest) -> str:
-        """Of the same key's same recording with the same options; reads the file."""
+        """Hash the API key, the recording and the options. This reads the whole file."""
         with recording.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        parts = repr((self._owner, self._key, content, request.options, request.text))
-        return hashlib.sha256(parts.encode()).hexdigest()
+        identity = repr((self._owner, self._key, content, request.options, request.text))
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     def will_return(self, waited: float) -> bool:
-        """Whether one that left after waiting so long in silence is expected again."""
-        lost_patience = self.patience is not None and waited >= self.patience - SLACK_SECONDS
-        return bool(self._key) or lost_patience
+        """Whether a client that left after `waited` seconds of silence is expected to retry."""
+        timed_out = self.patience is not None and waited >= self.patience - SLACK_SECONDS
+        return bool(self._key) or timed_out
 
 
 class Work:
-    """A transcription that several requests may follow, each from its beginning.
+    """A transcription that several requests can follow, each from its beginning.
 
     Args:
-        begin: waits for a turn and gives the events; what they hold goes into the stack.
-        resources: freed when it has ended.
+        begin: waits for a turn and returns the events. It pushes what they need on the stack.
+        resources: this stack, freed when the work ends.
 
     Attributes:
-        n_followers: now.
-        has_begun: whether it has had its turn.
-        farewell: ends it after the last follower has left, unless another comes.
+        n_followers: the number of requests that follow now.
+        has_begun: the work got its turn.
+        ending: a task that ends the work some time after the last follower left.
     """
 
     def __init__(
         self,
-        begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]],
+        begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[WorkerEvent]]],
         resources: AsyncExitStack,
     ) -> None:
         self.n_followers = 0
         self.has_begun = False
-        self.farewell: asyncio.Task[None] | None = None
+        self.ending: asyncio.Task[None] | None = None
         self._resources = resources
         self._past: list[Event] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._error: Exception | None = None
         self._task = asyncio.create_task(self._run(begin))
 
     async def _run(
-        self, begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[Happening]]]
+        self, begin: Callable[[AsyncExitStack], Awaitable[AsyncGenerator[WorkerEvent]]]
     ) -> None:
         try:
             async with self._resources as resources:
@@ -105,72 +110,73 @@ class Work:
                 async for event in events:
                     if isinstance(event, Event):
                         self._past.append(event)
-                        self._tell()
-        except Exception as error:  # noqa: BLE001  # raised again by whoever follows
+                        self._notify()
+        except Exception as error:  # noqa: BLE001  # `follow` raises it
             self._error = error
         finally:
-            asyncio.get_running_loop().call_soon(self._tell)  # when the task is done
+            asyncio.get_running_loop().call_soon(self._notify)  # after the task is done
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended without a transcript."""
+        """Whether the work ended with an error."""
         return self._error is not None
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def follow(self) -> AsyncGenerator[Happening]:
-        """All events, those that were before this call too."""
-        n_told = 0
-        while n_told < len(self._past) or not self._task.done():
-            if n_told < len(self._past):
-                n_told += 1
-                yield self._past[n_told - 1]
+    async def follow(self) -> AsyncGenerator[WorkerEvent]:
+        """Yield all events from the beginning, and heartbeats between them."""
+        n_sent = 0
+        while n_sent < len(self._past) or not self._task.done():
+            if n_sent < len(self._past):
+                n_sent += 1
+                yield self._past[n_sent - 1]
                 continue
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    await self._news.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 yield Heartbeat()
         if self._error is not None:
             raise self._error
 
     async def close(self) -> None:
-        """End it, however far it is."""
+        """Cancel the work and wait for its end."""
         self._task.cancel()
         await asyncio.wait({self._task})
 
 
 class Sharing:
-    """The work of one process that may be followed again."""
+    """The shared work of one API process, by fingerprint."""
 
     def __init__(self) -> None:
         self._works: dict[str, Work] = {}
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
     def find(self, fingerprint: str) -> Work | None:
-        """The work with this fingerprint, if there is one that has not failed."""
+        """The work with this fingerprint, or None if there is none or it failed."""
         found = self._works.get(fingerprint)
         return None if found is None or found.has_failed else found
 
     def add(self, fingerprint: str, work: Work) -> None:
-        """Let others find it."""
+        """Let retries find `work`."""
         self._works[fingerprint] = work
 
     @contextlib.asynccontextmanager
     async def following(self, work: Work, caller: Caller) -> AsyncGenerator[None]:
-        """Follow `work` in this block; when the last follower has left it, it ends.
+        """Count the caller as a follower of `work` inside the block.
 
-        Not at once if the caller will return. But what waits for its turn holds files beside the
-        requests that are counted, and has nothing yet that could be lost.
+        The work ends when its last follower leaves, or `LINGER_SECONDS` later if that one is
+        expected to retry. Work that still waits for its turn ends at once: it has no result to
+        lose, and its files would exceed the limit on open requests.
         """
         loop = asyncio.get_running_loop()
         since = loop.time()
         work.n_followers += 1
-        if work.farewell is not None:
-            work.farewell.cancel()
+        if work.ending is not None:
+            work.ending.cancel()
         try:
             yield
         finally:
@@ -178,19 +184,19 @@ class Sharing:
             if not work.n_followers:
                 stays = work.has_begun and caller.will_return(loop.time() - since)
                 task = asyncio.create_task(self._end(work, LINGER_SECONDS if stays else 0.0))
-                work.farewell = task
-                self._farewells.add(task)
-                task.add_done_callback(self._farewells.discard)
+                work.ending = task
+                self._endings.add(task)
+                task.add_done_callback(self._endings.discard)
 
     async def _end(self, work: Work, linger: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(linger):
                 await self._closing.wait()
-        # Nobody finds it from here on, so nobody cancels this either.
+        # From here on no retry finds this work, so none cancels this task.
         self._works = {name: item for name, item in self._works.items() if item != work}
         await work.close()
 
     async def close(self) -> None:
-        """End what waits for someone to return."""
+        """End all work that is kept for a retry."""
         self._closing.set()
-        await asyncio.gather(*self._farewells, return_exceptions=True)
+        await asyncio.gather(*self._endings, return_exceptions=True)

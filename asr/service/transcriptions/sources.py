@@ -1,24 +1,20 @@
-"""Where the recording of a request comes from: its body, an upload, or either while it arrives."""
+"""Finds the recording of a request: its body or an upload, complete or still arriving."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from starlette.requests import ClientDisconnect
 
 from asr.audio.growing import GrowingFile
 from asr.errors import InvalidOption
 from asr.service.errors import Refused
-from asr.service.http.body import (
-    MAX_FIELD_BYTES,
-    drain,
-    is_raw,
-    receive_body,
-    receive_growing,
-)
+from asr.service.http.body import drain, is_raw, receive_body, receive_growing
+from asr.service.http.disconnect import client_left
+from asr.service.http.fields import MAX_FIELD_BYTES
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm, parse_fields
@@ -40,12 +36,12 @@ MAX_TEXT_BYTES = 8_000_000
 
 
 class Incoming:
-    """A body that is received while its beginning is transcribed.
+    """Receives the body of a request while its beginning is transcribed.
 
-    It alone receives, so it is also the one that learns when the client leaves.
+    Nothing else may receive from the client, so this also notices when the client leaves.
 
     Attributes:
-        error: why the body cannot be received, or None.
+        error: why the body was refused, or None.
     """
 
     def __init__(self, request: Request, file: GrowingFile, max_bytes: int) -> None:
@@ -56,6 +52,7 @@ class Incoming:
         self._task = asyncio.create_task(self._receive())
 
     async def _receive(self) -> None:
+        """Receive the body, then wait until the client leaves."""
         try:
             await receive_growing(self._request, self._file, self._max_bytes)
         except ClientDisconnect:
@@ -66,23 +63,36 @@ class Incoming:
         finally:
             if self.error is not None or not self._is_complete():
                 self._file.abandon()
-        await client_left(self._request)
+        with contextlib.suppress(ClientDisconnect):
+            await client_left(self._request)
 
     def _is_complete(self) -> bool:
         return self._file.info.exists() and self._file.length() is not None
 
-    async def left(self) -> None:
-        """Wait until nothing more will come: the client left, or what it sent is refused.
+    async def ended(self) -> NoReturn:
+        """Wait until no more will come.
 
         Raises:
-            Exception: that which refused it.
+            ClientDisconnect: the client left.
+            Exception: the body was refused, with `error`.
         """
         await asyncio.shield(self._task)
-        if self.error is not None:
-            raise self.error
+        raise self.error or ClientDisconnect
+
+    async def left(self) -> NoReturn:
+        """Wait until the client leaves. Once the body is refused that cannot be noticed.
+
+        Raises:
+            ClientDisconnect: the client left.
+        """
+        await asyncio.shield(self._task)
+        if self.error is None:
+            raise ClientDisconnect
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets this event")
 
     async def close(self) -> None:
-        """Receive no more, but so much that a small client sees why."""
+        """Stop receiving, but read a little more so that the client sees the answer."""
         self._task.cancel()
         await asyncio.wait([self._task])
         with contextlib.suppress(ClientDisconnect, TimeoutError):
@@ -95,8 +105,10 @@ class Source:
     """A checked request and its recording.
 
     Attributes:
-        incoming: the rest of the body, when that is still on its way.
-        text: a file with the text that is to be aligned, if one is.
+        checked: its fields.
+        file: the recording.
+        incoming: receives the rest of the body, if the recording is a body that still arrives.
+        text: a file with the text to align, if there is one.
     """
 
     checked: TranscriptionRequest
@@ -106,7 +118,12 @@ class Source:
 
 
 class Sources:
-    """Finds the recordings of requests."""
+    """Finds the recordings of requests.
+
+    Args:
+        settings: of the service.
+        uploads: the uploads that a request can name.
+    """
 
     def __init__(self, settings: Settings, uploads: Uploads) -> None:
         self._settings = settings
@@ -119,16 +136,20 @@ class Sources:
         stack: AsyncExitStack,
         kind: type[TranscriptionForm],
     ) -> Source:
-        """Take what a request sends, and check it.
+        """Receive and check a request.
+
+        A bare recording with ``stream=true`` is returned at once and grows while it is received.
 
         Args:
             request: the request.
-            folder: for files of the request.
-            stack: takes what must be freed when the request is answered.
-            kind: of its fields.
+            folder: for the files of the request.
+            stack: takes what must be freed after the answer.
+            kind: the form that the fields must fit.
 
         Raises:
-            Problem: the request cannot be met.
+            Problem: the request is wrong; see `receive_body` and `parse_fields`.
+            InvalidOption: an option has a wrong value.
+            Refused: the upload is missing, in use, or no longer there.
             ClientDisconnect: the client left.
         """
         if is_raw(request) and kind is TranscriptionForm:
@@ -140,8 +161,8 @@ class Sources:
             if checked.stream and checked.upload_id is None:
                 return self._incoming(request, checked, folder, stack)
         target = folder / "upload"
-        longest = MAX_TEXT_BYTES if kind is AlignmentForm else MAX_FIELD_BYTES
-        body = await receive_body(request, target, self._settings.max_upload_bytes, longest)
+        max_text = MAX_TEXT_BYTES if kind is AlignmentForm else MAX_FIELD_BYTES
+        body = await receive_body(request, target, self._settings.max_upload_bytes, max_text)
         checked = self._check(body.fields, kind)
         file = await self._find(checked, body, target, owner_of(request), stack)
         if checked.text is None:
@@ -165,11 +186,11 @@ class Sources:
     ) -> Path | GrowingFile:
         if checked.upload_id is None:
             if not body.has_file:
-                message = "file: the recording is missing; send it, or upload_id"
+                message = "file: the recording is missing; send a file or an upload_id"
                 raise Problem(400, message, "invalid_value", "file")
             return target
         if body.has_file:
-            message = "upload_id: send it or a file, not both"
+            message = "upload_id: send either a file or an upload_id, not both"
             raise Problem(400, message, "invalid_value", "upload_id")
         return await self._upload(checked, owner, stack)
 
@@ -190,9 +211,3 @@ class Sources:
         if checked.stream and checked.text is None and not upload.is_finished:
             return self._uploads.growing(upload_id, owner)
         return stack.enter_context(self._uploads.held(upload_id, owner))
-
-
-async def client_left(request: Request) -> None:
-    """Wait until the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -1,0 +1,270 @@
+"""Takes a request from its body to its answer: receive, wait for a turn, follow the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+import uuid
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from starlette.responses import JSONResponse, Response
+
+from asr.audio.growing import GrowingFile
+from asr.errors import AudioIncomplete, WorkerDied
+from asr.output import formats
+from asr.pipeline.run import Event
+from asr.service.access.admission import Admission
+from asr.service.errors import Refused, ShuttingDown
+from asr.service.files import temporary_folder
+from asr.service.http.body import drain
+from asr.service.http.disconnect import client_left, unless
+from asr.service.http.middleware import origin_of, owner_of
+from asr.service.http.sse import EventStream
+from asr.service.litserve.messages import EngineState, Transcribe
+from asr.service.transcriptions.events import EventEncoder
+from asr.service.transcriptions.form import TranscriptionForm
+from asr.service.transcriptions.sharing import Caller, Sharing, Work
+from asr.service.transcriptions.sources import Sources
+from asr.types import Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from asr.service.http.disconnect import Interruption
+    from asr.service.litserve.client import WorkerClient
+    from asr.service.litserve.messages import WorkerEvent
+    from asr.service.transcriptions.form import TranscriptionRequest
+    from asr.service.transcriptions.sources import Incoming, Source
+    from asr.service.uploads.store import Uploads
+    from asr.settings import Settings
+
+READY_SECONDS: Final = 3.0
+HEADER_SECONDS: Final = 10.0
+"""The answer to a recording that still arrives begins after so long, even without any event."""
+
+
+class Service:
+    """Answers transcription requests in one API process.
+
+    Args:
+        client: the way to the worker.
+        settings: of the service.
+        run_dir: the folder for the files of requests.
+        uploads: the uploads that a request can name instead of sending a file.
+    """
+
+    def __init__(
+        self, client: WorkerClient, settings: Settings, run_dir: Path, uploads: Uploads
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._run_dir = run_dir
+        self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
+        self._growing = Admission(settings.max_followed, 0)
+        self._sources = Sources(settings, uploads)
+        self._sharing = Sharing()
+        self._closing = asyncio.Event()  # refuse requests that wait
+        self._closed = asyncio.Event()  # refuse requests in work, too
+
+    async def close(self) -> None:
+        """Refuse waiting requests now, and requests in work after the grace period."""
+        self._closing.set()
+        await asyncio.sleep(self._settings.shutdown_grace)
+        self._closed.set()
+        await self._sharing.close()
+
+    async def engine_state(self) -> EngineState:
+        """Ask the worker whether its engine is loaded."""
+        name = self._settings.engine_name
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                state = await self._client.engine_state()
+            if state is not None:
+                return state
+        return EngineState(name, name, ready=False, reason="the recogniser process is starting")
+
+    async def counts(self) -> dict[str, float]:
+        """Recordings by state: active, waiting."""
+        return self._admission.counts()
+
+    async def transcribe(
+        self, request: Request, kind: type[TranscriptionForm] = TranscriptionForm
+    ) -> Response:
+        """Answer ``POST /v1/audio/transcriptions``, or ``POST /v1/align`` with its form as `kind`.
+
+        Raises:
+            Exception: see `asr.service.http.problems`.
+            ClientDisconnect: the client left.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                if self._closing.is_set():
+                    raise ShuttingDown
+                stack.enter_context(self._admission.place())
+            except Refused:
+                await drain(request)
+                raise
+            files = await stack.enter_async_context(contextlib.AsyncExitStack())
+            folder = await files.enter_async_context(temporary_folder(self._run_dir))
+            source = await self._sources.open(request, folder, files, kind)
+            return await self._answer(request, source, folder, stack, files)
+
+    async def _answer(
+        self,
+        request: Request,
+        source: Source,
+        folder: Path,
+        stack: AsyncExitStack,
+        files: AsyncExitStack,
+    ) -> Response:
+        checked = source.checked
+        interruptions = (_departure(request, source), partial(_shutdown, self._closed))
+        events = await self._join(request, source, folder, stack, files)
+        patience = HEADER_SECONDS if isinstance(source.file, GrowingFile) else math.inf
+        started = await unless(_start(events, patience), *interruptions)
+        if checked.stream:
+            events = self._until_closed(started, source.incoming)
+            encoded = EventEncoder(checked.warnings).encode(events)
+            left = source.incoming.left if source.incoming else partial(client_left, request)
+            return EventStream(encoded, stack.pop_all(), left)
+        transcript = await unless(_collect(started), *interruptions)
+        return await asyncio.to_thread(_render, transcript, checked)
+
+    async def _join(
+        self,
+        request: Request,
+        source: Source,
+        folder: Path,
+        stack: AsyncExitStack,
+        files: AsyncExitStack,
+    ) -> AsyncGenerator[WorkerEvent]:
+        """The events of the work: new, or begun by an earlier attempt at the same request.
+
+        Args:
+            request: may be a retry.
+            source: its recording. A recording that still arrives is never shared.
+            folder: its files.
+            stack: freed when the request ends.
+            files: freed when the work ends, which may be later.
+        """
+        caller = Caller(request, owner_of(request))
+        if isinstance(source.file, GrowingFile) or not caller.may_repeat:
+            return await self._begin(request, source, folder, stack, _departure(request, source))
+        fingerprint = await asyncio.to_thread(caller.fingerprint, source.file, source.checked)
+        # No await from here to `add`, so that a retry which arrives meanwhile finds this work.
+        work = self._sharing.find(fingerprint) if caller.is_repeated else None
+        if work is None:
+            # `Sharing` ends the work when all its clients have left, so no client interrupts it.
+            work = Work(partial(self._begin, request, source, folder), files.pop_all())
+            self._sharing.add(fingerprint, work)
+        await stack.enter_async_context(self._sharing.following(work, caller))
+        return await stack.enter_async_context(contextlib.aclosing(work.follow()))
+
+    async def _begin(
+        self,
+        request: Request,
+        source: Source,
+        folder: Path,
+        stack: AsyncExitStack,
+        *interruptions: Interruption,
+    ) -> AsyncGenerator[WorkerEvent]:
+        """Wait for a turn and start the work. `stack` holds both until the work ends."""
+        if isinstance(source.file, GrowingFile):
+            # It takes no turn, since it may wait long for its own client.
+            stack.enter_context(self._growing.place())
+        else:
+            turn = stack.enter_async_context(self._admission.turn())
+            await unless(turn, *interruptions, partial(_shutdown, self._closing))
+        command = Transcribe(
+            uuid.uuid4().hex,
+            source.file,
+            folder,
+            source.checked.options,
+            source.text,
+            **origin_of(request),
+        )
+        events = contextlib.aclosing(self._client.transcribe(command))
+        return await stack.enter_async_context(events)
+
+    async def _until_closed(
+        self, events: AsyncIterator[WorkerEvent], incoming: Incoming | None
+    ) -> AsyncGenerator[WorkerEvent]:
+        """Pass events on until the service closes.
+
+        Raises:
+            ShuttingDown: the service closes.
+            Exception: why the rest of the body was refused.
+        """
+        try:
+            async for event in events:  # with heartbeats, so this checks every second
+                if self._closed.is_set():
+                    raise ShuttingDown
+                yield event
+        except AudioIncomplete:
+            if incoming is None or incoming.error is None:
+                raise
+            raise incoming.error from None
+
+
+def _departure(request: Request, source: Source) -> Interruption:
+    """Waits until the client leaves, or until the rest of its body is refused."""
+    return source.incoming.ended if source.incoming else partial(client_left, request)
+
+
+async def _shutdown(event: asyncio.Event) -> NoReturn:
+    await event.wait()
+    raise ShuttingDown
+
+
+async def _start(
+    events: AsyncGenerator[WorkerEvent], patience: float
+) -> AsyncGenerator[WorkerEvent]:
+    """Wait for the first real event, so that the status of the answer can report bad audio.
+
+    Wait no longer than `patience` seconds, because proxies give up.
+    """
+    started = time.monotonic()
+    first = await anext(events)
+    while not isinstance(first, Event) and time.monotonic() - started < patience:
+        first = await anext(events)
+
+    async def replay() -> AsyncGenerator[WorkerEvent]:
+        yield first
+        async for event in events:
+            yield event
+
+    return replay()
+
+
+async def _collect(events: AsyncGenerator[WorkerEvent]) -> Transcript:
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Transcript):
+                return event
+    raise WorkerDied("the recogniser process ended without a transcript")
+
+
+def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
+    """The transcript in the requested format."""
+    transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
+    match request.response_format:
+        case "json":
+            return JSONResponse(formats.to_openai_json(transcript))
+        case "verbose_json":
+            return JSONResponse(formats.to_verbose_json(transcript, request.granularities))
+        case "diarized_json":
+            return JSONResponse(formats.to_diarized_json(transcript))
+        case "full_json":
+            body = formats.render(transcript, "json")
+            return Response(body, media_type="application/json")
+        case name:
+            body = formats.render(transcript, name, request.subtitles)
+            return Response(body, media_type=formats.FORMATS[name].content_type)
