@@ -13,14 +13,16 @@ So is speech between two words that follow each other in the text: no piece hold
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby, pairwise, zip_longest
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from asr.align.anchors import find_anchors
 from asr.text.phrasing import ends_sentence
+from asr.text.spread import fill_missing, n_letters, spread_words
 from asr.types import SAMPLE_RATE, SpeechRegion, Word
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class _Script:
         self.known = known
         self.start = min([regions[0].start, *(word.start for word in known.values())])
         self.end = max([regions[-1].end, *(word.end for word in known.values())])
-        self._letters = [0, *accumulate(map(_n_letters, tokens))]
+        self._letters = [0, *accumulate(map(n_letters, tokens))]
         self._middles = [word.midpoint for word in heard]
         self._starts = [region.start for region in regions]
         self._lengths = [region.end - region.start for region in regions]
@@ -134,8 +136,8 @@ class _Script:
     def is_unsaid(self, left: int, right: int) -> bool:
         """Whether there is no time for what the text has between two known tokens."""
         start, end = self.span(left, right)
-        n_letters = self._letters[right] - self._letters[left + 1]
-        return n_letters - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
+        n_written = self._letters[right] - self._letters[left + 1]
+        return n_written - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
 
     def _speech(self, time: float) -> float:
         """Seconds of speech before a time."""
@@ -201,7 +203,7 @@ def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion])
         if region.end > piece.start and region.start < piece.end
     ]
     total = sum(end - start for start, end in speech)
-    letters = [0, *accumulate(_n_letters(token) for token in tokens[piece.first : piece.last])]
+    letters = [0, *accumulate(n_letters(token) for token in tokens[piece.first : piece.last])]
     bounds = [(piece.start, piece.first)]
     done = 0.0
     for (start, end), (next_start, _) in pairwise(speech):
@@ -237,17 +239,8 @@ def place(tokens: Sequence[str], plan: Plan, aligned: Iterable[Sequence[Word]]) 
     placed: list[Word | None] = [None] * len(tokens)
     for piece, words in zip(plan.pieces, aligned, strict=True):
         placed[piece.first : piece.last] = _overlay(piece, words, plan.known)
-    last = 0.0
-    for is_unsaid, group in groupby(range(len(tokens)), key=lambda token: placed[token] is None):
-        indexes = list(group)
-        if is_unsaid:
-            following = placed[indexes[-1] + 1] if indexes[-1] + 1 < len(tokens) else None
-            end = max(last, following.start if following else last)
-            placed[indexes[0] : indexes[-1] + 1] = _spread(
-                [tokens[index] for index in indexes], last, end, 0.0
-            )
-        last = max(last, *(word.end for word in map(placed.__getitem__, indexes) if word))
-    return [word for word in placed if word is not None]
+    # Text after the last piece was not said: it gets no time, at the end of that piece.
+    return fill_missing(tokens, placed, 0.0, 0.0, functools.partial(spread_words, confidence=0.0))
 
 
 def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> list[Word]:
@@ -260,35 +253,7 @@ def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> lis
         if word.timing == "interpolated" and token in known:
             chosen, has_changed = known[token], True
         placed.append(chosen)
-    return _between(piece, placed) if has_changed else placed
-
-
-def _between(piece: Piece, words: Sequence[Word]) -> list[Word]:
-    """Spread what is interpolated over the time between what is not."""
-    spread: list[Word] = []
-    groups = [
-        (is_guess, list(group))
-        for is_guess, group in groupby(words, key=lambda word: word.timing == "interpolated")
-    ]
-    for (is_guess, group), following in zip_longest(groups, groups[1:]):
-        if not is_guess:
-            spread += group
-            continue
-        start = spread[-1].end if spread else piece.start
-        end = following[1][0].start if following else piece.end
-        spread += _spread([word.text for word in group], start, max(start, end), None)
-    return spread
-
-
-def _spread(texts: Sequence[str], start: float, end: float, confidence: float | None) -> list[Word]:
-    """Words that follow each other from start to end, each as long as it has letters."""
-    letters = [0, *accumulate(map(_n_letters, texts))]
-    times = [start + (end - start) * n / letters[-1] for n in letters]
-    return [
-        Word(text, begin, max(begin, stop), confidence, "interpolated")
-        for text, (begin, stop) in zip(texts, pairwise(times), strict=True)
-    ]
-
-
-def _n_letters(text: str) -> int:
-    return max(1, sum(sign.isalnum() for sign in text))
+    if not has_changed:
+        return placed
+    timed = [None if word.timing == "interpolated" else word for word in placed]
+    return fill_missing([word.text for word in placed], timed, piece.start, piece.end)

@@ -7,7 +7,7 @@ needs, one that drives the model, one that searches the trellis of the batch bef
 calls of `align` are gathered into padded batches; while the model works on one, the next gathers.
 
 What each stage knows is apart and free of torch: `spelling` the alphabet, `trellis` the search,
-`frames` where frames lie, `placing` words. torch is imported here alone.
+`frames` where frames lie, `word_times` the words. torch is imported here alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import torch
 
 from asr.align.ctc.batching import Batcher
 from asr.align.ctc.frames import FrameGrid, measure_grid
-from asr.align.ctc.placing import place_words
 from asr.align.ctc.spelling import Speller, as_written, speller_of
 from asr.align.ctc.trellis import Symbols, best_paths
+from asr.align.ctc.word_times import place_words
 from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable
 from asr.types import SAMPLE_RATE
@@ -190,6 +190,7 @@ class CtcAligner:
         batch_seconds: float | None = None,
     ) -> None:
         self.name = f"ctc ({source})"
+        self.language = None  # whatever language the model was trained on
         self._load = functools.partial(load, source, device, speak)
         self._batch_seconds = batch_seconds
         self._stack = contextlib.AsyncExitStack()
@@ -264,15 +265,15 @@ class _Parts:
         """The words with their times, or None when they do not fit the audio."""
         loop, grid, samples = asyncio.get_running_loop(), self._model.grid, audio.samples
         threads, duration = self._threads, audio.duration
-        spelt = await loop.run_in_executor(threads, self._model.speller.spell, texts)
-        if not len(spelt.word) or spelt.target.min_frames > grid.n_frames(len(samples)):
+        spelled = await loop.run_in_executor(threads, self._model.speller.spell, texts)
+        if not len(spelled.word) or spelled.target.min_frames > grid.n_frames(len(samples)):
             return None
         features = await loop.run_in_executor(threads, self._model.features, samples)
         emission = await self._forward.submit(_Prepared(features, len(samples)))
-        path = await self._search.submit((emission, spelt.target))
+        path = await self._search.submit((emission, spelled.target))
         if path is None:
             return None
-        place = functools.partial(place_words, texts, spelt, path, emission, grid, duration)
+        place = functools.partial(place_words, texts, spelled, path, emission, grid, duration)
         return await loop.run_in_executor(threads, place)
 
     def _emit(self, batch: Sequence[_Prepared]) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
-"""Words in the labels of a CTC model, whatever its alphabet: letters of either case, or pieces.
+"""Spell words in the labels of a CTC model, whether these are letters or pieces of words.
 
-A letter that the model lacks is tried in the other case and without its marks ("É" as "E"). What
-then cannot be spelt becomes a `STAR`, which matches any sound. Punctuation is not spelt: it has no
-sound, though some models have learnt to write it.
+A letter that the model lacks is tried in the other case and without its accents ("É" as "E"). If
+that fails too, it becomes a `STAR`, which matches any sound. Punctuation is not spelled, since it
+has no sound, though some models have learned to write it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def likeliest(
 
 
 @dataclass(frozen=True, slots=True)
-class Spelt:
+class SpelledText:
     """The words of a chunk in labels.
 
     Attributes:
@@ -94,19 +94,19 @@ class Speller:
         self._encode = functools.lru_cache(WORDS_KEPT)(encode)
         self._speak = speak
 
-    def spell(self, tokens: Sequence[str]) -> Spelt:
+    def spell(self, tokens: Sequence[str]) -> SpelledText:
         """Spell every token; one without sound, such as a dash, has no labels."""
         labels: list[int] = []
         word: list[int] = []
         opens: list[bool] = []
         for index, forms in enumerate(self._speak(tokens)):
             for spoken in forms:
-                spelt = [label for run in self._runs(spoken) for label in run]
-                labels += spelt
-                word += [index] * len(spelt)
-                opens += [place == 0 for place in range(len(spelt))]
+                spelled = [label for run in self._runs(spoken) for label in run]
+                labels += spelled
+                word += [index] * len(spelled)
+                opens += [place == 0 for place in range(len(spelled))]
         target = Target(np.array(labels, np.intp), np.array(opens, bool))
-        return Spelt(target, np.array(word, np.intp))
+        return SpelledText(target, np.array(word, np.intp))
 
     def _runs(self, spoken: str) -> Iterator[Sequence[int]]:
         """The labels of a word in runs: of letters, and a star for what has none."""

@@ -21,9 +21,9 @@ from asr.align.hmm.acoustics import FRAME_SAMPLES, FRAME_SECONDS, Scorer
 from asr.align.hmm.build import Builder, Prices
 from asr.align.hmm.confidence import PASSED_OVER, confidence
 from asr.align.hmm.gaps import unwritten
-from asr.align.hmm.place import Found, fill, found_tokens
 from asr.align.hmm.pronounce import Lexicon
 from asr.align.hmm.viterbi import best_path, loop_scores
+from asr.align.hmm.word_times import FoundToken, fill, found_tokens
 from asr.text.spoken import UNREADABLE, spoken
 from asr.types import SAMPLE_RATE, Audio, Word
 
@@ -75,15 +75,15 @@ class Embedded:
         ends = [(_seconds(start, audio), _seconds(end, audio)) for start, end in spans]
         return Alignment(tuple(doubted), tuple(ends))
 
-    def find(self, audio: Audio, texts: Sequence[str]) -> list[Found | None]:
+    def find(self, audio: Audio, texts: Sequence[str]) -> list[FoundToken | None]:
         """Where each token was found, with its scores; None if it was passed over."""
         return self._find(audio, spoken(texts, self._lexicon))[0]
 
     def _find(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]]
-    ) -> tuple[list[Found | None], list[tuple[int, int]]]:
+    ) -> tuple[list[FoundToken | None], list[tuple[int, int]]]:
         """Window by window: the tokens, and speech outside them."""
-        found: list[Found | None] = []
+        found: list[FoundToken | None] = []
         spans: list[tuple[int, int]] = []
         n_window = round(WINDOW_SECONDS * SAMPLE_RATE)
         start = 0  # of the window, in samples
@@ -102,7 +102,7 @@ class Embedded:
 
     def _search(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]], *, is_last: bool
-    ) -> tuple[list[Found | None], list[tuple[int, int]]]:
+    ) -> tuple[list[FoundToken | None], list[tuple[int, int]]]:
         """Where the tokens are in a window, as far as that is certain, and speech outside them."""
         n_most = round(MAX_TOKENS_PER_SECOND * audio.duration)
         if is_last and len(slots) > n_most:
@@ -126,7 +126,7 @@ def _is_said(slots: tuple[Slot, ...]) -> bool:
     return bool(slots) and slots is not UNREADABLE and () not in slots[0]
 
 
-def _later(token: Found | None, frames: int) -> Found | None:
+def _later(token: FoundToken | None, frames: int) -> FoundToken | None:
     if token is None:
         return None
     return replace(token, start=token.start + frames, end=token.end + frames)
@@ -136,7 +136,7 @@ def _seconds(frame: int, audio: Audio) -> float:
     return min(round(frame * FRAME_SECONDS, 2), audio.duration)
 
 
-def _word(text: str, token: Found, audio: Audio) -> Word:
+def _word(text: str, token: FoundToken, audio: Audio) -> Word:
     start, end = _seconds(token.start, audio), _seconds(token.end, audio)
     if not len(token.scores):
         return Word(text, start, end, None, "interpolated")

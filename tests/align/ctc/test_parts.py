@@ -14,9 +14,9 @@ from hypothesis import given, strategies as st
 from asr.align import ctc_aligner
 from asr.align.ctc.batching import Batcher
 from asr.align.ctc.frames import FrameGrid, measure_grid
-from asr.align.ctc.placing import place_words
-from asr.align.ctc.spelling import Speller, Spelt, likeliest, speller_of
+from asr.align.ctc.spelling import SpelledText, Speller, likeliest, speller_of
 from asr.align.ctc.trellis import NO_LABEL, STAR, Symbols, Target
+from asr.align.ctc.word_times import place_words
 from asr.errors import EngineUnavailable, InvalidOption
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, ordered
@@ -71,10 +71,10 @@ PIECES = {"<unk>": 0, "\u2581": 1, "\u2581be": 2, "ad": 3, "ab": 4, "'": 5, "<pa
 def letters_of(speller, vocabulary, text):
     """The labels of each word of the text, written with its letters and "*" for a star."""
     names = {label: token for token, label in vocabulary.items()} | {STAR: "*"}
-    spelt = speller.spell(text.split())
+    spelled = speller.spell(text.split())
     words = ["" for _ in text.split()]
     for label, word, opens in zip(
-        spelt.target.labels, spelt.word, spelt.target.opens_word, strict=True
+        spelled.target.labels, spelled.word, spelled.target.opens_word, strict=True
     ):
         words[word] += ("." if opens and words[word] else "") + names[label]
     return words
@@ -85,7 +85,7 @@ def upper(**more):
 
 
 @pytest.mark.parametrize(
-    ("text", "spelt"),
+    ("text", "spelled"),
     [
         ("Head, SHEDS!", ["HEAD", "SHEDS"]),
         ("it's it\u2019s 'its'", ["IT'S", "IT'S", "ITS"]),
@@ -99,8 +99,8 @@ def upper(**more):
         ("a|b <s> <pad>", ["A*B", "*S*", "*AD*"]),
     ],
 )
-def test_spelling_in_upper_case(text, spelt):
-    assert letters_of(upper(), UPPER, text) == spelt
+def test_spelling_in_upper_case(text, spelled):
+    assert letters_of(upper(), UPPER, text) == spelled
 
 
 def test_spelling_in_lower_case_keeps_the_marks_that_the_model_knows():
@@ -113,8 +113,8 @@ def test_spelling_in_lower_case_keeps_the_marks_that_the_model_knows():
 def test_spelling_in_pieces():
     encoded = {"bead": (2, 3), "beab": (2, 4), "be": (2,)}
     speller = speller_of(PIECES, ("<unk>", "<pad>"), Symbols(6), encoded.__getitem__)
-    spelt = letters_of(speller, PIECES, "Bead, 7 BEAB be9")
-    assert spelt == ["\u2581bead", "*", "\u2581beab", "\u2581be*"]
+    spelled = letters_of(speller, PIECES, "Bead, 7 BEAB be9")
+    assert spelled == ["\u2581bead", "*", "\u2581beab", "\u2581be*"]
 
 
 def test_a_piece_that_the_tokenizer_does_not_know_is_a_star():
@@ -140,13 +140,13 @@ def test_the_likeliest_reading_is_taken_and_foreign_letters_stay():
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), max_size=6))
-def test_any_text_can_be_spelt(tokens):
-    spelt = upper().spell(tokens)
-    labels = spelt.target.labels
-    assert len(labels) == len(spelt.word) == len(spelt.target.opens_word)
+def test_any_text_can_be_spelled(tokens):
+    spelled = upper().spell(tokens)
+    labels = spelled.target.labels
+    assert len(labels) == len(spelled.word) == len(spelled.target.opens_word)
     assert set(labels) <= {STAR, *UPPER.values()} - {0, 1, 2}
-    assert np.all(np.diff(spelt.word) >= 0)
-    assert np.all(spelt.target.opens_word[np.flatnonzero(np.diff(spelt.word, prepend=-1))])
+    assert np.all(np.diff(spelled.word) >= 0)
+    assert np.all(spelled.target.opens_word[np.flatnonzero(np.diff(spelled.word, prepend=-1))])
 
 
 # --- placing ------------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ def place(texts, path, words, labels=None, confidence=0.8, duration=1.0):
     labels = np.array(words if labels is None else labels, np.intp)
     target = Target(labels, np.ones(len(words), bool))
     emission = np.log(np.full((len(path), 10), confidence))
-    spelt = Spelt(target, np.array(words, np.intp))
-    return place_words(texts, spelt, np.array(path), emission, GRID, duration)
+    spelled = SpelledText(target, np.array(words, np.intp))
+    return place_words(texts, spelled, np.array(path), emission, GRID, duration)
 
 
 def times(words):
@@ -207,15 +207,15 @@ def test_no_word_leaves_the_audio():
 @given(st.data())
 def test_words_in_words_out_in_order(data):
     n_words = data.draw(st.integers(1, 8))
-    spelt = sorted(data.draw(st.lists(st.integers(0, n_words - 1), min_size=1, max_size=10)))
+    spelled = sorted(data.draw(st.lists(st.integers(0, n_words - 1), min_size=1, max_size=10)))
     labels = data.draw(
-        st.lists(st.sampled_from([STAR, 3]), min_size=len(spelt), max_size=len(spelt))
+        st.lists(st.sampled_from([STAR, 3]), min_size=len(spelled), max_size=len(spelled))
     )
     path = []
-    for index in range(len(spelt)):
+    for index in range(len(spelled)):
         path += [NO_LABEL] * data.draw(st.integers(0, 3)) + [index] * data.draw(st.integers(1, 3))
     duration = data.draw(st.floats(0.05, 5))
-    words = place([f"w{i}" for i in range(n_words)], path, spelt, labels, duration=duration)
+    words = place([f"w{i}" for i in range(n_words)], path, spelled, labels, duration=duration)
     assert [word.text for word in words] == [f"w{i}" for i in range(n_words)]
     ordered(words, 0, duration)
     assert all(a.end <= b.start for a, b in itertools.pairwise(words))

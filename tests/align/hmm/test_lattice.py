@@ -11,9 +11,9 @@ from hypothesis import given, settings, strategies as st
 from asr.align.hmm.acoustics import STATES, Phones, Scores
 from asr.align.hmm.build import Builder, Prices
 from asr.align.hmm.lattice import OTHER, PAUSE, STRICT
-from asr.align.hmm.place import found_tokens
 from asr.align.hmm.pronounce import Lexicon
 from asr.align.hmm.viterbi import best_path, loop_scores
+from asr.align.hmm.word_times import found_tokens
 
 NAMES = ("SIL", "+NSN+", "+SPN+", "AH", "B", "K", "T")
 WORDS = {"a": "AH", "bat": "B AH T", "cat": "K AH T", "tack": "T AH K"}
