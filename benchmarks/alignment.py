@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.align.hmm.aligner import SphinxAligner
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.audio.resample import decode
 from asr.config import AudioLimits, ChunkOptions, Options
 from asr.engines.sphinx import SphinxEngine
@@ -94,7 +94,7 @@ def _percent(share: float) -> str:
 
 def one_core(utterances: list[Utterance]) -> dict[str, float]:
     """Seconds of speech aligned in a second of CPU time, in one thread, chunk by chunk of 20 s."""
-    embedded = Embedded()
+    forced = ForcedAligner()
     spoken = used = 0.0
     for utterance in utterances:
         samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
@@ -102,7 +102,7 @@ def one_core(utterances: list[Utterance]) -> dict[str, float]:
             audio = Audio(samples[start * SAMPLE_RATE : (start + 20) * SAMPLE_RATE])
             texts = [it.text for it in utterance.words if start <= it.midpoint < start + 20]
             began = time.process_time()
-            embedded.align(audio, texts)
+            forced.align(audio, texts)
             used += time.process_time() - began
             spoken += audio.duration
     return {

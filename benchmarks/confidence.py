@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from asr.align.hmm.acoustics import FRAME_SECONDS
-from asr.align.hmm.confidence import PASSED_OVER, confidence
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.confidence import SKIPPED_CONFIDENCE, confidence
+from asr.align.hmm.forced import ForcedAligner
 from asr.evaluation import read_manifest
 from benchmarks import corpus
 from benchmarks.measure import save
@@ -69,18 +69,18 @@ class Case:
     chunk: int
 
 
-def collect(embedded: Embedded, manifests: list[Path]) -> list[Case]:
+def collect(forced: ForcedAligner, manifests: list[Path]) -> list[Case]:
     """Every word whose sounds are known."""
     utterances = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
-    every = list(pieces(utterances, embedded))
+    every = list(pieces(utterances, forced))
     pool = [text for utterance in utterances for text in utterance.text.split()]
     cases = []
     for number, piece in enumerate(every):
         planted = PLANTS[number % len(PLANTS)](piece, random.Random(number), pool)
-        found = embedded.find(piece.audio, planted.texts)
+        found = forced.find(piece.audio, planted.texts)
         for token, truth in zip(found, planted.truth, strict=True):
             if token is None:
-                cases.append(Case(None, PASSED_OVER, truth is not None, number))
+                cases.append(Case(None, SKIPPED_CONFIDENCE, truth is not None, number))
                 continue
             start = token.start * FRAME_SECONDS
             is_right = truth is not None and abs(start - truth) <= COLLAR
@@ -98,7 +98,7 @@ def main() -> None:
         raise SystemExit("festival is not installed; see benchmarks/corpus.py")
     with tempfile.TemporaryDirectory() as folder:
         manifests = [corpus.write(Path(folder)), *([options.real] if options.real else [])]
-        cases = collect(Embedded(), manifests)
+        cases = collect(ForcedAligner(), manifests)
     heard = [case for case in cases if case.ratio is not None]
     # The mistakes go round in fours, so that each half has all of them.
     half = np.array([case.chunk % 8 < 4 for case in heard])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Sequence
 
-    from asr.align.hmm.embedded import Embedded
+    from asr.align.hmm.forced import ForcedAligner
     from asr.evaluation import Utterance
 
 N_WORDS: Final = 5
@@ -80,11 +80,11 @@ class Planted:
     words: tuple[int, int] | None = None
 
 
-def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piece]:
+def pieces(utterances: Iterable[Utterance], forced: ForcedAligner) -> Iterator[Piece]:
     """Cut recordings at pauses; recordings whose words have no times are timed by the aligner."""
     for utterance in utterances:
         samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
-        words = utterance.words or embedded.align(Audio(samples), utterance.text.split()).words
+        words = utterance.words or forced.align(Audio(samples), utterance.text.split()).words
         category = (utterance.categories or ("real",))[0]
         cuts = [0]
         for place in range(1, len(words)):

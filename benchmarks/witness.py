@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.align.witness import Doubt, doubts
 from asr.evaluation import read_manifest
 from asr.types import SAMPLE_RATE, Audio, Hypothesis
@@ -64,11 +64,11 @@ class Judge:
     """Aligns a text and asks the witness."""
 
     def __init__(self) -> None:
-        self.embedded = Embedded(RememberingScorer())
+        self.forced = ForcedAligner(RememberingScorer())
 
     def doubts(self, audio: Audio, texts: list[str]) -> tuple[list[Doubt], Hypothesis]:
         """What the witness says of it."""
-        found = self.embedded.align(audio, texts)
+        found = self.forced.align(audio, texts)
         heard = Hypothesis(0, " ".join(texts), found.words, unwritten=found.unwritten)
         return doubts(heard), heard
 
@@ -123,12 +123,12 @@ HALVES = (
 )
 
 
-def speech(half: Half, folder: Path, real: Path | None, embedded: Embedded) -> list[Piece]:
+def speech(half: Half, folder: Path, real: Path | None, forced: ForcedAligner) -> list[Piece]:
     """The undisturbed chunks of a half."""
     made = [it for it in read_manifest(half.write(folder)) if set(it.categories) & set(UNSPOILT)]
-    found = list(pieces(made, embedded))
+    found = list(pieces(made, forced))
     spoken = read_manifest(real) if real else []
-    for piece in pieces([it for it in spoken if _parity(it.file) == half.real], embedded):
+    for piece in pieces([it for it in spoken if _parity(it.file) == half.real], forced):
         kind = "real, 8 kHz" if "8k" in piece.category else "real"
         found.append(replace(piece, category=kind))
     return found
@@ -216,7 +216,7 @@ def main() -> None:
     rows = []
     for half in HALVES:
         with tempfile.TemporaryDirectory() as folder:
-            some = speech(half, Path(folder), options.real, judge.embedded)
+            some = speech(half, Path(folder), options.real, judge.forced)
         pool = [text for piece in some for text in piece.texts]
         rows += [*measure(judge, half, some, pool), measure_answers(judge, half, some)]
     save("witness", rows + measure_empty(judge, pool))
