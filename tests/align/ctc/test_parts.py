@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from asr.align import ctc_aligner
 from asr.align.ctc.batching import Batcher
 from asr.align.ctc.frames import FrameGrid, measure_grid
-from asr.align.ctc.spelling import SpelledText, Speller, likeliest, speller_of
+from asr.align.ctc.spelling import SpelledText, Speller, likeliest, make_speller
 from asr.align.ctc.trellis import NO_LABEL, STAR, Symbols, Target
 from asr.align.ctc.word_times import place_words
 from asr.errors import EngineUnavailable, InvalidOption
@@ -81,7 +81,7 @@ def letters_of(speller, vocabulary, text):
 
 
 def upper(**more):
-    return speller_of(UPPER, ("<pad>", "<s>"), Symbols(0, 2), list, **more)
+    return make_speller(UPPER, ("<pad>", "<s>"), Symbols(0, 2), list, **more)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_spelling_in_upper_case(text, spelled):
 
 
 def test_spelling_in_lower_case_keeps_the_marks_that_the_model_knows():
-    speller = speller_of(LOWER, ("<unk>",), Symbols(0), list)
+    speller = make_speller(LOWER, ("<unk>",), Symbols(0), list)
     assert letters_of(speller, LOWER, "B\u00dcCHE B\u00fcche b\u00e9b\u00e9") == [
         "b\u00fcche", "b\u00fcche", "bebe",
     ]  # fmt: skip
@@ -112,7 +112,7 @@ def test_spelling_in_lower_case_keeps_the_marks_that_the_model_knows():
 
 def test_spelling_in_pieces():
     encoded = {"bead": (2, 3), "beab": (2, 4), "be": (2,)}
-    speller = speller_of(PIECES, ("<unk>", "<pad>"), Symbols(6), encoded.__getitem__)
+    speller = make_speller(PIECES, ("<unk>", "<pad>"), Symbols(6), encoded.__getitem__)
     spelled = letters_of(speller, PIECES, "Bead, 7 BEAB be9")
     assert spelled == ["\u2581bead", "*", "\u2581beab", "\u2581be*"]
 
