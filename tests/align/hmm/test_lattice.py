@@ -1,4 +1,4 @@
-"""The search, on a made-up model whose best path is known."""
+"""The search for the best path, with an artificial model for which the best path is known."""
 
 from __future__ import annotations
 
