@@ -77,13 +77,12 @@ class Step:
 
     Attributes:
         scores: log-likelihood ratio of each frame, shape (n,).
-        states: index within the arc of each frame's state, shape (n,).
+
     """
 
     arc: Arc
     start: int
     scores: np.ndarray
-    states: np.ndarray
 
     @property
     def end(self) -> int:
@@ -214,6 +213,6 @@ class _Search:
                 if state == arc.first:
                     break
                 state -= 1
-        path = np.array(states[::-1])
+        path = states[::-1]
         scores = np.array([self._scores[frame + i][s] for i, s in enumerate(path)])
-        return Step(arc, frame, scores, path - arc.first)
+        return Step(arc, frame, scores)

@@ -33,12 +33,7 @@ def quiet(n_frames):
 
 
 def step(token, start, n_frames, score=0.0, n_states=9):
-    return Step(
-        Arc(0, 0, 0, n_states, token, 0.0, 0.0),
-        start,
-        np.full(n_frames, score),
-        np.zeros(n_frames, int),
-    )
+    return Step(Arc(0, 0, 0, n_states, token, 0.0, 0.0), start, np.full(n_frames, score))
 
 
 def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
