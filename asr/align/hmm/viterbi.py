@@ -77,7 +77,6 @@ class Step:
 
     Attributes:
         scores: log-likelihood ratio of each frame, shape (n,).
-
     """
 
     arc: Arc
