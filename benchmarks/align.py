@@ -1,8 +1,9 @@
 """Alignment of known texts over a long recording: ``python -m benchmarks.align``.
 
-The samples are joined to one recording of five minutes, whose word times are exact. The text is
-then right, or has a paragraph that nobody says, or lacks one that is said, or has every tenth word
-wrong. Scored are the words that are both said and written; none is matched with another.
+The samples are concatenated to a recording of five minutes, whose word times are known exactly. It
+is aligned with four texts: the right one, one with an additional paragraph, one that lacks a
+paragraph, and one in which every tenth word is wrong. Only words that are both said and written are
+scored, each against its own time.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ UNSAID = (
 )
 
 Token = tuple[str, float | None]
-"""A word of the text, and when it begins if it is said."""
+"""A word of the text and its start in seconds, or None if it is not said."""
 
 
 def main() -> None:
-    """Measure and save."""
+    """Measure all texts and save the table."""
     with tempfile.TemporaryDirectory() as folder:
-        audio = Path(folder) / "joined.wav"
-        parts = join(audio)
+        audio = Path(folder) / "concatenated.wav"
+        parts = concatenate(audio)
         rows = []
         for name, tokens in cases(parts).items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             transcript = asr.align_text(audio, " ".join(text for text, _ in tokens))
-            rows.append(row(name, tokens, transcript, time.perf_counter() - begun))
+            rows.append(row(name, tokens, transcript, time.perf_counter() - started))
     save("align", rows)
 
 
-def join(target: Path) -> list[list[Token]]:
-    """Write all samples into one recording; return the words of each with their starts."""
+def concatenate(target: Path) -> list[list[Token]]:
+    """Write all samples into one recording; return the words of each sample with their starts."""
     pause = np.zeros(round(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
     blocks: list[np.ndarray] = [pause]
     parts: list[list[Token]] = []
@@ -67,7 +68,7 @@ def join(target: Path) -> list[list[Token]]:
 
 
 def cases(parts: list[list[Token]]) -> dict[str, list[Token]]:
-    """Texts by name."""
+    """Make the texts to align, by name."""
     whole = [token for part in parts for token in part]
     unsaid: list[Token] = [(text, None) for text in UNSAID.split()]
     wrong = [("otherwise", None) if i % 10 == 5 else token for i, token in enumerate(whole)]
@@ -82,7 +83,7 @@ def cases(parts: list[list[Token]]) -> dict[str, list[Token]]:
 def row(
     name: str, tokens: list[Token], transcript: Transcript, wall_seconds: float
 ) -> dict[str, Any]:
-    """The errors of one alignment."""
+    """Compute a row of the table from one alignment."""
     words = transcript.words
     if [word.text for word in words] != [text for text, _ in tokens]:
         raise RuntimeError("the words of the transcript are not those of the text")

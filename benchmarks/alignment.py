@@ -1,13 +1,13 @@
-"""How exact word times are, through the whole pipeline: decoding, VAD, chunks, aligner, stitching.
+"""Measure word times through the whole pipeline: decoding, VAD, chunks, aligner, stitching.
 
-The engine is the reference's text (`asr evaluate --times`), so nothing but the times can be wrong.
-Beside the aligner stand the naive way (words spread over the speech by their letters) and, on some
-clean recordings, the times that pocketsphinx gives to the words it recognises itself.
+The engine returns the reference text (`asr evaluate --times`), so only the times can be wrong. The
+aligner is compared with interpolation (words spread over the speech by their letters) and, on some
+clean recordings, with the times of pocketsphinx as a recogniser.
 
     python -m benchmarks.alignment [--real MANIFEST]
 
-Needs Festival (benchmarks/corpus.py). A manifest of real recordings with word times is optional:
-none is free to be kept here.
+Needs Festival (benchmarks/corpus.py). A manifest of real recordings with word times is optional; we
+know none whose licence lets us include it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.align.hmm.aligner import SphinxAligner
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.audio.resample import decode
 from asr.config import AudioLimits, ChunkOptions, Options
 from asr.engines.sphinx import SphinxEngine
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 OWN_TEXT = "gettysburg"
-"""The text on which pocketsphinx is measured, which takes 30 times as long as the aligner."""
+"""The only text that pocketsphinx recognises: recognition takes 30 times as long as alignment."""
 
 
 def run(
     utterances: list[Utterance], *, aligned: bool, chunk_seconds: float, own: bool = False
 ) -> Report:
-    """Transcribe and score; `own` lets pocketsphinx recognise instead of telling it the text."""
+    """Transcribe and score; with `own`, pocketsphinx recognises the words itself."""
     aligner = SphinxAligner(WORKERS) if aligned else None
     words_of = {utterance.file: utterance.words for utterance in utterances}
     reference = ReferenceEngine(WORKERS)
@@ -63,7 +63,7 @@ def run(
 
 
 def rows(report: Report, times: str, chunk_seconds: float) -> list[dict[str, Any]]:
-    """A row of the table for each category."""
+    """Make a row of the table for each category of speech."""
     return [
         {"times": times, "chunks": f"{chunk_seconds:.0f} s", "speech": name, **_row(part)}
         for name, part in report.categories.items()
@@ -93,17 +93,17 @@ def _percent(share: float) -> str:
 
 
 def one_core(utterances: list[Utterance]) -> dict[str, float]:
-    """Seconds of speech aligned in a second of CPU time, in one thread, chunk by chunk of 20 s."""
-    embedded = Embedded()
+    """Measure seconds of speech aligned per CPU second, in chunks of 20 s and one thread."""
+    forced = ForcedAligner()
     spoken = used = 0.0
     for utterance in utterances:
         samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
         for start in range(0, len(samples) // SAMPLE_RATE, 20):
             audio = Audio(samples[start * SAMPLE_RATE : (start + 20) * SAMPLE_RATE])
             texts = [it.text for it in utterance.words if start <= it.midpoint < start + 20]
-            began = time.process_time()
-            embedded.align(audio, texts)
-            used += time.process_time() - began
+            started = time.process_time()
+            forced.align(audio, texts)
+            used += time.process_time() - started
             spoken += audio.duration
     return {
         "seconds": round(spoken, 1),
@@ -133,7 +133,7 @@ def main() -> None:
         table += rows(report, "pocketsphinx's own", 30.0)
         speed = one_core(some)
     if options.real is None:
-        print("no real recordings: none were given by --real")
+        print("no real recordings: --real was not given")
     else:
         real = [it for it in read_manifest(options.real) if it.words]
         for times, aligned in (("aligned", True), ("by letters", False)):

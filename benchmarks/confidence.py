@@ -1,8 +1,8 @@
-"""How often words of a confidence are right: the table in `asr.align.hmm.confidence`.
+"""Measure how often words of each confidence are right: the table in `asr.align.hmm.confidence`.
 
 A word is right if it was said and starts within 0.2 s of where it was found. The texts have planted
-mistakes (one word in ten replaced, or five words put in or left out). Half of the chunks make the
-table and the other half test it.
+mistakes: one word in ten replaced, five words inserted, or five words deleted. One half of the
+chunks makes the table and the other half tests it.
 
     python -m benchmarks.confidence [--real MANIFEST]
 """
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from asr.align.hmm.acoustics import FRAME_SECONDS
-from asr.align.hmm.confidence import PASSED_OVER, confidence
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.confidence import SKIPPED_CONFIDENCE, confidence
+from asr.align.hmm.forced import ForcedAligner
 from asr.evaluation import read_manifest
 from benchmarks import corpus
 from benchmarks.measure import save
@@ -34,7 +34,7 @@ PLANTS = (replaced, inserted, replaced, deleted)
 
 
 def monotone(ratios: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The isotonic regression of `right` on `ratios`, by pooling neighbours, at `GRID`."""
+    """Compute the isotonic regression of `right` on `ratios` at `GRID`, by pooling neighbours."""
     order = np.argsort(ratios)
     blocks: list[list[float]] = []  # sum, count, first ratio
     for ratio, value in zip(ratios[order], right[order], strict=True):
@@ -45,7 +45,7 @@ def monotone(ratios: np.ndarray, right: np.ndarray) -> np.ndarray:
             blocks[-1][1] += count
     firsts = np.array([block[2] for block in blocks])
     shares = np.array([block[0] / block[1] for block in blocks])
-    # Between two places of the grid a line is drawn, so each takes the mean of what is around it.
+    # The table is interpolated linearly, so each point takes the mean of its surroundings.
     fine = np.linspace(GRID[0] - 1, GRID[-1] + 1, 2000)
     steps = shares[np.clip(np.searchsorted(firsts, fine, side="right") - 1, 0, None)]
     near = [np.abs(fine - place) <= 0.5 for place in GRID]
@@ -57,40 +57,40 @@ class Case:
     """A word of a planted text.
 
     Attributes:
-        ratio: the mean log-likelihood ratio of its frames; None if it was passed over.
-        sure: the confidence that it gets now.
-        is_right: it was said, and there.
+        ratio: mean log-likelihood ratio of its frames; None if the search skipped it.
+        confidence: that the current table gives it.
+        is_right: it was said, and at this time.
         chunk: number of its chunk.
     """
 
     ratio: float | None
-    sure: float
+    confidence: float
     is_right: bool
     chunk: int
 
 
-def collect(embedded: Embedded, manifests: list[Path]) -> list[Case]:
-    """Every word whose sounds are known."""
+def collect(forced: ForcedAligner, manifests: list[Path]) -> list[Case]:
+    """Align all texts; return the words whose pronunciation is known."""
     utterances = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
-    every = list(pieces(utterances, embedded))
+    every = list(pieces(utterances, forced))
     pool = [text for utterance in utterances for text in utterance.text.split()]
     cases = []
     for number, piece in enumerate(every):
         planted = PLANTS[number % len(PLANTS)](piece, random.Random(number), pool)
-        found = embedded.find(piece.audio, planted.texts)
+        found = forced.find(piece.audio, planted.texts)
         for token, truth in zip(found, planted.truth, strict=True):
             if token is None:
-                cases.append(Case(None, PASSED_OVER, truth is not None, number))
+                cases.append(Case(None, SKIPPED_CONFIDENCE, truth is not None, number))
                 continue
             start = token.start * FRAME_SECONDS
             is_right = truth is not None and abs(start - truth) <= COLLAR
-            sure = confidence(token.scores)
-            cases.append(Case(float(token.scores.mean()), sure, is_right, number))
+            ratio = float(token.scores.mean())
+            cases.append(Case(ratio, confidence(token.scores), is_right, number))
     return cases
 
 
 def main() -> None:
-    """Fit on one half, test what is in use and what was fitted on the other."""
+    """Fit a table on one half; test it and the current table on the other half."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=Path, help="manifest of real recordings with their text")
     options = parser.parse_args()
@@ -98,31 +98,31 @@ def main() -> None:
         raise SystemExit("festival is not installed; see benchmarks/corpus.py")
     with tempfile.TemporaryDirectory() as folder:
         manifests = [corpus.write(Path(folder)), *([options.real] if options.real else [])]
-        cases = collect(Embedded(), manifests)
+        cases = collect(ForcedAligner(), manifests)
     heard = [case for case in cases if case.ratio is not None]
-    # The mistakes go round in fours, so that each half has all of them.
+    # The kinds of mistake repeat every four chunks, so each half has all of them.
     half = np.array([case.chunk % 8 < 4 for case in heard])
     ratios = np.array([case.ratio for case in heard])
     right = np.array([case.is_right for case in heard], float)
     fitted = monotone(ratios[half], right[half])
     print("fitted on one half:", list(zip(GRID, fitted.round(3).tolist(), strict=True)))
     over = [case.is_right for case in cases if case.ratio is None]
-    print(f"passed over: {len(over)} words, {np.mean(over):.3f} of them right")
+    print(f"skipped: {len(over)} words, {np.mean(over):.3f} of them right")
     save("confidence", reliability([case for case in cases if case.chunk % 8 >= 4]))
 
 
 def reliability(cases: list[Case]) -> list[dict[str, Any]]:
-    """For each range of confidence how many words are right."""
-    sure = np.array([case.sure for case in cases])
+    """Measure the share of right words for each range of confidence."""
+    confidences = np.array([case.confidence for case in cases])
     right = np.array([case.is_right for case in cases])
     rows = []
     for low, high in itertools.pairwise(EDGES):
-        mask = (sure >= low) & (sure < high)
+        mask = (confidences >= low) & (confidences < high)
         if mask.any():
             rows.append({
                 "confidence": f"{low:.2f}-{min(high, 1.0):.2f}",
                 "words": int(mask.sum()),
-                "mean confidence": round(float(sure[mask].mean()), 3),
+                "mean confidence": round(float(confidences[mask].mean()), 3),
                 "right": round(float(right[mask].mean()), 3),
             })  # fmt: skip
     return rows

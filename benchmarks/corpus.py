@@ -1,15 +1,15 @@
-"""Speech with exact word times in clean and in bad conditions, for the benchmarks of alignment.
+"""Make speech with exact word times, clean and in bad conditions, for the alignment benchmarks.
 
-Three Festival voices speak the texts of `texts/`; what is added is noise, music or a telephone
-line. Nothing is kept in the repository: making it takes a minute.
+Three voices of Festival speak the texts of `texts/`. Bad conditions add noise, music or a telephone
+line. The repository holds no recordings, because making them takes only a minute.
 
-What was chosen by looking at this speech is tested on other: `write_held_out` has two voices of
-Flite speak other texts, those of `texts/held-out` and of the samples. Flite tells no word times.
+Thresholds that were chosen on this speech are tested on held-out speech: `write_held_out` lets two
+voices of Flite speak the texts of `texts/held-out` and of the samples. Flite gives no word times.
 
     python -m benchmarks.corpus FOLDER
 
-Needs Debian's festival, festvox-kallpc16k, festvox-kdlpc16k, festvox-us-slt-hts, and flite for what
-is held out. Gettysburg, Pride, Alice and Moby-Dick are in the public domain.
+Needs Debian's festival, festvox-kallpc16k, festvox-kdlpc16k and festvox-us-slt-hts, and flite for
+held-out speech. Gettysburg, Pride, Alice and Moby-Dick are in the public domain.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ WITH_NUMBERS = ("numbers", "figures", "memo")
 SAMPLE_RATE = 16_000
 SEED = 7
 PAUSES = (0.15, 0.9)
-"""Seconds between sentences, besides the silence that the voice itself leaves."""
+"""Seconds added between sentences, besides the voice's own silence."""
 BAD_CONDITIONS = ("noise 20 dB", "noise 10 dB", "music 10 dB", "telephone")
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Speech under a condition; `category` is how it is reported."""
+    """Speech in one condition; results are reported by `category`."""
 
     name: str
     category: str
@@ -69,12 +69,12 @@ def is_available() -> bool:
 
 
 def is_all_available() -> bool:
-    """Whether Flite is, too."""
+    """Whether both Festival and Flite are installed."""
     return is_available() and shutil.which("flite") is not None
 
 
 def recordings() -> Iterator[Recording]:
-    """Every voice with every text, clean; and one text of each voice in every bad condition."""
+    """Speak every text with every voice, clean; and one text per voice in every bad condition."""
     for voice_number, (name, voice) in enumerate(VOICES.items()):
         for text_number, file in enumerate(TEXTS):
             text = " ".join(file.read_text(encoding="utf-8").split())
@@ -90,7 +90,7 @@ def recordings() -> Iterator[Recording]:
 
 
 def held_out() -> Iterator[Recording]:
-    """Other voices with other texts, clean."""
+    """Speak other texts with other voices, clean."""
     for voice_number, voice in enumerate(HELD_OUT_VOICES):
         for text_number, file in enumerate(HELD_OUT_TEXTS):
             text = " ".join(file.read_text(encoding="utf-8").split())
@@ -120,12 +120,17 @@ def _join(spoken: list[Speech], seed: int) -> Speech:
 
 
 def write_held_out(folder: Path) -> Path:
-    """Write what is held out and its manifest, whose path is returned."""
+    """Write the held-out recordings and their manifest; return the path of the manifest."""
     return write(folder, held_out())
 
 
 def write(folder: Path, some: Iterable[Recording] | None = None) -> Path:
-    """Write recordings, or all but what is held out, and their manifest, whose path is returned."""
+    """Write recordings and their manifest; return the path of the manifest.
+
+    Args:
+        folder: is created if it is missing.
+        some: the recordings; by default all but the held-out ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for made in recordings() if some is None else some:

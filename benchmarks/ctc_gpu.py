@@ -1,12 +1,13 @@
-"""What forced alignment by a full-size CTC model costs, so that it does not halve the recogniser.
+"""Measure the cost of forced alignment with a full-size CTC model on the recogniser's GPU.
 
-The models have the published sizes and random weights: times and memory are a real model's, the
-words' times are not. Each line of the result is one model, type and batch: the stages apart, then
-the whole aligner with many chunks in flight, and how late the event loop ran meanwhile.
+The models have the published sizes but random weights. So speed and memory are those of a real
+model, and the word times are meaningless. Each row of the result is one model, type and batch size:
+the stages one by one, the whole aligner with many chunks at once, and the delay of the event loop
+during that.
 
     PYTHONPATH=. python3 benchmarks/ctc_gpu.py [--models wav2vec2-large] [--batches 1,8,32]
 
-Needs numpy, torch and transformers, and nothing else of ours; Parakeet's extractor needs librosa.
+Needs only numpy, torch and transformers; Parakeet's feature extractor also needs librosa.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 try:
     importlib.import_module("asr")
-except ImportError:  # the package's own imports are not installed; the aligner needs none of them
+except ImportError:  # our dependencies are not installed; the aligner needs none of them
     bare = types.ModuleType("asr")
     bare.__path__ = [str(Path(__file__).resolve().parent.parent / "asr")]
     sys.modules["asr"] = bare
@@ -50,7 +51,7 @@ PROBE_SECONDS = 0.001
 
 
 def wav2vec2_large(layers: int | None) -> tuple[Any, Any, Speller]:
-    """wav2vec2-large, 317 M parameters, as facebook/wav2vec2-large-960h-lv60-self and MMS-300m."""
+    """Make wav2vec2-large: 317 M parameters, as wav2vec2-large-960h-lv60-self and MMS-300m."""
     config = transformers.Wav2Vec2Config(
         vocab_size=32,
         hidden_size=1024,
@@ -68,7 +69,7 @@ def wav2vec2_large(layers: int | None) -> tuple[Any, Any, Speller]:
 
 
 def parakeet_ctc(layers: int | None) -> tuple[Any, Any, Speller]:
-    """The size of nvidia/parakeet-ctc-1.1b; a word is two pieces, which is more than usual."""
+    """Make a model as large as nvidia/parakeet-ctc-1.1b; each word has two pieces, more than usual."""
     encoder = {
         "hidden_size": 1024,
         "num_hidden_layers": layers or 42,
@@ -92,14 +93,14 @@ if hasattr(transformers, "ParakeetForCTC") and importlib.util.find_spec("librosa
 
 
 def make_text(seed: int, n_words: int) -> str:
-    """Words of 2 to 8 letters, 5 on average, as in English speech."""
+    """Make random words of 2 to 8 letters, 5 on average, as in English speech."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(2, 9, n_words)
     return " ".join("".join(rng.choice(list(LETTERS), size)) for size in sizes)
 
 
 def repeat(work: Callable[[], object]) -> float:
-    """Median seconds of a call, over at least three calls and `MIN_SECONDS` / 4, warmed up."""
+    """Measure the median seconds of a call: at least three calls and `MIN_SECONDS` / 4, warm."""
     work()
     seconds: list[float] = []
     while len(seconds) < 3 or sum(seconds) < MIN_SECONDS / 4:
@@ -110,7 +111,7 @@ def repeat(work: Callable[[], object]) -> float:
 
 
 def measure_stages(model: CtcModel, samples: np.ndarray, text: str, batch: int) -> dict[str, float]:
-    """Each stage alone, in milliseconds a chunk."""
+    """Measure each stage alone, in milliseconds per chunk."""
     features = model.features(samples)
     sizes = [len(samples)] * batch
     emissions = model.emissions([features] * batch, sizes)
@@ -126,7 +127,7 @@ def measure_stages(model: CtcModel, samples: np.ndarray, text: str, batch: int) 
 
 
 async def probe(lags: list[float]) -> None:
-    """Note how much later than asked the loop wakes a sleeper."""
+    """Append the delays in seconds with which the event loop wakes this task, until cancelled."""
     while True:
         started = time.perf_counter()
         await asyncio.sleep(PROBE_SECONDS)
@@ -136,7 +137,7 @@ async def probe(lags: list[float]) -> None:
 async def measure_aligner(
     model: CtcModel, samples: np.ndarray, texts: Sequence[str], batch: int
 ) -> dict[str, float]:
-    """The whole aligner, three batches of chunks in flight."""
+    """Measure the whole aligner with three batches of chunks at once."""
     seconds = len(samples) / SAMPLE_RATE
     aligner = CtcAligner("random", load=lambda *_: model, batch_seconds=batch * seconds)
     await aligner.open()
@@ -172,7 +173,7 @@ async def measure_aligner(
 
 
 def measure(name: str, dtype: str, batches: Sequence[int], options: Any) -> list[dict[str, Any]]:
-    """One model in one type, with each batch."""
+    """Measure one model in one type, with each batch size."""
     torch.manual_seed(0)
     with torch.device(options.device):
         network, _, _ = built = MODELS[name](options.layers)
@@ -198,7 +199,7 @@ def measure(name: str, dtype: str, batches: Sequence[int], options: Any) -> list
 
 
 def main() -> None:
-    """Measure all models, types and batches that are asked for; JSON on the standard output."""
+    """Measure the selected models, types and batch sizes; write JSON to the standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
     is_gpu = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if is_gpu else "cpu")

@@ -1,7 +1,7 @@
-"""Texts with planted mistakes, and what the aligner makes of them; for `witness` and `confidence`.
+"""Plant mistakes in the texts of recordings, for the benchmarks `witness` and `confidence`.
 
-Each chunk is a stretch of a recording between two pauses. Its text is taken as it is, or with five
-words put in, five words left out, one word in ten replaced, or all of another chunk's.
+A chunk is a stretch of a recording between two pauses. Its text is used unchanged, with five words
+inserted, with five words deleted, with one word in ten replaced, or replaced by another text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Sequence
 
-    from asr.align.hmm.embedded import Embedded
+    from asr.align.hmm.forced import ForcedAligner
     from asr.evaluation import Utterance
 
 N_WORDS: Final = 5
@@ -30,7 +30,7 @@ MIN_WORDS: Final = 10
 
 
 class RememberingScorer(Scorer):
-    """Scores audio once, however many texts are then tried on it."""
+    """Scores all senones of the audio once, so that further texts for it cost little."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class RememberingScorer(Scorer):
         self._last: tuple[bytes, Scores | None] = b"", None
 
     def score(self, pcm: bytes, senones: np.ndarray) -> Scores:  # noqa: ARG002
-        """What `Scorer` says of all senones, or said of the same samples just before."""
+        """Score all senones, or return the scores if the samples are those of the last call."""
         last_pcm, scores = self._last
         if scores is None or pcm != last_pcm:
             scores = super().score(pcm, self._all)
@@ -48,13 +48,13 @@ class RememberingScorer(Scorer):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a recording with what is said in it.
+    """A stretch of a recording and the words said in it.
 
     Attributes:
-        category: the recording's.
+        category: of the recording.
         texts: the words said.
-        starts: when each of them starts, in seconds.
-        ends: when each ends.
+        starts: start of each word in seconds.
+        ends: end of each word in seconds.
     """
 
     category: str
@@ -66,12 +66,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A text for a piece.
+    """A text for a piece, and its mistake.
 
     Attributes:
-        truth: when each word really starts; None for one that nobody said.
-        span: seconds within which the mistake is, if it is one of speech that was left out.
-        words: the words within which it is, if it is one of words that were put in.
+        texts: the words of the text.
+        truth: true start of each word in seconds; None for a word that nobody said.
+        span: (start, end) in seconds of speech that was deleted from the text.
+        words: [first, last) of words that were inserted.
     """
 
     texts: list[str]
@@ -80,11 +81,11 @@ class Planted:
     words: tuple[int, int] | None = None
 
 
-def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piece]:
-    """Cut recordings at pauses; recordings whose words have no times are timed by the aligner."""
+def pieces(utterances: Iterable[Utterance], forced: ForcedAligner) -> Iterator[Piece]:
+    """Cut recordings at pauses; the aligner times the words of recordings without word times."""
     for utterance in utterances:
         samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
-        words = utterance.words or embedded.align(Audio(samples), utterance.text.split()).words
+        words = utterance.words or forced.align(Audio(samples), utterance.text.split()).words
         category = (utterance.categories or ("real",))[0]
         cuts = [0]
         for place in range(1, len(words)):
@@ -106,20 +107,20 @@ def pieces(utterances: Iterable[Utterance], embedded: Embedded) -> Iterator[Piec
 
 
 def spoiled(piece: Piece, condition: str, seed: int) -> Piece:
-    """The same speech in a bad condition, as `benchmarks.corpus.spoil` names them."""
+    """Make the same speech in a bad condition, named as in `benchmarks.sounds.spoil`."""
     samples = spoil(piece.audio.samples.astype(np.float64), condition, seed)
     category = condition if piece.category == "clean" else f"{piece.category}, {condition}"
     return replace(piece, category=category, audio=Audio(samples.astype(np.float32)))
 
 
 def interrupted(piece: Piece, kind: str, seed: int) -> Piece:
-    """The same speech with a sound in its longest pause."""
+    """Insert a sound into the longest pause."""
     whole, _ = _with(piece, between(piece.audio.samples, kind, seed))
     return replace(whole, category=f"{piece.category}, a sound between")
 
 
 def answered(piece: Piece, other: Piece) -> tuple[Piece, Planted]:
-    """The same speech with five words of another's in its longest pause, which the text lacks."""
+    """Insert five words of another speaker into the longest pause; the text lacks them."""
     first = (len(other.texts) - N_WORDS) // 2
     start, end = (
         round(it * SAMPLE_RATE) for it in (other.starts[first], other.ends[first + N_WORDS - 1])
@@ -132,7 +133,7 @@ def answered(piece: Piece, other: Piece) -> tuple[Piece, Planted]:
 
 
 def _with(piece: Piece, sound: np.ndarray) -> tuple[Piece, float]:
-    """A piece with a sound in its longest pause, and the second at which that begins."""
+    """Insert a sound into the longest pause; return the piece and the start of the sound."""
     pauses = np.subtract(piece.starts[1:], piece.ends[:-1])
     place = int(pauses.argmax()) + 1
     at = round((piece.ends[place - 1] + piece.starts[place]) / 2 * SAMPLE_RATE)
@@ -146,12 +147,12 @@ def _with(piece: Piece, sound: np.ndarray) -> tuple[Piece, float]:
 
 
 def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:
-    """The text as it was said."""
+    """Take the text as it was said."""
     return Planted(list(piece.texts), list(piece.starts))
 
 
 def inserted(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
-    """Five words that nobody said."""
+    """Insert five words that nobody said."""
     place = chance.randrange(len(piece.texts) + 1)
     at = chance.randrange(len(pool) - N_WORDS)
     texts, truth = list(piece.texts), [*piece.starts]
@@ -161,7 +162,7 @@ def inserted(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Plante
 
 
 def deleted(piece: Piece, chance: random.Random, _: Sequence[str]) -> Planted:
-    """Five words that were said and are missing."""
+    """Delete five words that were said."""
     place = chance.randrange(len(piece.texts) - N_WORDS + 1)
     texts, truth = list(piece.texts), list[float | None](piece.starts)
     span = piece.starts[place], piece.ends[place + N_WORDS - 1]
@@ -170,7 +171,7 @@ def deleted(piece: Piece, chance: random.Random, _: Sequence[str]) -> Planted:
 
 
 def replaced(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
-    """One word in ten is another."""
+    """Replace one word in ten."""
     texts, truth = list(piece.texts), list[float | None](piece.starts)
     for place in range(len(texts)):
         if chance.random() < 0.1:
@@ -179,7 +180,7 @@ def replaced(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Plante
 
 
 def swapped(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
-    """As many words of something else."""
+    """Take as many words of another text."""
     n_words = min(len(piece.texts), len(pool) - 1)
     at = chance.randrange(len(pool) - n_words)
     return Planted(list(pool[at : at + n_words]), [None] * n_words)

@@ -1,4 +1,4 @@
-"""What is not speech: added to it, or heard between its words."""
+"""Sounds that are not speech, to add to speech or to insert between its words."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TELEPHONE_BAND = (300.0, 3400.0)
 FADE_SECONDS = 0.02
 
 Sound: TypeAlias = "Callable[[np.ndarray, np.random.Generator], np.ndarray]"
-"""From samples and a source of chance to as many samples, however loud."""
+"""Makes a sound of any level and of the same length, from samples and a random generator."""
 
 
 def spoil(samples: np.ndarray, condition: str, seed: int) -> np.ndarray:
-    """Speech over a telephone line, or with something added so many decibels below it.
+    """Send speech over a telephone line, or add a sound some decibels below it.
 
     Args:
         samples: shape (n_samples,).
         condition: "telephone", or one of `ADDED` and a level, as in "pink noise 10 dB".
-        seed: of what is added.
+        seed: of the added sound.
     """
     if condition == "telephone":
         return np.clip(band_pass(samples, SAMPLE_RATE, TELEPHONE_BAND), -1, 1)
@@ -35,7 +35,7 @@ def spoil(samples: np.ndarray, condition: str, seed: int) -> np.ndarray:
 
 
 def between(samples: np.ndarray, kind: str, seed: int) -> np.ndarray:
-    """A sound of a second or two, 3 dB below speech; one of `BETWEEN`."""
+    """Make a sound of 0.8 to 2 s, 3 dB below the speech; `kind` is one of `BETWEEN`."""
     random = np.random.default_rng(seed)
     n_samples = int(random.uniform(0.8, 2.0) * SAMPLE_RATE)
     sound = BETWEEN[kind](np.zeros(n_samples), random)
@@ -44,7 +44,7 @@ def between(samples: np.ndarray, kind: str, seed: int) -> np.ndarray:
 
 
 def gain(samples: np.ndarray, added: np.ndarray, decibels: float) -> float:
-    """What brings `added` so far below the speech, pauses not counted."""
+    """Compute the factor that brings `added` this far below the speech without its pauses."""
     loud = samples[np.abs(samples) > 0.01]
     power: float = np.mean(loud**2) / np.mean(added**2)
     return float(np.sqrt(power / 10 ** (decibels / 10)))
@@ -55,7 +55,7 @@ def _white(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _pink(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """As loud in every octave above 50 Hz."""
+    """Noise of equal power in every octave above 50 Hz."""
     spectrum = np.fft.rfft(random.normal(0, 1, len(samples)))
     frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
     pink: np.ndarray = np.fft.irfft(spectrum / np.sqrt(np.maximum(frequencies, 50)), len(samples))
@@ -63,7 +63,7 @@ def _pink(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _chatter(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Six people at once: the same speech backwards, from six places on."""
+    """Six people at once: the same speech backwards, started at six positions."""
     places = random.choice(len(samples), 6, replace=False)
     chatter: np.ndarray = np.sum([np.roll(samples[::-1], place) for place in places], axis=0)
     return chatter
@@ -89,7 +89,7 @@ def _beeps(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _siren(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Up and down an octave, three times in two seconds."""
+    """A tone that rises and falls by an octave, three times in two seconds."""
     time = np.arange(len(samples)) / SAMPLE_RATE
     pitch = random.uniform(500, 800) * 2 ** (0.5 + 0.5 * np.sin(3 * np.pi * time))
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
@@ -109,7 +109,7 @@ def _applause(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _strokes(
     samples: np.ndarray, random: np.random.Generator, places: np.ndarray, decay: int
 ) -> np.ndarray:
-    """Bursts of noise at some places, each gone after some `decay` samples."""
+    """Bursts of noise at some positions, which decay by a factor of e in `decay` samples."""
     strokes = np.zeros(len(samples) + 10 * decay)
     for place in places:
         burst = random.normal(0, 1, 10 * decay) * np.exp(-np.arange(10 * decay) / decay)
@@ -118,7 +118,7 @@ def _strokes(
 
 
 def _engine(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A low hum with its overtones, and some noise."""
+    """A low hum with overtones, and some noise."""
     time = np.arange(len(samples)) / SAMPLE_RATE
     pitch = random.uniform(60, 110)
     hum = sum(np.sin(2 * np.pi * pitch * k * time + k * k) / k for k in range(1, 30))

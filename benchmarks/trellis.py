@@ -1,7 +1,7 @@
-"""The search of the CTC aligner on one core, and what its thread does to an event loop.
+"""Measure the search of the CTC aligner on one core, and how much it delays an event loop.
 
-Emissions of 30 s chunks are random, for the search prunes nothing: its time does not depend on
-what they say. wav2vec2 has frames of 20 ms and letters, Parakeet frames of 80 ms and pieces.
+The emissions of the 30 s chunks are random. The search prunes nothing, so its time does not depend
+on them. wav2vec2 has frames of 20 ms and letters; Parakeet has frames of 80 ms and pieces of words.
 
     python -m benchmarks.trellis [--runs 5]
 """
@@ -28,7 +28,7 @@ PROBE_SECONDS = 0.001
 
 
 def make_work(size: tuple[int, int, int], batch: int) -> Callable[[], object]:
-    """A search over random emissions, words of five labels."""
+    """Make a search over random emissions and words of five labels."""
     n_frames, n_columns, n_labels = size
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((batch, n_frames, n_columns)).astype(np.float32) * 3
@@ -39,7 +39,7 @@ def make_work(size: tuple[int, int, int], batch: int) -> Callable[[], object]:
 
 
 async def watch_loop(work: Callable[[], object], n_runs: int) -> np.ndarray:
-    """How much later than asked a sleeper wakes while a thread works, in sorted milliseconds."""
+    """Measure the delays of a sleeping task while a thread works, in sorted milliseconds."""
     loop = asyncio.get_running_loop()
     busy = loop.run_in_executor(None, lambda: [work() for _ in range(n_runs)])
     late = []
@@ -51,7 +51,7 @@ async def watch_loop(work: Callable[[], object], n_runs: int) -> np.ndarray:
 
 
 def measure(name: str, batch: int, n_runs: int) -> dict[str, Any]:
-    """CPU time of one core, and the lag of the loop on the cores that there are."""
+    """Measure CPU time on one core, and the delay of the event loop on all cores."""
     work = make_work(SIZES[name], batch)
     work()
     seconds = []

@@ -1,12 +1,13 @@
-"""What the witness finds of planted mistakes, and how often it doubts what is right.
+"""Measure how many planted mistakes the witness finds, and how often it doubts correct texts.
 
     python -m benchmarks.witness [--real MANIFEST]
 
-Speech by Festival and Flite (benchmarks/corpus.py), and real recordings if a manifest is given;
-what has no word times is timed by the aligner first, with its true text. All is then spoiled.
+The speech is synthetic, by Festival and Flite (benchmarks/corpus.py), and real if a manifest is
+given. Recordings without word times are first aligned with their true text. Then each recording is
+measured in bad conditions too.
 
-Thresholds were chosen on the half called "chosen on": Festival, and half of the real speakers. The
-other half, "held out", has other voices, texts, speakers, sounds and chance.
+Thresholds were chosen on the half called "chosen on": Festival's voices and half of the real
+speakers. The other half, "held out", has other voices, texts, speakers, sounds and random seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.align.witness import Doubt, doubts
 from asr.evaluation import read_manifest
 from asr.types import SAMPLE_RATE, Audio, Hypothesis
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NEAR = 0.3
-"""Seconds by which a doubt may miss the mistake that it is about."""
+"""Seconds by which a doubt may miss the mistake and still count as finding it."""
 N_EMPTY = 12
 UNSPOILT = ("clean", "numbers")
 HARD = ("noise 10 dB", "pink noise 10 dB")
@@ -61,19 +62,19 @@ PLANTS = {
 
 
 class Judge:
-    """Aligns a text and asks the witness."""
+    """Aligns texts and asks the witness."""
 
     def __init__(self) -> None:
-        self.embedded = Embedded(RememberingScorer())
+        self.forced = ForcedAligner(RememberingScorer())
 
     def doubts(self, audio: Audio, texts: list[str]) -> tuple[list[Doubt], Hypothesis]:
-        """What the witness says of it."""
-        found = self.embedded.align(audio, texts)
+        """Align a text; return the doubts of the witness and the timed hypothesis."""
+        found = self.forced.align(audio, texts)
         heard = Hypothesis(0, " ".join(texts), found.words, unwritten=found.unwritten)
         return doubts(heard), heard
 
     def finds(self, audio: Audio, planted: Planted) -> bool:
-        """Whether the mistake is found where it is; if it is everywhere, whether any is."""
+        """Whether a doubt lies at the mistake; for a wholly wrong text, whether there is any."""
         found, heard = self.doubts(audio, planted.texts)
         span = planted.span
         if planted.words is not None:
@@ -86,13 +87,14 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """Speech that thresholds were chosen on, or other.
+    """One half of the speech.
 
     Attributes:
         write: writes the synthetic recordings and their manifest.
-        conditions: what clean speech is spoiled by.
-        between: sounds that are heard between the words, one to a chunk in turn.
-        real: the parity of its speakers.
+        conditions: the bad conditions in which clean speech is measured.
+        between: sounds that are inserted between words; the chunks take them in turn.
+        real: parity of the real speakers that belong to this half.
+        seed: of everything random.
     """
 
     name: str
@@ -123,25 +125,25 @@ HALVES = (
 )
 
 
-def speech(half: Half, folder: Path, real: Path | None, embedded: Embedded) -> list[Piece]:
-    """The undisturbed chunks of a half."""
+def speech(half: Half, folder: Path, real: Path | None, forced: ForcedAligner) -> list[Piece]:
+    """Cut the speech of a half into chunks, as recorded."""
     made = [it for it in read_manifest(half.write(folder)) if set(it.categories) & set(UNSPOILT)]
-    found = list(pieces(made, embedded))
+    found = list(pieces(made, forced))
     spoken = read_manifest(real) if real else []
-    for piece in pieces([it for it in spoken if _parity(it.file) == half.real], embedded):
+    for piece in pieces([it for it in spoken if _parity(it.file) == half.real], forced):
         kind = "real, 8 kHz" if "8k" in piece.category else "real"
         found.append(replace(piece, category=kind))
     return found
 
 
 def _parity(file: Path) -> int:
-    """0 or 1 for each speaker, by whom real recordings are named, as in LJ001-0001."""
+    """Return 0 or 1 for each speaker; files are named by speaker, such as LJ001-0001."""
     before_number = re.split(r"\d", file.stem.lower())[0]
     return zlib.crc32(re.findall(r"[a-z]+", before_number)[-1].encode()) % 2
 
 
 def disturbed(half: Half, piece: Piece, number: int) -> Iterator[Piece]:
-    """A chunk as it is and in bad conditions; what is not clean already in the hard ones only."""
+    """Yield a chunk as it is and in bad conditions: all if it is clean, else only the hard ones."""
     seed = half.seed + number
     yield piece
     for condition in half.conditions if piece.category == "clean" else HARD:
@@ -150,7 +152,7 @@ def disturbed(half: Half, piece: Piece, number: int) -> Iterator[Piece]:
 
 
 def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> list[dict[str, Any]]:
-    """A row for each category of speech, and one for all."""
+    """Measure a row for each category of speech, and one for all."""
     found: Counter[tuple[str, str]] = Counter()
     total: Counter[str] = Counter()
     every = (it for number, piece in enumerate(some) for it in disturbed(half, piece, number))
@@ -168,8 +170,8 @@ def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> lis
 
 
 def measure_answers(judge: Judge, half: Half, some: list[Piece]) -> dict[str, Any]:
-    """Five words that another speaker says in a pause and that the text lacks."""
-    # They lie by speaker, so that half of them further on somebody else speaks.
+    """Measure a row for five words of another speaker, in a pause, that the text lacks."""
+    # The chunks are sorted by speaker, so half of the list further on somebody else speaks.
     others = some[len(some) // 2 :] + some[: len(some) // 2]
     cases = [answered(piece, other) for piece, other in zip(some, others, strict=True)]
     n_found = sum(judge.finds(whole.audio, planted) for whole, planted in cases)
@@ -179,7 +181,7 @@ def measure_answers(judge: Judge, half: Half, some: list[Piece]) -> dict[str, An
 
 
 def measure_empty(judge: Judge, pool: list[str]) -> list[dict[str, Any]]:
-    """Texts of 5 to 20 words for audio in which nobody speaks."""
+    """Measure texts of 5 to 20 words with audio in which nobody speaks."""
     noise = np.random.default_rng(0)
     levels = {"digital silence": 0.0, "hiss": 1e-4, "loud noise": 0.06}
     rows = []
@@ -212,11 +214,11 @@ def main() -> None:
         raise SystemExit("festival and flite are not both installed; see benchmarks/corpus.py")
     judge = Judge()
     if options.real is None:
-        print("no real recordings: none were given by --real")
+        print("no real recordings: --real was not given")
     rows = []
     for half in HALVES:
         with tempfile.TemporaryDirectory() as folder:
-            some = speech(half, Path(folder), options.real, judge.embedded)
+            some = speech(half, Path(folder), options.real, judge.forced)
         pool = [text for piece in some for text in piece.texts]
         rows += [*measure(judge, half, some, pool), measure_answers(judge, half, some)]
     save("witness", rows + measure_empty(judge, pool))

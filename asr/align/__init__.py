@@ -1,4 +1,11 @@
-"""Times for the words of engines that have none. Importing this package imports no aligner."""
+"""Find when each word of a known text was said, and what in the audio contradicts the text.
+
+In reading order: `base` (the interface of aligners), `interpolate` (times without a model), `hmm`
+and `ctc` (the two real aligners), `witness` (doubts about a text), `anchors` and `longform` (a text
+that is longer than a chunk). This module makes the aligner that the settings name.
+
+The package knows nothing of engines, jobs, files or HTTP. Importing it imports no aligner.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def load_aligner(settings: Settings) -> Aligner | None:
-    """The aligner that the settings ask for, not yet opened; None to spread words over the speech.
+    """Make the aligner that the settings name, not yet open; None means interpolation.
 
     Raises:
-        EngineUnavailable: it cannot be used here.
+        EngineUnavailable: the aligner cannot be used here.
     """
     if settings.aligner_name == "none":
         return None
@@ -27,10 +34,10 @@ def load_aligner(settings: Settings) -> Aligner | None:
 
 
 def ctc_aligner(settings: Settings) -> Aligner:
-    """The CTC aligner with the model that the settings name, not yet opened.
+    """Make the CTC aligner with the model that the settings name, not yet open.
 
     Raises:
-        EngineUnavailable: no model is named, or the extra is not installed.
+        EngineUnavailable: the settings name no model, or the extra ``[ctc]`` is not installed.
     """
     if not settings.ctc_model:
         raise EngineUnavailable("the ctc aligner needs ASR_CTC_MODEL, a folder or a hub id")

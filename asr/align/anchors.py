@@ -1,9 +1,9 @@
-"""Which words of a known text were recognised where: the anchors of a long alignment.
+"""Find anchors: words of a known text that a recogniser, perhaps a weak one, heard.
 
-The recogniser may be weak. Runs of several words in a row that text and recognition share, each
-unique where it is looked for, are found first (as ``patience diff`` does with lines) and divide the
-rest; what lies between two of them is aligned by dynamic programming. Words that match alone, far
-from any other, prove nothing and are dropped.
+First we look for runs of several words that text and recognition share and that are unique in both.
+These runs divide both into smaller stretches, which are searched in the same way. ``patience diff``
+does this with lines. Stretches without such runs are aligned by dynamic programming. A word that
+matches far from any other match proves nothing and is dropped.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from asr.types import Word
 
 MAX_CELLS = 4_000_000
-"""Of a table of dynamic programming; a larger stretch without anchors stays without."""
+"""Largest table of dynamic programming; a stretch that needs a larger one gets no anchors."""
 MAX_DEPTH = 100
-"""Of divisions inside each other; a natural text needs about ten."""
+"""Deepest recursion of divisions; a natural text needs about ten."""
 ISLAND_WORDS = 3
-"""Matches that stand together before they count."""
+"""Fewest matches close together (an island) that count."""
 ISLAND_GAP = 3
-"""Words between two matches of an island, in the text or in the recognition, at the most."""
+"""Largest distance between two matches of an island, in words of the text or the recognition."""
 
 _RUNS = (4, 3, 2)
+"""Lengths of the unique runs, in the order of the search."""
 _GAP = -0.5
-_OTHER = -0.6
+"""Score of a word that only one side has."""
+_MISMATCH = -0.6
+"""Score of two different words."""
 _PARTS = re.compile(r"[-/\u2010-\u2014]+")
 
 Pair = tuple[int, int]
@@ -43,9 +46,9 @@ class Anchor(NamedTuple):
     """A token of the text that was recognised.
 
     Attributes:
-        token: its index.
-        first: index of the first recognised word that it is.
-        last: index of the last; "forty-two" may be two words.
+        token: index of the token in the text.
+        first: index of the first recognised word that matches it.
+        last: index of the last one: "forty-two" may have been recognised as two words.
     """
 
     token: int
@@ -54,7 +57,7 @@ class Anchor(NamedTuple):
 
 
 def find_anchors(tokens: Sequence[str], heard: Sequence[Word]) -> list[Anchor]:
-    """The tokens that were recognised, in order of the text and of time alike."""
+    """Find the tokens that were recognised; their order is the same in the text and in time."""
     said, owners = _units(tokens)
     keys, sources = _units([word.text for word in heard])
     pairs = _islands(match(said, keys))
@@ -71,7 +74,7 @@ def find_anchors(tokens: Sequence[str], heard: Sequence[Word]) -> list[Anchor]:
 
 
 def match(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
-    """Pairs of equal items, increasing on both sides, as many in a row as there are."""
+    """Pair equal items of two sequences by their indexes, which rise on both sides."""
     bounds = _split(left, right, (0, len(left)), (0, len(right)), _RUNS)
     pairs: list[Pair] = []
     for (i, j), (i_next, j_next) in pairwise([(-1, -1), *bounds, (len(left), len(right))]):
@@ -84,12 +87,16 @@ def match(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
 
 
 def _units(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """Words as they are compared, without case, marks and hyphens, and the text of each."""
+    """Normalise texts to words without case, accents, punctuation and hyphens.
+
+    Returns:
+        The normalised words, and for each the index of its text.
+    """
     keys, owners = [], []
     for index, text in enumerate(texts):
         plain = unicodedata.normalize("NFKD", text).casefold()
         for part in _PARTS.split(plain):
-            key = "".join(sign for sign in part if sign.isalnum())
+            key = "".join(character for character in part if character.isalnum())
             if key:
                 keys.append(key)
                 owners.append(index)
@@ -99,7 +106,7 @@ def _units(texts: Iterable[str]) -> tuple[list[str], list[int]]:
 def _split(
     left: Sequence[str], right: Sequence[str], a: Pair, b: Pair, runs: Sequence[int], depth: int = 0
 ) -> list[Pair]:
-    """Anchors by runs of words unique in left[a] and right[b], the longest runs first."""
+    """Pair runs of words that are unique in left[a] and in right[b], the longest runs first."""
     if not runs or depth == MAX_DEPTH or (a[1] - a[0]) * (b[1] - b[0]) == 0:
         return []
     n, rest = runs[0], runs[1:]
@@ -117,7 +124,7 @@ def _split(
 
 
 def _unique_runs(words: Sequence[str], span: Pair, n: int) -> dict[tuple[str, ...], int]:
-    """Runs of n words that occur once between two places, and where."""
+    """Find the runs of n words that occur exactly once in a span, and their positions."""
     places: dict[tuple[str, ...], int] = {}
     for start in range(span[0], span[1] - n + 1):
         run = tuple(words[start : start + n])
@@ -126,9 +133,9 @@ def _unique_runs(words: Sequence[str], span: Pair, n: int) -> dict[tuple[str, ..
 
 
 def _longest_rise(pairs: Sequence[Pair]) -> list[Pair]:
-    """The longest chain of pairs, sorted by their first, in which the second rises too."""
-    tails: list[int] = []  # the least second of a chain of each length
-    ends: list[int] = []  # its pair
+    """Find the longest chain of pairs whose indexes rise on both sides; `pairs` must be sorted."""
+    tails: list[int] = []  # for each length of a chain, the smallest second index it can end with
+    ends: list[int] = []  # the pair with which that chain ends
     before: list[int] = []
     for index, (i, j) in enumerate(pairs):
         length = bisect_left(tails, j)
@@ -147,7 +154,7 @@ def _longest_rise(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _align(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
-    """Equal items on the best path of an edit alignment; long words weigh more."""
+    """Pair equal words on the best path of an edit alignment; long words score higher."""
     if not left or not right or len(left) * len(right) > MAX_CELLS:
         return []
     index = {key: number for number, key in enumerate(dict.fromkeys([*left, *right]))}
@@ -157,7 +164,7 @@ def _align(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
     table = np.empty((len(left) + 1, len(right) + 1), np.float32)
     table[0] = steps
     for i, key in enumerate(left):
-        score = np.where(theirs == index[key], weights, _OTHER)
+        score = np.where(theirs == index[key], weights, _MISMATCH)
         row = np.concatenate(([table[i, 0] + _GAP], table[i, :-1] + score))
         row[1:] = np.maximum(row[1:], table[i, 1:] + _GAP)
         table[i + 1] = np.maximum.accumulate(row - steps) + steps
@@ -172,7 +179,7 @@ def _trace(
     while i and j:
         here = table[i, j]
         equal = left[i - 1] == right[j - 1]
-        score = weights[j - 1] if equal else _OTHER
+        score = weights[j - 1] if equal else _MISMATCH
         if abs(here - table[i - 1, j - 1] - score) < 1e-3:
             i, j = i - 1, j - 1
             if equal:
@@ -185,7 +192,7 @@ def _trace(
 
 
 def _islands(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs that stand among others."""
+    """Drop pairs that have too few other pairs near them."""
     islands: list[list[Pair]] = [[]]
     for pair in pairs:
         if islands[-1]:

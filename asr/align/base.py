@@ -1,4 +1,4 @@
-"""What every aligner does: give the words of a chunk their times."""
+"""The interface of every aligner: give the words of a chunk their times."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ if TYPE_CHECKING:
 
 
 class Aligner(Protocol):
-    """Finds where in a chunk each word of a known text was said.
+    """Finds where in a chunk each word of a known text was said."""
 
-    Attributes:
-        name: aligner and model, as every transcript states it.
-    """
+    @property
+    def name(self) -> str:
+        """Aligner and model, as every transcript states them."""
+        ...
 
-    name: str
+    @property
+    def language(self) -> str | None:
+        """The only language that it can align, such as "en"; None if it can align any."""
+        ...
 
     async def open(self) -> None:
-        """Load; may be called again after a failure.
+        """Load the models. May be called again after a failure.
 
         Raises:
             EngineUnavailable: it cannot be used now.
@@ -26,16 +30,16 @@ class Aligner(Protocol):
         ...
 
     async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
-        """Time every word of ``hypothesis.text``, whatever words it had before.
+        """Time every word of ``hypothesis.text``; words that the hypothesis has are replaced.
 
         Returns:
-            The same hypothesis with one `Word` for each token of ``text.split()``: as many, in
-            order, inside the chunk, starts never running backwards. Each says by `timing` how it
-            got its time, and has a confidence where the audio was witness to it, else that of
-            ``hypothesis.word_confidences``, if there are any.
+            The same hypothesis with one `Word` for each token of ``text.split()``, in order and
+            inside the chunk; no word starts before its predecessor. `Word.timing` says how the
+            word got its time. Its confidence is measured in the audio where that is possible;
+            otherwise it comes from ``hypothesis.word_confidences``, if there are any.
         """
         ...
 
     async def close(self) -> None:
-        """Free everything."""
+        """Free the models and end all processes and threads."""
         ...

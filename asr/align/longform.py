@@ -1,26 +1,30 @@
-"""A known text over a long recording: which stretch of the audio holds which words.
+"""Align a known text with a long recording: divide both into pieces that belong together.
 
-A forced aligner wants pieces of some seconds and exactly what is said in them. The recording is
-recognised roughly first; words that text and recognition share (`asr.align.anchors`) say how far
-the text has come at which time. `make_plan` cuts both between two neighbours that are anchored,
-where the pause is longest. So a piece holds its own words and no others, however wrong the
-recognition is inside it.
+A forced aligner needs pieces of some seconds and exactly the words that are said in them. So the
+recording is first recognised roughly. Words that the text and the recognition share are anchors
+(`asr.align.anchors`): they tell at which time the text has come how far. `make_plan` cuts text and
+recording between two consecutive words that are both anchors, where the pause between them is
+longest. So a piece holds exactly its own words, even if the recognition inside it is wrong.
 
-Text that cannot have been said (more letters than any mouth has time for between two anchors) goes
-to no piece: it gets the time that is there, is marked as interpolated with confidence 0, and told.
-So is speech between two words that follow each other in the text: no piece holds it.
+Two kinds of mismatch go into no piece and give a warning:
+
+- Text that cannot have been said, because it has too many letters for the time between two anchors.
+  Its words share that time, as "interpolated" with confidence 0.
+- Speech between two consecutive words of the text.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby, pairwise, zip_longest
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from asr.align.anchors import find_anchors
 from asr.text.phrasing import ends_sentence
+from asr.text.spread import fill_missing, n_letters, spread_words
 from asr.types import SAMPLE_RATE, SpeechRegion, Word
 
 if TYPE_CHECKING:
@@ -28,22 +32,23 @@ if TYPE_CHECKING:
 
 MIN_SECONDS = 4.0
 MAX_SECONDS = 20.0
-"""A piece is cut at its longest pause between these two, and later only where none was anchored."""
+"""A piece is cut at its longest pause between these two. It is longer only for lack of anchors."""
 LIMIT_SECONDS = 60.0
-"""Beyond this a piece is cut without an anchor, in proportion to the speech."""
+"""A longer piece is cut without an anchor, and its text in proportion to the speech."""
 PAD_SECONDS = 0.3
+"""How far a piece reaches into a stretch of mismatch beside it."""
 FASTEST = 25.0
-"""Letters a second; fast speech has about 20."""
+"""Most letters per second of speech; fast speech has about 20."""
 UNSAID_LETTERS = 15
-"""So many letters too many are text that was not said; fewer may be an anchor's imprecision."""
+"""Text was not said if it has at least this many letters too many. Anchors are imprecise."""
 UNWRITTEN_SECONDS = 1.5
 UNWRITTEN_WORDS = 3
-"""Recognised in that time between two neighbours in the text: speech that is not in it."""
+"""The text lacks speech if two of its consecutive words are this far apart in both measures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of the recording and the tokens [first, last) said in it."""
+    """A stretch of the recording in seconds, and the tokens [first, last) said in it."""
 
     start: float
     end: float
@@ -52,23 +57,23 @@ class Piece:
 
     @property
     def start_sample(self) -> int:
-        """Of its audio."""
+        """Index of the first sample."""
         return round(self.start * SAMPLE_RATE)
 
     @property
     def end_sample(self) -> int:
-        """Of its audio."""
+        """Index after the last sample."""
         return round(self.end * SAMPLE_RATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be aligned.
+    """The pieces to be aligned.
 
     Attributes:
-        pieces: in order, disjoint in time; each holds tokens of its own.
-        known: when tokens were recognised, by their index.
-        warnings: text that nobody says and speech that is not in the text.
+        pieces: in order; they overlap neither in time nor in the text.
+        known: recognised words by the index of their token.
+        warnings: about text that was not said, and speech that the text lacks.
     """
 
     pieces: tuple[Piece, ...]
@@ -82,9 +87,9 @@ def make_plan(
     """Cut a text and a recording into pieces that belong together.
 
     Args:
-        tokens: the words of the text, at least one.
-        heard: the words that were recognised, in order, with their times.
-        regions: where speech was found, at least one.
+        tokens: the words of the text; at least one.
+        heard: the recognised words with their times, in order.
+        regions: the speech regions; at least one.
     """
     known = _known(tokens, heard)
     warnings = [] if known or not heard else ["no passage of the text was recognised"]
@@ -106,7 +111,7 @@ def _known(tokens: Sequence[str], heard: Sequence[Word]) -> dict[int, Word]:
 
 
 class _Script:
-    """The text and the recording between two of the tokens that were recognised."""
+    """Looks up time, text and speech between two recognised tokens (known tokens)."""
 
     def __init__(
         self,
@@ -119,40 +124,40 @@ class _Script:
         self.known = known
         self.start = min([regions[0].start, *(word.start for word in known.values())])
         self.end = max([regions[-1].end, *(word.end for word in known.values())])
-        self._letters = [0, *accumulate(map(_n_letters, tokens))]
+        self._letters = [0, *accumulate(map(n_letters, tokens))]
         self._middles = [word.midpoint for word in heard]
         self._starts = [region.start for region in regions]
         self._lengths = [region.end - region.start for region in regions]
         self._before = [0.0, *accumulate(self._lengths)]
 
     def span(self, left: int, right: int) -> tuple[float, float]:
-        """The time between two known tokens; -1 and `n_tokens` stand for the ends."""
+        """Return (start, end) between two known tokens; -1 and `n_tokens` are the ends."""
         start = self.known[left].end if left >= 0 else self.start
         end = self.known[right].start if right < self.n_tokens else self.end
         return start, max(start, end)
 
     def is_unsaid(self, left: int, right: int) -> bool:
-        """Whether there is no time for what the text has between two known tokens."""
+        """Whether the text between two known tokens is too long for the speech between them."""
         start, end = self.span(left, right)
-        n_letters = self._letters[right] - self._letters[left + 1]
-        return n_letters - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
+        n_written = self._letters[right] - self._letters[left + 1]
+        return n_written - FASTEST * (self._speech(end) - self._speech(start)) >= UNSAID_LETTERS
 
     def _speech(self, time: float) -> float:
-        """Seconds of speech before a time."""
+        """Sum up the seconds of speech before a time."""
         index = bisect_right(self._starts, time) - 1
         if index < 0:
             return 0.0
         return self._before[index] + min(time - self._starts[index], self._lengths[index])
 
     def is_unwritten(self, left: int, right: int) -> bool:
-        """Whether something is said between two neighbours in the text."""
+        """Whether there is speech between two consecutive tokens of the text."""
         start, end = self.span(left, right)
         n_heard = bisect_left(self._middles, end) - bisect_right(self._middles, start)
         return right == left + 1 and end - start >= UNWRITTEN_SECONDS and n_heard >= UNWRITTEN_WORDS
 
 
 def _stretches(script: _Script, warnings: list[str]) -> Iterator[Piece]:
-    """Text and audio without what is in only one of them, which goes to the warnings."""
+    """Yield stretches in which text and audio match; append a warning for each mismatch."""
     first, begin = 0, script.start
     for left, right in pairwise([-1, *script.known, script.n_tokens]):
         start, end = script.span(left, right)
@@ -172,7 +177,7 @@ def _stretches(script: _Script, warnings: list[str]) -> Iterator[Piece]:
 
 
 def _cut(stretch: Piece, known: dict[int, Word]) -> Iterator[Piece]:
-    """Cut at the longest pauses between neighbours that both are known."""
+    """Cut at the longest pauses between two consecutive known tokens."""
     cuts: list[tuple[float, float, int]] = []  # pause, time, token
     start, first = stretch.start, stretch.first
     for token in range(stretch.first + 1, stretch.last):
@@ -191,7 +196,7 @@ def _cut(stretch: Piece, known: dict[int, Word]) -> Iterator[Piece]:
 
 
 def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion]) -> list[Piece]:
-    """Cut a piece that is too long in silence, and its text in proportion to the speech."""
+    """Cut a piece that is too long at silences, and its text in proportion to the speech."""
     n_parts = math.ceil((piece.end - piece.start) / LIMIT_SECONDS)
     if n_parts == 1:
         return [piece]
@@ -201,7 +206,7 @@ def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion])
         if region.end > piece.start and region.start < piece.end
     ]
     total = sum(end - start for start, end in speech)
-    letters = [0, *accumulate(_n_letters(token) for token in tokens[piece.first : piece.last])]
+    letters = [0, *accumulate(n_letters(token) for token in tokens[piece.first : piece.last])]
     bounds = [(piece.start, piece.first)]
     done = 0.0
     for (start, end), (next_start, _) in pairwise(speech):
@@ -216,7 +221,7 @@ def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion])
 
 
 def _sentence_near(tokens: Sequence[str], token: int, reach: int = 8) -> int:
-    """The beginning of a sentence that is nearest to a token, or the token itself."""
+    """Find the nearest token that begins a sentence; the token itself if there is none."""
     starts = [
         near
         for near in range(max(1, token - reach), min(len(tokens), token + reach + 1))
@@ -226,32 +231,23 @@ def _sentence_near(tokens: Sequence[str], token: int, reach: int = 8) -> int:
 
 
 def place(tokens: Sequence[str], plan: Plan, aligned: Iterable[Sequence[Word]]) -> list[Word]:
-    """The words of the text at their times in the recording.
+    """Give every word of the text its time in the recording.
 
     Args:
         tokens: the words of the text.
         plan: of these tokens.
-        aligned: for each piece its words, which count from its start. Where an aligner could only
-            interpolate and the recogniser heard the word, its time is taken.
+        aligned: for each piece its words, with times that count from its start. If the aligner
+            only interpolated a word that the recogniser heard, the recogniser's time is used.
     """
     placed: list[Word | None] = [None] * len(tokens)
     for piece, words in zip(plan.pieces, aligned, strict=True):
         placed[piece.first : piece.last] = _overlay(piece, words, plan.known)
-    last = 0.0
-    for is_unsaid, group in groupby(range(len(tokens)), key=lambda token: placed[token] is None):
-        indexes = list(group)
-        if is_unsaid:
-            following = placed[indexes[-1] + 1] if indexes[-1] + 1 < len(tokens) else None
-            end = max(last, following.start if following else last)
-            placed[indexes[0] : indexes[-1] + 1] = _spread(
-                [tokens[index] for index in indexes], last, end, 0.0
-            )
-        last = max(last, *(word.end for word in map(placed.__getitem__, indexes) if word))
-    return [word for word in placed if word is not None]
+    # Text after the last piece was not said: it gets no time, at the end of that piece.
+    return fill_missing(tokens, placed, 0.0, 0.0, functools.partial(spread_words, confidence=0.0))
 
 
 def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> list[Word]:
-    """The words of a piece at their times in the recording, the better of two for each."""
+    """Move the words of a piece to their times in the recording; prefer known to interpolated."""
     placed = []
     has_changed = False
     for token, word in enumerate(words, piece.first):
@@ -260,35 +256,7 @@ def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> lis
         if word.timing == "interpolated" and token in known:
             chosen, has_changed = known[token], True
         placed.append(chosen)
-    return _between(piece, placed) if has_changed else placed
-
-
-def _between(piece: Piece, words: Sequence[Word]) -> list[Word]:
-    """Spread what is interpolated over the time between what is not."""
-    spread: list[Word] = []
-    groups = [
-        (is_guess, list(group))
-        for is_guess, group in groupby(words, key=lambda word: word.timing == "interpolated")
-    ]
-    for (is_guess, group), following in zip_longest(groups, groups[1:]):
-        if not is_guess:
-            spread += group
-            continue
-        start = spread[-1].end if spread else piece.start
-        end = following[1][0].start if following else piece.end
-        spread += _spread([word.text for word in group], start, max(start, end), None)
-    return spread
-
-
-def _spread(texts: Sequence[str], start: float, end: float, confidence: float | None) -> list[Word]:
-    """Words that follow each other from start to end, each as long as it has letters."""
-    letters = [0, *accumulate(map(_n_letters, texts))]
-    times = [start + (end - start) * n / letters[-1] for n in letters]
-    return [
-        Word(text, begin, max(begin, stop), confidence, "interpolated")
-        for text, (begin, stop) in zip(texts, pairwise(times), strict=True)
-    ]
-
-
-def _n_letters(text: str) -> int:
-    return max(1, sum(sign.isalnum() for sign in text))
+    if not has_changed:
+        return placed
+    timed = [None if word.timing == "interpolated" else word for word in placed]
+    return fill_missing([word.text for word in placed], timed, piece.start, piece.end)

@@ -1,9 +1,9 @@
-"""What the audio says against a text that claims to be heard in it.
+"""Find evidence in the audio against a recognised text.
 
-A language model that hears can invent, repeat and leave out, and its text alone does not show it.
-The aligner's evidence does: how likely each word is to have been said where it was found, and where
-speech is in no word. The witness adds that up over neighbouring words, since single words do get
-mumbled. What it says is for people, and contains none of the text.
+A language model with audio input can invent, repeat and omit words, and its text does not show it.
+The aligner's results do: the confidence of each word, and speech that belongs to no word. The
+witness adds up this evidence over neighbouring words, because single words are often mumbled. Its
+messages are for people and quote no text.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
     from asr.types import Audio, Hypothesis, Word
 
 MIN_DOUBT: Final = 4.0
-"""Nats of evidence against a run of words from which on it is told (benchmarks/witness.py)."""
-SUREST: Final = 0.97
-"""A word cannot speak for its neighbours more than this."""
+"""Nats of evidence against a run of words from which on it is reported (benchmarks/witness.py)."""
+MAX_CONFIDENCE: Final = 0.97
+"""Higher confidences count as this one, so that one word cannot outweigh its neighbours."""
 RATE_WORDS: Final = 8
 MAX_WORDS_PER_SECOND: Final = 9.0
-"""Nobody says so many words in a row so fast."""
+"""Nobody says `RATE_WORDS` words in a row faster than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is wrong with a stretch of a chunk, in seconds from its start.
+    """A suspicious stretch of a chunk, in seconds from the start of the chunk.
 
     Attributes:
-        kind: "unheard" words, "unwritten" speech, or words that are "hurried".
-        n_words: how many words; 0 for speech that is in none.
+        kind: "unheard" (words that are not in the audio), "unwritten" (speech that belongs to no
+            word) or "hurried" (words faster than anyone speaks).
+        n_words: number of words; 0 for unwritten speech.
     """
 
     kind: str
@@ -40,8 +41,8 @@ class Doubt:
     end: float
     n_words: int = 0
 
-    def says(self, offset: float) -> str:
-        """In words, with times of the recording, in which the chunk begins at `offset`."""
+    def message(self, offset: float) -> str:
+        """Describe it with times of the recording; the chunk begins at `offset` seconds."""
         place = f"from {offset + self.start:.1f} s to {offset + self.end:.1f} s"
         if self.kind == "unwritten":
             return f"speech {place} is in no word"
@@ -52,25 +53,28 @@ class Doubt:
 
 
 def witness(audio: Audio, hypothesis: Hypothesis, offset: float = 0.0) -> tuple[str, ...]:  # noqa: ARG001
-    """What speaks against a hypothesis whose words an aligner has timed.
+    """Describe the evidence against a hypothesis whose words an aligner has timed.
 
     Args:
-        audio: what it was aligned with.
-        hypothesis: with words and their confidences.
-        offset: seconds in the recording at which the chunk begins.
+        audio: of the chunk.
+        hypothesis: with its words and their confidences.
+        offset: start of the chunk in the recording, in seconds.
+
+    Returns:
+        One message for each doubt.
     """
-    return tuple(doubt.says(offset) for doubt in doubts(hypothesis))
+    return tuple(doubt.message(offset) for doubt in doubts(hypothesis))
 
 
 def doubts(hypothesis: Hypothesis) -> list[Doubt]:
-    """All doubts, by time."""
+    """Find all doubts, in order of their start."""
     words = [word for word in hypothesis.words if word.timing != "engine"]
     unwritten = (Doubt("unwritten", start, end) for start, end in hypothesis.unwritten)
     return sorted([*_unheard(words), *_hurried(words), *unwritten], key=lambda doubt: doubt.start)
 
 
 def _unheard(words: Sequence[Word]) -> Iterator[Doubt]:
-    """Runs of words that together are too unlikely to have been said."""
+    """Find runs of words with too much evidence against them; the sum restarts when it is <= 0."""
     total = peak = 0.0
     first = last = 0
     for place, word in enumerate(words):
@@ -87,11 +91,11 @@ def _unheard(words: Sequence[Word]) -> Iterator[Doubt]:
 
 
 def evidence(word: Word) -> float:
-    """Nats against a word: above 0 if it is likelier not to have been said."""
+    """Return nats against a word; positive if it probably was not said."""
     if word.confidence is None:
         return 0.0
-    likely = min(max(word.confidence, 0.01), SUREST)
-    return math.log((1 - likely) / likely)
+    probability = min(max(word.confidence, 0.01), MAX_CONFIDENCE)
+    return math.log((1 - probability) / probability)
 
 
 def _hurried(words: Sequence[Word]) -> Iterator[Doubt]:

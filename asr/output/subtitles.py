@@ -43,6 +43,7 @@ from asr.text.phrasing import (
     line_bounds,
     wrap,
 )
+from asr.text.spread import divide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -129,9 +130,8 @@ def _words(segment: Segment) -> list[Cue]:
         timed = [(word.text, word.start, word.end) for word in segment.words]
     else:
         texts = segment.text.split()
-        step = (segment.end - segment.start) / max(1, len(texts))
-        starts = [segment.start + i * step for i in range(len(texts))]
-        timed = [(text, start, start + step) for text, start in zip(texts, starts, strict=True)]
+        spans = divide(segment.start, segment.end, [1] * len(texts))
+        timed = [(text, *span) for text, span in zip(texts, spans, strict=True)]
     return [
         Cue(round(start * 1000), round(end * 1000), part, segment.speaker)
         for text, start, end in timed

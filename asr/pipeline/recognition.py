@@ -234,10 +234,9 @@ class _Work:
 
 
 def _speaks(aligner: Aligner, language: str | None) -> bool:
-    """Whether it knows a language; one that names none knows all, and English is asked for so."""
-    own: str | None = getattr(aligner, "language", None)
+    """Whether the aligner can align a language; no language means English."""
     asked = (language or "en").lower().split("-")[0]
-    return own is None or asked in (own, "english")
+    return aligner.language is None or asked in (aligner.language, "english")
 
 
 def _is_mostly_unheard(heard: Hypothesis) -> bool:

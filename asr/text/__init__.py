@@ -1,1 +1,8 @@
-"""What written text sounds like when it is read aloud, and where it may be broken. English."""
+"""Properties of written text that recognition, alignment and subtitles need. English word lists.
+
+In reading order: `spoken` (what people say for a written token), which uses `figures` (numbers,
+sums, dates and times), `abbreviations` and `numerals`; `phrasing` (where sentences end and where
+lines may break); `spread` (times for words that nobody timed).
+
+The package knows nothing of audio. Only `spread` knows times.
+"""

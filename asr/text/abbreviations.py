@@ -1,11 +1,14 @@
-"""What abbreviations, units and symbols are called. "a b|c" is two readings: "a b", and "c"."""
+"""Spoken names of abbreviations, units and symbols. "a b|c" is two readings: "a b", and "c".
+
+The likeliest reading comes first.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 Reading = tuple[str, ...]
-"""Words that are said one after another."""
+"""Words that are said one after another, as one way to read a token."""
 
 ABBREVIATIONS: Final[dict[str, str]] = {
     "mr": "mister", "mrs": "missus", "ms": "miz|miss", "dr": "doctor|drive", "st": "saint|street",
@@ -22,13 +25,13 @@ ABBREVIATIONS: Final[dict[str, str]] = {
     "fri": "friday", "sat": "saturday|sat", "sun": "sunday|sun", "fig": "figure", "vol": "volume",
     "ch": "chapter", "pp": "pages", "ed": "edition|ed", "est": "established|e. s. t.",
 }  # fmt: skip
-"""With a full stop behind or within."""
+"""Abbreviations that have a full stop after or inside them."""
 UNDOTTED: Final[dict[str, str]] = {
     "mr": "mister", "mrs": "missus", "dr": "doctor|drive", "vs": "versus|v. s.", "etc": "et cetera",
     "w/": "with", "w/o": "without", "ok": "okay", "phd": "p. h. d.", "wifi": "why fie",
     "gonna": "gonna",
 }  # fmt: skip
-"""Without one."""
+"""Abbreviations without a full stop."""
 UNITS: Final[dict[str, str]] = {
     "km": "kilometers|k. m.|kilometer", "m": "meters|million|meter|m.",
     "cm": "centimeters|centimeter", "mm": "millimeters|millimeter",
@@ -48,7 +51,7 @@ UNITS: Final[dict[str, str]] = {
     "c": "degrees celsius|c.|celsius", "f": "degrees fahrenheit|f.|fahrenheit", "p": "p.",
     "ad": "a. d.", "bc": "b. c.", "+": "plus", "'": "feet|foot|", '"': "inches|inch|",
 }  # fmt: skip
-"""Behind a number."""
+"""Units, only after a number."""
 SYMBOLS: Final[dict[str, str]] = {
     "&": "and|ampersand", "+": "plus|and", "=": "equals|is", "@": "at", "%": "percent",
     "\xb0": "degrees|degree", "\xd7": "times|by", "\xf7": "divided by", "<": "less than",
@@ -59,20 +62,20 @@ SYMBOLS: Final[dict[str, str]] = {
     "\xa9": "copyright|", "\xae": "|registered", "\u2122": "|trademark", "\u221a": "root",
     "\u03c0": "pi", "\xb5": "micro", "?": "|question mark", "\u2212": "minus|",
 }  # fmt: skip
-"""Alone, or between runs of letters and digits; an empty reading may be left out."""
+"""Symbols, alone or between letters and digits. An empty reading means that it may be silent."""
 MONEY: Final[dict[str, tuple[str, str]]] = {
     "$": ("dollar", "cent"), "\u20ac": ("euro", "cent"), "\xa3": ("pound", "penny"),
     "\xa5": ("yen", "yen"),
 }  # fmt: skip
-"""The unit and its hundredth."""
+"""Names of the currency unit and of its hundredth."""
 SCALES: Final[dict[str, str]] = {
     "k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion",
     "t": "trillion", "tn": "trillion", "thousand": "thousand", "million": "million",
     "billion": "billion", "trillion": "trillion",
 }  # fmt: skip
-"""Behind a sum of money."""
+"""Multipliers after a sum of money."""
 
 
 def options(text: str) -> list[Reading]:
-    """The readings that an entry of these tables stands for."""
+    """Split an entry of these tables into its readings."""
     return [tuple(option.split()) for option in text.split("|")]

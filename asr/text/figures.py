@@ -1,6 +1,6 @@
-"""Numbers, sums, dates and times to the ways in which people read them. Pure, English.
+"""Readings of numbers, sums of money, dates and times, in English.
 
-The likeliest reading comes first. None is checked against the audio here.
+The likeliest reading comes first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FRACTIONS: Final = {2: "half|halves", 3: "third|thirds", 4: "quarter|quarters|f
 
 
 def number(text: str) -> list[Reading]:
-    """Readings of digits with commas or full stops between them."""
+    """List the readings of digits with commas or full stops between them."""
     plain = text.replace(",", "")
     whole, *parts = plain.split(".")
     if len(parts) == 1:
@@ -77,7 +77,7 @@ def _integer(text: str, *, is_grouped: bool = False) -> list[Reading]:
 
 
 def _with_and(value: int) -> Reading:
-    """As the British say it: "and" before the tens."""
+    """Read a number as in British English, with "and" before the tens."""
     said, tail = cardinal(value), cardinal(value % 100)
     if value < 100 or value % 100 == 0:
         return tuple(said)
@@ -85,7 +85,16 @@ def _with_and(value: int) -> Reading:
 
 
 def figure(core: str, before: str, after: str) -> list[Reading] | None:
-    """Readings of a token that is one number, date, time or sum; None for others."""
+    """List the readings of a number, date, time or sum.
+
+    Args:
+        core: the token without punctuation around it.
+        before: the token before it.
+        after: the token after it; a number next to a month is read as a day.
+
+    Returns:
+        None for a token of another kind.
+    """
     for pattern, say in _FIGURES:
         found = pattern.fullmatch(core)
         if found is not None:
@@ -139,7 +148,7 @@ def _ordinal(found: re.Match[str]) -> list[Reading]:
 
 
 def plural(found: re.Match[str]) -> list[Reading]:
-    """Readings of a number in the plural, such as a decade; `found` has it as its first group."""
+    """List the readings of a number in the plural, such as a decade; its digits are group 1."""
     text = found[1]
     value = int(text)
     if len(text) > 6:
@@ -174,7 +183,7 @@ def _clock(found: re.Match[str]) -> list[Reading]:
 
 
 def _date(found: re.Match[str]) -> list[Reading]:
-    """3/14/2023 as month and day, as day and month, and as bare numbers."""
+    """Read 3/14/2023 as month and day, as day and month, and as plain numbers."""
     first, second, last = int(found[1]), int(found[2]), found[3]
     years = (
         [tuple(year(int(last))), tuple(cardinal(int(last)))]

@@ -1,4 +1,4 @@
-"""Numbers in English words. Lists of words, so that callers join, vary and compare them."""
+"""Spell numbers as lists of English words."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _ORDINALS = {
     "nine": "ninth", "twelve": "twelfth",
 }  # fmt: skip
 LARGEST = 10**15 - 1
+"""The largest number that can be spelled."""
 
 
 def cardinal(value: int) -> list[str]:
-    """A number from 0 to `LARGEST`, without "and": 1234 is "one thousand two hundred thirty four".
+    """Spell a number without "and": 1234 is "one thousand two hundred thirty four".
 
     Raises:
-        ValueError: it is negative or too large.
+        ValueError: the number is negative or larger than `LARGEST`.
     """
     if not 0 <= value <= LARGEST:
         raise ValueError(f"{value} is outside 0 to {LARGEST}")
@@ -39,23 +40,27 @@ def cardinal(value: int) -> list[str]:
 
 
 def ordinal(value: int) -> list[str]:
-    """21 is "twenty first"."""
+    """Spell an ordinal: 21 is "twenty first".
+
+    Raises:
+        ValueError: the number is negative or larger than `LARGEST`.
+    """
     return ordinal_of(cardinal(value))
 
 
 def ordinal_of(words: list[str]) -> list[str]:
-    """The ordinal of a number that is already in words."""
+    """Make the ordinal of a number that is already in words."""
     last = words[-1]
     return [*words[:-1], _ORDINALS.get(last) or re.sub("y$", "ie", last) + "th"]
 
 
 def digits(text: str) -> list[str]:
-    """Digits one by one."""
+    """Spell digits one by one: "42" is "four two"."""
     return [_ONES[int(digit)] for digit in text]
 
 
 def year(value: int) -> list[str]:
-    """A year of four digits as people read it: "nineteen oh five", "two thousand nine"."""
+    """Spell a year of four digits: "nineteen oh five", "two thousand nine"."""
     century, rest = divmod(value, 100)
     if century % 10 == 0 and rest < 10:
         return cardinal(value)
@@ -65,7 +70,7 @@ def year(value: int) -> list[str]:
 
 
 def plural_of(words: list[str]) -> list[str]:
-    """The last word in the plural: "nineties", "sixes", "hundreds"."""
+    """Put the last word into the plural: "nineties", "sixes", "hundreds"."""
     last = words[-1]
     ending = "ies" if last.endswith("y") else "es" if last.endswith("x") else "s"
     return [*words[:-1], re.sub("y$", "", last) + ending]

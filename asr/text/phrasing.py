@@ -1,7 +1,7 @@
-"""Where a text may be parted: ends of sentences and clauses, words that belong together, lines.
+"""Where a text may be split: ends of sentences and clauses, words that belong together, lines.
 
-Only looks at the words and their punctuation. The lists are English, harmless elsewhere: what is
-not in them counts as an ordinary place between two words.
+Only words and punctuation are considered. The word lists are English. In other languages they do no
+harm, because words that are not listed get no special treatment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _UNEVEN_COST = 10.0
-"""Against the costs of breaks in `line_bounds`: a line of all the width costs as much."""
+"""Cost of a line of full width, on the scale of the costs of breaks in `line_bounds`."""
 
 
 def _lexicon(words: str) -> frozenset[str]:
@@ -61,7 +61,7 @@ _LEADING = _lexicon(
 
 
 def ends_sentence(text: str) -> bool:
-    """Whether a word with its punctuation ends a sentence; ``Mr.`` and ``J.`` do not."""
+    """Whether a word, given with its punctuation, ends a sentence; ``Mr.`` and ``J.`` do not."""
     bare = text.rstrip(_CLOSING)
     if not bare.endswith("."):
         return bare.endswith(_SENTENCE_ENDS)
@@ -69,7 +69,7 @@ def ends_sentence(text: str) -> bool:
 
 
 def ends_clause(text: str) -> bool:
-    """Whether a word with its punctuation ends a clause."""
+    """Whether a word, given with its punctuation, ends a clause."""
     return text.rstrip(_CLOSING).endswith(_CLAUSE_ENDS)
 
 
@@ -77,7 +77,8 @@ def belong_together(left: str, right: str) -> bool:
     """Whether two neighbouring words are parts of one number, quantity, date or name."""
     bare = left.lstrip(_OPENING)
     following = right.lstrip(_OPENING)
-    if _COUNTED.fullmatch(bare) and _is_number(following):  # before the next line: "No. 5"
+    # This comes first because "No." looks like the end of a sentence.
+    if _COUNTED.fullmatch(bare) and _is_number(following):
         return True
     if bare != bare.rstrip(_CLOSING) or ends_sentence(left) or ends_clause(left):
         return False
@@ -90,7 +91,7 @@ def belong_together(left: str, right: str) -> bool:
 
 
 def leads_on(text: str) -> bool:
-    """Whether a word, such as an article, is better read on one line with the next one."""
+    """Whether a word, such as an article, should stay on one line with the next word."""
     return text.lstrip(_OPENING).casefold() in _LEADING
 
 
@@ -106,7 +107,7 @@ def _is_name(text: str) -> bool:
 
 
 def wrap(texts: Iterable[str], width: int) -> list[str]:
-    """Fill line after line; a text wider than `width` gets a line of its own."""
+    """Fill one line after another; a text longer than `width` characters gets its own line."""
     lines: list[str] = []
     for text in texts:
         if lines and len(lines[-1]) + 1 + len(text) <= width:
@@ -117,26 +118,26 @@ def wrap(texts: Iterable[str], width: int) -> list[str]:
 
 
 def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tuple[int, ...]:
-    """The cheapest way to part a cue into as few lines as it needs, and those about equally long.
+    """Split a cue into as few lines as possible, of similar lengths and with cheap breaks.
 
     Args:
         texts: the words.
-        costs: of a line's end before each word.
-        width: of a line, which only a single word exceeds.
+        costs: of a line break before each word.
+        width: characters per line; only a single long word may exceed it.
 
     Returns:
-        Line k holds texts[bounds[k]:bounds[k + 1]].
+        The bounds: line k holds texts[bounds[k]:bounds[k + 1]].
     """
     n_lines = len(wrap(texts, width))
     if n_lines == 1:
         return 0, len(texts)
-    # By the number of words so far: the price and the bounds of the lines that hold them.
+    # For each number of words: the price and the bounds of the best lines that hold them.
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, (0,))}
     for _ in range(n_lines):
         longer: dict[int, tuple[float, tuple[int, ...]]] = {}
         for start, (price, bounds) in best.items():
             for end, length in _line_ends(texts, start, width):
-                # The sum of the lengths is given, so squares are least where all are equal.
+                # The sum of the lengths is fixed, so their squares favour equal lengths.
                 broken = costs[end] if end < len(texts) else 0.0
                 found = (price + broken + _UNEVEN_COST * (length / width) ** 2, (*bounds, end))
                 longer[end] = min(longer.get(end, found), found)
@@ -145,7 +146,7 @@ def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tup
 
 
 def _line_ends(texts: Sequence[str], start: int, width: int) -> Iterator[tuple[int, int]]:
-    """Every end for which texts[start:end] may be one line, with its length."""
+    """Yield every end for which texts[start:end] fits on one line, with the line's length."""
     length = -1
     for end in range(start + 1, len(texts) + 1):
         length += 1 + len(texts[end - 1])

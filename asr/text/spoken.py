@@ -1,12 +1,14 @@
-"""Written tokens to what people say when they read them. Pure, English.
+"""Find out what people say when they read a written token aloud, in English.
 
-A token becomes slots that are said one after another, each with its possible readings: "$3.50" can
-be "three dollars and fifty cents", "three dollars fifty", "three fifty". The likeliest comes first,
-and the aligner takes what fits the audio. What depends on the neighbours ("$2 million", "March 3",
-"5 km") looks at them. Every word is lower-case ASCII; "b." is the name of a letter.
+A token becomes slots that are said one after another. Each slot has one or several readings:
+"$3.50" can be "three dollars and fifty cents", "three dollars fifty" or "three fifty". The
+likeliest reading comes first; the aligner takes the one that fits the audio. Readings may depend on
+the adjacent tokens ("$2 million", "March 3", "5 km"). Words are lower-case ASCII; "b." is the name
+of a letter.
 
-A token without any letter, digit or symbol that is read has no slots. One that cannot be read in
-English (other scripts, 500 letters in a row) is `UNREADABLE`: something was said, nobody knows how.
+A token without letters, digits or spoken symbols has no slots. A token that cannot be read in
+English, such as another script or 500 letters in a row, is `UNREADABLE`: it was said, but its words
+are unknown.
 """
 
 from __future__ import annotations
@@ -36,16 +38,17 @@ Slot = tuple[Reading, ...]
 
 UNREADABLE: Final[tuple[Slot, ...]] = (((),),)
 MAX_READINGS: Final = 12
-"""Of a slot."""
+"""Most readings of a slot."""
 MAX_TOKEN: Final = 200
+"""Longest readable token, in characters."""
 MAX_RUN: Final = 40
-"""Letters, or digits, in a row; longer ones are no words."""
+"""This many letters, or digits, in a row are unreadable."""
 MAX_ACRONYM: Final = 5
-"""Capitals that may be letters to spell."""
+"""Longest word in capitals that may be spelled letter by letter."""
 
 _ENDLESS: Final = re.compile(rf"[^\W\d_]{{{MAX_RUN},}}|\d{{{MAX_RUN},}}")
 _AROUND: Final = re.compile(r"\A[^\w$€£¥#@&+\u2212°~.%=\u00d7<>-]+|[^\w%°+'\"&=$€£#*]+\Z")
-"""Punctuation around a token that is never read."""
+"""Punctuation around a token that is never read aloud."""
 _RUN: Final = re.compile(
     r"\d{2,4}'?s(?![A-Za-z])|\d+(?:[.,]\d+)*|[A-Za-z]+(?:'[A-Za-z]+)*'?|[^\w\s]|_"
 )
@@ -60,14 +63,14 @@ _LETTERS: Final = str.maketrans({
 
 
 def spoken(tokens: Sequence[str], known: Container[str]) -> list[tuple[Slot, ...]]:
-    """What is said for each token.
+    """Find the slots of each token.
 
     Args:
         tokens: in the order of the text.
-        known: words that can be pronounced as such, so that NASA need not be spelled.
+        known: words that can be pronounced as words, so that NASA need not be spelled.
 
     Returns:
-        The slots of each token: none if it is not said, `UNREADABLE` if nobody can tell.
+        For each token its slots: empty if it is silent, `UNREADABLE` if its words are unknown.
     """
     around = ["", *tokens, ""]
     return [
@@ -77,14 +80,14 @@ def spoken(tokens: Sequence[str], known: Container[str]) -> list[tuple[Slot, ...
 
 
 def _plain(token: str) -> str:
-    """The token in ASCII where it is Latin, without accents."""
-    parted = re.sub(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])", "-", token)  # 5\u00bd is 5-1/2
-    marked = unicodedata.normalize("NFKD", parted.translate(_LETTERS)).translate(_LETTERS)
-    return "".join(sign for sign in marked if not unicodedata.combining(sign))
+    """Convert Latin letters to ASCII and drop accents."""
+    separated = re.sub(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])", "-", token)  # 5\u00bd is 5-1/2
+    marked = unicodedata.normalize("NFKD", separated.translate(_LETTERS)).translate(_LETTERS)
+    return "".join(character for character in marked if not unicodedata.combining(character))
 
 
 class _Token:
-    """One token with its neighbours."""
+    """One token with the tokens before and after it."""
 
     def __init__(self, before: str, token: str, after: str, known: Container[str]) -> None:
         self._before = _plain(before[-MAX_TOKEN:])
@@ -93,7 +96,7 @@ class _Token:
         self._known = known
 
     def slots(self) -> tuple[Slot, ...]:
-        """What is said for it."""
+        """Find the slots of this token."""
         text = self._text
         foreign = (sign.isalpha() and not sign.isascii() and sign not in SYMBOLS for sign in text)
         if len(text) > MAX_TOKEN or _ENDLESS.search(text) or any(foreign):
@@ -105,18 +108,18 @@ class _Token:
         return _fold(self._runs(core))
 
     def _whole(self, core: str) -> list[Reading] | None:
-        """Readings of tokens that mean something as a whole; None for all others."""
+        """List the readings of a token that has a meaning as a whole; None for other tokens."""
         if not any(sign.isalnum() for sign in core):
             return self._symbol(core or self._text)
         return (
             self._abbreviation(core)
-            or self._behind_a_number(core.lower().rstrip("."))
+            or self._after_a_number(core.lower().rstrip("."))
             or _roman(core.rstrip("."))
             or figure(core, self._before, self._after)
         )
 
     def _symbol(self, text: str) -> list[Reading]:
-        """The name of a symbol that stands alone, if such are read; of a dash before a number."""
+        """Name a symbol that stands alone; a dash is read only before a number."""
         signs = [sign for sign in text if sign in SYMBOLS]
         if len(signs) != 1:
             return [()]
@@ -132,8 +135,8 @@ class _Token:
             return []
         return [*options(table[key]), *([(key,)] if key in self._known else [])]
 
-    def _behind_a_number(self, word: str) -> list[Reading]:
-        """A unit, or what a sum of money is counted in."""
+    def _after_a_number(self, word: str) -> list[Reading]:
+        """Read a unit after a number, or a multiplier such as "million" after a sum of money."""
         if word in UNITS and re.search(r"\d\W*\Z", self._before):
             return options(UNITS[word])
         if word in SCALES and self._before[:1] in MONEY:
@@ -142,7 +145,7 @@ class _Token:
         return []
 
     def _runs(self, core: str) -> list[list[Reading]]:
-        """Readings of the runs of letters, digits and symbols that a token is made of."""
+        """List the readings of each run of letters, digits or symbols in the token."""
         core = re.sub(r"\A(https?|ftp)://", "", core, flags=re.IGNORECASE)
         runs = _RUN.findall(core)
         return [self._run(runs, place) for place in range(len(runs))]
@@ -160,7 +163,7 @@ class _Token:
         return self._letters(run)
 
     def _letters(self, run: str) -> list[Reading]:
-        """A word, an acronym, or one with a small letter behind it (GPUs, CEO's)."""
+        """Read a word, or an acronym with or without a plural or genitive s (GPUs, CEO's)."""
         word = run.lower()
         is_known = word in self._known
         if len(run) == 1:
@@ -172,8 +175,8 @@ class _Token:
             return [(word,), _spelled(run)] if is_known else [_spelled(run), (word,)]
         parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z']+", run)
         if 1 < len(parts) < 4 and not is_known:  # iPhone, YouTube, JavaScript
-            joined = itertools.chain.from_iterable(self._letters(part)[0] for part in parts)
-            return [(word,), tuple(joined)]
+            separate = itertools.chain.from_iterable(self._letters(part)[0] for part in parts)
+            return [(word,), tuple(separate)]
         return [(word,)]
 
 
@@ -182,7 +185,7 @@ def _spelled(word: str) -> Reading:
 
 
 def _sign(sign: str, before: str, after: str) -> list[Reading]:
-    """A symbol between two runs, either of which may be missing."""
+    """Read a symbol between two runs; a run is "" if the token begins or ends there."""
     is_inner = bool(before and after)
     if sign == "-" and not before[:1].isdigit():
         return options("|dash|hyphen" if is_inner else "minus|negative|")
@@ -207,7 +210,7 @@ def _limited(readings: Iterable[Reading]) -> Slot:
 
 
 def _fold(runs: list[list[Reading]]) -> tuple[Slot, ...]:
-    """Slots in which something is always said: what may be left out joins its neighbour."""
+    """Merge each slot that may be silent with its neighbour, so that no slot may be silent."""
     slots: list[list[Reading]] = []
     for run in runs:
         if slots and (() in run or () in slots[-1]):

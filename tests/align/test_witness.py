@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.align.hmm.confidence import PASSED_OVER, confidence
+from asr.align.hmm.confidence import SKIPPED_CONFIDENCE, confidence
 from asr.align.witness import doubts, evidence, witness
 from asr.types import Audio, Hypothesis, Word
 
@@ -32,7 +32,7 @@ def test_single_words_may_be_mumbled():
 
 
 def test_a_sentence_that_nobody_said_is_told_with_its_times():
-    sure = [0.97] * 6 + [PASSED_OVER, 0.1, PASSED_OVER, 0.5, 0.05] + [0.97] * 6
+    sure = [0.97] * 6 + [SKIPPED_CONFIDENCE, 0.1, SKIPPED_CONFIDENCE, 0.5, 0.05] + [0.97] * 6
     (doubt,) = doubts(hypothesis(sure))
     assert (doubt.kind, doubt.n_words) == ("unheard", 5)
     assert (doubt.start, doubt.end) == (pytest.approx(1.8), pytest.approx(3.3))

@@ -36,6 +36,7 @@ class Exact:
     """An aligner that shares out the audio and says that it aligned; notes what it was given."""
 
     name = "exact"
+    language = None
 
     def __init__(self):
         self.given = []

@@ -60,6 +60,7 @@ class Scripted:
 
 class NotedAligner:
     name = "noted"
+    language = None
 
     def __init__(self, engine, confidence=0.5):
         self.engine = engine

@@ -2,12 +2,11 @@
 
     samples -> features -> model, in batches -> log-probabilities -> trellis -> words with times
 
-Three kinds of thread, so that neither the event loop nor the model waits: a few for what one chunk
-needs, one that drives the model, one that searches the trellis of the batch before. Concurrent
-calls of `align` are gathered into padded batches; while the model works on one, the next gathers.
+Three kinds of thread keep the event loop and the model busy: a few threads prepare single chunks,
+one thread runs the model, and one searches the trellis of the previous batch. Concurrent calls of
+`align` are collected into padded batches; the next batch collects while the model runs.
 
-What each stage knows is apart and free of torch: `spelling` the alphabet, `trellis` the search,
-`frames` where frames lie, `placing` words. torch is imported here alone.
+This is the only module that imports torch.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ import torch
 
 from asr.align.ctc.batching import Batcher
 from asr.align.ctc.frames import FrameGrid, measure_grid
-from asr.align.ctc.placing import place_words
-from asr.align.ctc.spelling import Speller, as_written, speller_of
+from asr.align.ctc.spelling import Speller, as_written, make_speller
 from asr.align.ctc.trellis import Symbols, best_paths
+from asr.align.ctc.word_times import place_words
 from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable
 from asr.types import SAMPLE_RATE
@@ -46,27 +45,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS: Final = 0.01
-"""How long an idle model waits for company of the first chunk."""
+"""How long an idle model waits for more chunks after the first one."""
 BATCH_SECONDS: Final = {"cpu": 60.0, "cuda": 240.0}
-"""Of audio in one batch, padding included. More takes memory and gains no speed."""
+"""Most audio in a batch, padding included. More takes memory without being faster."""
 TRELLIS_FRAMES: Final = 50_000
-"""In one batch of the search, padding included."""
-SMALL_THREADS: Final = 4
-"""For spelling, features and placing, each of one chunk."""
+"""Most frames in a batch of the search, padding included."""
+CHUNK_THREADS: Final = 4
+"""Threads that spell, compute features and time words, one chunk each."""
 
 
 class CtcModel:
-    """A model with its features and its alphabet; knows nothing of words or of asyncio.
+    """A model with its feature extractor and its alphabet; knows nothing of words or asyncio.
 
     Args:
-        model: a transformers model with a CTC head, on the device and in the type it is to run in.
-        extractor: makes its input from samples.
-        speller: for its alphabet.
+        model: a transformers model with a CTC head, already on its device and in its type.
+        extractor: computes the model's input from samples.
+        speller: for the model's alphabet.
 
     Attributes:
-        grid: where its frames lie.
-        can_pad: whether its input has a mask. Without one, as in wav2vec2-base with its norm over
-            time, what it hears of a chunk would depend on the padding.
+        grid: the times of its frames.
+        can_pad: whether its input has a mask. Without a mask, padding would change the scores of a
+            chunk, as in wav2vec2-base, which normalises over time. Such chunks run alone.
     """
 
     def __init__(self, model: Any, extractor: Any, speller: Speller) -> None:
@@ -79,19 +78,19 @@ class CtcModel:
         self.can_pad = "attention_mask" in self.features(np.zeros(SAMPLE_RATE, np.float32))
 
     def features(self, samples: np.ndarray) -> Features:
-        """The model's input for one chunk, normalised as its own configuration says."""
+        """Compute the model's input for one chunk, normalised as its configuration says."""
         made = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         return {name: torch.as_tensor(value)[0] for name, value in made.items()}
 
     def emissions(self, batch: Sequence[Features], n_samples: Sequence[int]) -> list[np.ndarray]:
-        """Log-probabilities of each chunk, float32 of shape (n_frames, n_columns).
+        """Compute log-probabilities of each chunk, float32 of shape (n_frames, n_columns).
 
         Args:
             batch: features of the chunks.
-            n_samples: how long each is.
+            n_samples: number of samples of each chunk.
 
         Raises:
-            RuntimeError: torch's own errors, or the model gave numbers that are none.
+            RuntimeError: torch failed, for example for lack of memory, or the model gave NaN.
         """
         logits = self._logits(batch)
         scores = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
@@ -119,15 +118,15 @@ class CtcModel:
 
 
 def load_model(source: str, device: str, speak: Speak = as_written) -> CtcModel:
-    """Load a model by its folder or its name on the hub.
+    """Load a model from a folder or from the hub.
 
     Args:
-        source: what transformers' ``from_pretrained`` takes.
+        source: a folder or hub id, as for transformers' ``from_pretrained``.
         device: auto, cpu or cuda.
-        speak: for each token what people say for it.
+        speak: gives the spoken words of each token.
 
     Raises:
-        EngineUnavailable: it cannot be loaded, or there is no such device.
+        EngineUnavailable: the model cannot be loaded, or the device does not exist.
     """
     import transformers
 
@@ -147,8 +146,8 @@ def load_model(source: str, device: str, speak: Speak = as_written) -> CtcModel:
 
 
 def speller_for(tokenizer: Any, blank: int, speak: Speak = as_written) -> Speller:
-    """The speller of a transformers tokenizer."""
-    lock = threading.Lock()  # fast tokenizers may raise "Already borrowed" in two threads at once
+    """Make the speller of a transformers tokenizer, whose blank has the label `blank`."""
+    lock = threading.Lock()  # fast tokenizers raise "Already borrowed" if two threads use them
 
     def encode(text: str) -> list[int]:
         with lock:
@@ -158,27 +157,24 @@ def speller_for(tokenizer: Any, blank: int, speak: Speak = as_written) -> Spelle
     vocabulary = tokenizer.get_vocab()
     delimiter = vocabulary.get(getattr(tokenizer, "word_delimiter_token", None) or "|")
     symbols = Symbols(blank, delimiter)
-    return speller_of(vocabulary, tokenizer.all_special_tokens, symbols, encode, speak)
+    return make_speller(vocabulary, tokenizer.all_special_tokens, symbols, encode, speak)
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A chunk ready for the model."""
-
     features: Features
     n_samples: int
 
 
 class CtcAligner:
-    """Times words by a CTC model. Use from one event loop.
+    """Times words with a CTC model. Use it from one event loop.
 
     Args:
-        source: of the model: a folder or a name on the hub.
+        source: folder or hub id of the model.
         device: auto, cpu or cuda.
-        speak: for each token what people say for it.
-        load: makes the model; for tests.
-        batch_seconds: the most audio in a batch, padding included; by default what suits the
-            device.
+        speak: gives the spoken words of each token.
+        load: loads the model; tests and benchmarks replace it.
+        batch_seconds: most audio in a batch, padding included; None takes the device's default.
     """
 
     def __init__(
@@ -190,43 +186,45 @@ class CtcAligner:
         batch_seconds: float | None = None,
     ) -> None:
         self.name = f"ctc ({source})"
+        self.language = None  # whatever language the model was trained on
         self._load = functools.partial(load, source, device, speak)
         self._batch_seconds = batch_seconds
         self._stack = contextlib.AsyncExitStack()
-        self._parts: _Parts | None = None
+        self._running: _Running | None = None
 
     async def open(self) -> None:
-        """Load the model, which may take minutes, and start the threads.
+        """Load the model and start the threads; this may take minutes.
 
         Raises:
             EngineUnavailable: the model cannot be loaded.
         """
-        if self._parts is not None:
+        if self._running is not None:
             return
         model = await asyncio.to_thread(self._load)
         limit = self._batch_seconds or BATCH_SECONDS[model.device.type]
-        self._parts = await self._stack.enter_async_context(_Parts(model, limit))
+        self._running = await self._stack.enter_async_context(_Running(model, limit))
 
     async def close(self) -> None:
         """End the threads and drop the model."""
-        self._parts = None
+        self._running = None
         await self._stack.aclose()
 
     async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
         """Time every word of the text; see `asr.align.base.Aligner`.
 
-        Where the model cannot help, the words are spread over the speech, and a warning says so.
+        If the model fails or the text is too long for the audio, the words are spread over the loud
+        audio, and a warning says so.
 
         Raises:
-            EngineUnavailable: it is not open.
+            EngineUnavailable: the aligner is not open.
         """
-        if self._parts is None:
+        if self._running is None:
             raise EngineUnavailable("the CTC aligner is not open")
         texts = hypothesis.text.split()
         if not texts:
             return dataclasses.replace(hypothesis, words=())
         try:
-            words = await self._parts.align(audio, texts)
+            words = await self._running.align(audio, texts)
         except (RuntimeError, ValueError, MemoryError) as error:
             logger.warning("chunk %d cannot be aligned: %r", hypothesis.chunk_index, error)
             return _spread(audio, hypothesis, f"the aligner failed ({type(error).__name__})")
@@ -236,12 +234,12 @@ class CtcAligner:
         return dataclasses.replace(hypothesis, words=words)
 
 
-class _Parts:
-    """An open model and its threads."""
+class _Running:
+    """A loaded model and its threads."""
 
     def __init__(self, model: CtcModel, batch_seconds: float) -> None:
         self._model = model
-        self._threads = ThreadPoolExecutor(SMALL_THREADS, thread_name_prefix="ctc")
+        self._threads = ThreadPoolExecutor(CHUNK_THREADS, thread_name_prefix="ctc")
         self._forward = Batcher(
             self._emit,
             lambda item: item.n_samples / SAMPLE_RATE,
@@ -251,7 +249,7 @@ class _Parts:
         self._search = Batcher(self._find, lambda item: len(item[0]), TRELLIS_FRAMES)
         self._stack = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> _Parts:
+    async def __aenter__(self) -> _Running:
         await self._stack.enter_async_context(self._forward)
         await self._stack.enter_async_context(self._search)
         return self
@@ -261,18 +259,18 @@ class _Parts:
         await asyncio.to_thread(self._threads.shutdown)
 
     async def align(self, audio: Audio, texts: Sequence[str]) -> tuple[Word, ...] | None:
-        """The words with their times, or None when they do not fit the audio."""
+        """Time the words; None if the audio has too few frames for them, or none has a label."""
         loop, grid, samples = asyncio.get_running_loop(), self._model.grid, audio.samples
         threads, duration = self._threads, audio.duration
-        spelt = await loop.run_in_executor(threads, self._model.speller.spell, texts)
-        if not len(spelt.word) or spelt.target.min_frames > grid.n_frames(len(samples)):
+        spelled = await loop.run_in_executor(threads, self._model.speller.spell, texts)
+        if not len(spelled.word) or spelled.target.min_frames > grid.n_frames(len(samples)):
             return None
         features = await loop.run_in_executor(threads, self._model.features, samples)
         emission = await self._forward.submit(_Prepared(features, len(samples)))
-        path = await self._search.submit((emission, spelt.target))
+        path = await self._search.submit((emission, spelled.target))
         if path is None:
             return None
-        place = functools.partial(place_words, texts, spelt, path, emission, grid, duration)
+        place = functools.partial(place_words, texts, spelled, path, emission, grid, duration)
         return await loop.run_in_executor(threads, place)
 
     def _emit(self, batch: Sequence[_Prepared]) -> list[np.ndarray]:

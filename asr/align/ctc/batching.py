@@ -1,7 +1,7 @@
-"""Concurrent calls made into batches for work that is cheaper together, in a thread of its own.
+"""Collect concurrent calls into batches, for work that is cheaper in batches; one worker thread.
 
-The first item of an idle batcher waits a short window for company. While a batch is in work the
-next one gathers by itself, so that under load the window costs nothing.
+If the batcher is idle, the first item waits a short time for more. Under load there is no wait: the
+next batch collects while the previous one is processed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers items and does them together. Use as ``async with``, from one event loop.
+    """Collects items and processes them together. Use as ``async with``, from one event loop.
 
     Args:
-        work: does a batch; called in a thread that does nothing else.
-        size: of an item. A batch counts as its largest item times their number, for the others are
-            padded to it.
-        limit: the largest batch; a larger item goes alone.
-        window: seconds that the first item waits.
+        work: processes a batch, in the batcher's own thread.
+        size: gives the size of an item. The size of a batch is that of its largest item times the
+            number of items, because the other items are padded.
+        limit: the largest size of a batch; a larger item is processed alone.
+        window: seconds that the first item waits for more.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Batcher(Generic[Item, Result]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finish the batch in work; who waits is told that nothing comes."""
+        """Finish the current batch and fail all waiting calls."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -67,11 +67,11 @@ class Batcher(Generic[Item, Result]):
             await asyncio.to_thread(self._thread.shutdown)
 
     async def submit(self, item: Item) -> Result:
-        """Do one item, with whatever else waits.
+        """Process one item, in a batch with others that are waiting.
 
         Raises:
-            EngineUnavailable: the batcher is closed, or closes meanwhile.
-            Exception: what the work raised for this item.
+            EngineUnavailable: the batcher is closed, or closes before the item is processed.
+            Exception: whatever the work raised for this item.
         """
         if self._task is None:
             raise EngineUnavailable(CLOSED)
@@ -83,13 +83,13 @@ class Batcher(Generic[Item, Result]):
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         try:
             while True:
-                batch = await self._gather()
-                await self._do([entry for entry in batch if not entry[1].done()])
+                batch = await self._collect()
+                await self._process([entry for entry in batch if not entry[1].done()])
         finally:
             for _, future in [*batch, *([self._left_over] if self._left_over else [])]:
                 _refuse(future)
 
-    async def _gather(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+    async def _collect(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch = [self._left_over or await self._waiting.get()]
         self._left_over = None
         if self._waiting.empty() and self._window:
@@ -104,18 +104,18 @@ class Batcher(Generic[Item, Result]):
             batch.append(entry)
         return batch
 
-    async def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
-        """Do a batch. One that fails is tried again in halves: a bad item spoils no other."""
+    async def _process(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        """Process a batch; if it fails, try each half, so that only the bad item fails."""
         if not batch:
             return
         loop, items = asyncio.get_running_loop(), [item for item, _ in batch]
         try:
             results = await loop.run_in_executor(self._thread, self._work, items)
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever waits must hear of it
+        except Exception as error:  # noqa: BLE001  # the caller gets every kind of error
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._do(batch[:middle])
-                await self._do(batch[middle:])
+                await self._process(batch[:middle])
+                await self._process(batch[middle:])
             elif not batch[0][1].done():
                 batch[0][1].set_exception(error)
             return

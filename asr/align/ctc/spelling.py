@@ -1,8 +1,8 @@
-"""Words in the labels of a CTC model, whatever its alphabet: letters of either case, or pieces.
+"""Spell words in the labels of a CTC model, whether these are letters or pieces of words.
 
-A letter that the model lacks is tried in the other case and without its marks ("É" as "E"). What
-then cannot be spelt becomes a `STAR`, which matches any sound. Punctuation is not spelt: it has no
-sound, though some models have learnt to write it.
+A letter that the model lacks is tried in the other case and without its accents ("É" as "E"). If
+that fails too, it becomes a `STAR`, which matches any sound. Punctuation is not spelled, since it
+has no sound, though some models have learned to write it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ if TYPE_CHECKING:
     Speak = Callable[[Sequence[str]], Sequence[Sequence[str]]]
 
 WORD_START: Final = "\u2581"
-"""SentencePiece's mark on the piece that opens a word."""
+"""SentencePiece's prefix of a piece that starts a word."""
 WORDS_KEPT: Final = 1 << 16
 LETTERS_KEPT: Final = 1 << 12
 _APOSTROPHES: Final = dict.fromkeys(map(ord, "\u2019\u02bc\u02b9`\u00b4"), "'")
 _DASHES: Final = re.compile(r"[-/\u2010-\u2015]+")
 _SYMBOLS: Final = ("Sc", "Sm")
-"""Unicode's currency and mathematical signs: somebody said something for them."""
+"""Unicode's categories of currency and mathematical signs, which are spoken."""
 
 
 def as_written(tokens: Sequence[str]) -> list[list[str]]:
-    """The spoken forms of tokens where nothing better is known: the parts between dashes."""
+    """Take each token as its own spoken form, split at dashes."""
     return [_DASHES.split(token) for token in tokens]
 
 
 def likeliest(
     tokens: Sequence[str], slots: Sequence[Sequence[Sequence[Sequence[str]]]]
 ) -> list[list[str]]:
-    """The spoken forms of tokens out of their readings, as `asr.text.spoken` gives them.
+    """Choose the likeliest spoken form of each token.
 
-    A token with letters beyond ASCII stays as it is written, since the model may know them, and so
-    does one that has no reading.
+    A token keeps its written form if it has no reading, or has non-ASCII letters: the model may
+    know these letters.
 
     Args:
         tokens: as written.
-        slots: for each token its slots, for each slot its readings, the likeliest first.
+        slots: for each token its slots from `asr.text.spoken`; the first reading of each is the
+            likeliest.
     """
     forms = []
     for token, written, readings in zip(tokens, as_written(tokens), slots, strict=True):
@@ -59,12 +60,13 @@ def likeliest(
 
 
 @dataclass(frozen=True, slots=True)
-class Spelt:
-    """The words of a chunk in labels.
+class SpelledText:
+    """The labels of a text.
 
     Attributes:
         target: all labels in order.
-        word: to which word each label belongs, shape (n_labels,); a word may have none.
+        word: index of the word that each label belongs to, shape (n_labels,). A word may have no
+            labels.
     """
 
     target: Target
@@ -75,10 +77,10 @@ class Speller:
     """Spells words for one model.
 
     Args:
-        letters: the characters that the model writes.
-        encode: the labels of a word made of these letters.
-        symbols: the labels that are no letters.
-        speak: for each token what people say for it: "$5" is "five", "dollars".
+        letters: the characters that the model can write.
+        encode: returns the labels of a word made of these letters.
+        symbols: the labels of blank and delimiter.
+        speak: gives the spoken words of each token: "$5" is "five", "dollars".
     """
 
     def __init__(
@@ -94,22 +96,22 @@ class Speller:
         self._encode = functools.lru_cache(WORDS_KEPT)(encode)
         self._speak = speak
 
-    def spell(self, tokens: Sequence[str]) -> Spelt:
-        """Spell every token; one without sound, such as a dash, has no labels."""
+    def spell(self, tokens: Sequence[str]) -> SpelledText:
+        """Spell every token; a token without sound, such as a dash, gets no labels."""
         labels: list[int] = []
         word: list[int] = []
         opens: list[bool] = []
         for index, forms in enumerate(self._speak(tokens)):
             for spoken in forms:
-                spelt = [label for run in self._runs(spoken) for label in run]
-                labels += spelt
-                word += [index] * len(spelt)
-                opens += [place == 0 for place in range(len(spelt))]
+                spelled = [label for run in self._runs(spoken) for label in run]
+                labels += spelled
+                word += [index] * len(spelled)
+                opens += [place == 0 for place in range(len(spelled))]
         target = Target(np.array(labels, np.intp), np.array(opens, bool))
-        return Spelt(target, np.array(word, np.intp))
+        return SpelledText(target, np.array(word, np.intp))
 
     def _runs(self, spoken: str) -> Iterator[Sequence[int]]:
-        """The labels of a word in runs: of letters, and a star for what has none."""
+        """Yield the labels of a word in runs: known letters, or one star for unknown ones."""
         found = [self._find(letter) for letter in spoken.translate(_APOSTROPHES)]
         audible = [text for text in found if text != ""]
         for is_known, run in itertools.groupby(audible, lambda text: text is not None):
@@ -120,7 +122,7 @@ class Speller:
                 yield self._encode(text) or (STAR,)
 
     def _look_up(self, letter: str) -> str | None:
-        """The letters to write for one: "" where it has no sound, None where there are none."""
+        """Find how the model writes a letter: "" if it has no sound, None if it cannot."""
         bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not _is_mark(c))
         forms = (letter, letter.lower(), letter.upper(), bare, bare.lower(), bare.upper())
         category = unicodedata.category(letter)
@@ -136,21 +138,21 @@ def _is_mark(letter: str) -> bool:
     return unicodedata.category(letter)[0] == "M"
 
 
-def speller_of(
+def make_speller(
     vocabulary: Mapping[str, int],
     special: Collection[str],
     symbols: Symbols,
     encode: Callable[[str], Sequence[int]],
     speak: Speak = as_written,
 ) -> Speller:
-    """The speller of a tokenizer.
+    """Make the speller of a tokenizer.
 
     Args:
         vocabulary: its tokens and their labels.
-        special: those that are no text, such as ``<pad>``.
-        symbols: the labels that are no letters.
-        encode: its way to split a word into pieces; used if its tokens are pieces of words.
-        speak: for each token what people say for it.
+        special: tokens that are not text, such as ``<pad>``.
+        symbols: the labels of blank and delimiter.
+        encode: splits a word into pieces; used only if the vocabulary has pieces of words.
+        speak: gives the spoken words of each token.
     """
     marks = {symbols.blank, symbols.delimiter}
     tokens = {

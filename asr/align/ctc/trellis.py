@@ -1,18 +1,18 @@
-"""The best way through a CTC trellis whose labels are known: which frame says which label.
+"""Find the best path through a CTC trellis of known labels: which frame belongs to which label.
 
-Pure numpy, exact, without beams, for a batch of chunks at once. Each frame says a label or none.
-CTC's rules hold: a label lasts one frame or more, and equal labels need a frame of blank between
-them. Three additions make it an aligner of real transcripts:
+This is an exact search in numpy, without beams, over a batch of chunks at once. Each frame belongs
+to one label or to none. CTC's rules apply: a label lasts at least one frame, and two equal labels
+in a row need a blank frame between them. Three additions suit real transcripts:
 
-- `STAR` among the labels matches any sound: a word that the model's alphabet cannot spell.
-- The gap between two words says blank, the model's word delimiter, or at `STAR_PRICE` a frame
-  anything at all: speech that the text leaves out. It costs no states.
-- Scores are relative to the likeliest label of their frame. No path changes by it, a long chunk
-  keeps its precision, and the star has one price everywhere.
+- The label `STAR` matches any sound. It stands for letters that the model cannot write.
+- A gap between two words may hold blank, the model's word delimiter or, at `STAR_PRICE` per frame,
+  any sound. So speech that the text lacks moves no word. This needs no additional states.
+- Scores are relative to the likeliest label of each frame. This changes no path, keeps precision in
+  long chunks, and lets the star have one price.
 
-Source of the recursion: Graves et al. 2006, "Connectionist temporal classification", section 4.1,
-with the maximum for the sum. The star: Pratap et al. 2023, "Scaling speech technology to 1,000+
-languages", section 3.1.3, with a price, since a star for nothing eats the ends of the words.
+Sources: the recursion is from Graves et al. 2006, "Connectionist temporal classification", section
+4.1, with maxima instead of sums. The star is from Pratap et al. 2023, "Scaling speech technology to
+1,000+ languages", section 3.1.3. Ours has a price; a free star takes the ends of words.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STAR: Final = -1
-"""In place of a label: any sound."""
+"""A label that matches any sound."""
 NO_LABEL: Final = -1
-"""In a path: the frame belongs to no label."""
+"""In a path, a frame that belongs to no label."""
 STAR_PRICE: Final = 1.0
-"""Nats below the likeliest label. Blank is cheaper in silence, a wrong label dearer in speech."""
+"""Nats per frame. In silence blank costs less; in speech a wrong label costs more."""
 BLOCK_FRAMES: Final = 64
-"""Frames whose emissions and moves are held unpacked; they then stay in the cache."""
+"""Frames processed before their moves are packed, few enough for the CPU's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The labels that a chunk says, in order.
+    """The labels of a chunk, in order.
 
     Attributes:
         labels: columns of the emission, or `STAR`; shape (n_labels,).
-        opens_word: whether a word begins with this label, so that there is a gap before it.
+        opens_word: whether each label is the first of a word, so that a gap precedes it.
     """
 
     labels: np.ndarray
@@ -49,17 +49,17 @@ class Target:
 
     @property
     def min_frames(self) -> int:
-        """The fewest frames that can say it."""
+        """The smallest number of frames that can hold all labels."""
         return len(self.labels) + int(np.count_nonzero(self.labels[1:] == self.labels[:-1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """The columns of an emission that are no letters.
+    """The columns of an emission that are not letters.
 
     Attributes:
-        blank: the column of CTC's blank.
-        delimiter: the column of the label between words, if the model has one.
+        blank: column of CTC's blank.
+        delimiter: column of the model's label between words, if it has one.
     """
 
     blank: int
@@ -73,12 +73,12 @@ def best_paths(
 
     Args:
         emissions: log-probabilities, each of shape (n_frames, n_columns).
-        targets: what each says.
-        symbols: which columns mean blank and delimiter.
+        targets: the labels of each chunk.
+        symbols: the columns of blank and delimiter.
 
     Returns:
-        For each the index of the label that each frame says, or `NO_LABEL`, shape (n_frames,);
-        None where the target needs more frames than there are.
+        For each chunk the index into `Target.labels` of each frame, or `NO_LABEL`, shape
+        (n_frames,); None if the target needs more frames than the chunk has.
     """
     paths: list[np.ndarray | None] = [None] * len(targets)
     fits = [i for i, goal in enumerate(targets) if goal.min_frames <= len(emissions[i])]
@@ -94,12 +94,12 @@ def best_paths(
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """What each frame makes of each state, relative to its likeliest label.
+    """Scores of one chunk in nats, relative to the likeliest label of each frame.
 
     Attributes:
-        columns: the emission with the star as its last column, shape (n_frames, n_columns + 1).
-        blank: shape (n_frames,).
-        gap: what the gaps between words make of each frame, shape (n_frames,).
+        columns: of each label, with the star as the last column, shape (n_frames, n_columns + 1).
+        blank: of blank, shape (n_frames,).
+        gap: of a gap between words, shape (n_frames,).
     """
 
     columns: np.ndarray
@@ -120,11 +120,11 @@ def _scores(emission: np.ndarray, symbols: Symbols) -> _Scores:
 
 
 class _Trellis:
-    """Scores of all states of all rows, and the moves that led to them.
+    """Scores of all states of all chunks, and the moves that led to them.
 
-    Row r has the states pause 0, label 0, pause 1, ..., label n - 1, pause n; a pause is a gap
-    between words or the blank inside one. Rows are padded to the longest; padding lies behind a
-    row's last state, whence no path leads back.
+    Each chunk is a row with the states pause 0, label 0, pause 1, ..., label n - 1, pause n. A
+    pause is a gap between words, or blank inside a word. Rows are padded to the longest. Padding
+    follows a row's last state, and no path leads back from it.
     """
 
     def __init__(self, targets: Sequence[Target]) -> None:
@@ -151,10 +151,11 @@ class _Trellis:
         gaps[1:] &= ~is_star
 
     def forward(self, scores: Sequence[_Scores]) -> None:
-        """Go through all frames."""
+        """Score the best path into every state at every frame."""
         self._n_frames = [len(row.columns) for row in scores]
         n_rows, width = self._labels.shape
-        before = np.full((n_rows, width + 1), -np.inf, np.float32)  # a column for "no label yet"
+        # The first column is "no label yet".
+        before = np.full((n_rows, width + 1), -np.inf, np.float32)
         pauses = before.copy()
         pauses[:, 0] = 0.0
         for begin in range(0, max(self._n_frames), BLOCK_FRAMES):
@@ -165,7 +166,7 @@ class _Trellis:
     def _emit(
         self, scores: Sequence[_Scores], begin: int, end: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the frames [begin, end) make of each label and pause of each row."""
+        """Score each label and each pause of all rows in the frames [begin, end)."""
         n_rows, width = self._labels.shape
         labels = np.zeros((end - begin, n_rows, width), np.float32)
         pauses = np.zeros((end - begin, n_rows, width + 1), np.float32)
@@ -186,10 +187,14 @@ class _Trellis:
         pauses: np.ndarray,
         begin: int,
     ) -> np.ndarray:
-        """Advance the scores in place; the moves, shape (n_frames, 3, n_rows, n_labels).
+        """Advance the scores in place.
 
-        `before[:, 1:]` scores the labels, so `before[:, :-1]` is the label before each. Moves are:
-        into the label from its pause, from the label before it, and into the pause behind it.
+        `before[:, 1:]` are the scores of the labels, so `before[:, :-1]` are those of each label's
+        predecessor.
+
+        Returns:
+            The moves, shape (n_frames, 3, n_rows, n_labels): into each label from the pause before
+            it, into it from its predecessor, and from it into the pause after it.
         """
         label_scores, pause_scores = emitted
         moves = np.empty((len(label_scores), 3, *self._skip.shape), bool)
@@ -210,19 +215,20 @@ class _Trellis:
         return moves
 
     def _note_ends(self, n_frames: int, labels: np.ndarray, pauses: np.ndarray) -> None:
-        """For the rows that end here: in their last label, or in the pause behind it."""
+        """Note for rows with `n_frames` frames whether they end in their last label or a pause."""
         if n_frames in self._n_frames:
             for row, size in enumerate(self._sizes):
                 if self._n_frames[row] == n_frames and size:
                     self._ends_in_label[row] = bool(labels[row, size - 1] > pauses[row, size])
 
     def backward(self, row: int) -> np.ndarray:
-        """The best path of one row."""
+        """Trace the best path of one row."""
         n_frames = self._n_frames[row]
         packed = np.concatenate([block[:, :, row] for block in self._moves])[:n_frames]
         moves, width = packed.tobytes(), packed.shape[-1]
         path = [NO_LABEL] * n_frames
-        at, in_label = self._sizes[row] - 1, self._ends_in_label[row]  # a pause lies behind `at`
+        # The current state is label `at` or, unless `in_label`, the pause after it.
+        at, in_label = self._sizes[row] - 1, self._ends_in_label[row]
         for frame in range(n_frames - 1, -1, -1):
             if in_label:
                 path[frame] = at

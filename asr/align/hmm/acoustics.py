@@ -1,11 +1,10 @@
-"""The acoustic model of pocketsphinx: which senones make a phone, and how well each fits a frame.
+"""The acoustic model of pocketsphinx: the senones of each phone, and their score in each frame.
 
-pocketsphinx makes the cepstra of the audio and writes them where its option ``mfclogdir`` says.
-The likelihoods are ours (`asr.align.hmm.mixtures`), because pocketsphinx computes those of all
-senones or of those in its beams. So is the search for the words (`asr.align.hmm.lattice`): an exact
-search over a known text needs no beams, and so neither fails nor loses the path.
-
-A senone is the tied state of a triphone.
+A senone is a tied state of a triphone. pocketsphinx computes the cepstra of the audio and writes
+them into the folder that its option ``mfclogdir`` names. We compute the likelihoods ourselves
+(`asr.align.hmm.mixtures`), because pocketsphinx can only compute those of all senones or of the
+senones in its beams. We also search ourselves (`asr.align.hmm.viterbi`): a search over a known text
+can be exact. Without beams it cannot lose the best path.
 
 Sources: the formats of ``bin_mdef.c``, ``tmat.c`` and ``acmod.c`` in
 https://github.com/cmusphinx/pocketsphinx
@@ -35,24 +34,25 @@ STATES: Final = 3
 FRAME_SECONDS: Final = 0.01
 FRAME_SAMPLES: Final = SAMPLE_RATE // 100
 WINDOW_BYTES: Final = 2 * 410
-"""PCM16 of the shortest audio that has a frame."""
+"""Length in PCM16 bytes of the shortest audio that has a frame."""
 SILENCE: Final = "SIL"
-FILLERS: Final = (SILENCE, "+NSN+", "+SPN+")
+PAUSE_PHONES: Final = (SILENCE, "+NSN+", "+SPN+")
+"""What may be heard in a pause: silence, noise, and noises that a speaker makes."""
 INTERNAL, BEGIN, END, SINGLE = range(4)
-"""Where in its word a phone stands, as the model numbers it."""
+"""Position of a phone in its word, as the model numbers them."""
 
 Senones = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Phones:
-    """The phones of a model and the senones behind them.
+    """The phones of a model and their senones.
 
     Attributes:
-        names: of the context-independent phones.
-        stay: log-probability to stay in a state, shape (n_phones, STATES).
-        leave: log-probability to go on, likewise.
-        phone_of_senone: the phone that each senone is a state of, shape (n_senones,).
+        names: of the context-independent phones (monophones).
+        stay: log-probability of staying in a state, shape (n_phones, STATES).
+        leave: log-probability of leaving a state, same shape.
+        phone_of_senone: the phone that each senone belongs to, shape (n_senones,).
     """
 
     names: tuple[str, ...]
@@ -64,31 +64,34 @@ class Phones:
     _sequences: np.ndarray
 
     def index(self, name: str) -> int:
-        """The number of a phone.
+        """Return the number of a phone.
 
         Raises:
             ValueError: the model has no such phone.
         """
         return self.names.index(name)
 
-    def alone(self, phone: int) -> Senones:
-        """The senones of a phone whatever stands around it."""
+    def monophone(self, phone: int) -> Senones:
+        """Return the senones of a phone independent of its context."""
         return self._senones(self._single[phone])
 
     @property
-    def all_alone(self) -> np.ndarray:
-        """The senones of every phone alone, shape (n_phones * STATES,)."""
+    def all_monophones(self) -> np.ndarray:
+        """The senones of all monophones, shape (n_phones * STATES,)."""
         senones: np.ndarray = self._sequences[self._single].ravel().astype(np.int64)
         return senones
 
-    def between(self, phone: int, left: int, right: int, position: int) -> Senones:
-        """The senones of a phone between two others; those of the phone alone if never heard."""
+    def triphone(self, phone: int, left: int, right: int, position: int) -> Senones:
+        """Return the senones of a phone between two others.
+
+        If the model lacks this triphone, silence replaces one neighbour, then both are ignored.
+        """
         silent = self.index(SILENCE)
         for context in ((left, right), (silent, right), (left, silent)):
             sequence = self._triphones.get((position, phone, *context))
             if sequence is not None:
                 return self._senones(sequence)
-        return self.alone(phone)
+        return self.monophone(phone)
 
     def _senones(self, sequence: int) -> Senones:
         first, second, third = (int(senone) for senone in self._sequences[sequence])
@@ -96,10 +99,14 @@ class Phones:
 
 
 def read_phones(folder: Path) -> Phones:
-    """Read the definition of a model and its transition matrices."""
+    """Read the definition of a model and its transition matrices.
+
+    Raises:
+        ValueError: the folder holds another kind of model.
+    """
     data = (folder / "mdef").read_bytes()
     if data[:4] != b"BMDF":
-        raise ValueError(f"{folder / 'mdef'} is no binary model definition")
+        raise ValueError(f"{folder / 'mdef'} is not a binary model definition")
     position = 12 + int.from_bytes(data[8:12], "little")
     header = np.frombuffer(data, "<i4", 10, position)
     n_phones, n_all, n_states, tree = int(header[0]), int(header[1]), header[2], int(header[8])
@@ -129,17 +136,17 @@ def read_phones(folder: Path) -> Phones:
     )
 
 
-def _owners(phones: np.ndarray, n_alone: int, sequences: np.ndarray) -> np.ndarray:
-    """The phone of each senone, from all phones: first those alone, then those between two."""
+def _owners(phones: np.ndarray, n_monophones: int, sequences: np.ndarray) -> np.ndarray:
+    """Return the phone of each senone; `phones` lists the monophones first, then the triphones."""
     numbers = phones["attributes"][:, 1].astype(np.int64)
-    numbers[:n_alone] = range(n_alone)
+    numbers[:n_monophones] = range(n_monophones)
     owners = np.zeros(int(sequences.max()) + 1, np.int64)
     owners[sequences[phones["sequence"]]] = numbers[:, None]
     return owners
 
 
 def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities to stay in each state of each matrix, and to leave it."""
+    """Return log-probabilities of staying in each state of each matrix, and of leaving it."""
     _, _, body = file.read_bytes().partition(b"endhdr\n")
     _, n_matrices, n_from, n_to, n_values = np.frombuffer(body, "<i4", 5)
     counts = np.frombuffer(body, "<f4", n_values, 20).reshape(n_matrices, n_from, n_to)
@@ -150,11 +157,12 @@ def _read_transitions(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How well some senones fit every frame of some audio.
+    """The scores of some senones in every frame of some audio.
 
     Attributes:
         senones: their numbers, ascending.
-        values: log-likelihoods in nats, but for a number in each frame; (n_frames, n_senones).
+        values: log-likelihoods in nats, up to an additive constant per frame; shape
+            (n_frames, n_senones).
     """
 
     senones: np.ndarray
@@ -164,14 +172,15 @@ class Scores:
         return len(self.values)
 
     def columns(self, senones: np.ndarray) -> np.ndarray:
-        """Where the values of senones are, of any that were scored."""
+        """Return the columns of `values` that belong to senones; all must have been scored."""
         return np.searchsorted(self.senones, senones)
 
 
 class Scorer:
-    """How well senones fit every frame of some audio.
+    """Scores senones in every frame of some audio.
 
-    It goes into a folder of its own meanwhile, so other threads must not rely on the current one.
+    It changes the current directory of the process while it works, so other threads must not rely
+    on that directory.
     """
 
     def __init__(self) -> None:
@@ -179,16 +188,16 @@ class Scorer:
         self.phones = read_phones(folder)
         self._mixtures = Mixtures(folder, self.phones.phone_of_senone)
         options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "samprate": SAMPLE_RATE}
-        # No utterance ends without a search for something. This one costs next to nothing.
+        # pocketsphinx must search for something to end an utterance. These options make it cheap.
         options |= {"mfclogdir": ".", "topn": 1, "ds": 1000}
         self._decoder = pocketsphinx.Decoder(**options)
         self._decoder.set_align_text("a")
         self._n_done = 0
 
     def score(self, pcm: bytes, senones: np.ndarray) -> Scores:
-        """Score some senones, each of which may stand there more than once.
+        """Score some senones; the list may have duplicates.
 
-        No frames if there is nothing to hear.
+        Digital silence, and audio shorter than a frame, give no frames.
         """
         wanted = np.unique(senones)
         if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
@@ -197,17 +206,19 @@ class Scorer:
         return Scores(wanted, self._mixtures.score(heard, wanted))
 
     def _cepstra(self, pcm: bytes) -> np.ndarray:
-        """Float32, shape (n_frames, CEPSTRA)."""
+        """Compute the cepstra, float32 of shape (n_frames, CEPSTRA)."""
         with self._start() as file:
             self._decoder.process_raw(pcm, no_search=True, full_utt=True)
             self._decoder.end_utt()
-            ctypes.CDLL(None).fflush(None)  # the file is C's, and only a next utterance ends it
+            ctypes.CDLL(None).fflush(
+                None
+            )  # C buffers the file and closes it only at the next start
             values = np.frombuffer(file.read()[4:], ">f4")
         return values.reshape(-1, CEPSTRA).astype(np.float32)
 
     def _start(self) -> io.BufferedReader:
-        """Begin an utterance; return the file of its cepstra, which nobody else can find."""
-        self._decoder.reinit_feat()  # else the estimate of the noise is carried along
+        """Begin an utterance and open the file of its cepstra, whose folder is then deleted."""
+        self._decoder.reinit_feat()  # forget the noise estimate of the last utterance
         with tempfile.TemporaryDirectory(prefix="asr-cepstra-") as name, contextlib.chdir(name):
             self._decoder.start_utt()
             file = Path(f"{self._n_done:09d}.mfc")

@@ -1,7 +1,8 @@
-"""The embedded aligner: forced alignment on the CPU, in processes of its own. US English.
+"""The aligner for machines without a GPU: pocketsphinx's model, in child processes. US English.
 
-Each chunk is aligned in a child forked from a template that has loaded the models: it is bounded in
-CPU time, can be killed, and leaves nothing behind. The work itself is in `asr.align.hmm.embedded`.
+Each chunk is aligned in a child process, forked from a template process that has loaded the models.
+So an alignment has a limit of CPU time, can be killed and leaves no state behind. The alignment
+itself is in `asr.align.hmm.forced`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable, WorkerDied
 from asr.pcm import from_bytes, to_float32
@@ -25,11 +26,11 @@ logger = logging.getLogger(__name__)
 
 CPU_SECONDS_BASE: Final = 30
 CPU_SECONDS_PER_SECOND: Final = 2
-"""A chunk gets 30 s of CPU time and 2 s more for each of its seconds; it needs about 0.01."""
+"""CPU time allowed per second of audio, besides the base. About 0.01 s is needed."""
 
 
 class SphinxAligner:
-    """Aligns chunks in child processes, `workers` at once."""
+    """Aligns chunks in child processes, at most `workers` at the same time."""
 
     language = "en"
 
@@ -39,14 +40,18 @@ class SphinxAligner:
         self._pool = ProcessPool(["asr.align.hmm.aligner:load_template"], workers)
 
     async def open(self) -> None:
-        """Load the models."""
+        """Start the template process, which loads the models.
+
+        Raises:
+            EngineUnavailable: they could not be loaded.
+        """
         try:
             await self._pool.open()
         except WorkerDied as error:
             raise EngineUnavailable(f"the aligner did not load: {error}") from error
 
     async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
-        """Time every word; spread over the speech if the child dies, for the text is good."""
+        """Time every word. If the child process dies, spread the words over the loud audio."""
         texts = hypothesis.text.split()
         if not texts:
             return replace(hypothesis, words=())
@@ -61,8 +66,8 @@ class SphinxAligner:
             note = "the words could not be aligned; their times are estimates"
             spread = interpolate(audio, hypothesis)
             return replace(spread, warnings=(*hypothesis.warnings, note))
-        sure = hypothesis.word_confidences or [None] * len(texts)
-        words = tuple(map(_word, texts, answer["words"], sure))
+        confidences = hypothesis.word_confidences or [None] * len(texts)
+        words = tuple(map(_word, texts, answer["words"], confidences))
         spans = tuple((start, end) for start, end in answer["unwritten"])
         return replace(hypothesis, words=words, unwritten=spans)
 
@@ -71,25 +76,25 @@ class SphinxAligner:
         await self._pool.close()
 
 
-def _word(text: str, item: dict[str, Any], sure: float | None) -> Word:
-    heard = item["confidence"]
-    confidence = sure if heard is None else heard
+def _word(text: str, item: dict[str, Any], engine_confidence: float | None) -> Word:
+    measured = item["confidence"]
+    confidence = engine_confidence if measured is None else measured
     return Word(text, item["start"], item["end"], confidence, item["timing"])
 
 
-# --- in the child -------------------------------------------------------------------------------
+# --- in the child process -----------------------------------------------------------------------
 
-_template: Embedded | None = None
+_template: ForcedAligner | None = None
 
 
 def load_template() -> None:
-    """Load the models, once, in the template process."""
-    global _template  # inherited by every forked child
-    _template = Embedded()
+    """Load the models once, in the template process."""
+    global _template  # every forked child inherits it
+    _template = ForcedAligner()
 
 
 def align_job(channel: Channel) -> None:
-    """Align one chunk of PCM16 with its text."""
+    """Receive one chunk of PCM16 and its text, and send the times of the words."""
     request, pcm = channel.receive()
     if _template is None:
         raise RuntimeError("the template process did not load the aligner")

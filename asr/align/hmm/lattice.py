@@ -1,8 +1,9 @@
-"""What may be heard in a chunk whose text is known: words in order, pauses, and other speech.
+"""The lattice of a chunk: the words of the text in order, pauses, and fillers.
 
-Nodes lie between the tokens of the text. Arcs lead from node to node along the states of a
-pronunciation, or back to the same node: a pause, or speech that the text does not have. A token may
-be passed over at a price. `asr.align.hmm.viterbi` finds the best way through.
+Nodes lie between the tokens of the text. An arc leads from one node to the next through the states
+of a pronunciation, or from a node back to itself. An arc of the second kind is a pause or a filler,
+which is speech that the text lacks. A token can be skipped at a price. `asr.align.hmm.viterbi`
+searches the lattice for the best path.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.align.hmm.acoustics import FILLERS, STATES, Phones, Senones
+from asr.align.hmm.acoustics import PAUSE_PHONES, STATES, Phones, Senones
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PAUSE: Final = -1
-OTHER: Final = -2
+FILLER: Final = -2
 STRICT: Final = 1e6
-"""The price of passing over a token when only the lack of frames shall make it happen."""
+"""A price so high that a token is skipped only if the audio has too few frames for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,9 @@ class Arc:
     """States [first, end) that lead from one node to another.
 
     Attributes:
-        token: whose word it is; `PAUSE`, or `OTHER` for speech that no token accounts for.
-        price: nats to enter it.
-        leave: log-probability to go on from its last state.
+        token: index of the token that is said here, or `PAUSE`, or `FILLER`.
+        price: nats for entering it.
+        leave: log-probability of leaving its last state.
     """
 
     source: int
@@ -44,20 +45,20 @@ class Arc:
 
 @dataclass(slots=True)
 class Lattice:
-    """Grown token by token.
+    """States and arcs, added token by token.
 
     Attributes:
         phones: of the model.
-        other_price: nats for each frame of speech outside the words.
-        senones: of each state; the best of them counts, and none is speech outside the words.
-        stay: log-probability to stay in each state.
-        step: log-probability to come into each state from the one before it.
-        junctions: the nodes between the tokens, one more than tokens.
-        skips: nats to pass over each token.
+        filler_price: nats for each frame of a filler.
+        senones: of each state, of which the best counts in each frame; a filler's state has none.
+        stay: log-probability of staying in each state.
+        step: log-probability of entering each state from the one before it.
+        junctions: the nodes between tokens, one more than there are tokens.
+        skips: nats for skipping each token.
     """
 
     phones: Phones
-    other_price: float
+    filler_price: float
     arcs: list[Arc] = field(default_factory=list)
     senones: list[tuple[int, ...]] = field(default_factory=list)
     stay: list[float] = field(default_factory=list)
@@ -66,35 +67,35 @@ class Lattice:
     skips: list[float] = field(default_factory=list)
     n_nodes: int = 0
 
-    def used(self) -> np.ndarray:
-        """The numbers of its senones, each once."""
+    def used_senones(self) -> np.ndarray:
+        """Return the numbers of all senones in the lattice, without duplicates."""
         return np.array(list({senone for group in self.senones for senone in group}), np.int64)
 
-    def junction(self, skip_price: float = STRICT) -> int:
-        """A node between two tokens, where one may pause.
+    def add_junction(self, skip_price: float = STRICT) -> int:
+        """Add a node between two tokens, where a pause is possible.
 
         Args:
-            skip_price: nats to pass over the token that leads here.
+            skip_price: nats for skipping the token that ends at this node.
         """
-        node = self.node()
+        node = self.add_node()
         if self.junctions:
             self.skips.append(skip_price)
         self.junctions.append(node)
         return node
 
-    def node(self) -> int:
-        """A node between two words of one token, where one may pause too."""
+    def add_node(self) -> int:
+        """Add a node between two words of one token, where a pause is possible too."""
         node = self.n_nodes
         self.n_nodes += 1
-        fillers = [self.phones.alone(self.phones.index(name)) for name in FILLERS]
+        pauses = [self.phones.monophone(self.phones.index(name)) for name in PAUSE_PHONES]
         self._append(Arc(node, node, len(self.senones), len(self.senones) + 1, PAUSE, 0.0, 0.0))
-        self.senones.append(tuple(senone for three in fillers for senone in three))
+        self.senones.append(tuple(senone for senones in pauses for senone in senones))
         return node
 
-    def word(
+    def add_word(
         self, source: int, target: int, token: int, phones: Sequence[tuple[int, Sequence[Senones]]]
     ) -> None:
-        """Add a pronunciation: each phone with its senones in one or several contexts."""
+        """Add a pronunciation: pairs of a phone and its senones in each possible context."""
         first = len(self.senones)
         numbers = [phone for phone, _ in phones]
         stay = self.phones.stay[numbers].ravel().tolist()
@@ -107,14 +108,14 @@ class Lattice:
             states = ({senones[state] for senones in contexts} for state in range(STATES))
             self.senones += [tuple(sorted(state)) for state in states]
 
-    def other(self, source: int, target: int, token: int = OTHER, price: float = 0.0) -> None:
-        """Add speech of unknown words, as long as one likes.
+    def add_filler(self, source: int, target: int, token: int = FILLER, price: float = 0.0) -> None:
+        """Add speech of unknown words and of any length.
 
         Args:
             source: node.
             target: node.
-            token: whose speech it is, if one knows no more of it than that.
-            price: nats to begin it, besides those for each frame.
+            token: the token that is said here, if its pronunciation is unknown; else `FILLER`.
+            price: nats for entering it, in addition to `filler_price` for each frame.
         """
         first = len(self.senones)
         self._append(Arc(source, target, first, first + 1, token, price, 0.0))

@@ -1,14 +1,14 @@
-"""The Gaussian mixtures of pocketsphinx's acoustic model: how well its senones fit a frame.
+"""The Gaussian mixtures of pocketsphinx's acoustic model: the likelihoods of its senones.
 
-All senones of a phone share 128 Gaussians in each of three streams: the cepstra, their differences,
-and the differences of those. A senone weights them in a way of its own. pocketsphinx computes that
-too, but for every senone of the model, one number after the other. A text has some thousand of the
-5,126, and matrix products take a sixth of the time.
+There are three feature streams: the cepstra, their differences, and the differences of these. In
+each stream all senones of a phone share 128 Gaussians, and each senone has its own weights for
+them. pocketsphinx computes the same likelihoods, but for all 5,126 senones of the model and one
+number at a time. A text needs about a thousand, and matrix products take a sixth of the time.
 
-What pocketsphinx approximates, for speed that is not needed here, is approximated likewise: only
-the best four Gaussians of a phone count, none counts as worse than `FLOOR`, and logarithms of the
-Gaussians are cut to whole units. The prices of the search and the confidences of words were
-measured with that. The two differ by what pocketsphinx rounds afterwards, some 0.1 nats.
+pocketsphinx approximates to save time. We make the same approximations, because the prices of the
+search and the confidences of words were measured with them: only the best four Gaussians of a phone
+count, none counts less than `FLOOR`, and log-likelihoods of Gaussians are truncated to whole units.
+The results differ by about 0.1 nats, which pocketsphinx loses in later rounding.
 
 Sources: the formats and the arithmetic of ``ms_gauden.c``, ``ptm_mgau.c``, ``feat.c`` and ``cmn.c``
 in https://github.com/cmusphinx/pocketsphinx
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 STREAMS: Final = 3
 CEPSTRA: Final = 13
 BEST: Final = 4
-"""Gaussians of a phone that count in a frame."""
+"""How many Gaussians of a phone count in a frame."""
 LOG_UNIT: Final = float(np.log(1.0001))
-"""Nats; pocketsphinx counts in logarithms to the base 1.0001, and cuts those of Gaussians."""
+"""Nats; pocketsphinx uses integer logarithms to the base 1.0001."""
 WEIGHT_UNIT: Final = 1024 * LOG_UNIT
-"""Nats; those of weights lack ten bits."""
+"""Nats; the logarithms of weights are stored without their lowest ten bits."""
 FLOOR: Final = -96 * WEIGHT_UNIT
-"""Nats below the best Gaussian of the stream, in any phone, below which none counts."""
+"""Lowest score of a Gaussian, in nats relative to the best one of the stream in any phone."""
 MIN_VARIANCE: Final = 1e-4
 BLOCK_FRAMES: Final = 64
-"""Scored at once, so that what is computed stays in the cache."""
+"""How many frames are scored at once; intermediate results then stay in the CPU's cache."""
 
 
 class Mixtures:
-    """The Gaussians of a model, and the weights that its senones give them.
+    """The Gaussians of a model, and the weights of its senones.
 
     Args:
         folder: of the model.
-        phone_of_senone: whose Gaussians each senone weights, shape (n_senones,).
+        phone_of_senone: the phone whose Gaussians each senone uses, shape (n_senones,).
 
     Raises:
         ValueError: the folder holds another kind of model.
@@ -60,11 +60,14 @@ class Mixtures:
         self._weights = _read_weights(folder / "sendump", n_weights)
 
     def score(self, features: Sequence[np.ndarray], senones: np.ndarray) -> np.ndarray:
-        """Log-likelihoods in nats, but for a number in each frame; (n_frames, n_senones), float32.
+        """Compute log-likelihoods in nats, up to an additive constant per frame.
 
         Args:
             features: of each stream, shape (n_frames, CEPSTRA).
-            senones: numbers of those to be scored.
+            senones: numbers of the senones to score.
+
+        Returns:
+            Float32, shape (n_frames, n_senones).
         """
         n_frames = len(features[0])
         scores = np.zeros((n_frames, len(senones)), np.float32)
@@ -83,9 +86,10 @@ class Mixtures:
         return scores[:, np.argsort(order)]
 
     def _fits(self, features: np.ndarray, stream: int) -> np.ndarray:
-        """The density of each Gaussian, by the stream's best; 0 but for the best of each phone.
+        """Density of each Gaussian relative to the best one of the stream; the best few per phone.
 
-        Shape (n_frames, n_phones, n_gaussians).
+        Returns:
+            Shape (n_frames, n_phones, n_gaussians); 0 for all but the best `BEST` of each phone.
         """
         ones = np.ones((len(features), 1), np.float32)
         terms = np.concatenate([features**2, features, ones], axis=1)
@@ -100,12 +104,12 @@ class Mixtures:
 
 
 def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What the model sees of some audio: a stream each of shape (n_frames, CEPSTRA).
+    """Compute the three feature streams, each of shape (n_frames, CEPSTRA).
 
     Args:
-        cepstra: shape (n_frames, CEPSTRA), of all of the audio, whose mean is taken off.
+        cepstra: of the whole audio, shape (n_frames, CEPSTRA); their mean is subtracted.
     """
-    heard = cepstra[cepstra[:, 0] >= 0]  # the others have no energy at all
+    heard = cepstra[cepstra[:, 0] >= 0]  # other frames are digital silence and would bias the mean
     level = cepstra - heard.mean(axis=0) if len(heard) else cepstra
     wide = np.pad(level, ((3, 3), (0, 0)), "edge")
 
@@ -118,11 +122,11 @@ def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _forms(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """By what squares, values and 1 are multiplied to give the log of each Gaussian.
+    """Coefficients of a value's square, the value and 1 in the log-density of each Gaussian.
 
     Args:
         means: shape (n_phones, n_gaussians, CEPSTRA).
-        variances: likewise.
+        variances: same shape.
 
     Returns:
         Float32 of shape (2 * CEPSTRA + 1, n_phones * n_gaussians).
@@ -135,7 +139,7 @@ def _forms(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
 
 
 def _read_parameters(file: Path) -> np.ndarray:
-    """Means or variances, float64 of shape (n_phones, STREAMS, n_gaussians, CEPSTRA)."""
+    """Read means or variances, float64 of shape (n_phones, STREAMS, n_gaussians, CEPSTRA)."""
     _, _, body = file.read_bytes().partition(b"endhdr\n")
     n_phones, n_streams, n_gaussians = (int(it) for it in np.frombuffer(body, "<i4", 3, 4))
     sizes = np.frombuffer(body, "<i4", n_streams, 16).tolist()
@@ -148,7 +152,15 @@ def _read_parameters(file: Path) -> np.ndarray:
 
 
 def _read_weights(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Negative logarithms in units of `WEIGHT_UNIT`: of each stream, Gaussian and senone; uint8."""
+    """Read mixture weights as uint8: negative logarithms in units of `WEIGHT_UNIT`.
+
+    Args:
+        file: ``sendump``.
+        shape: (STREAMS, n_gaussians, n_senones), of the result too.
+
+    Raises:
+        ValueError: the file holds weights of another kind.
+    """
     data = file.read_bytes()
     position = 0
     fields = []

@@ -1,7 +1,7 @@
-"""Spoken words to phones: the dictionary, what derives from it, and letter-to-sound rules.
+"""Pronunciations of spoken words: the dictionary, derived forms, and letter-to-sound rules.
 
-Every word gets at least one pronunciation; where several are plausible all are offered, and the
-aligner takes the one that fits the audio. Phones are those of the CMU dictionary, without stress.
+Every word gets at least one pronunciation. If several are plausible, the search takes the one that
+fits the audio best. Phones are those of the CMU dictionary, without stress.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Pronunciation = tuple[str, ...]
 
 MAX_PRONUNCIATIONS: Final = 6
 MAX_SPELLED: Final = 30
-"""Letters; nobody says a longer word."""
+"""Letters of a word that are pronounced; longer words are cut."""
 
 _VOICELESS: Final = frozenset(("P", "T", "K", "F", "TH"))
 _HISSING: Final = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
@@ -31,7 +31,7 @@ _PREFIXES: Final[dict[str, str]] = {
     "hyper": "HH AY P ER", "pseudo": "S UW D OW", "semi": "S EH M IY", "sub": "S AH B",
 }  # fmt: skip
 
-# English spelling, the first rule that matches at a place.
+# English spelling. At each letter the first rule that matches applies; "-" is silence.
 _ENGLISH: Final = """
 t?ch(?![rl]) CH|sch SH|ation EY SH AH N|tion SH AH N|ssion SH AH N
 (?<=[aeiou])sion ZH AH N|sion SH AH N
@@ -49,7 +49,7 @@ u(?=[^aeiouy]es?$) UW|a$ AH|i$ IY|o$ OW|u$ UW|y$ IY|\\Ay Y|y(?=[aeiou]) Y|o(?=[^
 u(?=[^aeiouy][aeiouy]) UW|a AE|e EH|i IH|o AA|u AH|y IH|b B|c K|d D|f F|g G|h HH|j JH|k K|l L|m M
 n N|p P|q K|r R|s S|t T|v V|w W|z Z
 """
-# The vowels of most other languages, for names.
+# Vowels as in most other European languages, for names.
 _CONTINENTAL: Final = """
 sch SH|ch K|sh SH|th T|ph F|cz CH|sz SH|zh ZH|kh K|ng$ NG|ng(?=[^aeiouy]) NG|ng NG G|nk NG K|ck K
 qu K W|gh G|c(?=[eiy]) S|x K S|bb B|cc K|dd D|ff F|ll L|mm M|nn N|pp P|rr R|ss S|tt T|zz T S|kk K
@@ -71,10 +71,10 @@ _RULES = (_compile(_ENGLISH), _compile(_CONTINENTAL))
 
 
 class Lexicon:
-    """The dictionary of the acoustic model and the art of guessing what it lacks.
+    """The dictionary of the acoustic model, with guesses for words that it lacks.
 
     Args:
-        file: lines of a word and its phones; further pronunciations as ``word(2)``.
+        file: one word and its phones per line; ``word(2)`` is a second pronunciation of a word.
     """
 
     def __init__(self, file: Path) -> None:
@@ -87,9 +87,11 @@ class Lexicon:
         return word in self._entries
 
     def pronounce(self, word: str) -> tuple[Pronunciation, ...]:
-        """Ways to say a word of lower-case ASCII letters and apostrophes, the likeliest first.
+        """List pronunciations of a word, the likeliest first.
 
-        A letter with a full stop, as "b.", is the name of the letter, and "b.s" its plural.
+        Args:
+            word: lower-case ASCII letters and apostrophes. A letter with a full stop, such as "b.",
+                is the name of the letter, and "b.s" its plural.
         """
         found = self._known(word) or self._derived(word)
         if not found:
@@ -100,13 +102,13 @@ class Lexicon:
         return [tuple(phones.split()) for phones in self._entries.get(word, ())]
 
     def _derived(self, word: str) -> list[Pronunciation]:
-        """A regular form of a word that is known."""
+        """Derive a regular form, such as a plural, from a word in the dictionary."""
         if word.endswith("in'") and word[:-1] + "g" in self:
             return [(*phones[:-1], "N") for phones in self._known(word[:-1] + "g")]
         bare = word.strip("'")
         if bare != word:
             return self._known(bare) or self._derived(bare)
-        for ending in ("'s", "s", "'d", "ed", "d"):  # also of a letter: "b.s"
+        for ending in ("'s", "s", "'d", "ed", "d"):  # "s" also after a letter: "b.s"
             base = word.removesuffix(ending)
             if base != word and base in self:
                 end = _plural if ending.endswith("s") else _past
@@ -128,7 +130,7 @@ class Lexicon:
         return tuple(said) or ("AH",)
 
     def _compounds(self, word: str) -> list[Pronunciation]:
-        """Two words in one, cut where the shorter one is longest; or a prefix and a word."""
+        """Split into two known words, of lengths as equal as possible; else a prefix and a word."""
         cuts = sorted(range(3, len(word) - 2), key=lambda cut: -min(cut, len(word) - cut))
         for cut in cuts:
             if word[:cut] in self and word[cut:] in self:

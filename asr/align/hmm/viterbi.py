@@ -1,11 +1,11 @@
-"""The exact search for the best way through a lattice, frame by frame.
+"""Exact search for the best path through a lattice, frame by frame.
 
-Scores are log-likelihood ratios: each frame's likelihood against what a free loop of phones makes
-of it (`loop_scores`). So 0 means "as good as any sounds would be", and one price of a frame that
-belongs to no word holds in loud, noisy and telephone speech alike.
+A score is a log-likelihood ratio: the log-likelihood of a frame minus its log-likelihood under the
+phone-loop background model (`background_scores`). So 0 means "as good as any sequence of phones",
+and one price per filler frame suits loud, noisy and telephone speech alike.
 
-Viterbi in numpy over all states at once, without beams: 30 s of audio and 100 words are 3,000 steps
-over 1,500 states.
+This is Viterbi in numpy over all states at once, without beams. 30 s of audio with 100 words take
+3,000 steps over 1,500 states.
 """
 
 from __future__ import annotations
@@ -23,25 +23,30 @@ if TYPE_CHECKING:
     from asr.align.hmm.lattice import Arc, Lattice
 
 BLOCK_FRAMES: Final = 500
-"""Emissions are made for so many frames at once."""
+"""How many frames of emissions are computed at once."""
 PHONE_PRICE: Final = 3.0
-"""Nats that the loop pays for each new phone; else it would change phones with every frame."""
+"""Nats that the phone loop pays for each new phone; else it would change phones in every frame."""
 
 _NEVER = np.float32(-1e30)
 
 
-def loop_scores(phones: Phones, heard: Scores) -> np.ndarray:
-    """What a loop over all phones, without context, makes of each frame; shape (n_frames,)."""
-    senones = phones.all_alone
+def background_scores(phones: Phones, scores: Scores) -> np.ndarray:
+    """Score each frame on the best path through a loop of all monophones; shape (n_frames,).
+
+    Args:
+        phones: of the model.
+        scores: of at least all monophones.
+    """
+    senones = phones.all_monophones
     first = np.arange(0, len(senones), STATES)
     last = first + STATES - 1
-    scores = heard.values[:, heard.columns(senones)]
+    values = scores.values[:, scores.columns(senones)]
     stay, leave = phones.stay.ravel(), phones.leave.ravel()
     best = np.full(len(senones), _NEVER)
-    moved = np.zeros(scores.shape, bool)
-    ended = np.zeros(len(scores), np.int32)
+    moved = np.zeros(values.shape, bool)
+    ended = np.zeros(len(values), np.int32)
     enter = np.float32(0.0)
-    for frame, score in enumerate(scores):
+    for frame, score in enumerate(values):
         arrive = np.empty_like(best)
         arrive[1:] = best[:-1] + leave[:-1]
         arrive[first] = enter - PHONE_PRICE
@@ -51,12 +56,12 @@ def loop_scores(phones: Phones, heard: Scores) -> np.ndarray:
         ends = best[last] + leave[last]
         ended[frame] = last[ends.argmax()]
         enter = ends.max()
-    best_scores: np.ndarray = scores[np.arange(len(scores)), _states(moved, ended)]
+    best_scores: np.ndarray = values[np.arange(len(values)), _states(moved, ended)]
     return best_scores
 
 
 def _states(moved: np.ndarray, ended: np.ndarray) -> np.ndarray:
-    """The states of the best path through the loop."""
+    """Trace the states of the best path through the phone loop."""
     path = np.zeros(len(ended), np.int32)
     state = int(ended[-1]) if len(ended) else 0
     for frame in range(len(ended) - 1, -1, -1):
@@ -71,14 +76,12 @@ class Step:
     """The frames [start, start + n) that the best path spends on one arc.
 
     Attributes:
-        scores: the log-likelihood ratio of each frame, shape (n,).
-        states: which state of the arc each frame belongs to, shape (n,).
+        scores: log-likelihood ratio of each frame, shape (n,).
     """
 
     arc: Arc
     start: int
     scores: np.ndarray
-    states: np.ndarray
 
     @property
     def end(self) -> int:
@@ -87,48 +90,48 @@ class Step:
 
 
 def best_path(
-    lattice: Lattice, heard: Scores, loop: np.ndarray, *, whole: bool = True
+    lattice: Lattice, scores: Scores, background: np.ndarray, *, whole: bool = True
 ) -> list[Step]:
-    """The best path from the first junction to the last.
+    """Find the best path from the first junction to the last.
 
     Args:
-        lattice: what may be heard.
-        heard: at least the senones of the lattice.
-        loop: what `loop_scores` says of them.
-        whole: all of the text is in the audio; else the path may end at any junction.
+        lattice: the text, pauses and fillers.
+        scores: of at least the senones of the lattice.
+        background: `background_scores` of the same audio.
+        whole: the audio holds all of the text; otherwise the path may end at any junction.
 
     Returns:
-        Its steps in order, without the tokens that it passed over. There is always one, for as
-        many tokens are passed over as the text has states too many.
+        The steps of the path in order; tokens that it skips have none. A path always exists: if the
+        text has more states than the audio has frames, tokens are skipped.
     """
     search = _Search(lattice)
-    search.forward(_emissions(lattice, heard, loop))
+    search.forward(_emissions(lattice, scores, background))
     return search.backward(whole=whole)
 
 
-def _emissions(lattice: Lattice, heard: Scores, loop: np.ndarray) -> Iterator[np.ndarray]:
-    """The log-likelihood ratio of every state in each frame, shape (n_states,)."""
+def _emissions(lattice: Lattice, scores: Scores, background: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield for each frame the log-likelihood ratio of every state, shape (n_states,)."""
     groups = sorted(set(lattice.senones))
     number = {group: index for index, group in enumerate(groups)}
     group_of_state = np.array([number[group] for group in lattice.senones])
     width = max(map(len, groups))
     padded = np.array([[*group, *group[:1] * (width - len(group))] for group in groups if group])
-    places = heard.columns(padded)
-    for begin in range(0, len(heard), BLOCK_FRAMES):
-        some = heard.values[begin : begin + BLOCK_FRAMES]
-        best = some[:, places[:, 0]]
-        for column in places.T[1:]:
-            np.maximum(best, some[:, column], out=best)
-        ratios = best - loop[begin : begin + len(some), None]
-        if not groups[0]:  # speech outside the words, which sorts first
-            outside = np.full((len(some), 1), -lattice.other_price)
-            ratios = np.concatenate((outside, ratios), axis=1)
+    columns = scores.columns(padded)
+    for begin in range(0, len(scores), BLOCK_FRAMES):
+        block = scores.values[begin : begin + BLOCK_FRAMES]
+        best = block[:, columns[:, 0]]
+        for column in columns.T[1:]:
+            np.maximum(best, block[:, column], out=best)
+        ratios = best - background[begin : begin + len(block), None]
+        if not groups[0]:  # the state of fillers has no senones, so it sorts first
+            fillers = np.full((len(block), 1), -lattice.filler_price)
+            ratios = np.concatenate((fillers, ratios), axis=1)
         for row in ratios.astype(np.float32):
             yield row[group_of_state]
 
 
 class _Search:
-    """The state of one search. Arcs are sorted by the node that they lead to."""
+    """One search. Arcs are sorted by their target node."""
 
     def __init__(self, lattice: Lattice) -> None:
         self._arcs = arcs = sorted(lattice.arcs, key=lambda arc: arc.target)
@@ -144,16 +147,16 @@ class _Search:
         self._main = np.array(lattice.junctions)
         self._skips = np.concatenate(([0.0], np.cumsum(lattice.skips)))
         self._at_node = np.full(lattice.n_nodes, _NEVER)
-        # What the way back needs, for each frame.
+        # What `backward` needs, for each frame.
         self._moved: list[np.ndarray] = []
         self._ends: list[np.ndarray] = []
         self._skipped: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
 
     def forward(self, emissions: Iterator[np.ndarray]) -> None:
-        """Go through all frames."""
+        """Score the best path into every node at every frame."""
         self._at_node[self._main[0]] = 0.0
-        self._pass_over()
+        self._skip_tokens()
         best = np.full(len(self._stay), _NEVER)
         for score in emissions:
             arrive = np.empty_like(best)
@@ -167,17 +170,17 @@ class _Search:
             self._ends.append(ends)
             self._at_node.fill(_NEVER)
             self._at_node[self._entered] = np.maximum.reduceat(ends, self._into)
-            self._pass_over()
+            self._skip_tokens()
 
-    def _pass_over(self) -> None:
-        """Let every junction be reached from the ones before it, at the price of the tokens."""
+    def _skip_tokens(self) -> None:
+        """Let every junction be reached from earlier ones at the price of the tokens between."""
         total = self._at_node[self._main] + self._skips
         best = np.maximum.accumulate(total)
         self._skipped.append(best > total)
         self._at_node[self._main] = best - self._skips
 
     def backward(self, *, whole: bool) -> list[Step]:
-        """The path that ends in the last junction, or in the best one."""
+        """Trace the path that ends in the last junction or, unless `whole`, in the best one."""
         steps: list[Step] = []
         frame = len(self._scores)
         at = len(self._main) - 1 if whole else int(self._at_node[self._main].argmax())
@@ -195,7 +198,7 @@ class _Search:
         return steps[::-1]
 
     def _step_into(self, node: int, frame: int) -> Step:
-        """The arc by which the path came to `node` with `frame` frames behind it."""
+        """Trace the arc by which the path reached `node` after `frame` frames."""
         index = int(np.searchsorted(self._entered, node))
         begin = int(self._into[index])
         end = int(self._into[index + 1]) if index + 1 < len(self._into) else len(self._arcs)
@@ -209,6 +212,6 @@ class _Search:
                 if state == arc.first:
                     break
                 state -= 1
-        path = np.array(states[::-1])
+        path = states[::-1]
         scores = np.array([self._scores[frame + i][s] for i, s in enumerate(path)])
-        return Step(arc, frame, scores, path - arc.first)
+        return Step(arc, frame, scores)

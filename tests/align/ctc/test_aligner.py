@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: run make te
 transformers = pytest.importorskip("transformers", reason="run make test-ctc")
 
 from asr.align.ctc.aligner import CtcAligner, CtcModel, load_model, speller_for  # noqa: E402
-from asr.align.ctc.spelling import as_written, speller_of  # noqa: E402
+from asr.align.ctc.spelling import as_written, make_speller  # noqa: E402
 from asr.align.ctc.trellis import Symbols  # noqa: E402
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
@@ -84,7 +84,7 @@ def planted_aligner(model=None, can_pad=True, **options):
         )
         symbols = Symbols(0, VOCABULARY["|"])
         special = ("<pad>", "<s>", "</s>", "<unk>")
-        speller = speller_of(VOCABULARY, special, symbols, list, speak)
+        speller = make_speller(VOCABULARY, special, symbols, list, speak)
         return CtcModel(model or Planted(), extractor, speller)
 
     return CtcAligner("planted", "cpu", load=load, **options)

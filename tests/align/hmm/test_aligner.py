@@ -14,7 +14,7 @@ from asr.align import load_aligner
 from asr.align.hmm import aligner as sphinx
 from asr.align.hmm.acoustics import Scorer
 from asr.align.hmm.aligner import SphinxAligner
-from asr.align.hmm.embedded import Embedded
+from asr.align.hmm.forced import ForcedAligner
 from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.errors import EngineUnavailable
@@ -28,8 +28,8 @@ from tests.support.strategies import NASTY_TEXTS
 
 
 @pytest.fixture(scope="module")
-def embedded():
-    return Embedded()
+def forced():
+    return ForcedAligner()
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def check_laws(audio, tokens, words):
 
 
 @pytest.mark.parametrize("name", ["meeting", "memo", "telephone"])
-def test_words_are_where_they_were_said(embedded, name):
+def test_words_are_where_they_were_said(forced, name):
     audio, truth = stretch(name, 9.0)
-    found = embedded.align(audio, texts(truth))
+    found = forced.align(audio, texts(truth))
     check_laws(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
@@ -86,10 +86,10 @@ def test_words_are_where_they_were_said(embedded, name):
     assert np.mean([word.confidence for word in found.words]) > 0.85
 
 
-def test_a_sentence_that_nobody_said(embedded):
+def test_a_sentence_that_nobody_said(forced):
     audio, truth = stretch("meeting", 9.0)
     invented = ["subscribe", "to", "our", "channel", "right", "now"]
-    found = embedded.align(audio, [*texts(truth)[:9], *invented, *texts(truth)[9:]])
+    found = forced.align(audio, [*texts(truth)[:9], *invented, *texts(truth)[9:]])
     rest = found.words[:9] + found.words[15:]
     errors = [abs(word.start - known["start"]) for word, known in zip(rest, truth, strict=True)]
     assert np.quantile(errors, 0.9) < 0.1
@@ -97,9 +97,9 @@ def test_a_sentence_that_nobody_said(embedded):
     assert np.mean(made_up) < 0.4 < 0.8 < np.mean([word.confidence for word in rest])
 
 
-def test_a_sentence_that_the_text_lacks(embedded):
+def test_a_sentence_that_the_text_lacks(forced):
     audio, truth = stretch("meeting", 9.0)
-    found = embedded.align(audio, texts(truth[:9] + truth[15:]))
+    found = forced.align(audio, texts(truth[:9] + truth[15:]))
     ((start, end),) = found.unwritten
     assert start == pytest.approx(truth[9]["start"], abs=0.3)
     assert end == pytest.approx(truth[14]["end"], abs=0.3)
@@ -107,30 +107,30 @@ def test_a_sentence_that_the_text_lacks(embedded):
 
 
 @pytest.mark.parametrize("name", ["meeting", "lecture"])
-def test_a_sentence_that_the_text_lacks_in_noise(embedded, name):
+def test_a_sentence_that_the_text_lacks_in_noise(forced, name):
     audio, truth = stretch(name, 9.0)
     loud = audio.samples[np.abs(audio.samples) > 0.01]
     noise = np.random.default_rng(3).normal(0, loud.std() / 10**0.5, len(audio.samples))
     noisy = Audio((audio.samples + noise).astype(np.float32))
-    assert embedded.align(noisy, texts(truth)).unwritten == ()
-    spans = embedded.align(noisy, texts(truth[:6] + truth[12:])).unwritten
+    assert forced.align(noisy, texts(truth)).unwritten == ()
+    spans = forced.align(noisy, texts(truth[:6] + truth[12:])).unwritten
     assert spans[0][0] == pytest.approx(truth[6]["start"], abs=0.3)
     assert spans[-1][1] < truth[12]["start"] + 0.3
     assert sum(end - start for start, end in spans) > 1.0
 
 
-def test_music_between_sentences_is_no_speech(embedded):
+def test_music_between_sentences_is_no_speech(forced):
     audio, truth = stretch("meeting", 9.0)
     music = plucked(2.0) * audio.samples.std()
-    found = embedded.align(interrupted(audio, truth, music)[0], texts(truth))
+    found = forced.align(interrupted(audio, truth, music)[0], texts(truth))
     assert found.unwritten == ()
 
 
-def test_what_another_says_between_sentences_is_speech(embedded):
+def test_what_another_says_between_sentences_is_speech(forced):
     audio, truth = stretch("meeting", 9.0)
     other = stretch("memo", 3.0)[0].samples
     both, at = interrupted(audio, truth, other * audio.samples.std() / other.std())
-    ((start, end),) = embedded.align(both, texts(truth)).unwritten
+    ((start, end),) = forced.align(both, texts(truth)).unwritten
     assert at - 0.3 < start < end < at + len(other) / SAMPLE_RATE + 0.3
     assert end - start > 0.5 * len(other) / SAMPLE_RATE
 
@@ -156,21 +156,21 @@ def plucked(seconds):
     return music / music.std()
 
 
-def test_words_that_are_not_said_have_their_place(embedded):
+def test_words_that_are_not_said_have_their_place(forced):
     audio, truth = stretch("meeting", 3.5)
     tokens = ["\u2014", *texts(truth)[:4], "\U0001f600", *texts(truth)[4:], "日本語"]
-    found = embedded.align(audio, tokens)
+    found = forced.align(audio, tokens)
     check_laws(audio, tokens, found.words)
     silent = (found.words[0], found.words[5], found.words[-1])
     assert {(word.timing, word.confidence) for word in silent} == {("interpolated", None)}
     assert all(word.timing == "aligned" for word in (*found.words[1:5], *found.words[6:-1]))
 
 
-def test_a_long_recording_is_searched_in_windows(embedded, monkeypatch):
-    monkeypatch.setattr("asr.align.hmm.embedded.WINDOW_SECONDS", 8.0)
-    monkeypatch.setattr("asr.align.hmm.embedded.DOUBTED_SECONDS", 3.0)
+def test_a_long_recording_is_searched_in_windows(forced, monkeypatch):
+    monkeypatch.setattr("asr.align.hmm.forced.WINDOW_SECONDS", 8.0)
+    monkeypatch.setattr("asr.align.hmm.forced.DOUBTED_SECONDS", 3.0)
     audio, truth = stretch("meeting", 19.0)
-    found = embedded.align(audio, texts(truth))
+    found = forced.align(audio, texts(truth))
     check_laws(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
@@ -180,10 +180,10 @@ def test_a_long_recording_is_searched_in_windows(embedded, monkeypatch):
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 409, 410, 1000, 16_000])
-def test_audio_with_no_speech_in_it(embedded, n_samples):
+def test_audio_with_no_speech_in_it(forced, n_samples):
     for samples in (makers.silence(n_samples / SAMPLE_RATE), makers.noise(n_samples / SAMPLE_RATE)):
         audio = Audio(samples)
-        found = embedded.align(audio, ["hello", "there"])
+        found = forced.align(audio, ["hello", "there"])
         check_laws(audio, ["hello", "there"], found.words)
         assert all(word.confidence < 0.5 for word in found.words)
 
@@ -192,7 +192,7 @@ def test_scores_leave_no_file_behind(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scorer = Scorer()
     pcm = stretch("meeting", 2.0)[0].pcm16()
-    senones = scorer.phones.all_alone
+    senones = scorer.phones.all_monophones
     first, again = scorer.score(pcm, senones), scorer.score(pcm, senones)
     assert len(first) == pytest.approx(len(pcm) / 320, abs=3)
     assert (first.values == again.values).all()  # nothing is carried from one to the next
@@ -200,10 +200,10 @@ def test_scores_leave_no_file_behind(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_text_than_anyone_can_say(embedded):
+def test_more_text_than_anyone_can_say(forced):
     audio, _ = stretch("meeting", 2.0)
     tokens = ["word"] * 3000
-    found = embedded.align(audio, tokens)
+    found = forced.align(audio, tokens)
     check_laws(audio, tokens, found.words)
     assert all(word.timing == "interpolated" for word in found.words)
 
@@ -217,10 +217,10 @@ TOKENS = st.sampled_from([*NASTY_TEXTS, "good", "morning", "$3.50", "x" * 500]).
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tokens=st.lists(TOKENS, max_size=9), start=st.integers(0, 9), n_tenths=st.integers(0, 12))
-def test_words_in_are_words_out(embedded, tokens, start, n_tenths):
+def test_words_in_are_words_out(forced, tokens, start, n_tenths):
     samples, _ = MEETING
     audio = Audio(samples[start * 8000 : start * 8000 + n_tenths * 1600])
-    found = embedded.align(audio, tokens)
+    found = forced.align(audio, tokens)
     check_laws(audio, tokens, found.words)
     assert all(0 <= begin < end <= audio.duration for begin, end in found.unwritten)
     assert all(before[1] <= after[0] for before, after in pairwise(found.unwritten))
@@ -236,10 +236,10 @@ def hypothesis_of(words, **more):
     return Hypothesis(4, " ".join(texts(words)), **more)
 
 
-def test_the_process_gives_what_the_models_give(runner, aligner, embedded):
+def test_the_process_gives_what_the_models_give(runner, aligner, forced):
     audio, truth = stretch("meeting", 5.0)
     pcm = to_float32(to_int16(audio.samples))
-    direct = embedded.align(Audio(pcm), texts(truth))
+    direct = forced.align(Audio(pcm), texts(truth))
     timed = runner.run(aligner.align(audio, hypothesis_of(truth, avg_logprob=-0.2)))
     assert timed.words == direct.words
     assert timed.unwritten == direct.unwritten

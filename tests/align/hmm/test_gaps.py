@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from asr.align.hmm.acoustics import FRAME_SAMPLES
 from asr.align.hmm.gaps import MIN_FRAMES, MIN_NATS, unwritten
-from asr.align.hmm.lattice import OTHER, PAUSE, Arc
+from asr.align.hmm.lattice import FILLER, PAUSE, Arc
 from asr.align.hmm.viterbi import Step
 from asr.types import Audio
 
@@ -33,12 +33,7 @@ def quiet(n_frames):
 
 
 def step(token, start, n_frames, score=0.0, n_states=9):
-    return Step(
-        Arc(0, 0, 0, n_states, token, 0.0, 0.0),
-        start,
-        np.full(n_frames, score),
-        np.zeros(n_frames, int),
-    )
+    return Step(Arc(0, 0, 0, n_states, token, 0.0, 0.0), start, np.full(n_frames, score))
 
 
 def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
@@ -58,7 +53,7 @@ def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
 PHONES = [3] * 10
 
 
-@pytest.mark.parametrize("kind", [PAUSE, OTHER])
+@pytest.mark.parametrize("kind", [PAUSE, FILLER])
 def test_what_sounds_like_the_words_is_speech(kind):
     ((start, end),) = unwritten(*chunk(sounds(100), -1.0, kind), PHONES)
     assert start == pytest.approx(5 * WORD + 50, abs=10)
@@ -70,15 +65,15 @@ def test_a_pause_may_be_what_it_sounds_like():
 
 
 def test_what_is_quiet_is_no_speech():
-    assert unwritten(*chunk(quiet(100), -2.0, OTHER), PHONES) == []
+    assert unwritten(*chunk(quiet(100), -2.0, FILLER), PHONES) == []
 
 
 def test_a_sound_unlike_the_words_is_no_speech():
-    assert unwritten(*chunk(sounds(100, pitches=(5000,)), -2.0, OTHER), PHONES) == []
+    assert unwritten(*chunk(sounds(100, pitches=(5000,)), -2.0, FILLER), PHONES) == []
 
 
 def test_a_short_sound_is_no_mistake():
-    assert unwritten(*chunk(sounds(MIN_FRAMES - 10), -2.0, OTHER), PHONES) == []
+    assert unwritten(*chunk(sounds(MIN_FRAMES - 10), -2.0, FILLER), PHONES) == []
 
 
 def test_words_that_were_passed_over_account_for_speech():
@@ -137,7 +132,7 @@ def test_nothing_was_heard():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([PAUSE, OTHER, 0]), st.integers(1, 80), st.floats(-3, 1)),
+        st.tuples(st.sampled_from([PAUSE, FILLER, 0]), st.integers(1, 80), st.floats(-3, 1)),
         min_size=1,
         max_size=12,
     ),

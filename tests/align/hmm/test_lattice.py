@@ -1,4 +1,4 @@
-"""The search, on a made-up model whose best path is known."""
+"""The search for the best path, with an artificial model for which the best path is known."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from asr.align.hmm.acoustics import STATES, Phones, Scores
-from asr.align.hmm.build import Builder, Prices
-from asr.align.hmm.lattice import OTHER, PAUSE, STRICT
-from asr.align.hmm.place import found_tokens
+from asr.align.hmm.lattice import FILLER, PAUSE, STRICT
+from asr.align.hmm.lattice_builder import LatticeBuilder, Prices
 from asr.align.hmm.pronounce import Lexicon
-from asr.align.hmm.viterbi import best_path, loop_scores
+from asr.align.hmm.viterbi import background_scores, best_path
+from asr.align.hmm.word_times import found_tokens
 
 NAMES = ("SIL", "+NSN+", "+SPN+", "AH", "B", "K", "T")
 WORDS = {"a": "AH", "bat": "B AH T", "cat": "K AH T", "tack": "T AH K"}
 GOOD, BAD = 0.0, -6.0
 STRICT_PRICES = Prices(STRICT, 0.0, STRICT, 0.0)
-LENIENT = Prices(skip=20.0, skip_phone=5.0, other=20.0, other_frame=1.0)
+LENIENT = Prices(skip=20.0, skip_phone=5.0, filler=20.0, filler_frame=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def phones():
 def builder(phones, tmp_path_factory):
     file = Path(tmp_path_factory.mktemp("lexicon"), "words.dict")
     file.write_text("\n".join(f"{word} {said}" for word, said in WORDS.items()), encoding="utf-8")
-    return Builder(phones, Lexicon(file))
+    return LatticeBuilder(phones, Lexicon(file))
 
 
 def heard(sounds):
@@ -58,7 +58,7 @@ def search(builder, phones, words, sounds, prices=STRICT_PRICES, **options):
     spoken = [(((word,),),) for word in words]
     costs = heard(sounds)
     lattice = builder.build(spoken, prices)
-    steps = best_path(lattice, costs, loop_scores(phones, costs), **options)
+    steps = best_path(lattice, costs, background_scores(phones, costs), **options)
     assert steps[0].start == 0
     assert [step.end for step in steps[:-1]] == [step.start for step in steps[1:]]
     assert steps[-1].end == len(costs)
@@ -81,7 +81,9 @@ def test_the_reading_that_fits_is_taken(builder, phones):
     spoken = [((("bat",), ("cat", "tack")),)]
     for words in (("bat",), ("cat", "tack")):
         costs = heard([sound for word in words for sound in say(word)])
-        steps = best_path(builder.build(spoken, STRICT_PRICES), costs, loop_scores(phones, costs))
+        steps = best_path(
+            builder.build(spoken, STRICT_PRICES), costs, background_scores(phones, costs)
+        )
         assert len([step for step in steps if step.arc.token == 0]) == len(words)
         assert places(steps, 1) == [(0, len(costs))]
 
@@ -105,7 +107,7 @@ def test_speech_that_no_word_accounts_for(builder, phones):
     sounds = [*say("bat"), *say("cat", 12), *say("tack")]
     steps = search(builder, phones, ["bat", "tack"], sounds, LENIENT)
     assert places(steps, 2) == [(0, 12), (48, 60)]
-    others = [step for step in steps if step.arc.token == OTHER]
+    others = [step for step in steps if step.arc.token == FILLER]
     assert (others[0].start, others[-1].end) == (12, 48)
 
 
@@ -120,7 +122,7 @@ def test_no_frames(builder, phones):
     lattice = builder.build([(((("bat",),)),)], LENIENT)
     n_senones = STATES * len(NAMES)
     nothing = Scores(np.arange(n_senones), np.zeros((0, n_senones), np.float32))
-    assert best_path(lattice, nothing, loop_scores(phones, nothing)) == []
+    assert best_path(lattice, nothing, background_scores(phones, nothing)) == []
 
 
 @settings(max_examples=40, deadline=None)

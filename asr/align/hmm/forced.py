@@ -1,11 +1,11 @@
-"""Forced alignment with the acoustic model of pocketsphinx: one text, one stretch of audio.
+"""Forced alignment of one text with one stretch of audio, with pocketsphinx's acoustic model.
 
-The text's lattice is searched as a whole. Nothing is retried, since the search is exact: a token
-that does not fit the audio is passed over if that explains the audio better, at a price that keeps
-words which are only mumbled, and speech that the text lacks is taken by no word.
+The lattice of the text is searched exactly and as a whole, so nothing needs to be retried. The
+search may skip a token that does not fit the audio. The price for that is high enough to keep words
+that are only mumbled. Speech that the text lacks becomes a filler instead of stretching a word.
 
-Long audio is searched window by window. Each but the last may end anywhere in the text, and what
-it found is believed up to its last seconds.
+Long audio is searched in windows. A path may end anywhere in the text, except in the last window.
+The last seconds of each window are searched again in the next one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 import pocketsphinx
 
 from asr.align.hmm.acoustics import FRAME_SAMPLES, FRAME_SECONDS, Scorer
-from asr.align.hmm.build import Builder, Prices
-from asr.align.hmm.confidence import PASSED_OVER, confidence
+from asr.align.hmm.confidence import SKIPPED_CONFIDENCE, confidence
 from asr.align.hmm.gaps import unwritten
-from asr.align.hmm.place import Found, fill, found_tokens
+from asr.align.hmm.lattice_builder import LatticeBuilder, Prices
 from asr.align.hmm.pronounce import Lexicon
-from asr.align.hmm.viterbi import best_path, loop_scores
+from asr.align.hmm.viterbi import background_scores, best_path
+from asr.align.hmm.word_times import FoundToken, fill, found_tokens
 from asr.text.spoken import UNREADABLE, spoken
 from asr.types import SAMPLE_RATE, Audio, Word
 
@@ -32,36 +32,36 @@ if TYPE_CHECKING:
 
     from asr.text.spoken import Slot
 
-PRICES: Final = Prices(skip=40.0, skip_phone=8.0, other=50.0, other_frame=2.0)
+PRICES: Final = Prices(skip=40.0, skip_phone=8.0, filler=50.0, filler_frame=2.0)
 WINDOW_SECONDS: Final = 60.0
 DOUBTED_SECONDS: Final = 10.0
-"""The end of a window, in which a text that goes on may still have lost its way."""
+"""The end of a window, where the path is unreliable because the text continues behind it."""
 MAX_TOKENS_PER_SECOND: Final = 10.0
-"""Nobody speaks faster; more text than that is not searched for."""
+"""Nobody speaks faster, so more text than this is not searched for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Words with times, and stretches of speech, in seconds, that are in no word."""
+    """Words with times, and (start, end) in seconds of speech that belongs to no word."""
 
     words: tuple[Word, ...]
     unwritten: tuple[tuple[float, float], ...]
 
 
-class Embedded:
-    """The models, loaded. Aligns in the calling thread.
+class ForcedAligner:
+    """Loads the models and aligns, in the calling thread.
 
     Args:
-        scorer: gives the likelihoods, which is most of the work.
+        scorer: computes the senone scores, which is most of the work.
     """
 
     def __init__(self, scorer: Scorer | None = None) -> None:
         self._scorer = scorer or Scorer()
         self._lexicon = Lexicon(Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")))
-        self._builder = Builder(self._scorer.phones, self._lexicon)
+        self._builder = LatticeBuilder(self._scorer.phones, self._lexicon)
 
     def align(self, audio: Audio, texts: Sequence[str]) -> Alignment:
-        """Time every token of a text; as many words, in order, inside the audio."""
+        """Time every token of a text: one word for each, in order and inside the audio."""
         slots = spoken(texts, self._lexicon)
         found, spans = self._find(audio, slots)
         words = [
@@ -69,49 +69,52 @@ class Embedded:
             for text, token in zip(texts, found, strict=True)
         ]
         doubted = (
-            replace(word, confidence=PASSED_OVER) if token is None and _is_said(said) else word
+            replace(word, confidence=SKIPPED_CONFIDENCE)
+            if token is None and _is_said(said)
+            else word
             for word, token, said in zip(fill(texts, words, audio), found, slots, strict=True)
         )
         ends = [(_seconds(start, audio), _seconds(end, audio)) for start, end in spans]
         return Alignment(tuple(doubted), tuple(ends))
 
-    def find(self, audio: Audio, texts: Sequence[str]) -> list[Found | None]:
-        """Where each token was found, with its scores; None if it was passed over."""
+    def find(self, audio: Audio, texts: Sequence[str]) -> list[FoundToken | None]:
+        """Find each token and its scores; None for a token that was skipped."""
         return self._find(audio, spoken(texts, self._lexicon))[0]
 
     def _find(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]]
-    ) -> tuple[list[Found | None], list[tuple[int, int]]]:
-        """Window by window: the tokens, and speech outside them."""
-        found: list[Found | None] = []
+    ) -> tuple[list[FoundToken | None], list[tuple[int, int]]]:
+        """Find the tokens, and the frames of speech outside them, window by window."""
+        found: list[FoundToken | None] = []
         spans: list[tuple[int, int]] = []
         n_window = round(WINDOW_SECONDS * SAMPLE_RATE)
-        start = 0  # of the window, in samples
+        start = 0  # sample at which the window begins
         is_last = False
         while not is_last:
             is_last = len(audio.samples) - start <= n_window
             piece = Audio(audio.samples[start : start + n_window])
-            heard, beside = self._search(piece, slots[len(found) :], is_last=is_last)
+            tokens, outside = self._search(piece, slots[len(found) :], is_last=is_last)
             offset = start // FRAME_SAMPLES
-            found += [_later(token, offset) for token in heard]
-            spans += [(begin + offset, end + offset) for begin, end in beside]
-            last = next((token for token in reversed(heard) if token is not None), None)
-            believed = n_window - round(DOUBTED_SECONDS * SAMPLE_RATE)
-            start += believed if last is None else last.end * FRAME_SAMPLES
+            found += [_shifted(token, offset) for token in tokens]
+            spans += [(begin + offset, end + offset) for begin, end in outside]
+            last = next((token for token in reversed(tokens) if token is not None), None)
+            reliable = n_window - round(DOUBTED_SECONDS * SAMPLE_RATE)
+            start += reliable if last is None else last.end * FRAME_SAMPLES
         return found, spans
 
     def _search(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]], *, is_last: bool
-    ) -> tuple[list[Found | None], list[tuple[int, int]]]:
-        """Where the tokens are in a window, as far as that is certain, and speech outside them."""
+    ) -> tuple[list[FoundToken | None], list[tuple[int, int]]]:
+        """Search one window; return only the tokens and spans that the next cannot change."""
         n_most = round(MAX_TOKENS_PER_SECOND * audio.duration)
         if is_last and len(slots) > n_most:
             return [None] * len(slots), []
         some = slots if is_last else slots[:n_most]
         lattice = self._builder.build(some, PRICES)
         phones = self._scorer.phones
-        heard = self._scorer.score(audio.pcm16(), np.append(lattice.used(), phones.all_alone))
-        steps = best_path(lattice, heard, loop_scores(phones, heard), whole=is_last)
+        wanted = np.append(lattice.used_senones(), phones.all_monophones)
+        scores = self._scorer.score(audio.pcm16(), wanted)
+        steps = best_path(lattice, scores, background_scores(phones, scores), whole=is_last)
         found = found_tokens(steps, len(some))
         spans = unwritten(audio, steps, [self._builder.n_phones(each) for each in some])
         if is_last:
@@ -126,7 +129,7 @@ def _is_said(slots: tuple[Slot, ...]) -> bool:
     return bool(slots) and slots is not UNREADABLE and () not in slots[0]
 
 
-def _later(token: Found | None, frames: int) -> Found | None:
+def _shifted(token: FoundToken | None, frames: int) -> FoundToken | None:
     if token is None:
         return None
     return replace(token, start=token.start + frames, end=token.end + frames)
@@ -136,7 +139,7 @@ def _seconds(frame: int, audio: Audio) -> float:
     return min(round(frame * FRAME_SECONDS, 2), audio.duration)
 
 
-def _word(text: str, token: Found, audio: Audio) -> Word:
+def _word(text: str, token: FoundToken, audio: Audio) -> Word:
     start, end = _seconds(token.start, audio), _seconds(token.end, audio)
     if not len(token.scores):
         return Word(text, start, end, None, "interpolated")

@@ -1,8 +1,8 @@
-"""From what is said to the lattice of what may be heard.
+"""Build the lattice of a text from the spoken forms of its tokens.
 
-A phone sounds different between different neighbours. Inside a word they are known. At its edges
-the neighbour is the next word or, after a pause, silence; both are offered, and each frame takes
-the better one.
+A phone sounds different next to different phones. Inside a word its neighbours are known. At the
+edge of a word the neighbour is a phone of the next word or, at a pause, silence. The lattice offers
+the senones of all these contexts, and in each frame the best one counts.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from asr.text.spoken import Slot
 
 MAX_NEIGHBOURS: Final = 3
-"""Different phones that are considered on the other side of a word's edge, besides silence."""
+"""How many phones of the adjacent word are considered as context at a word's edge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the search pays, in nats.
+    """What the search pays for deviating from the text, in nats.
 
     Attributes:
-        skip: to pass over a token.
-        skip_phone: more for each phone of it.
-        other: to begin speech that is in no token.
-        other_frame: more for each frame of it.
+        skip: to skip a token.
+        skip_phone: in addition, for each phone of a skipped token.
+        filler: to begin a filler, that is, speech that belongs to no token.
+        filler_frame: in addition, for each frame of a filler.
     """
 
     skip: float
     skip_phone: float
-    other: float
-    other_frame: float
+    filler: float
+    filler_frame: float
 
 
-class Builder:
-    """Makes lattices with one model and one dictionary."""
+class LatticeBuilder:
+    """Builds lattices for one acoustic model and one dictionary."""
 
     def __init__(self, phones: Phones, lexicon: Lexicon) -> None:
         self._phones = phones
@@ -52,29 +52,29 @@ class Builder:
         self._silence = phones.index(SILENCE)
 
     def build(self, spoken: Sequence[tuple[Slot, ...]], prices: Prices) -> Lattice:
-        """The lattice of a text.
+        """Build the lattice of a text.
 
         Args:
-            spoken: the slots of each token, as `asr.text.spoken.spoken` gives them.
+            spoken: the slots of each token, from `asr.text.spoken.spoken`.
             prices: what deviating from the text costs.
         """
-        lattice = Lattice(self._phones, prices.other_frame)
+        lattice = Lattice(self._phones, prices.filler_frame)
         edges = self._edges(spoken)
-        here = lattice.junction()
-        lattice.other(here, here, price=prices.other)
+        here = lattice.add_junction()
+        lattice.add_filler(here, here, price=prices.filler)
         for token, slots in enumerate(spoken):
             start = here
-            here = lattice.junction(self._skip_price(slots, prices))
-            lattice.other(here, here, price=prices.other)
+            here = lattice.add_junction(self._skip_price(slots, prices))
+            lattice.add_filler(here, here, price=prices.filler)
             if slots is UNREADABLE:
-                lattice.other(start, here, token)
+                lattice.add_filler(start, here, token)
                 continue
             left, right = edges[token][0], edges[token + 1][1]
             self._add_token(lattice, (start, here, token), slots, (left, right))
         return lattice
 
     def n_phones(self, slots: tuple[Slot, ...]) -> int:
-        """Of a token, in its shortest reading; 0 if it need not be said or cannot be read."""
+        """Count the phones of a token in its shortest reading; 0 if it may be silent or unknown."""
         if slots is UNREADABLE or not slots or () in slots[0]:
             return 0
         return sum(min(map(self._n_phones, slot)) for slot in slots)
@@ -87,13 +87,13 @@ class Builder:
         return sum(min(map(len, self._lexicon.pronounce(word))) for word in reading)
 
     def _edges(self, spoken: Sequence[tuple[Slot, ...]]) -> list[tuple[list[int], list[int]]]:
-        """For each junction the phones that may end before it and begin after it."""
+        """List for each junction the phones that may come just before and just after it."""
         before = [[], *(self._outer(slots, -1) for slots in spoken)]
         after = [*(self._outer(slots, 0) for slots in spoken), []]
         return list(zip(before, after, strict=True))
 
     def _outer(self, slots: tuple[Slot, ...], place: int) -> list[int]:
-        """The phones that a token may begin (place 0) or end (place -1) with."""
+        """List the phones that a token may begin (place 0) or end (place -1) with."""
         readings = slots[place] if slots else ()
         words = (reading[place] for reading in readings if reading)
         phones = (said[place] for word in words for said in self._lexicon.pronounce(word))
@@ -108,7 +108,7 @@ class Builder:
     ) -> None:
         start, end, token = place
         for number, slot in enumerate(slots):
-            target = end if number == len(slots) - 1 else lattice.node()
+            target = end if number == len(slots) - 1 else lattice.add_node()
             left = around[0] if number == 0 else self._outer(slots[number - 1 : number], -1)
             is_last = number == len(slots) - 1
             right = around[1] if is_last else self._outer(slots[number + 1 : number + 2], 0)
@@ -128,9 +128,9 @@ class Builder:
         lefts = [around[0], *(self._ends(each, -1) for each in said[:-1])]
         rights = [*(self._ends(each, 0) for each in said[1:]), around[1]]
         for number, (each, left, right) in enumerate(zip(said, lefts, rights, strict=True)):
-            target = end if number == len(said) - 1 else lattice.node()
+            target = end if number == len(said) - 1 else lattice.add_node()
             for pronunciation in each:
-                lattice.word(start, target, token, self._contexts(pronunciation, left, right))
+                lattice.add_word(start, target, token, self._contexts(pronunciation, left, right))
             start = target
 
     def _ends(self, said: Iterable[Pronunciation], place: int) -> list[int]:
@@ -140,16 +140,16 @@ class Builder:
     def _contexts(
         self, said: Pronunciation, left: list[int], right: list[int]
     ) -> list[tuple[int, list[Senones]]]:
-        """Each phone of a word with its senones in all contexts that it may have."""
+        """Pair each phone of a word with its senones in all contexts that it may have."""
         phones = [self._phones.index(name) for name in said]
         sides = [[self._silence, *left], *([phone] for phone in phones)]
         sides.append([self._silence, *right])
         found = []
         for place, phone in enumerate(phones):
             position = _position(place, len(phones))
-            # sides[0] stands before the first phone, so a phone's left side has its own place.
+            # sides[0] is the left context of the first phone, so sides[place] is that of any.
             pairs = itertools.product(sides[place], sides[place + 2])
-            found.append((phone, [self._phones.between(phone, *pair, position) for pair in pairs]))
+            found.append((phone, [self._phones.triphone(phone, *pair, position) for pair in pairs]))
         return found
 
 
