@@ -1,4 +1,4 @@
-"""Write what is generated: the README's table of settings, and the JSON Schema of transcripts."""
+"""Write the generated parts of docs/: the table of settings and the JSON Schema of transcripts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BLOCK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 def main() -> None:
     """Rewrite the files in place."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(BLOCK.sub(rf"\g<1>{settings_table()}\n\g<2>", text), encoding="utf-8")
+    page = ROOT / "docs" / "settings.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(BLOCK.sub(rf"\g<1>{settings_table()}\n\g<2>", text), encoding="utf-8")
     schema = json.dumps(TranscriptBody.model_json_schema(), indent=2)
     (ROOT / "docs" / "transcript.schema.json").write_text(schema + "\n", encoding="utf-8")
 

@@ -14,12 +14,13 @@ from asr.service.transcriptions.bodies import TranscriptBody
 from asr.settings import settings_table
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_table_of_settings_is_current():
-    assert settings_table() in README, "run make docs"
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert settings_table() in page, "run make docs"
 
 
 def test_schema_is_current():
@@ -28,7 +29,7 @@ def test_schema_is_current():
 
 
 def test_every_make_target_that_is_named_exists():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / ".ci" / "run"]
+    pages = [*PAGES, ROOT / ".ci" / "run"]
     targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
     for page in pages:
         named = set(re.findall(r"^(?:\$ )?make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE))
@@ -36,7 +37,7 @@ def test_every_make_target_that_is_named_exists():
 
 
 def test_every_linked_file_exists():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -106,7 +107,7 @@ def test_compose_reads_every_variable_that_is_given_to_it():
 
 
 def test_no_example_starts_the_service_on_the_port_of_its_recogniser():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for line in re.findall(r".*(?:127\.0\.0\.1|localhost):8000\b.*\basr serve.*", text):
             assert "--port" in line, f"{page.name}: {line}"
