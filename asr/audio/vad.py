@@ -17,8 +17,8 @@ import numpy as np
 import webrtcvad
 
 from asr.config import VadOptions, check
-from asr.pcm import to_float32, to_int16
-from asr.types import SAMPLE_RATE, Audio, SpeechRegion
+from asr.pcm import to_float32
+from asr.types import SAMPLE_RATE, SpeechRegion
 
 ONSET_SECONDS: Final = 0.3
 """A region opens when `min_speech` seconds out of these, or of twice itself, are voiced."""
@@ -173,9 +173,3 @@ class SpeechDetector:
         self._start, self._floor = None, end
         self._flags.clear()
         return SpeechRegion(start, end)
-
-
-def find_speech(audio: Audio, options: VadOptions) -> list[SpeechRegion]:
-    """The speech regions of samples in memory: ordered, disjoint, inside the audio."""
-    detector = SpeechDetector(options)
-    return detector.push(to_int16(audio.samples)) + detector.finish()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import pocketsphinx
@@ -76,9 +77,10 @@ class SphinxEngine:
             ) as job:
                 answer = await job.result()
         except WorkerDied as error:
-            kind = EngineTimeout if "SIGXCPU" in str(error) else None
             message = f"pocketsphinx failed on the chunk at {chunk.start:.1f} s: {error}"
-            raise (kind(message) if kind else EngineFailed(message, chunk.index)) from error
+            if error.signal == signal.SIGXCPU:
+                raise EngineTimeout(message) from error
+            raise EngineFailed(message, chunk.index) from error
         words = tuple(_word(item, chunk.duration) for item in answer["words"])
         text = " ".join(word.text for word in words)
         return Hypothesis(chunk.index, text, words)
