@@ -1,15 +1,18 @@
-"""What this process has counted since it started, for whoever shows metrics.
+"""Counters of this process since its start. The service exports them as metrics.
 
-`COUNTS` has these keys, and none of them before it is first counted:
+A key exists in `COUNTS` only after its first event:
 
-- ``chunks``: recognised, whatever came of them.
-- ``guard_NAME``: answers in which that guard of `asr.engines.guards` found something;
-  ``guard_witness``: answers that the aligner did not hear in the audio.
-- ``attempts_retry``, ``attempts_split``: chunks that were asked again at a higher temperature, and
-  then in halves; ``attempts_failed``: those of these attempts that ended with an error.
-- ``chunks_doubtful``: chunks whose best answer still has a finding.
-- ``requests_retried``, ``requests_failed``: requests sent to a server again, and given up.
-- ``servers_lost``, ``servers_returned``: servers that left the rotation, and that came back.
+- ``chunks``: chunks processed, with any result.
+- ``guard_NAME``: answers that the guard NAME of `asr.engines.guards` found suspicious.
+- ``guard_witness``: answers that the aligner could not find in the audio.
+- ``attempts_retry``: chunks recognised again at a higher temperature.
+- ``attempts_split``: chunks recognised again in two halves.
+- ``attempts_failed``: attempts of these two kinds that ended with an error.
+- ``chunks_doubtful``: chunks whose best answer is still suspicious.
+- ``requests_retried``: requests sent to a server again.
+- ``requests_failed``: requests that were given up.
+- ``servers_lost``: servers that left the rotation.
+- ``servers_returned``: servers that came back into the rotation.
 """
 
 from __future__ import annotations

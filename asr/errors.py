@@ -129,9 +129,23 @@ class WorkerDied(AsrError):
     Attributes:
         signal: the signal that ended it, or None when it exited by itself.
         errno: of the OSError that ended its work, or None when there was no such error.
+        out_of_memory: its work ended with a MemoryError.
     """
 
-    def __init__(self, message: str, signal: int | None = None, errno: int | None = None) -> None:
+    # Defaults of the class: an error that a child sends may lack any of them.
+    signal: int | None = None
+    errno: int | None = None
+    out_of_memory: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        signal: int | None = None,
+        errno: int | None = None,
+        *,
+        out_of_memory: bool = False,
+    ) -> None:
         super().__init__(message)
         self.signal = signal
         self.errno = errno
+        self.out_of_memory = out_of_memory

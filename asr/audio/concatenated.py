@@ -1,8 +1,8 @@
-"""Recordings that were joined end to end, as by ``cat a.mp3 b.mp3``, and mp3s of unknown length.
+"""Detect files of several recordings, as ``cat a.mp3 b.mp3`` makes, and mp3s of unknown length.
 
-Players play all of them; libsndfile decodes the first and stops. The headers tell: an mp3's says
-how many frames and bytes it speaks for (the Xing or Info tag), and Ogg's pages say where a stream
-begins.
+Players play all recordings in such a file. libsndfile decodes the first one and stops. The headers
+show it: the Xing or Info tag of an mp3 gives the number of frames and bytes of its recording, and
+each Ogg page says whether a stream begins there.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FRAME_BYTES: Final = 1_500
-"""The tag is in the first frame, of at most 1,441 bytes."""
+"""The tag is in the first frame, which has at most 1,441 bytes."""
 _HAS_FRAMES, _HAS_BYTES = 1, 2
 _ID3_HEADER_BYTES: Final = 10
 _ID3V1_BYTES: Final = 128
 _APE_HEADER_BYTES: Final = 32
 _MAX_TAGS: Final = 4
-"""More tags than this follow no recording."""
+"""No recording is followed by more tags than this."""
 _OGG_HEADER_BYTES: Final = 27
 _OGG_BEGINS: Final = 2
 
 
-def is_joined(path: Path) -> bool:
-    """Whether a file holds more recordings than the one that its beginning speaks of."""
+def is_concatenated(path: Path) -> bool:
+    """Return whether a second recording follows the one that the first header describes."""
     with path.open("rb") as file:
         head = file.read(_ID3_HEADER_BYTES)
         if head.startswith(b"OggS"):
@@ -40,14 +40,14 @@ def is_joined(path: Path) -> bool:
 
 
 def is_counted(path: Path) -> bool:
-    """Whether an mp3 says how many frames it has. What is encoded into a pipe cannot."""
+    """Return whether an mp3 says how many frames it has. An encoder that writes to a pipe cannot."""
     with path.open("rb") as file:
         n_frames, _ = _promise(file, _id3_bytes(file.read(_ID3_HEADER_BYTES)))
-    return bool(n_frames)  # 0 stands in a file whose encoder did not come to its end
+    return bool(n_frames)  # an encoder that was interrupted leaves 0
 
 
 def _begins_again(file: BinaryIO) -> bool:
-    """Whether a stream of an Ogg file begins behind pages that go on. Reads the pages' headers."""
+    """Return whether an Ogg stream begins after pages of another one. Reads page headers only."""
     file.seek(0)
     goes_on = False
     while len(header := file.read(_OGG_HEADER_BYTES)) == _OGG_HEADER_BYTES:
@@ -62,7 +62,7 @@ def _begins_again(file: BinaryIO) -> bool:
 
 
 def _id3_bytes(head: bytes) -> int:
-    """The length of the tag before the audio; seven bits of it are in each byte."""
+    """Return the length of an ID3 tag; each byte of the size field holds seven bits."""
     if not head.startswith(b"ID3"):
         return 0
     length = 0
@@ -72,7 +72,7 @@ def _id3_bytes(head: bytes) -> int:
 
 
 def _promise(file: BinaryIO, start: int) -> tuple[int | None, int | None]:
-    """How many frames and how many bytes an mp3's first frame promises; None what it does not."""
+    """Return the numbers of frames and bytes in the first frame's tag, None for a missing one."""
     file.seek(start)
     frame = file.read(_FRAME_BYTES)
     for name in (b"Xing", b"Info") if _is_frame(frame) else ():
@@ -91,7 +91,7 @@ def _number(data: bytes, at: int) -> int | None:
 
 
 def _behind_tags(file: BinaryIO, at: int) -> bytes:
-    """What comes after the tags (ID3v1, APEv2) that close a recording."""
+    """Return the bytes after the tags (ID3v1, APEv2) at the end of a recording."""
     head = b""
     for _ in range(_MAX_TAGS):
         file.seek(at)
@@ -106,5 +106,5 @@ def _behind_tags(file: BinaryIO, at: int) -> bytes:
 
 
 def _is_frame(data: bytes) -> bool:
-    """Whether an mp3's frame begins there: with eleven bits that are set."""
+    """Return whether an mp3 frame begins here: its first eleven bits are set."""
     return data[:1] == b"\xff" and data[1:2] >= b"\xe0"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import soundfile
 
-from asr.audio.concatenated import is_counted, is_joined
+from asr.audio.concatenated import is_counted, is_concatenated
 from asr.errors import DamagedAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
@@ -102,13 +102,13 @@ def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
         UnsupportedAudio: not audio in an accepted format.
         DamagedAudio: while iterating, decoding failed.
     """
-    joined = is_joined(path)
-    source = None if joined else _open_libsndfile(path, decoding)
+    several = is_concatenated(path)
+    source = None if several else _open_libsndfile(path, decoding)
     if source is None:
         # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
         source = _open_ffmpeg(f"file:{path}", decoding)
-    if joined:
-        decoding.promised_seconds = None  # by the first of them
+    if several:
+        decoding.promised_seconds = None  # it describes only the first recording
     return source
 
 

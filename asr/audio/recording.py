@@ -166,7 +166,7 @@ def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
     """What the death of the decoding process says about the recording."""
     if error.signal == signal.SIGXCPU:
         return AudioTooLong(f"decoding takes more than {limits.max_cpu_seconds} s of CPU time")
-    if "MemoryError" in str(error):
+    if error.out_of_memory:
         return AudioTooLong(f"decoding takes more than {limits.max_memory_bytes} bytes of memory")
     crashes = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
     if error.signal in crashes:

@@ -1,9 +1,9 @@
 """16 kHz samples -> speech regions, as a stream.
 
-A classifier says of each frame whether it is voiced: webrtcvad (30 ms frames; a Gaussian mixture
-on six sub-bands, from the WebRTC project) or silero (32 ms frames; a small neural network). The
-`SpeechDetector` turns those flags into regions with hysteresis: several voiced frames close
-together open one, a long enough silence closes it, padding keeps soft onsets and endings.
+A classifier decides for each frame whether it is voiced: webrtcvad (30 ms frames; a Gaussian
+mixture on six sub-bands, from the WebRTC project) or silero (32 ms frames; a small neural network).
+`SpeechDetector` turns these flags into regions with hysteresis. Several voiced frames close
+together open a region, a long enough silence closes it, and padding keeps soft onsets and endings.
 
 The regions do not depend on how the samples are split into pushes.
 """
@@ -17,38 +17,41 @@ import numpy as np
 import webrtcvad
 
 from asr.config import VadOptions, check
-from asr.pcm import to_float32, to_int16
-from asr.types import SAMPLE_RATE, Audio, SpeechRegion
+from asr.pcm import to_float32
+from asr.types import SAMPLE_RATE, SpeechRegion
 
 ONSET_SECONDS: Final = 0.3
-"""A region opens when `min_speech` seconds out of these, or of twice itself, are voiced."""
+"""Length of the onset window, or twice `min_speech` if that is longer. A region opens when
+`min_speech` seconds of the window are voiced."""
 
 
 class FrameClassifier(Protocol):
-    """Tells voiced frames of a fixed length from others."""
+    """Decide whether frames of a fixed length are voiced."""
 
     frame_samples: int
 
     def is_speech(self, frame: np.ndarray) -> bool:
-        """Judge int16 samples of shape (frame_samples,)."""
+        """Classify int16 samples of shape (frame_samples,)."""
         ...
 
 
 class WebRtcClassifier:
-    """webrtcvad at an aggressiveness of 0 to 3."""
+    """webrtcvad, with an aggressiveness of 0 to 3."""
 
-    frame_samples: int = SAMPLE_RATE * 30 // 1000  # the longest of its three legal lengths
+    frame_samples: int = (
+        SAMPLE_RATE * 30 // 1000
+    )  # the longest of the three lengths that it accepts
 
     def __init__(self, aggressiveness: int) -> None:
         self._vad = webrtcvad.Vad(aggressiveness)
 
     def is_speech(self, frame: np.ndarray) -> bool:
-        """Judge one frame; the mixture adapts to the noise it has heard."""
+        """Classify one frame. The mixture adapts to the noise so far."""
         return bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE))
 
 
 class SileroClassifier:
-    """silero-vad in ONNX, from the extra ``[silero]``; speech above a probability."""
+    """silero-vad in ONNX, from the extra ``[silero]``. Frames at or above `threshold` are voiced."""
 
     def __init__(self, threshold: float) -> None:
         # Imported here because it is an extra: it brings its own ONNX runtime.
@@ -61,21 +64,21 @@ class SileroClassifier:
         self.frame_samples: int = self._model.window_size_samples
 
     def is_speech(self, frame: np.ndarray) -> bool:
-        """Judge one frame; the network remembers what it has heard."""
+        """Classify one frame. The network keeps a state between frames."""
         samples = np.ascontiguousarray(to_float32(frame))
         return bool(self._model.process(samples.data) >= self._threshold)
 
 
 def raise_missing_silero() -> None:
-    """Say which extra is missing."""
+    """Raise InvalidOption, which names the missing extra."""
     check(False, "vad", "silero is not installed; pip install 'asr-service[silero]'")
 
 
 def load_classifier(options: VadOptions) -> FrameClassifier:
-    """A fresh classifier; each recording needs its own, since they adapt.
+    """Return a new classifier. Each recording needs its own, because classifiers adapt.
 
     Raises:
-        InvalidOption: silero is asked for and not installed.
+        InvalidOption: silero is requested but not installed.
     """
     if options.kind == "silero":
         return SileroClassifier(options.threshold)
@@ -83,7 +86,7 @@ def load_classifier(options: VadOptions) -> FrameClassifier:
 
 
 class SpeechDetector:
-    """Finds speech regions in samples that are pushed block by block.
+    """Find speech regions in samples that are pushed block by block.
 
     Attributes:
         n_samples: samples pushed so far.
@@ -95,15 +98,15 @@ class SpeechDetector:
         self._classifier = classifier or load_classifier(options)
         self._frame = self._classifier.frame_samples
         self._rest = np.zeros(0, np.int16)
-        self._position = 0  # samples judged
+        self._position = 0  # samples classified so far
         window = self._frames(max(ONSET_SECONDS, 2 * options.min_speech))
         self._flags: deque[bool] = deque(maxlen=window)
         self._onset = max(1, self._frames(options.min_speech))
         self._hangover = round(options.min_silence * SAMPLE_RATE)
         self._pad_start = round(options.padding * SAMPLE_RATE)
-        # The end may not reach beyond the silence that proved it to be the end.
+        # The padding must not be longer than the silence that closed the region.
         self._pad_end = min(self._pad_start, self._hangover)
-        self._floor = 0  # end of the previous region; the next one starts no earlier
+        self._floor = 0  # end of the previous region; the next region starts here or later
         self._start: int | None = None
         self._voiced_until = 0
 
@@ -112,21 +115,21 @@ class SpeechDetector:
 
     @property
     def open_region(self) -> SpeechRegion | None:
-        """The region that has begun and not ended, up to its last voiced frame."""
+        """The region that is still open, up to its last voiced frame, or None."""
         if self._off:
             return SpeechRegion(0, self.n_samples) if self.n_samples else None
         return None if self._start is None else SpeechRegion(self._start, self._voiced_until)
 
     @property
     def settled_sample(self) -> int:
-        """No region that is still to begin will begin before this sample."""
+        """Future regions begin at this sample or later."""
         if self._off or self._start is not None:
             return self._voiced_until
         first = self._position - len(self._flags) * self._frame
         return max(first - self._pad_start, self._floor)
 
     def push(self, pcm: np.ndarray) -> list[SpeechRegion]:
-        """Take int16 samples of shape (n,); return the regions that ended in them."""
+        """Process int16 samples of shape (n,); return the regions that ended in them."""
         self.n_samples += len(pcm)
         if self._off:
             return []
@@ -134,7 +137,9 @@ class SpeechDetector:
         n_whole = len(samples) // self._frame * self._frame
         closed = []
         for begin in range(0, n_whole, self._frame):
-            region = self._judge(self._classifier.is_speech(samples[begin : begin + self._frame]))
+            region = self._take_flag(
+                self._classifier.is_speech(samples[begin : begin + self._frame])
+            )
             if region is not None:
                 closed.append(region)
         self._rest = samples[n_whole:]
@@ -148,7 +153,7 @@ class SpeechDetector:
         padding = 0 if self._off else self._pad_end
         return [SpeechRegion(last.start_sample, min(last.end_sample + padding, self.n_samples))]
 
-    def _judge(self, voiced: bool) -> SpeechRegion | None:
+    def _take_flag(self, voiced: bool) -> SpeechRegion | None:
         self._position += self._frame
         self._flags.append(voiced)
         if self._start is None:
@@ -162,7 +167,7 @@ class SpeechDetector:
         return self._end()
 
     def _begin(self) -> None:
-        """Open a region at the first voiced frame of those that triggered it."""
+        """Open a region at the first voiced frame in the onset window."""
         n_back = len(self._flags) - list(self._flags).index(True)
         first = self._position - n_back * self._frame
         self._start = max(first - self._pad_start, self._floor)
@@ -173,9 +178,3 @@ class SpeechDetector:
         self._start, self._floor = None, end
         self._flags.clear()
         return SpeechRegion(start, end)
-
-
-def find_speech(audio: Audio, options: VadOptions) -> list[SpeechRegion]:
-    """The speech regions of samples in memory: ordered, disjoint, inside the audio."""
-    detector = SpeechDetector(options)
-    return detector.push(to_int16(audio.samples)) + detector.finish()

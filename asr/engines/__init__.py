@@ -1,4 +1,13 @@
-"""The engines by name. Importing this package imports none of them."""
+"""The engines: a chunk of audio in, a hypothesis out.
+
+- `base`: the interface of an engine.
+- `sphinx`: pocketsphinx, which runs on any CPU.
+- `omni`: Nemotron-3-Nano-Omni on vLLM.
+- `guards`: find suspicious answers of a language model.
+
+`load_engine` imports only the engine that the settings name, because vLLM is large. The package
+knows nothing of files, formats or jobs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """The engine that the settings ask for, not yet opened.
+    """Return the engine that the settings name. It is not open yet.
 
     Raises:
         EngineUnavailable: it cannot be used with these settings.

@@ -1,7 +1,7 @@
-"""What an engine is: one chunk of audio in, one hypothesis out.
+"""The interface of an engine: one chunk of audio in, one hypothesis out.
 
-An engine knows nothing of files, of other chunks, or of HTTP. Batching is its own affair: it says
-how many chunks it wants in flight (`slots`) and the pipeline keeps that many there.
+An engine knows nothing of files, of other chunks, or of HTTP. It does its own batching:
+`slots` says how many chunks it wants in flight, and the pipeline keeps that many there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ class Engine(Protocol):
     """A recogniser.
 
     Attributes:
-        name: engine and model, as every transcript states it.
+        name: engine and model, for the transcript.
         model: the id in ``/v1/models``.
-        slots: chunks that it works on at once.
-        language: ISO-639-1 code of what it recognises when the request names none.
-        guarded: whether its answers are worth doubting: it may invent text, and asked again it may
-            answer otherwise.
+        slots: how many chunks it processes at once.
+        language: ISO-639-1 code of the language it recognises if the request names none.
+        guarded: whether the guards check its answers. True for an engine that may invent text, and
+            may answer differently when asked again.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Engine(Protocol):
     guarded: bool
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Warnings about options that this engine ignores.
+        """Return warnings about options that this engine ignores.
 
         Raises:
-            InvalidOption: it cannot serve them, such as a language it does not know.
+            InvalidOption: the engine cannot serve an option, such as an unknown language.
         """
         ...
 
     async def open(self) -> None:
-        """Load; may be called again after a failure.
+        """Load the model. May be called again after a failure.
 
         Raises:
-            EngineUnavailable: it cannot be used now.
+            EngineUnavailable: the engine cannot be used now.
         """
         ...
 
@@ -51,14 +51,14 @@ class Engine(Protocol):
         """Recognise the samples of one chunk.
 
         Returns:
-            A hypothesis whose times count from the start of the chunk, with no words when the
-            engine has no times to give.
+            A hypothesis with times in seconds from the start of the chunk. It has no words if the
+            engine gives no times.
 
         Raises:
-            EngineError: it failed.
+            EngineError: recognition failed.
         """
         ...
 
     async def close(self) -> None:
-        """Free everything."""
+        """Free memory, processes and connections."""
         ...

@@ -1,11 +1,11 @@
 """pocketsphinx: the embedded recogniser for machines without a GPU. US English, CPU only.
 
-It really recognises and is the weaker engine by far: about one word in four wrong on clear read
-speech, more wrong than right on spontaneous or telephone speech (README, Results).
+It is much less accurate than Omni: about one word in four is wrong on clear read speech, and more
+than half are wrong on spontaneous or telephone speech (README, Results).
 
-Each chunk is decoded in a child forked from a template process that has loaded the models. That
-gives every chunk the same fresh decoder: a reused one carries its noise estimate along, and its
-results then depend on the order of the chunks. It also makes a chunk killable.
+Each chunk is decoded in a child process, forked from a template process that has loaded the models.
+So every chunk gets a fresh decoder. A reused decoder keeps its noise estimate, and its results then
+depend on the order of the chunks. A child can also be killed alone.
 
 Source: CMU Sphinx, https://github.com/cmusphinx/pocketsphinx
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import pocketsphinx
@@ -26,22 +27,23 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-# Half the time of the defaults at the same word error rate (facts/alignment.md: "mid").
+# Narrower beams than the defaults: half the time at the same word error rate, as measured when the
+# engine was chosen.
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}
 FRAME_SECONDS: Final = 0.01
 CPU_SECONDS_BASE: Final = 60
 CPU_SECONDS_PER_SECOND: Final = 20
-"""A chunk gets 60 s of CPU time and 20 s more for each of its seconds; it needs about 0.3."""
+"""CPU seconds for any chunk, and for each second of audio. Decoding needs about 0.3 per second."""
 
 _VARIANT = re.compile(r"\(\d+\)$")
 
 
 class SphinxEngine:
-    """Recognises chunks in child processes, `workers` at once."""
+    """Recognise chunks in child processes, `workers` at once."""
 
     language = "en"
     model = "pocketsphinx"
-    guarded = False  # it says the same of the same samples, however often it is asked
+    guarded = False  # the same samples always give the same answer, so asking again is useless
 
     def __init__(self, workers: int) -> None:
         self.slots = workers
@@ -49,7 +51,7 @@ class SphinxEngine:
         self._pool = ProcessPool(["asr.engines.sphinx:load_template"], workers)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """English only; prompt, keywords and temperature mean nothing to it."""
+        """Accept English only. Prompt, keywords and temperature have no effect and give warnings."""
         is_english = (options.language or "en").lower().split("-")[0] in ("en", "english")
         check(is_english, "language", "pocketsphinx recognises English only: send en or nothing")
         given = {
@@ -67,7 +69,7 @@ class SphinxEngine:
             raise EngineUnavailable(f"pocketsphinx did not load: {error}") from error
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
-        """Recognise one chunk; word times are the decoder's own."""
+        """Recognise one chunk. The word times come from the decoder."""
         seconds = CPU_SECONDS_BASE + CPU_SECONDS_PER_SECOND * chunk.duration
         limits = ProcessLimits(cpu_seconds=round(seconds))
         try:
@@ -76,9 +78,10 @@ class SphinxEngine:
             ) as job:
                 answer = await job.result()
         except WorkerDied as error:
-            kind = EngineTimeout if "SIGXCPU" in str(error) else None
             message = f"pocketsphinx failed on the chunk at {chunk.start:.1f} s: {error}"
-            raise (kind(message) if kind else EngineFailed(message, chunk.index)) from error
+            if error.signal == signal.SIGXCPU:
+                raise EngineTimeout(message) from error
+            raise EngineFailed(message, chunk.index) from error
         words = tuple(_word(item, chunk.duration) for item in answer["words"])
         text = " ".join(word.text for word in words)
         return Hypothesis(chunk.index, text, words)
@@ -100,18 +103,18 @@ _template: pocketsphinx.Decoder | None = None
 
 
 def load_template() -> None:
-    """Load the models, once, in the template process."""
-    global _template  # inherited by every forked child
+    """Load the models once, in the template process."""
+    global _template  # every forked child inherits it
     _template = pocketsphinx.Decoder(samprate=SAMPLE_RATE, **DECODER_OPTIONS)
 
 
 def recognise_job(channel: Channel) -> None:
-    """Decode one chunk of PCM16 with the template's decoder, which nothing has touched."""
+    """Decode one chunk of PCM16 with the unused decoder of the template process."""
     _, pcm = channel.receive()
     decoder = _template
     if decoder is None:
         raise RuntimeError("the template process did not load the decoder")
-    if not pcm.strip(b"\0"):  # in digital silence of any length it hears "dog"
+    if not pcm.strip(b"\0"):  # it recognises "dog" in digital silence
         channel.send({"words": []})
         return
     decoder.start_utt()

@@ -31,7 +31,7 @@ import sys
 import traceback
 from typing import Any
 
-from asr.errors import AsrError
+from asr.errors import AsrError, WorkerDied
 
 FRAME = struct.Struct("!II")
 """Frame header: length of the JSON, length of the binary payload behind it."""
@@ -92,15 +92,28 @@ def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
     talk = Channel(channel)
     try:
         load(request["call"])(talk)
-    except AsrError as error:
-        talk.send({"error": type(error).__name__, "message": str(error), "facts": vars(error)})
-    except MemoryError:
-        talk.send({"error": "MemoryError", "message": "out of memory", "facts": {}})
     except (EOFError, BrokenPipeError):
-        return 0  # nobody waits for the answer any more
-    except Exception:  # noqa: BLE001  # the last frame of a process: say it and exit
+        return 0  # the parent no longer waits for the answer
+    except Exception as error:  # noqa: BLE001  # the outermost frame: nothing else reports it
+        return _report_error(error, talk)
+    return 0
+
+
+def _report_error(error: Exception, talk: Channel) -> int:
+    """Send the error to the parent if its class is known there, and return the exit status."""
+    if not isinstance(error, AsrError | MemoryError):
         traceback.print_exc()
+    if isinstance(error, MemoryError):
+        error = WorkerDied("a helper process ran out of memory", out_of_memory=True)
+    elif isinstance(error, OSError):  # without the path, which is not for clients to see
+        message = f"a helper process failed: {error.strerror or type(error).__name__}"
+        error = WorkerDied(message, errno=error.errno)
+    if not isinstance(error, AsrError):
         return 1
+    try:
+        talk.send({"error": type(error).__name__, "message": str(error), "facts": vars(error)})
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.audio.concatenated import is_counted, is_joined
+from asr.audio.concatenated import is_counted, is_concatenated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_headers_tell(file: Path, data: bytes, joined: bool) -> None:
     file.write_bytes(data)
-    assert is_joined(file) is joined
+    assert is_concatenated(file) is joined
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_a_file_may_end_anywhere(file: Path, data: bytes) -> None:
     found = []
     for length in range(len(data)):
         file.write_bytes(data[:length])
-        found.append(is_joined(file))
+        found.append(is_concatenated(file))
     assert found == sorted(found)  # no more is known before more is there
 
 
 @given(pieces=st.lists(PIECES, max_size=6))
 def test_any_bytes_are_joined_or_not(file: Path, pieces: list[bytes]) -> None:
     file.write_bytes(b"".join(pieces))
-    assert is_joined(file) in {True, False}
+    assert is_concatenated(file) in {True, False}
     assert is_counted(file) in {True, False}

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from asr.audio.resample import decode
-from asr.audio.vad import SpeechDetector, find_speech, load_classifier
+from asr.audio.vad import SpeechDetector, load_classifier
 from asr.config import AudioLimits, VadOptions
 from asr.errors import InvalidOption
 from asr.types import SAMPLE_RATE, Audio
 from tests.support import makers
 from tests.support.paths import SAMPLES
+from tests.support.regions import find_speech
 
 FRAME = 480
 

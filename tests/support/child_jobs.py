@@ -87,6 +87,11 @@ def raise_memory_error(channel):
     raise MemoryError
 
 
+def raise_os_error(channel):
+    request, _ = channel.receive()
+    raise OSError(request["errno"], os.strerror(request["errno"]), "/secret")
+
+
 def exit_with(channel):
     request, _ = channel.receive()
     os._exit(request["status"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -36,12 +37,12 @@ async def ask(pool, function, request=None, payload=b"", limits=NO_LIMITS):
         return await job.result()
 
 
-def alone(function):
+def alone(function, *request):
     """One job in a pool of its own, as capfd needs: a template keeps the stderr of its start."""
 
     async def run():
         async with open_pool(1) as pool:
-            return await ask(pool, function)
+            return await ask(pool, function, *request)
 
     return asyncio.run(run())
 
@@ -171,8 +172,17 @@ def test_a_function_that_does_not_exist(capfd):
 
 
 def test_out_of_memory_says_so(one):
-    with pytest.raises(WorkerDied, match="MemoryError"):
+    with pytest.raises(WorkerDied, match="out of memory") as caught:
         one("raise_memory_error")
+    assert caught.value.out_of_memory
+
+
+def test_an_os_error_keeps_its_errno_and_hides_its_path(capfd):
+    with pytest.raises(WorkerDied, match=os.strerror(errno.ENOSPC)) as caught:
+        alone("raise_os_error", {"errno": errno.ENOSPC})
+    assert caught.value.errno == errno.ENOSPC
+    assert "/secret" not in str(caught.value)
+    assert "/secret" in capfd.readouterr().err
 
 
 def test_an_exit_status_is_told(one):
@@ -253,8 +263,9 @@ def test_cpu_time_is_limited(one):
 def test_memory_is_limited(one):
     limits = ProcessLimits(memory_bytes=1 << 30)
     assert one("allocate", {"size": 1 << 20}, limits=limits)["size"] == 1 << 20
-    with pytest.raises(WorkerDied, match="MemoryError"):
+    with pytest.raises(WorkerDied, match="out of memory") as caught:
         one("allocate", {"size": 2 << 30}, limits=limits)
+    assert caught.value.out_of_memory
 
 
 def test_limits_are_those_asked_for(one):

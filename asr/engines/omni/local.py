@@ -20,7 +20,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.engines.omni import prompt as omni
-from asr.engines.omni.watchdog import Keeper
+from asr.engines.omni.watchdog import Watchdog
 from asr.errors import AsrError, EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
 
 if TYPE_CHECKING:
@@ -158,18 +158,18 @@ async def _load(arguments: Mapping[str, Any]) -> _Omni:
     """Start vLLM and load the model; blocks the loop meanwhile."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    keeper = Keeper()
+    watchdog = Watchdog()
     try:
-        return await _start(arguments, keeper)
+        return await _start(arguments, watchdog)
     except AsrError:
-        keeper.dismiss()
+        watchdog.dismiss()
         raise
     except Exception as error:  # vLLM's own have no common base through its versions
-        keeper.dismiss()
+        watchdog.dismiss()
         raise EngineUnavailable(f"vLLM did not load the model: {error}") from error
 
 
-async def _start(arguments: Mapping[str, Any], keeper: Keeper) -> _Omni:
+async def _start(arguments: Mapping[str, Any], watchdog: Watchdog) -> _Omni:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -181,19 +181,19 @@ async def _start(arguments: Mapping[str, Any], keeper: Keeper) -> _Omni:
     tokenizer = llm.get_tokenizer()
     if asyncio.iscoroutine(tokenizer):  # up to some version
         tokenizer = await tokenizer
-    return _Omni(llm, tokenizer, keeper)
+    return _Omni(llm, tokenizer, watchdog)
 
 
 class _Omni:
     """The model, loaded."""
 
-    def __init__(self, llm: Any, tokenizer: Any, keeper: Keeper) -> None:
+    def __init__(self, llm: Any, tokenizer: Any, watchdog: Watchdog) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         self._llm = llm
         self._tokenizer = tokenizer
-        self._keeper = keeper
+        self._watchdog = watchdog
         self._new_sampling = SamplingParams
         self._usual = {
             **llm.model_config.get_diff_sampling_param(),  # the model's own, as vLLM's server does
@@ -258,7 +258,7 @@ class _Omni:
     async def close(self) -> None:
         """End vLLM's processes."""
         self._llm.shutdown()
-        self._keeper.dismiss()
+        self._watchdog.dismiss()
 
 
 def _token(drawn: Any) -> omni.Token:

@@ -1,10 +1,12 @@
-"""Ends the processes that a library started, when the process that used the library is killed.
+"""End the processes that vLLM started when the process that used vLLM is killed.
 
-vLLM's processes do not notice that who started them is gone, and keep the memory of the GPU. So a
-small process keeps watch. It notes which processes descend from its owner while the owner lives,
-since nothing tells it afterwards, and holds the reading end of a pipe that closes when the owner
-ends, however that ends. A mark in their environment would not do: vLLM's processes give themselves
-titles, which on Linux are written over it.
+vLLM's processes do not notice the death of their parent, and keep the GPU's memory. The watchdog is
+a small process that ends them. It holds the reading end of a pipe, which closes when its owner ends
+for any reason. While the owner lives, the watchdog lists the owner's descendants every half second,
+because the kernel no longer tells them afterwards. A mark in the environment of vLLM's processes
+would get lost: they set their titles, and on Linux a title overwrites the environment.
+
+This file runs as a script in the watchdog process, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -23,37 +25,44 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LOOK_SECONDS: Final = 0.5
+"""Time between two listings of the descendants."""
 GRACE_SECONDS: Final = 2.0
-"""Between SIGTERM, on which vLLM frees what it shares, and SIGKILL."""
+"""Time between SIGTERM and SIGKILL. On SIGTERM vLLM frees its shared memory."""
 POLL_SECONDS: Final = 0.05
 
 
-class Keeper:
-    """The process that keeps watch over what this one starts."""
+class Watchdog:
+    """A small process that ends our descendants when we are killed."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and file
-            [sys.executable, "-I", "-S", __file__, str(os.getpid())],  # small: nothing is imported
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                __file__,
+                str(os.getpid()),
+            ],  # without site-packages, to stay small
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for its owner
+            start_new_session=True,  # Ctrl-C must reach only the owner
         )
 
     def dismiss(self) -> None:
-        """End the watch, and nothing else."""
+        """End the watchdog and leave the descendants alone."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate(b"dismissed")
 
 
 class Process(NamedTuple):
-    """A process and when it began, since numbers are used again."""
+    """A process id with its start time, because the kernel reuses ids."""
 
     pid: int
     began: str
 
 
 def living(pid: int) -> Process | None:
-    """The process with this number, unless it has ended."""
+    """Return the process with this id, or None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
@@ -62,7 +71,7 @@ def living(pid: int) -> Process | None:
 
 
 def descendants(pid: int) -> set[Process]:
-    """The living children of a process, their children, and so on."""
+    """Return the living children of a process, their children, and so on."""
     found: set[Process] = set()
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -74,19 +83,19 @@ def descendants(pid: int) -> set[Process]:
 
 
 def watch(owner: int) -> None:
-    """Wait for the end of the owner, and then end what descends from it."""
+    """Wait until the owner ends, then end its descendants."""
     known: set[Process] = set()
     while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
         known = {it for it in known | descendants(owner) if living(it.pid) == it}
     if sys.stdin.buffer.read():
-        return  # dismissed
+        return  # the owner dismissed us
     for process in list(known):
         known |= descendants(process.pid)
     end(it for it in known if it.pid != os.getpid())
 
 
 def end(processes: Iterable[Process]) -> None:
-    """Ask them to end, and kill those that do not."""
+    """Send SIGTERM, and SIGKILL to those that still run after `GRACE_SECONDS`."""
     left = list(processes)
     _signal(left, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
@@ -106,5 +115,7 @@ def _signal(processes: Iterable[Process], number: int) -> None:
 
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # whoever ends all of a service wants this done first
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a signal to the whole service must not stop the cleanup
     watch(int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Requests are spread over clients, whatever becomes of them."""
+"""Requests are spread over clients, also after some are cancelled."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import contextlib
 import httpx
 import pytest
 
-from asr.engines.omni.connections import REQUESTS_EACH, Connections
+from asr.engines.omni.connections import REQUESTS_PER_CLIENT, Connections
 
 URL = "http://vllm/v1/chat/completions"
 
 
 class Clients:
-    """Clients whose server answers when it is told to; counts what each has in flight."""
+    """Clients of a server that answers on demand; counts the requests of each client."""
 
     def __init__(self) -> None:
         self.in_flight: list[int] = []
@@ -39,7 +39,7 @@ class Clients:
 
 
 async def post(connections: Connections, count: int) -> list[asyncio.Task[httpx.Response]]:
-    """Send so many and let them arrive."""
+    """Start `count` requests and wait until they arrive."""
     posts = [
         asyncio.create_task(connections.post(URL, b"%d" % index, httpx.Timeout(5)))
         for index in range(count)
@@ -48,14 +48,14 @@ async def post(connections: Connections, count: int) -> list[asyncio.Task[httpx.
     return posts
 
 
-@pytest.mark.parametrize("count", [1, REQUESTS_EACH, REQUESTS_EACH + 1, 100])
+@pytest.mark.parametrize("count", [1, REQUESTS_PER_CLIENT, REQUESTS_PER_CLIENT + 1, 100])
 def test_no_client_has_more_than_its_share(count: int) -> None:
     async def run() -> None:
         clients = Clients()
         connections = Connections(count, clients.make)
         posts = await post(connections, count)
         assert sum(clients.in_flight) == count
-        assert max(clients.in_flight) <= REQUESTS_EACH
+        assert max(clients.in_flight) <= REQUESTS_PER_CLIENT
         clients.may_answer.set()
         answers = await asyncio.gather(*posts)
         assert [answer.content for answer in answers] == [b"%d" % i for i in range(count)]
@@ -65,12 +65,12 @@ def test_no_client_has_more_than_its_share(count: int) -> None:
 
 
 def test_one_after_another_goes_through_one_client() -> None:
-    """Its connection is warm."""
+    """The first client is reused, because its connection is open."""
 
     async def run() -> None:
         clients = Clients()
         clients.may_answer.set()
-        connections = Connections(4 * REQUESTS_EACH, clients.make)
+        connections = Connections(4 * REQUESTS_PER_CLIENT, clients.make)
         for _ in range(5):
             await asyncio.gather(*await post(connections, 1))
         assert clients.most == [1, 0, 0, 0]
@@ -79,20 +79,20 @@ def test_one_after_another_goes_through_one_client() -> None:
     asyncio.run(run())
 
 
-def test_what_was_given_up_takes_no_place() -> None:
+def test_a_cancelled_request_frees_its_place() -> None:
     async def run() -> None:
         clients = Clients()
-        count = 2 * REQUESTS_EACH
+        count = 2 * REQUESTS_PER_CLIENT
         connections = Connections(count, clients.make)
         first = await post(connections, count)
-        for task in first[:: len(clients.in_flight)]:  # all that one client has
+        for task in first[:: len(clients.in_flight)]:  # all requests of one client
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        assert sorted(clients.in_flight) == [0, REQUESTS_EACH]
-        again = await post(connections, REQUESTS_EACH)
-        assert clients.in_flight == [REQUESTS_EACH, REQUESTS_EACH]
-        assert clients.most == [REQUESTS_EACH, REQUESTS_EACH]
+        assert sorted(clients.in_flight) == [0, REQUESTS_PER_CLIENT]
+        again = await post(connections, REQUESTS_PER_CLIENT)
+        assert clients.in_flight == [REQUESTS_PER_CLIENT, REQUESTS_PER_CLIENT]
+        assert clients.most == [REQUESTS_PER_CLIENT, REQUESTS_PER_CLIENT]
         clients.may_answer.set()
         await asyncio.gather(*first[1 :: len(clients.in_flight)], *again)
         await connections.close()

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from asr.engines.omni import watchdog as orphans
-from asr.engines.omni.watchdog import Keeper, descendants, living
+from asr.engines.omni import watchdog
+from asr.engines.omni.watchdog import Watchdog, descendants, living
 from tests.support.paths import ROOT
 from tests.support.serving import wait_for
 
@@ -18,8 +18,8 @@ STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(6
 PARENT = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', {STUBBORN!r}])"
 OWNER = f"""
 import subprocess, sys, time
-from asr.engines.omni.watchdog import Keeper, LOOK_SECONDS
-keeper = Keeper()
+from asr.engines.omni.watchdog import Watchdog, LOOK_SECONDS
+dog = Watchdog()
 child = subprocess.Popen([sys.executable, "-c", {PARENT!r}], start_new_session=True)
 time.sleep(4 * LOOK_SECONDS)
 print(child.pid, flush=True)
@@ -36,7 +36,7 @@ def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(numb
     with owner, stranger:
         child = int(owner.stdout.readline())
         family = descendants(owner.pid)
-        assert len(family) == 3, "the keeper, the child and its own child"
+        assert len(family) == 3, "the dog, the child and its own child"
         assert {it.pid for it in family} >= {child}
         owner.send_signal(number)
         wait_for(lambda: all(living(it.pid) != it for it in family), 6, "the end of the family")
@@ -44,11 +44,11 @@ def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(numb
         stranger.kill()
 
 
-def test_a_keeper_that_is_dismissed_ends_nothing():
-    keeper = Keeper()
+def test_a_dog_that_is_dismissed_ends_nothing():
+    dog = Watchdog()
     with subprocess.Popen(SLEEPER) as child:
-        time.sleep(2 * orphans.LOOK_SECONDS)
-        keeper.dismiss()
+        time.sleep(2 * watchdog.LOOK_SECONDS)
+        dog.dismiss()
         assert child.poll() is None
         child.kill()
 
@@ -58,7 +58,7 @@ def test_a_number_that_is_used_again_is_another_process():
     assert ours is not None
     assert living(ours.pid) == ours
     with subprocess.Popen(SLEEPER) as child:
-        orphans.end([orphans.Process(child.pid, "0")])
+        watchdog.end([watchdog.Process(child.pid, "0")])
         assert child.poll() is None
         child.kill()
     assert living(child.pid) is None
