@@ -119,7 +119,7 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         """Run a transcription; leaving early cancels it in the worker.
 
         Raises:
-            AsrError: as `asr.pipeline.run.Transcriber.transcribe_file` does.
+            AsrError: as `asr.pipeline.transcriber.Transcriber.transcribe_file` does.
             WorkerDied: the worker died.
         """
         finished = False

@@ -26,8 +26,9 @@ from asr.audio.growing import GrowingFile
 from asr.errors import AsrError
 from asr.pipeline.checkpoint import Records
 from asr.pipeline.known_text import align_file
-from asr.pipeline.run import Event, Progress, Transcriber, make_transcriber
+from asr.pipeline.run import Event, Progress
 from asr.pipeline.scheduler import Share
+from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.service.observability.logs import adopt_loggers, configure_logging, request_id
 from asr.service.observability.metrics import WorkerMetrics, metered
 from asr.service.observability.telemetry import set_up as set_up_telemetry
