@@ -1,4 +1,4 @@
-"""Write what is generated: the README's table of settings, and the JSON Schema of transcripts."""
+"""Write the generated docs: the README's table of settings and the JSON Schema of transcripts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from asr.cli.settings import settings_table
 from asr.service.transcriptions.form import TranscriptBody
-from asr.settings import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)

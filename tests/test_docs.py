@@ -10,8 +10,8 @@ import shlex
 import pytest
 import yaml
 
+from asr.cli.settings import settings_table
 from asr.service.transcriptions.form import TranscriptBody
-from asr.settings import settings_table
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

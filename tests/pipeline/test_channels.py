@@ -21,7 +21,7 @@ from asr.audio.resample import MAX_SPLIT_CHANNELS, decode
 from asr.audio.vad import SpeechDetector
 from asr.config import AudioLimits, ChunkOptions, Options, VadOptions
 from asr.errors import UnsupportedAudio
-from asr.output.formats import to_diarized_json
+from asr.output.openai import to_diarized_json
 from asr.pipeline.channels import ChannelPipeline, Merger
 from asr.pipeline.run import Progress
 from asr.pipeline.transcriber import Transcriber, collect

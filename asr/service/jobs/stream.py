@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import StoreUnavailable
-from asr.output.formats import to_plain
+from asr.output.full_json import to_plain
 from asr.pipeline.checkpoint import unpack_segment
 from asr.service.jobs.schemas import job_body, progress_body
 from asr.service.jobs.tables import SUCCEEDED
