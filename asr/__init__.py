@@ -19,7 +19,8 @@ from asr.config import (
 from asr.errors import AsrError
 from asr.output.formats import render
 from asr.pipeline.known_text import align_text
-from asr.pipeline.run import Progress, Transcriber, transcribe
+from asr.pipeline.run import Progress
+from asr.pipeline.transcriber import Transcriber, transcribe
 from asr.settings import Settings
 from asr.types import Audio, Chunk, Hypothesis, Segment, SpeechRegion, Transcript, Word
 

@@ -1,12 +1,11 @@
 """The settings of the service, read once from ``ASR_*`` variables or the flags of ``asr serve``.
 
-The table in the README is generated from the fields below (``python -m asr settings``), and a test
-keeps it current.
+The README's table of settings is generated from the fields below by ``make docs``, and a test keeps
+it current.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from asr.config import AudioLimits, VadKind, check, described
 from asr.errors import InvalidOption
+from asr.signing import is_usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,73 +63,85 @@ _POSITIVE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the service reads at its start. Field `x_y` is ``ASR_X_Y`` and ``--x-y``."""
+    """All settings. Field ``x_y`` is the variable ``ASR_X_Y`` and the flag ``--x-y``."""
 
     engine: str = described(
         "auto",
-        "auto, omni, omni-local or pocketsphinx; auto takes omni when ASR_VLLM_URL is set",
+        "auto, omni, omni-local or pocketsphinx; auto uses omni if ASR_VLLM_URL is set",
     )
-    vllm_url: str = described("", "addresses of the servers that serve Omni, separated by commas")
+    vllm_url: str = described("", "URLs of the servers that run Omni, separated by commas")
     vllm_model: str = described(
-        "", "model to ask for; when unset, the first in /v1/models; for omni-local its folder or id"
+        "",
+        "name of the model; if unset, the first in /v1/models; for omni-local a folder or hub id",
     )
-    vllm_args: str = described("", "engine arguments of vLLM as a JSON object, for omni-local")
-    vllm_api_key: str = described("", "sent to these servers as Bearer token", secret=True)
-    vllm_ca_file: str = described("", "PEM file of the authorities to trust instead of the usual")
+    vllm_args: str = described("", "for omni-local: vLLM engine arguments as a JSON object")
+    vllm_api_key: str = described("", "Bearer token for these servers", secret=True)
+    vllm_ca_file: str = described(
+        "", "PEM file of the authorities to trust instead of the system's"
+    )
     vllm_dialect: DialectName = described(
         "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
     )
-    vllm_audio_format: AudioFormat = described("wav", "wav, or flac for slow links")
+    vllm_audio_format: AudioFormat = described("wav", "wav, or flac for slow networks")
     aligner: str = described(
-        "auto", "auto, sphinx, ctc or none, for words without times of their own; auto is sphinx"
+        "auto",
+        "auto, sphinx, ctc or none; times words if the engine gives no times; auto is sphinx",
     )
-    engine_slots: int = described(0, "chunks in flight at Omni; 0 means 64 for each server")
+    engine_slots: int = described(0, "chunks sent to Omni at once; 0 means 64 for each server")
     host: str = described("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = described(8000, "1024 to 65535")
     api_key: str = described(
-        "", "when set, every route but /health and /ready asks for it", secret=True
+        "", "if set, every route except /health and /ready requires it", secret=True
     )
-    api_keys_file: str = described("", "file of keys with scopes and limits (docs/operations.md)")
-    api_keys: str = described("", "the lines of such a file themselves", secret=True)
-    max_audio_seconds: float = described(43_200.0, "longest recording, in decoded seconds")
-    max_upload_bytes: int = described(8 << 30, "largest request body")
-    max_active_requests: int = described(16, "recordings in work at once")
-    max_waiting_requests: int = described(32, "recordings waiting; more are answered 429")
+    api_keys_file: str = described(
+        "", "file of API keys with scopes and limits (docs/operations.md)"
+    )
+    api_keys: str = described("", "the content of such a file", secret=True)
+    max_audio_seconds: float = described(43_200.0, "longest recording, in seconds of decoded audio")
+    max_upload_bytes: int = described(8 << 30, "largest request body, in bytes")
+    max_active_requests: int = described(16, "recordings transcribed at once")
+    max_waiting_requests: int = described(32, "recordings that may wait; further ones get 429")
     cpu_workers: int = described(0, "recogniser processes; 0 means one per core")
-    decode_cpu_seconds: int = described(1800, "CPU time to decode one recording")
-    decode_memory_bytes: int = described(4 << 30, "address space to decode one recording")
-    vad: VadKind = described("webrtc", "webrtc, silero or off, for requests that do not choose")
-    live_max_sessions: int = described(32, "live sessions open at once; more are answered 429")
-    live_max_seconds: float = described(14_400.0, "audio that one live session takes")
-    live_idle_seconds: float = described(60.0, "seconds without a message that end a live session")
-    live_keep_seconds: float = described(3600.0, "how long the transcript of one stays after it")
+    decode_cpu_seconds: int = described(1800, "seconds of CPU time to decode one recording")
+    decode_memory_bytes: int = described(4 << 30, "bytes of address space to decode one recording")
+    vad: VadKind = described("webrtc", "webrtc, silero or off, if the request does not choose")
+    live_max_sessions: int = described(32, "live sessions open at once; further ones get 429")
+    live_max_seconds: float = described(14_400.0, "seconds of audio that one live session accepts")
+    live_idle_seconds: float = described(
+        60.0, "seconds without a message after which a live session ends"
+    )
+    live_keep_seconds: float = described(
+        3600.0, "seconds to keep the transcript of a live session after its end"
+    )
     ctc_model: str = described("", "folder or hub id of the CTC model (docs/aligners.md)")
-    ctc_device: CtcDevice = described("auto", "auto, cpu or cuda, where the CTC model runs")
-    work_dir: str = described(tempfile.gettempdir(), "where files lie while they are in work")
-    data_dir: str = described("", "where jobs and uploads are kept; none means ~/.local/state/asr")
+    ctc_device: CtcDevice = described("auto", "device of the CTC model: auto, cpu or cuda")
+    work_dir: str = described(tempfile.gettempdir(), "folder for temporary files")
+    data_dir: str = described("", "folder of jobs and uploads; none means ~/.local/state/asr")
     database_url: str = described(
         "",
-        "postgresql://... for the jobs of several servers; by default SQLite in the data_dir",
+        "postgresql://... for jobs on several servers; the default is SQLite in the data_dir",
         secret=True,
     )
-    max_active_jobs: int = described(4, "jobs in work at once, beside the requests")
-    max_waiting_jobs: int = described(1000, "jobs waiting; more are answered 429")
-    job_ttl: float = described(604_800.0, "seconds after its end when a job is forgotten")
-    job_lease: float = described(15.0, "seconds after which the jobs of a dead server are taken up")
+    max_active_jobs: int = described(4, "jobs transcribed at once, in addition to requests")
+    max_waiting_jobs: int = described(1000, "jobs that may wait; further ones get 429")
+    job_ttl: float = described(604_800.0, "seconds after its end until a job is deleted")
+    job_lease: float = described(
+        15.0, "seconds until other servers take over the jobs of a dead server"
+    )
     webhook_secret: str = described(
-        "", "signs callbacks; without it callback_url is refused", secret=True
+        "", "signs callbacks; if unset, callback_url is rejected", secret=True
     )
-    webhook_allow_private: bool = described(False, "callbacks may go to private addresses")
-    upload_quota_bytes: int = described(64 << 30, "resumable uploads that one key may have, in all")
-    upload_ttl: float = described(86_400.0, "seconds after its last byte that an upload is kept")
-    max_followed: int = described(
-        16, "uploads transcribed while they arrive; more are answered 429"
+    webhook_allow_private: bool = described(False, "allow callbacks to private addresses")
+    upload_quota_bytes: int = described(
+        64 << 30, "total bytes of resumable uploads for one API key"
     )
-    cors_origins: str = described("", "browser origins allowed, with commas between, or *")
+    upload_ttl: float = described(86_400.0, "seconds to keep an upload after its last byte")
+    max_followed: int = described(16, "uploads transcribed while they arrive; further ones get 429")
+    cors_origins: str = described("", "allowed browser origins, separated by commas, or *")
     worker_timeout: float = described(
-        10.0, "seconds of silence after which a worker counts as dead"
+        10.0, "seconds without a sign of life after which a worker counts as dead"
     )
-    shutdown_grace: float = described(5.0, "seconds that requests get to finish on SIGTERM")
+    shutdown_grace: float = described(5.0, "seconds for running requests to finish after SIGTERM")
     log_level: str = described("info", "debug, info, warning or error")
     log_format: LogFormat = described("text", "text or json")
 
@@ -141,7 +153,7 @@ class Settings:
             check(low <= getattr(self, name) <= high, name, told)
         for name in _POSITIVE:
             check(getattr(self, name) > 0, name, "must be positive")
-        check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is no directory")
+        check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is not a directory")
         self._check_vllm()
         self._check_jobs()
 
@@ -149,7 +161,7 @@ class Settings:
         are_web = all(_is_web(url) for url in self.vllm_urls)
         check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
-        check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is no file")
+        check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is not a file")
 
     def _check_jobs(self) -> None:
         schemes = ("postgresql://", "postgres://", "sqlite:///")
@@ -159,30 +171,35 @@ class Settings:
         check(self.max_waiting_jobs > 0, "max_waiting_jobs", "must be positive")
         check(self.job_ttl > 0, "job_ttl", "must be positive")
         check(1 <= self.job_lease <= 600, "job_lease", "must be 1 to 600 seconds")
-        told = "what follows whsec_ must be base64, and all of it UTF-8"  # but not what it is
-        check(_can_sign(self.webhook_secret), "webhook_secret", told)
+        told = "must be UTF-8, and base64 after whsec_"  # the value itself must not be in a log
+        is_valid = not self.webhook_secret or is_usable(self.webhook_secret)
+        check(is_valid, "webhook_secret", told)
 
     @property
     def vllm_urls(self) -> tuple[str, ...]:
-        """The servers one by one, without ``/v1``."""
+        """The URL of each server, without ``/v1``."""
         urls = (url.strip().rstrip("/").removesuffix("/v1") for url in self.vllm_url.split(","))
         return tuple(dict.fromkeys(url for url in urls if url))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read ``ASR_*`` variables; an empty one counts as unset.
+        """Read the ``ASR_*`` variables. An empty one counts as unset.
 
-        Space around a value does not count: secrets that are mounted as files end with a line.
+        White space around a value is removed, because mounted secrets end with a line break.
+
+        Args:
+            env: read these instead of the environment.
 
         Raises:
-            InvalidOption: a value has the wrong type or range, or a name is misspelt.
+            InvalidOption: a value has the wrong type or range, or no setting has that name.
         """
         source = os.environ if env is None else env
         ours = ((key, value) for key, value in source.items() if key.startswith(ENV_PREFIX))
         given = {key: value.strip() for key, value in ours}
         known = {ENV_PREFIX + f.name.upper(): f.name for f in fields(cls)}
+        told = f"no such setting; the settings are {', '.join(sorted(known))}"
         for key in given:
-            check(key in known, key, f"no such setting; there are {', '.join(sorted(known))}")
+            check(key in known, key, told)
         return cls.from_text({known[key]: value for key, value in given.items() if value})
 
     @classmethod
@@ -197,26 +214,26 @@ class Settings:
 
     @property
     def engine_name(self) -> str:
-        """The engine after ``auto`` is settled."""
+        """The engine, with ``auto`` resolved."""
         if self.engine != "auto":
             return self.engine
         return "omni" if self.vllm_url else "pocketsphinx"
 
     @property
     def aligner_name(self) -> str:
-        """The aligner after ``auto`` is settled."""
+        """The aligner, with ``auto`` resolved."""
         return "sphinx" if self.aligner == "auto" else self.aligner
 
     @property
     def data_path(self) -> Path:
-        """Where jobs and uploads are kept."""
+        """The folder of jobs and uploads."""
         if self.data_dir:
             return Path(self.data_dir)
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "asr"
 
     @property
     def database(self) -> str:
-        """The address of the database of jobs."""
+        """The URL of the database of jobs."""
         return self.database_url or f"sqlite:///{self.data_path.absolute()}/jobs.db"
 
     @property
@@ -226,12 +243,12 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        """Recogniser processes."""
+        """Number of recogniser processes."""
         return self.cpu_workers or len(os.sched_getaffinity(0))
 
     @property
     def limits(self) -> AudioLimits:
-        """The limits of decoding."""
+        """The limits for decoding one recording."""
         return AudioLimits(
             max_seconds=self.max_audio_seconds,
             max_bytes=self.max_upload_bytes,
@@ -244,29 +261,10 @@ _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 
 def _is_web(url: str) -> bool:
-    """Whether it is an address of HTTP: with a host, and with a number for its port, if any."""
+    """Whether this is an http or https URL with a host and, if it has a port, a valid one."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def signing_key(secret: str) -> bytes:
-    """The key that a secret of webhooks stands for: its base64 after ``whsec_``, or itself.
-
-    Raises:
-        ValueError: it is neither base64 nor UTF-8.
-    """
-    if secret.startswith("whsec_"):
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    return secret.encode()
-
-
-def _can_sign(secret: str) -> bool:
-    """Whether a key comes of it, or it is unset."""
-    try:
-        return not secret or bool(signing_key(secret))
     except ValueError:
         return False
 
@@ -281,17 +279,3 @@ def _parse(kind: type, name: str, text: str) -> Any:
         return kind(text)
     except ValueError:
         raise InvalidOption(name, f"must be {kind.__name__}, not {text!r}") from None
-
-
-def settings_table() -> str:
-    """The README's table of settings, in Markdown."""
-    rows = ["| variable | flag | default | meaning |", "| --- | --- | --- | --- |"]
-    for item in fields(Settings):
-        flag = "--" + item.name.replace("_", "-")
-        default = "the system's" if item.name == "work_dir" else item.default
-        if isinstance(default, bool):
-            default = str(default).lower()
-        shown = f"`{default}`" if default != "" else "none"
-        row = (f"`{ENV_PREFIX}{item.name.upper()}`", f"`{flag}`", shown, item.metadata["doc"])
-        rows.append(f"| {' | '.join(row)} |")
-    return "\n".join(rows)

@@ -1,7 +1,9 @@
-"""Spans around the stages of a transcription, for whoever traces them; by default nobody does.
+"""Spans around the stages of a transcription. By default they do nothing.
 
-The stages know these three functions alone. `asr.service.observability.telemetry` puts
-OpenTelemetry behind them.
+`asr.service.observability.telemetry` installs OpenTelemetry as the tracer. We do not use
+``opentelemetry-api`` directly, because that needs a global tracer provider. FastAPI 0.165 then
+records its own spans, and their attribute ``url.query`` holds what a user sent. LitServe creates
+the FastAPI app, so we cannot turn them off.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """Where spans go."""
+    """Records spans."""
 
     def span(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Time the block, as a part of the span that is open around it."""
+        """Time the block, as a child of the current span."""
         ...
 
     def carrier(self) -> dict[str, str]:
-        """The open span, for another process."""
+        """The current span in a form that another process can continue."""
         ...
 
     def within(self, carrier: Mapping[str, str]) -> AbstractContextManager[None]:
-        """Make the block a part of another process's span."""
+        """Make spans of the block children of another process's span."""
         ...
 
 
@@ -35,20 +37,20 @@ _tracer: Tracer | None = None
 
 def install(tracer: Tracer | None) -> None:
     """Send the spans of this process to `tracer` from now on."""
-    global _tracer  # one for the process, as logging has one root
+    global _tracer  # one for the process, like the root logger
     _tracer = tracer
 
 
 def span(name: str, **attributes: Any) -> AbstractContextManager[Any]:
-    """Time the block; gives the tracer's span, or None when nobody traces."""
+    """Time the block; yields the tracer's span, or None without a tracer."""
     return contextlib.nullcontext() if _tracer is None else _tracer.span(name, attributes)
 
 
 def carrier() -> dict[str, str]:
-    """The open span, for another process; empty when nobody traces."""
+    """The current span in a form that another process can continue; empty without a tracer."""
     return {} if _tracer is None else _tracer.carrier()
 
 
 def within(carrier: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Make the block a part of the span in `carrier`."""
+    """Make spans of the block children of the span in `carrier`."""
     return contextlib.nullcontext() if _tracer is None else _tracer.within(carrier)

@@ -27,7 +27,7 @@ from asr.audio.resample import decode
 from asr.config import AudioLimits, ChunkOptions, Options
 from asr.engines.sphinx import SphinxEngine
 from asr.evaluation import ReferenceEngine, Report, evaluate, read_manifest
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import SAMPLE_RATE, Audio
 from benchmarks import corpus
 from benchmarks.measure import save, start_with_one_thread

@@ -22,7 +22,7 @@ import soxr
 
 from asr.config import DecodeOptions, Options
 from asr.output.formats import FORMATS, render
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Audio, Chunk, Hypothesis, Word
 from benchmarks.measure import PeakMemory, save
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from asr.config import Options
 from asr.engines.sphinx import SphinxEngine
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from benchmarks.measure import PeakMemory, save
 from benchmarks.pipeline import make_recording
 

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from asr.cli.settings import settings_table
 from asr.service.transcriptions.bodies import TranscriptBody
-from asr.settings import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)

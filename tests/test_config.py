@@ -2,9 +2,10 @@
 
 import pytest
 
+from asr.cli.settings import settings_table
 from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import InvalidOption
-from asr.settings import Settings, settings_table
+from asr.settings import Settings
 
 
 def test_the_defaults_are_valid_and_take_pocketsphinx() -> None:

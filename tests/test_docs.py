@@ -10,8 +10,8 @@ import shlex
 import pytest
 import yaml
 
+from asr.cli.settings import settings_table
 from asr.service.transcriptions.bodies import TranscriptBody
-from asr.settings import settings_table
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]

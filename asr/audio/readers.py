@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import soundfile
 
-from asr.audio.concatenated import is_counted, is_concatenated
+from asr.audio.concatenated import is_concatenated, is_counted
 from asr.errors import DamagedAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 

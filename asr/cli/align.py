@@ -19,7 +19,7 @@ from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
 from asr.errors import InvalidOption
 from asr.pipeline.known_text import align_file
-from asr.pipeline.run import collect, make_transcriber
+from asr.pipeline.transcriber import collect, make_transcriber
 
 if TYPE_CHECKING:
     import argparse

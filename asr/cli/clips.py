@@ -11,7 +11,7 @@ from asr.cli.arguments import add_quiet, add_recognition, add_recording, options
 from asr.cli.files import say_warnings, source
 from asr.cli.progress import Bar
 from asr.engines import load_engine
-from asr.pipeline.run import collect
+from asr.pipeline.transcriber import collect
 from asr.types import Segment
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from asr.cli.arguments import add_quiet, add_recognition, options_of, settings_of
 from asr.config import ChunkOptions
-from asr.pipeline.run import collect, make_transcriber
+from asr.pipeline.transcriber import collect, make_transcriber
 
 if TYPE_CHECKING:
     import argparse

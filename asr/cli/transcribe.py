@@ -17,7 +17,7 @@ from asr.cli.arguments import (
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
 from asr.errors import AsrError, InvalidOption
-from asr.pipeline.run import collect, make_transcriber
+from asr.pipeline.transcriber import collect, make_transcriber
 
 if TYPE_CHECKING:
     import argparse

@@ -11,8 +11,8 @@ from asr.align.witness import witness
 from asr.audio.recording import Recording
 from asr.config import check
 from asr.errors import WorkerDied
-from asr.pipeline.run import Transcriber
 from asr.pipeline.scheduler import NOBODY, Share
+from asr.pipeline.transcriber import Transcriber
 from asr.types import SAMPLE_RATE, Audio, Chunk, SpeechRegion, Transcript
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""The channels of a recording, each on its own way from speech regions to segments.
+"""Transcribe the channels of a recording separately and merge their segments by time.
 
-A `Lane` cuts one channel into chunks and stitches what was heard in them. `Merger` puts the
-segments of all lanes in the order of their starts, and hands one out as soon as no lane can come up
-with an earlier one: each lane says how far it has certainly come (`Lane.settled`), from what it
-still has in work and from how far the VAD has listened. So the order is exact.
+A `ChannelPipeline` cuts one channel into chunks and stitches their hypotheses. `Merger` orders the
+segments of all channels by their starts. It holds a segment until no channel can still produce an
+earlier one. Each channel knows that bound (`ChannelPipeline.settled`) from its unfinished chunks
+and from how far its VAD has read, so the order is exact.
 
-A recording that is mixed is one lane, which waits for nobody.
+A recording that is mixed down has one channel, and its segments never wait.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 def speaker_of(channel: int) -> str:
-    """The name of whoever speaks in a channel."""
+    """The name that stands for the speaker of a channel."""
     return f"channel {channel}"
 
 
-class Lane:
-    """One channel.
+class ChannelPipeline:
+    """One channel from speech regions to segments.
 
     Attributes:
-        recording: its samples.
-        speech_samples: handed to the engine so far, shared ones once.
-        transcribed: seconds before which everything was heard; it only grows.
+        recording: the samples of the channel.
+        speech_samples: samples in chunks so far; those that two chunks share count once.
+        transcribed: seconds; all audio before it is transcribed. It never decreases.
     """
 
     def __init__(self, options: ChunkOptions, recording: Recording) -> None:
@@ -51,7 +51,7 @@ class Lane:
         self._finished = False
 
     def take(self, report: Decoded) -> list[Chunk]:
-        """Take what the decoder found; return the chunks that are certain."""
+        """Take a report of the decoder; return the chunks that later audio cannot change."""
         chunks = self._chunker.push(report.closed, report.open_region, report.settled_sample)
         if report.finished:
             chunks += self._chunker.finish()
@@ -63,14 +63,14 @@ class Lane:
         return chunks
 
     def stitch(self, chunk: Chunk, hypothesis: Hypothesis) -> list[Segment]:
-        """Take what was heard in the next chunk; return the segments that are certain."""
+        """Take the hypothesis of the next chunk; return the segments that are final."""
         segments = self._stitcher.push(chunk, hypothesis)
         self._waiting.popleft()
         self.transcribed = max(self.transcribed, chunk.end)
         return segments
 
     def rest(self) -> list[Segment]:
-        """Segments that were held back for a next chunk, if that can only follow a silence."""
+        """The segments that the stitcher holds, if the next chunk can only follow a silence."""
         if self._waiting or self._chunker.start_sample is not None:
             return []
         self.transcribed = max(self.transcribed, self._listened)
@@ -78,7 +78,7 @@ class Lane:
 
     @property
     def settled(self) -> float:
-        """Seconds; no segment that is still to come starts before. Infinite at the end."""
+        """Seconds; no later segment starts before this. Infinite at the end."""
         begun = self._chunker.start_sample
         starts = [self._stitcher.earliest]
         starts += [chunk.start for chunk in self._waiting][:1]
@@ -88,42 +88,42 @@ class Lane:
 
 
 class Merger:
-    """Segments of several lanes in the order of their starts, lower channels first where equal.
+    """Orders the segments of several channels by start; the lower channel goes first on a tie.
 
     Args:
-        n_lanes: how many there are.
-        named: give each segment its channel and speaker.
+        n_channels: how many channels there are.
+        named: set the channel and the speaker of each segment.
     """
 
-    def __init__(self, n_lanes: int, *, named: bool) -> None:
+    def __init__(self, n_channels: int, *, named: bool) -> None:
         self._named = named
-        self._settled = [0.0] * n_lanes
+        self._settled = [0.0] * n_channels
         self._held: list[tuple[float, int, int, Segment]] = []
         self._n_segments = 0
 
-    def push(self, lane: int, segments: Iterable[Segment], settled: float) -> list[Segment]:
-        """Take the next segments of a lane; return, numbered anew, those whose turn is certain.
+    def push(self, channel: int, segments: Iterable[Segment], settled: float) -> list[Segment]:
+        """Take the next segments of a channel; return those that are next, with new ids.
 
         Args:
-            lane: which.
+            channel: its number.
             segments: in the order of their starts.
-            settled: no later segment of this lane will start before this time.
+            settled: seconds; no later segment of this channel starts before this.
         """
-        self._settled[lane] = settled
+        self._settled[channel] = settled
         for segment in segments:
-            heapq.heappush(self._held, (segment.start, lane, segment.id, segment))
+            heapq.heappush(self._held, (segment.start, channel, segment.id, segment))
         released = []
         while self._held and self._is_certain(*self._held[0][:2]):
             _, owner, _, segment = heapq.heappop(self._held)
             released.append(self._number(segment, owner))
         return released
 
-    def _is_certain(self, start: float, lane: int) -> bool:
-        others = ((time, other) for other, time in enumerate(self._settled) if other != lane)
-        return all((time, other) > (start, lane) for time, other in others)
+    def _is_certain(self, start: float, channel: int) -> bool:
+        others = ((time, other) for other, time in enumerate(self._settled) if other != channel)
+        return all((time, other) > (start, channel) for time, other in others)
 
-    def _number(self, segment: Segment, lane: int) -> Segment:
+    def _number(self, segment: Segment, channel: int) -> Segment:
         number, self._n_segments = self._n_segments, self._n_segments + 1
         if not self._named:
             return replace(segment, id=number)
-        return replace(segment, id=number, channel=lane, speaker=speaker_of(lane))
+        return replace(segment, id=number, channel=channel, speaker=speaker_of(channel))

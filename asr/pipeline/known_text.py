@@ -21,8 +21,9 @@ from asr.align.longform import Piece, Plan, make_plan, place
 from asr.audio.recording import Recording
 from asr.config import Options, check
 from asr.pipeline.chunking import make_chunks
-from asr.pipeline.run import Progress, Transcriber, collect, make_transcriber, run_apart
+from asr.pipeline.run import Progress
 from asr.pipeline.stitch import Stitcher, stitch
+from asr.pipeline.transcriber import Transcriber, collect, make_transcriber, run_apart
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, SpeechRegion, Transcript, Word
 

@@ -1,16 +1,20 @@
 """Who may use the engine next: a fixed number of slots, shared fairly by keys and by jobs.
 
-With a plain semaphore, which is first come first served, a ten-hour recording that has a hundred
-chunks waiting keeps a ten-second one waiting for a hundred grants. Here a slot that becomes free
-goes to the share (a key of the service) whose turn it is, within it to the job whose turn it is,
-and within that to the chunk that has waited longest.
+A plain semaphore serves the oldest chunk first. A ten-hour recording that has a hundred chunks
+waiting would then keep a ten-second one waiting for a hundred grants. Here a slot that becomes
+free goes to one share (a key of the service), within the share to one job, and within the job to
+the chunk that has waited longest.
 
-The turns of shares are deficit round robin (Shreedhar and Varghese, 1995): each may use as much of
-the engine as its weight says, so long chunks count for more than short ones. Jobs take a chunk
-each. What comes anew goes first and what stays is served in the order of the rounds, as in
-FQ-CoDel (RFC 8290): a short recording is answered at once, and no share gains by coming and going.
-Of what comes anew, the shortest chunk goes first: where ten long recordings arrive together with a
-short one, all are new, and only their chunks tell which of them can be done soon.
+The choice is start-time fair queueing (Goyal, Vin and Cheng, 1996). Each share has a virtual time:
+what it has used of the engine, divided by its weight. The share with the smallest virtual time is
+served next, so each uses the engine in proportion to its weight and long chunks count for more than
+short ones. The jobs of a share are chosen in the same way, but every chunk counts as 1.
+
+A share or job that begins to wait starts at the virtual time of the last grant. No other is behind
+that, so a short recording is answered at once. One that leaves and returns keeps its virtual time,
+so it gains nothing. Among several new ones the shortest chunk goes first: where ten long
+recordings arrive together with a short one, only the length of their chunks tells which of them
+can be finished soon.
 """
 
 from __future__ import annotations
@@ -27,27 +31,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Whose work it is, and how much of the engine that may use beside others."""
+    """Whose work it is, and its weight: the part of the engine it gets beside other shares."""
 
     name: Hashable = None
     weight: float = 1.0
 
 
 NOBODY = Share()
-QUANTUM = 0.1
-"""Small beside the cost of a long chunk: shares then alternate instead of coming in bursts."""
 
 
 @dataclass(slots=True)
 class _Turn:
-    """A chunk that waits; `cost` is 1 for the longest."""
+    """A chunk that waits; the longest possible chunk has cost 1."""
 
     granted: asyncio.Future[None]
     cost: float
 
 
 class _Waiting(Protocol):
-    """What waits in a flow."""
+    """The chunks that wait in one share or job."""
 
     def due(self) -> _Turn | None: ...
 
@@ -58,7 +60,7 @@ W = TypeVar("W", bound=_Waiting)
 
 
 class _Queue:
-    """Chunks of one job, first come first served."""
+    """The waiting chunks of one job, first come first served."""
 
     def __init__(self) -> None:
         self.turns: deque[_Turn] = deque()
@@ -72,106 +74,90 @@ class _Queue:
         return self.turns.popleft()
 
 
+@dataclass(slots=True)
 class _Flow(Generic[W]):
-    """A share or a job, with what waits in it and what it may still use in this round."""
+    """A share or a job; `start` is the virtual time at which its next chunk starts."""
 
-    def __init__(self, key: Hashable, waiting: W) -> None:
-        self.key = key
-        self.waiting = waiting
-        self.weight = 1.0
-        self.credit = 0.0
+    waiting: W
+    start: float
+    weight: float = 1.0
+    last_grant: int = -1  # never served
+
+    def rank(self) -> tuple[float, int, float]:
+        """Smallest first: virtual time, then longest without a grant, then the shorter chunk."""
+        turn = self.waiting.due()
+        return self.start, self.last_grant, 0.0 if turn is None else turn.cost
 
 
-class _Rounds(Generic[W]):
-    """Flows that take turns.
+class _FairQueue(Generic[W]):
+    """Shares, or the jobs of one share, that take turns.
 
     Args:
-        make: makes what waits in a flow that comes anew.
-        quantum: what a flow of weight 1 may use in a round, or None for one chunk of any length.
+        make: makes the empty queue of a new flow.
+        by_cost: count the cost of a chunk; otherwise each chunk counts as 1.
     """
 
-    def __init__(self, make: Callable[[], W], quantum: float | None = None) -> None:
+    def __init__(self, make: Callable[[], W], *, by_cost: bool) -> None:
         self._make = make
-        self._quantum = quantum
+        self._by_cost = by_cost
         self._flows: dict[Hashable, _Flow[W]] = {}
-        self._new: list[_Flow[W]] = []
-        self._old: deque[_Flow[W]] = deque()
+        self._now = 0.0  # virtual time of the last grant
+        self._n_grants = 0
 
     def at(self, key: Hashable, weight: float = 1.0) -> W:
-        """What waits in the flow of a key."""
+        """The queue of a key."""
         flow = self._flows.get(key)
         if flow is None:
-            flow = self._flows[key] = _Flow(key, self._make())
-            flow.credit = (self._quantum or 1.0) * weight
-            self._new.append(flow)
+            flow = self._flows[key] = _Flow(self._make(), self._now)
         flow.weight = weight
         return flow.waiting
 
     def due(self) -> _Turn | None:
         """The turn that comes next."""
-        flow = self._due()
+        flow = self._next()
         return None if flow is None else flow.waiting.due()
 
     def pop(self) -> _Turn:
         """Take the turn that is due; there must be one."""
-        flow = self._due()
+        flow = self._next()
         if flow is None:
             raise IndexError("nothing waits")
         turn = flow.waiting.pop()
-        flow.credit -= 1.0 if self._quantum is None else turn.cost
+        self._now = flow.start
+        flow.start += (turn.cost if self._by_cost else 1.0) / flow.weight
+        flow.last_grant = self._n_grants
+        self._n_grants += 1
         return turn
 
-    def _due(self) -> _Flow[W] | None:
-        """The flow whose turn it is; those that used up their credit go behind the others."""
-        for flow in [flow for flow in self._new if not _may_go(flow)]:
-            self._new.remove(flow)
-            self._step_back(flow, is_new=True)
-        if self._new:
-            return min(self._new, key=_cost)  # the first of equals
-        while self._old:
-            if _may_go(self._old[0]):
-                return self._old[0]
-            self._step_back(self._old.popleft(), is_new=False)
-        return None
-
-    def _step_back(self, flow: _Flow[W], *, is_new: bool) -> None:
-        """Put a flow behind the others, or forget it."""
-        if flow.waiting.due() is not None:
-            flow.credit += (self._quantum or 1.0) * flow.weight
-            self._old.append(flow)
-        elif is_new and (self._new or self._old):
-            self._old.append(flow)  # else it could leave, come anew and be first for ever
-        else:
-            del self._flows[flow.key]
+    def _next(self) -> _Flow[W] | None:
+        """The flow to serve next. Forgets idle flows that the others have caught up with."""
+        waiting = [flow for flow in self._flows.values() if flow.waiting.due() is not None]
+        self._flows = {
+            key: flow
+            for key, flow in self._flows.items()
+            if waiting and (flow.start > self._now or flow.waiting.due() is not None)
+        }
+        return min(waiting, key=_Flow.rank, default=None)
 
 
-def _may_go(flow: _Flow[W]) -> bool:
-    return flow.credit > 0 and flow.waiting.due() is not None
-
-
-def _cost(flow: _Flow[W]) -> float:
-    turn = flow.waiting.due()
-    return 0.0 if turn is None else turn.cost
-
-
-def _jobs() -> _Rounds[_Queue]:
-    return _Rounds(_Queue)
+def _jobs() -> _FairQueue[_Queue]:
+    return _FairQueue(_Queue, by_cost=False)
 
 
 class FairSlots:
-    """`n_slots` slots that shares, and within them jobs, take in turns. Belongs to one event loop.
+    """Slots that shares, and within them jobs, take in turns. Use it in one event loop only.
 
     Attributes:
-        n_free: slots that nobody holds; while there are any, nobody waits.
-        n_waiting: how many wait for a slot.
+        n_free: free slots; while there are any, nothing waits.
+        n_waiting: chunks that wait for a slot.
     """
 
     def __init__(self, n_slots: int) -> None:
         if n_slots < 1:
-            raise ValueError(f"{n_slots} slots are none")
+            raise ValueError(f"at least 1 slot is needed, not {n_slots}")
         self.n_free = n_slots
         self.n_waiting = 0
-        self._shares: _Rounds[_Rounds[_Queue]] = _Rounds(_jobs, QUANTUM)
+        self._shares: _FairQueue[_FairQueue[_Queue]] = _FairQueue(_jobs, by_cost=True)
 
     @contextlib.asynccontextmanager
     async def slot(
@@ -181,8 +167,8 @@ class FairSlots:
 
         Args:
             job: takes turns with the other jobs of its share.
-            share: takes turns with the others, by its weight.
-            cost: of the work, 1 at the most: chunks of half the length count for half.
+            share: takes turns with the other shares, by its weight.
+            cost: of the chunk: its length as a fraction of the longest, at most 1.
         """
         await self._acquire(job, share, cost)
         try:
@@ -202,12 +188,12 @@ class FairSlots:
         except asyncio.CancelledError:
             if turn.granted.cancelled():
                 self.n_waiting -= 1
-            else:  # it was granted in the same moment and nobody will use it
+            else:  # it was granted in the same moment, and would stay unused
                 self._release()
             raise
 
     def _release(self) -> None:
-        """Hand a slot to whose turn it is, or keep it free."""
+        """Grant the slot to the turn that is due, or keep it free."""
         if self._shares.due() is None:
             self.n_free += 1
             return

@@ -15,7 +15,8 @@ from asr.audio.growing import GrowingFile, decode_growing
 from asr.audio.resample import decode
 from asr.config import AudioLimits, Options, VadOptions
 from asr.errors import AudioIncomplete, AudioTooLong, EmptyAudio, UnsupportedAudio
-from asr.pipeline.run import Progress, Transcriber
+from asr.pipeline.run import Progress
+from asr.pipeline.transcriber import Transcriber
 from asr.types import SAMPLE_RATE, Segment, Transcript
 from tests.support.fakes import FakeEngine
 from tests.support.makers import bursts, channels, write, write_container

@@ -18,8 +18,8 @@ import soundfile
 import srt
 
 from asr.cli import INTERRUPTED
+from asr.cli.settings import settings_table
 from asr.service.transcriptions.bodies import TranscriptBody
-from asr.settings import settings_table
 from tests.support.paths import ROOT, SAMPLES
 from tests.support.serving import clean_env, make_wav
 

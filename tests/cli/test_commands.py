@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asr import cli
-from asr.pipeline import run as pipeline
+from asr.pipeline import transcriber as pipeline
 from tests.support import makers
 from tests.support.fakes import FakeEngine
 

@@ -13,7 +13,9 @@ from openai.types.audio import Transcription, TranscriptionVerbose
 from asr.config import SubtitleOptions
 from asr.errors import InvalidOption
 from asr.output import formats
-from asr.output.formats import FORMATS, from_json, render, to_openai_json, to_verbose_json
+from asr.output.formats import FORMATS, render
+from asr.output.full_json import from_json
+from asr.output.openai import to_openai_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
 from asr.types import Segment, Transcript, Word
 from tests.support.golden_transcript import TRANSCRIPT

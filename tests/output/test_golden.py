@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from asr.output.formats import FORMATS, from_json, render
+from asr.output.formats import FORMATS, render
+from asr.output.full_json import from_json
 from tests.support.golden_transcript import FOLDER, TRANSCRIPT, golden_path
 
 

@@ -21,9 +21,10 @@ from asr.audio.resample import MAX_SPLIT_CHANNELS, decode
 from asr.audio.vad import SpeechDetector
 from asr.config import AudioLimits, ChunkOptions, Options, VadOptions
 from asr.errors import UnsupportedAudio
-from asr.output.formats import to_diarized_json
-from asr.pipeline.channels import Lane, Merger
-from asr.pipeline.run import Progress, Transcriber, collect
+from asr.output.openai import to_diarized_json
+from asr.pipeline.channels import ChannelPipeline, Merger
+from asr.pipeline.run import Progress
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, Segment, Word
 from tests.support import makers
 from tests.support.fakes import FakeEngine
@@ -189,7 +190,7 @@ def test_a_lane_keeps_its_word_however_reports_and_results_interleave(flags, n_s
 
     def run(step, eager):
         detector = SpeechDetector(VadOptions(), Script(flags))
-        lane, due, segments, promised = Lane(options, Silence("")), [], [], 0.0
+        lane, due, segments, promised = ChannelPipeline(options, Silence("")), [], [], 0.0
 
         def note(new):
             nonlocal promised

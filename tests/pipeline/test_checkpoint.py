@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from asr.config import ChunkOptions, Options, VadOptions
 from asr.pipeline import checkpoint
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Segment
 from tests.support import strategies
 from tests.support.fakes import FakeEngine

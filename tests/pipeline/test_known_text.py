@@ -14,9 +14,10 @@ from asr import cli
 from asr.config import Options
 from asr.errors import EmptyAudio, InvalidOption
 from asr.evaluation import score_times
-from asr.pipeline import run as pipeline
+from asr.pipeline import transcriber as pipeline
 from asr.pipeline.known_text import MAX_TEXT, align_file, tokens_of
-from asr.pipeline.run import Progress, Transcriber, collect
+from asr.pipeline.run import Progress
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.settings import Settings
 from asr.types import Hypothesis, Segment, Word
 from tests.support import makers

@@ -28,7 +28,8 @@ from asr.errors import (
     InvalidOption,
     UnsupportedAudio,
 )
-from asr.pipeline.run import Progress, Transcriber, collect, run_apart
+from asr.pipeline.run import Progress
+from asr.pipeline.transcriber import Transcriber, collect, run_apart
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis, Segment, SpeechRegion, Transcript, Word
 from asr.workers.pool import ProcessPool
@@ -505,7 +506,7 @@ def fakes(monkeypatch):
         made.append(instant_engine(settings))
         return made[-1]
 
-    monkeypatch.setattr("asr.pipeline.run.load_engine", load)
+    monkeypatch.setattr("asr.pipeline.transcriber.load_engine", load)
     return made
 
 

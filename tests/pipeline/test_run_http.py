@@ -9,7 +9,7 @@ import pytest
 
 from asr.config import Options, VadOptions
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Segment
 from tests.support import makers
 from tests.support.chat_server import ChatServer, completion

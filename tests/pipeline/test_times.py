@@ -13,7 +13,7 @@ from asr.align.witness import witness
 from asr.cli import main
 from asr.config import ChunkOptions, Options
 from asr.evaluation import ReferenceEngine, evaluate, read_manifest
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Chunk, Hypothesis, Word
 from tests.support.paths import SAMPLES
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from asr.output.numbers import rounded
 from asr.service.jobs.request import JobRequest
 from asr.service.transcriptions.bodies import ErrorDetail  # noqa: TC001  # pydantic looks it up
 
@@ -79,11 +80,11 @@ def job_body(job: Job) -> dict[str, Any]:
         "id": job.id,
         "object": "transcription.job",
         "state": job.state,
-        "created_at": _rounded(job.created),
-        "started_at": _rounded(job.started),
-        "finished_at": _rounded(job.finished),
+        "created_at": rounded(job.created),
+        "started_at": rounded(job.started),
+        "finished_at": rounded(job.finished),
         "progress": progress_body(job),
-        "rtfx": _rounded(rtfx),
+        "rtfx": rounded(rtfx),
         "attempts": job.attempts,
         "n_bytes": job.n_bytes,
         "sha256": job.sha256,
@@ -98,9 +99,9 @@ def job_body(job: Job) -> dict[str, Any]:
 def progress_body(job: Job) -> dict[str, Any]:
     """A `ProgressBody` as plain values."""
     return {
-        "transcribed": _rounded(job.transcribed),
-        "decoded": _rounded(job.decoded),
-        "total": _rounded(job.total),
+        "transcribed": rounded(job.transcribed),
+        "decoded": rounded(job.decoded),
+        "total": rounded(job.total),
     }
 
 
@@ -108,7 +109,3 @@ def _urls(job: str) -> dict[str, str]:
     own = f"/v1/jobs/{job}"
     transcripts = {extension: f"{own}/transcript.{extension}" for extension in EXTENSIONS}
     return {"self": own, "events": f"{own}/events", **transcripts}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import StoreUnavailable
-from asr.output.formats import to_plain
+from asr.output.full_json import to_plain
 from asr.pipeline.checkpoint import unpack_segment
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.service.jobs.schemas import job_body, progress_body

@@ -20,7 +20,7 @@ import httpcore
 from asr.errors import StoreUnavailable
 from asr.service.jobs.addresses import CheckedBackend, RefusedAddress
 from asr.service.jobs.schemas import job_body
-from asr.settings import signing_key
+from asr.signing import signing_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -23,8 +23,9 @@ from asr.engines.base import Engine
 from asr.errors import AsrError
 from asr.pipeline.checkpoint import Records
 from asr.pipeline.known_text import align_file
-from asr.pipeline.run import Progress, Transcriber, make_transcriber
+from asr.pipeline.run import Progress
 from asr.pipeline.scheduler import Share
+from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.service.litserve.messages import (
     HEARTBEAT_SECONDS,
     Cancel,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
+from asr.output.numbers import rounded
 from asr.service.http.problems import problem_of
 from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
@@ -89,7 +90,7 @@ def completed(turn: Turn, transcript: Transcript) -> Body:
         item_id=turn.item_id,
         content_index=0,
         transcript=transcript.text,
-        usage={"type": "duration", "seconds": round(turn.end - turn.start, 3)},
+        usage={"type": "duration", "seconds": rounded(turn.end - turn.start)},
         languages=[{"code": transcript.language}],
         warnings=list(transcript.warnings),  # ours
     )

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from asr.output.numbers import rounded
 from asr.service.errors import NotFound
 from asr.service.transcriptions.events import segment_body
 
@@ -66,8 +67,8 @@ class Transcripts:
         line = json.dumps(
             {
                 "item_id": turn.item_id,
-                "start": round(turn.start, 3),
-                "end": round(turn.end, 3),
+                "start": rounded(turn.start),
+                "end": rounded(turn.end),
                 "transcript": transcript.text,
                 "segments": [segment_body(it) for it in transcript.segments],
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from asr.output.numbers import rounded
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.types import Segment, Transcript
@@ -67,16 +68,16 @@ def segment_body(segment: Segment) -> dict[str, Any]:
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{segment.id}",
-        "start": round(segment.start, 3),
-        "end": round(segment.end, 3),
+        "start": rounded(segment.start),
+        "end": rounded(segment.end),
         "text": segment.text,
         "channel": segment.channel,
         "speaker": segment.speaker,
         "words": [
             {
                 "word": word.text,
-                "start": round(word.start, 3),
-                "end": round(word.end, 3),
+                "start": rounded(word.start),
+                "end": rounded(word.end),
                 "confidence": word.confidence,
                 "timing": word.timing,
             }
@@ -89,7 +90,7 @@ def _done(transcript: Transcript, warnings: tuple[str, ...]) -> dict[str, Any]:
     return {
         "type": "transcript.text.done",
         "text": transcript.text,
-        "usage": {"type": "duration", "seconds": round(transcript.duration, 3)},
+        "usage": {"type": "duration", "seconds": rounded(transcript.duration)},
         "language": transcript.language,
         "engine": transcript.engine,
         "warnings": [*warnings, *transcript.warnings],

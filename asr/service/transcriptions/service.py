@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from asr.audio.growing import GrowingFile
 from asr.errors import AudioIncomplete, WorkerDied
-from asr.output import formats
+from asr.output import formats, openai
 from asr.pipeline.run import Event
 from asr.service.access.admission import Admission
 from asr.service.errors import Refused, ShuttingDown
@@ -257,11 +257,11 @@ def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
     transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
     match request.response_format:
         case "json":
-            return JSONResponse(formats.to_openai_json(transcript))
+            return JSONResponse(openai.to_openai_json(transcript))
         case "verbose_json":
-            return JSONResponse(formats.to_verbose_json(transcript, request.granularities))
+            return JSONResponse(openai.to_verbose_json(transcript, request.granularities))
         case "diarized_json":
-            return JSONResponse(formats.to_diarized_json(transcript))
+            return JSONResponse(openai.to_diarized_json(transcript))
         case "full_json":
             body = formats.render(transcript, "json")
             return Response(body, media_type="application/json")

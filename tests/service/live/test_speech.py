@@ -13,8 +13,8 @@ from hypothesis import given, strategies as st
 
 from asr.config import Options
 from asr.errors import EngineError, WorkerDied
-from asr.pipeline.run import Transcriber
 from asr.pipeline.stitch import stitch
+from asr.pipeline.transcriber import Transcriber
 from asr.service.live import items
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.items import Items

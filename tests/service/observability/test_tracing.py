@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from asr import tracing
 from asr.config import ChunkOptions, Options, VadOptions
-from asr.pipeline.run import Transcriber, collect
+from asr.pipeline.transcriber import Transcriber, collect
 from asr.service.observability.telemetry import ENDPOINT, OpenTelemetry, set_up
 from tests.support.fakes import FakeEngine
 from tests.support.makers import speech

@@ -1,0 +1,276 @@
+"""Merge the words that two chunks heard in their overlap.
+
+`merge_by_time` goes by the times of the words. Where those are only interpolated, `merge_by_text`
+aligns the words themselves. Both keep one copy of every word that both chunks heard.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from asr.types import SAMPLE_RATE, Chunk, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MATCH_SECONDS: Final = 0.3
+"""Two chunks time the same word alike within this."""
+GUESSED_SECONDS: Final = 2.5
+"""An interpolated word may be this far from its sound. Near a cut it is usually less, because the
+ends of a chunk hold its first and last word in place."""
+SKIPPED: Final = 0.5
+"""Penalty for a word that only one side has; a word that both have gains 1."""
+HALF_HEARD: Final = 0.1
+"""The same penalty for the last word of the left side and the first of the right side, which the
+cut may have halved."""
+MAX_SHARED: Final = 64
+"""Words compared on each side: ten for each second that may be shared. A hallucinated loop may have
+thousands there, and the time of the comparison grows with the square."""
+ENOUGH: Final = 3
+"""So many equal words occur by chance only in repetitions. More of them prove no more."""
+
+
+class HeardWord(NamedTuple):
+    """A word at its time in the recording.
+
+    Attributes:
+        word: with absolute times.
+        avg_logprob: of the chunk that heard it, or None.
+    """
+
+    word: Word
+    avg_logprob: float | None
+
+
+def merge_by_time(left: list[HeardWord], right: list[HeardWord], chunk: Chunk) -> list[HeardWord]:
+    """Merge the words of two chunks by their times.
+
+    Each side is most reliable far from its cut. So the seam is the word nearest to the middle of
+    the overlap that both heard: words up to it come from the left, later ones from the right.
+
+    Args:
+        left: words of the earlier chunks.
+        right: words of `chunk`.
+        chunk: the later chunk.
+    """
+    middle = (chunk.start_sample + chunk.overlap / 2) / SAMPLE_RATE
+    end = (chunk.start_sample + chunk.overlap) / SAMPLE_RATE
+    first, last = _after(left, chunk.start - MATCH_SECONDS), _before(right, end + MATCH_SECONDS)
+    ours, theirs = left[first:], right[:last]
+
+    def from_middle(pair: tuple[int, int]) -> float:
+        i, j = pair
+        return abs(ours[i].word.midpoint + theirs[j].word.midpoint - 2 * middle)
+
+    if pairs := _same_words(ours, theirs):
+        i, j = min(pairs, key=from_middle)
+        shared = ours[: i + 1] + theirs[j + 1 :]
+    else:
+        shared = _one_at_a_time(ours, theirs, middle)
+    return left[:first] + shared + right[last:]
+
+
+def _after(heard: Sequence[HeardWord], seconds: float) -> int:
+    """Index of the first word that ends after `seconds`."""
+    return bisect_right(heard, seconds, key=lambda it: it.word.end)
+
+
+def _before(heard: Sequence[HeardWord], seconds: float) -> int:
+    """Index after the last word that starts before `seconds`."""
+    return bisect_left(heard, seconds, key=lambda it: it.word.start)
+
+
+def _is_interpolated(heard: HeardWord) -> bool:
+    return heard.word.timing == "interpolated"
+
+
+def slack(left: Sequence[HeardWord], start: float) -> float:
+    """Seconds before `start` in which `left` may have words that the next chunk hears too.
+
+    The value never shrinks as later words arrive. That matters because released words are not
+    merged any more.
+
+    Args:
+        left: the words so far.
+        start: seconds, where the next chunk starts.
+    """
+    near = left[_after(left, start - GUESSED_SECONDS) :]
+    return GUESSED_SECONDS if any(map(_is_interpolated, near)) else MATCH_SECONDS
+
+
+def has_measured_times(left: Sequence[HeardWord], right: Sequence[HeardWord], chunk: Chunk) -> bool:
+    """Whether words can be merged by time.
+
+    True if no word near the overlap is interpolated, or if both sides measured the same word.
+    """
+    end = chunk.start + chunk.overlap / SAMPLE_RATE
+    ours = left[_after(left, chunk.start - GUESSED_SECONDS) :]
+    theirs = right[: _before(right, end + GUESSED_SECONDS)]
+    if not any(map(_is_interpolated, chain(ours, theirs))):
+        return True
+    ours = ours[_after(ours, chunk.start - MATCH_SECONDS) :]
+    theirs = theirs[: _before(theirs, end + MATCH_SECONDS)]
+    pairs = _same_words(ours, theirs)
+    return any(not _is_interpolated(ours[i]) and not _is_interpolated(theirs[j]) for i, j in pairs)
+
+
+def merge_by_text(
+    left: list[HeardWord], right: list[HeardWord], chunk: Chunk, n_released: int
+) -> tuple[list[HeardWord], list[HeardWord]]:
+    """Choose which words to keep of each side by comparing texts, where times are interpolated.
+
+    The seam is the word that both sides heard, after the released ones, whose times differ least.
+    Where no word matches, both sides keep all their words: a repeated word is better than a lost
+    one.
+
+    Args:
+        left: words of the earlier chunks.
+        right: words of `chunk`.
+        chunk: the later chunk.
+        n_released: how many words of `left` are already in segments; they are not returned.
+    """
+    end = chunk.start + chunk.overlap / SAMPLE_RATE
+    first = max(_after(left, chunk.start - slack(left, chunk.start)), len(left) - MAX_SHARED)
+    theirs = right[: min(_before(right, end + GUESSED_SECONDS), MAX_SHARED)]
+    if not any(map(_is_interpolated, theirs)):
+        theirs = right[: min(_before(right, end + MATCH_SECONDS), MAX_SHARED)]
+    pairs = [(first + i, j) for i, j in _same_texts(left[first:], theirs)]
+    # an earlier seam would repeat words that are already released
+    pairs = [(i, j) for i, j in pairs if i + 1 >= n_released] or pairs[-1:]
+    if not pairs:
+        return left[n_released:], right
+    i, j = min(pairs, key=lambda pair: _apart(left[pair[0]], right[pair[1]]))
+    return left[n_released : i + 1], right[j + 1 :]
+
+
+def _same_texts(left: Sequence[HeardWord], right: Sequence[HeardWord]) -> Sequence[tuple[int, int]]:
+    """Align a suffix of `left` with a prefix of `right`; return the indexes of equal words.
+
+    This is the overlap alignment of genome assembly: words before it on the left and after it on
+    the right cost nothing. Times, though inexact, choose between several alignments ("no, no, no").
+    They also decide whether an alignment that skips words is worth it, because a chance match
+    would lose those words.
+    """
+    texts = [_bare(heard.word.text) for heard in right]
+    row: list[tuple[float, tuple[tuple[int, int], ...]]] = [(0.0, ())]
+    for j in range(len(right)):
+        row.append((row[-1][0] - (SKIPPED if j else HALF_HEARD), ()))
+    for i, ours in enumerate(left):
+        text = _bare(ours.word.text)
+        above, row = row, [(0.0, ())]
+        for j in range(len(right)):
+            skip_ours = SKIPPED if i + 1 < len(left) else HALF_HEARD
+            skip_theirs = SKIPPED if j else HALF_HEARD
+            paths = [
+                (above[j + 1][0] - skip_ours, above[j + 1][1]),
+                (row[j][0] - skip_theirs, row[j][1]),
+            ]
+            if text == texts[j]:
+                paths.append((above[j][0] + 1, (*above[j][1], (i, j))))
+            row.append(max(paths))
+    found: Sequence[tuple[int, int]] = ()
+    best = -math.inf
+    for gain, pairs in row:
+        if not pairs or any(more > gain and it[: len(pairs)] == pairs for more, it in row):
+            continue  # an alignment that extends this one is better, whatever its times
+        apart = sum(_apart(left[i], right[j]) for i, j in pairs) / len(pairs)
+        worth = min(gain, ENOUGH) - apart
+        if worth > best and (worth > 0 or gain == len(pairs)):
+            found, best = pairs, worth
+    return found
+
+
+def _apart(a: HeardWord, b: HeardWord) -> float:
+    return abs(a.word.midpoint - b.word.midpoint)
+
+
+def concatenated(left: list[HeardWord], right: list[HeardWord], earliest: float) -> list[HeardWord]:
+    """All words of both sides, in order.
+
+    Where interpolated times of the two sides cross, these words share the time evenly.
+
+    Args:
+        left: words of the earlier chunks.
+        right: words of the later chunk.
+        earliest: seconds; no word starts before this.
+    """
+    end = max([earliest, *(heard.word.end for heard in left[-1:])])
+    first, last = _after(left, right[0].word.start if right else end), _before(right, end)
+    crossing = left[first:] + right[:last]
+    if not last or not all(map(_is_interpolated, crossing)):
+        return left + right  # the stitcher then moves only the words that are out of order
+    begin = max(earliest, min(heard.word.start for heard in crossing))
+    end = max(end, right[last - 1].word.end)
+    edges = [begin + (end - begin) * i / len(crossing) for i in range(len(crossing))] + [end]
+    spread = [
+        heard._replace(word=replace(heard.word, start=start, end=stop))
+        for heard, (start, stop) in zip(crossing, pairwise(edges), strict=True)
+    ]
+    return left[:first] + spread + right[last:]
+
+
+def without_released(released: Sequence[HeardWord], merged: Iterable[HeardWord]) -> list[HeardWord]:
+    """The merged words without the released ones and without another reading of a released one."""
+    merged = list(merged)
+    replaced = [it for it in released if it not in merged]
+    return [
+        it
+        for it in merged
+        if it not in released and not any(_same_time(it.word, other.word) for other in replaced)
+    ]
+
+
+def _same_words(
+    left: Sequence[HeardWord], right: Sequence[HeardWord]
+) -> tuple[tuple[int, int], ...]:
+    """Align both sides by text and time; return the indexes of equal words.
+
+    An edit alignment in which a pair costs the distance of its midpoints. It considers all words
+    together, which tells the words of "no, no, no" apart.
+    """
+    skip = MATCH_SECONDS / 2
+    texts = [_bare(heard.word.text) for heard in right]
+    row: list[tuple[float, tuple[tuple[int, int], ...]]]
+    row = [(skip * j, ()) for j in range(len(right) + 1)]
+    for i, ours in enumerate(left):
+        text = _bare(ours.word.text)
+        above, row = row, [(row[0][0] + skip, ())]
+        for j, theirs in enumerate(right):
+            paths = [(cost + skip, pairs) for cost, pairs in (above[j + 1], row[j])]
+            distance = abs(ours.word.midpoint - theirs.word.midpoint)
+            if text == texts[j] and distance <= MATCH_SECONDS:
+                paths.append((above[j][0] + distance, (*above[j][1], (i, j))))
+            row.append(min(paths))
+    return row[-1][1]
+
+
+def _bare(text: str) -> str:
+    """The word in lower case without punctuation, or the text itself if it is all punctuation."""
+    letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
+    return "".join(letters) or text
+
+
+def _one_at_a_time(
+    left: Sequence[HeardWord], right: Sequence[HeardWord], middle: float
+) -> list[HeardWord]:
+    """Merge two sides that have no word in common.
+
+    Where both heard a word at the same time, the left side counts before the middle and the right
+    side after it. Words that only one side heard stay.
+    """
+
+    def is_among(heard: HeardWord, others: Iterable[HeardWord]) -> bool:
+        return any(_same_time(heard.word, other.word) for other in others)
+
+    ours = [it for it in left if it.word.midpoint < middle or not is_among(it, right)]
+    theirs = [it for it in right if not is_among(it, ours)]
+    return sorted(ours + theirs, key=lambda heard: heard.word.midpoint)
+
+
+def _same_time(a: Word, b: Word) -> bool:
+    return a.start <= b.midpoint <= a.end or b.start <= a.midpoint <= b.end

@@ -1,0 +1,253 @@
+"""Transcribe recordings: an engine, an aligner and the processes that decode.
+
+`Transcriber` serves many recordings and belongs to one event loop. `transcribe` makes one for a
+single call and blocks until the transcript is there. What happens to one recording is in
+`asr.pipeline.run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from asr import tracing
+from asr.align import load_aligner
+from asr.align.witness import witness
+from asr.audio.recording import PRELOAD, Recording, decode_recording, scan_recording
+from asr.audio.vad import load_classifier
+from asr.config import Options
+from asr.engines import load_engine
+from asr.pipeline.recognition import Recogniser
+from asr.pipeline.run import Run
+from asr.pipeline.scheduler import NOBODY, Share
+from asr.settings import Settings
+from asr.types import Chunk, Hypothesis, Transcript
+from asr.workers.pool import ProcessPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+
+    from asr.align.base import Aligner
+    from asr.audio.growing import GrowingFile
+    from asr.audio.recording import Decoded
+    from asr.engines.base import Engine
+    from asr.pipeline.checkpoint import Checkpoint
+    from asr.pipeline.recognition import Witness
+    from asr.pipeline.run import Event
+
+T = TypeVar("T")
+
+MAX_DECODERS: Final = 4
+
+
+def transcribe(
+    source: str | Path,
+    *,
+    options: Options | None = None,
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Transcript:
+    """Transcribe one recording and wait for it.
+
+    Loads the engine for this one call; use `Transcriber` for many recordings. It also works in a
+    thread that runs an event loop, such as a notebook's.
+
+    Args:
+        source: the file.
+        options: how to transcribe it; the defaults suit most recordings.
+        settings: choose the engine; by default they are read from the ``ASR_*`` variables.
+        on_event: called with each `Progress` and `Segment`.
+
+    Raises:
+        AudioError: the recording cannot be used.
+        EngineError: the engine failed or cannot be used.
+        InvalidOption: the engine or the VAD does not support an option.
+    """
+    work = _transcribe_once(
+        Path(source), options or Options(), settings or Settings.from_env(), on_event
+    )
+    return run_apart(work)
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a new thread with its own event loop, and wait for the result.
+
+    If the wait is interrupted, for example by Ctrl-C, the work is cancelled and has ended when the
+    exception leaves this function.
+    """
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def announce() -> T:
+        task = asyncio.ensure_future(work)
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(asyncio.run, announce()).result()
+        except BaseException:
+            if not begun.cancel():  # otherwise it has not begun and never will
+                loop, task = begun.result()
+                with contextlib.suppress(RuntimeError):  # it has ended
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
+
+
+async def _transcribe_once(
+    source: Path,
+    options: Options,
+    settings: Settings,
+    on_event: Callable[[Event], None] | None,
+) -> Transcript:
+    async with make_transcriber(settings) as transcriber:
+        return await collect(transcriber.transcribe_file(source, options), on_event)
+
+
+def make_transcriber(
+    settings: Settings, make_engine: Callable[[Settings], Engine] | None = None
+) -> Transcriber:
+    """Make the engine, the aligner and the witness that the settings ask for, without opening them.
+
+    Raises:
+        EngineUnavailable: the engine or the aligner cannot be used with these settings.
+    """
+    aligner = load_aligner(settings)
+    engine = (make_engine or load_engine)(settings)
+    # The witness adds up confidences. Only sphinx's are calibrated as the share of correct words.
+    can_witness = settings.aligner_name == "sphinx"
+    # A decoder for every active recording: with fewer, a short recording would wait behind long
+    # ones, while the operating system shares the processors fairly.
+    n_decoders = settings.max_active_requests
+    return Transcriber(engine, aligner, n_decoders, witness if can_witness else None)
+
+
+async def collect(
+    events: AsyncGenerator[Event], on_event: Callable[[Event], None] | None = None
+) -> Transcript:
+    """Return the transcript of a transcription; pass its other events to `on_event`."""
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Transcript):
+                return event
+            if on_event is not None:
+                on_event(event)
+    raise RuntimeError("a transcription ended without a transcript")
+
+
+class Transcriber:
+    """An engine and the processes that decode for it. Use it with ``async with``.
+
+    Args:
+        engine: opened and closed with this object.
+        aligner: times the words of an engine that gives no times; opened and closed likewise.
+        max_decoders: how many recordings are decoded at once.
+        witness: compares the timed words with the audio.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        aligner: Aligner | None = None,
+        max_decoders: int = MAX_DECODERS,
+        witness: Witness | None = None,
+    ) -> None:
+        self.engine = engine
+        self.aligner = aligner
+        self._recogniser = Recogniser(engine, aligner, witness)
+        self._decoders = ProcessPool(PRELOAD, max_decoders)
+
+    @property
+    def n_waiting(self) -> int:
+        """How many chunks wait for the engine."""
+        return self._recogniser.n_waiting
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Load the engine and start the processes.
+
+        Raises:
+            EngineUnavailable: the engine cannot be used now; a later call may succeed.
+        """
+        parts = [self._decoders.open(), self.engine.open()]
+        await asyncio.gather(*parts, *([self.aligner.open()] if self.aligner else []))
+
+    async def close(self) -> None:
+        """End all processes."""
+        parts = [self._decoders.close(), self.engine.close()]
+        await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
+
+    async def transcribe_file(
+        self,
+        source: Path | GrowingFile,
+        options: Options,
+        work_dir: Path | None = None,
+        share: Share = NOBODY,
+        checkpoint: Checkpoint | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Transcribe one recording.
+
+        Args:
+            source: the file. A growing file is transcribed while it arrives.
+            options: how to transcribe it.
+            work_dir: folder for the decoded audio while this runs (115 MB per hour of audio).
+            share: the owner of the work; shares take turns at the engine.
+            checkpoint: has the hypotheses of an earlier attempt and stores new ones.
+
+        Yields:
+            `Progress` and `Segment` while it runs, and the `Transcript` at the end.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            EngineError: the engine failed on a chunk.
+            InvalidOption: the engine or the VAD does not support an option.
+        """
+        warnings = self.engine.check(options.decode)
+        if options.vad.kind == "silero":
+            # a missing extra should fail before any work
+            await asyncio.to_thread(load_classifier, options.vad)
+        with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
+            target = Path(folder) / "audio.pcm"
+            reports = self.decode(source, target, options)
+            run = Run(self, target, reports, options, share, checkpoint)
+            async with contextlib.aclosing(run.events(warnings)) as events:
+                async for event in events:
+                    yield event
+
+    async def transcribe_pcm(
+        self, source: Path, options: Options, share: Share = NOBODY
+    ) -> AsyncGenerator[Event]:
+        """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`."""
+        warnings = self.engine.check(options.decode)
+        reports = scan_recording(Recording(source), options.vad)
+        run = Run(self, source, reports, options, share)
+        async with contextlib.aclosing(run.events(warnings)) as events:
+            async for event in events:
+                yield event
+
+    async def recognise(
+        self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
+    ) -> Hypothesis:
+        """Recognise one chunk and time its words. The chunks of a recording are one job."""
+        with tracing.span("chunk", index=chunk.index, start=chunk.start, seconds=chunk.duration):
+            return await self._recogniser.recognise(
+                chunk, recording.read, options.decode, recording, share
+            )
+
+    def decode(
+        self, source: Path | GrowingFile, target: Path, options: Options
+    ) -> AsyncGenerator[Decoded]:
+        """Decode one recording in a child process."""
+        split = options.channels == "split"
+        return decode_recording(
+            self._decoders, source, target, options.vad, options.limits, split=split
+        )
