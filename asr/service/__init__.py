@@ -33,7 +33,7 @@ def serve(settings: Settings, make_engine: Callable[[Settings], Engine] = load_e
     """Run until SIGTERM or Ctrl-C, then end every process within 10 seconds.
 
     Args:
-        settings: of the service.
+        settings: the settings of the service.
         make_engine: makes the engine in the worker process, so it must be importable there.
     """
     # Imported here, because the worker imports this package too but needs no routes or database.

@@ -52,7 +52,7 @@ class Application:
 
     Args:
         submit: sends a command to the worker and yields its reports.
-        settings: of the service.
+        settings: the settings of the service.
         run_dir: the folder for the files of requests.
         incoming: the folder for the bodies of jobs, on the file system of the data directory.
     """

@@ -31,7 +31,7 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
     """Passes commands from LitServe's queue to a `Worker`.
 
     Args:
-        settings: of the service.
+        settings: the settings of the service.
         spec: the other end of the queue, in the API process.
         make_engine: called in the worker process.
     """

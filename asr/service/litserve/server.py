@@ -140,7 +140,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         )
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
-        adopt_loggers(self._settings.log_format)  # `run` has just configured LitServe's own
+        adopt_loggers(self._settings.log_format)  # `run` has just configured its own
         register()
         with self._interrupts.held():
             manager = super()._init_manager(*args, **kwargs)

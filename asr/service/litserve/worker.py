@@ -66,7 +66,7 @@ class Worker:
     """Carries out commands with one engine, which batches the chunks of all recordings in flight.
 
     Args:
-        settings: of the service.
+        settings: the settings of the service.
         make_engine: called when the first command needs the engine.
     """
 

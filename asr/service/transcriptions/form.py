@@ -169,7 +169,7 @@ def parse_fields(
     Args:
         pairs: name and value of each field.
         default_vad: the detector if the request names none.
-        limits: of the audio.
+        limits: the limits on the audio.
         kind: the form that the fields must fit.
 
     Raises:

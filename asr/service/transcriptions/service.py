@@ -56,7 +56,7 @@ class Service:
 
     Args:
         client: the way to the worker.
-        settings: of the service.
+        settings: the settings of the service.
         run_dir: the folder for the files of requests.
         uploads: the uploads that a request can name instead of sending a file.
     """

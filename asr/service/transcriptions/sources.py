@@ -121,7 +121,7 @@ class Sources:
     """Finds the recordings of requests.
 
     Args:
-        settings: of the service.
+        settings: the settings of the service.
         uploads: the uploads that a request can name.
     """
 
