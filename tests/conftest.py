@@ -5,8 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.support.inprocess import serving
 from tests.support.postgres import postgres
-from tests.support.serving import FAKE, serving
+from tests.support.templates import forked_templates
 
 UPLOAD_LIMIT = 400 << 20
 
@@ -16,10 +17,17 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forked_templates():
+    """Start the template processes of pools by a fork; tests/workers starts them for real."""
+    with forked_templates():
+        yield
+
+
 @pytest.fixture(scope="session")
 def server():
-    """The real service around an engine that answers at once. Leave it as you found it."""
-    with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
+    """The service around an engine that answers at once. Leave it as you found it."""
+    with serving(ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
         yield server
 
 

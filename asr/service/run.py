@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WS_MAX_BYTES = 21 << 20
-"""OpenAI's 15 MiB of audio in base64, and a little JSON."""
+SOCKETS: Final[dict[str, Any]] = {
+    "http": Connection,
+    "ws": LiveConnection,
+    "ws_max_size": 21 << 20,  # OpenAI's 15 MiB of audio in base64, and a little JSON
+    "ws_per_message_deflate": False,  # base64 of speech hardly shrinks
+    # A session that waits for the engine is not read, nor are its pongs.
+    "ws_ping_timeout": None,
+}
+"""How uvicorn treats connections."""
 
 
 def run(settings: Settings, make_engine: EngineMaker) -> None:
@@ -51,14 +58,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
             application = Application(server.submit, settings, run_dir, incoming)
             application.install(server.app)
             server.wrap_lifespan(lambda: _lifespan(application))
-            server.serve(
-                http=Connection,
-                ws=LiveConnection,
-                ws_max_size=WS_MAX_BYTES,
-                ws_per_message_deflate=False,  # base64 of speech hardly shrinks
-                # A session that waits for the engine is not read, nor are its pongs.
-                ws_ping_timeout=None,
-            )
+            server.serve(**SOCKETS)
     except KeyboardInterrupt:  # while starting, or once more while ending
         logger.info("interrupted")
 
