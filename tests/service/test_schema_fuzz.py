@@ -5,7 +5,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from asr.service.jobs.schemas import EXTENSIONS
-from tests.support.serving import FAKE, HTTP, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, make_wav, wait_for
 
 ANSWER_SECONDS = 20
 RAW = {"content-type": "audio/wav"}
@@ -13,7 +14,7 @@ RAW = {"content-type": "audio/wav"}
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(1 << 20)) as server:
+    with serving(ASR_MAX_UPLOAD_BYTES=str(1 << 20)) as server:
         yield server
 
 

@@ -13,7 +13,8 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from tests.service.access.test_keys import lines
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
@@ -57,7 +58,7 @@ def server(tmp_path_factory):
         "ASR_MAX_UPLOAD_BYTES": str(LIMIT),
         "ASR_WEBHOOK_SECRET": "a secret",
     }
-    with serving(*FAKE, **settings) as server:
+    with serving(**settings) as server:
         yield server
 
 

@@ -1,18 +1,17 @@
 """The service in a thread of the test process: the real application, worker, routes and sockets.
 
-What is missing against `tests.support.serving` is LitServe with its processes. In its place a queue
-carries pickled commands to an `asr.service.litserve.worker.Worker` in the same event loop and pickled
-reports back. A client that leaves does not end the work there, as with LitServe; only a `Cancel`
-does. Clients reach it over a real socket, so that slow bodies, streams and broken connections are
-what they are in production.
+Only LitServe and its processes are missing. In their place a queue carries pickled commands to an
+`asr.service.litserve.worker.Worker` in the same event loop, and pickled reports back. As with
+LitServe, the worker goes on when a client leaves, until it gets a `Cancel`. Clients connect to a
+real socket, so slow bodies, streams and broken connections behave as in production.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
-import os
 import pickle
 import shutil
 import socket
@@ -28,38 +27,39 @@ from fastapi import FastAPI
 from asr.service.app import Application
 from asr.service.files import run_directory
 from asr.service.litserve.worker import Worker
-from asr.service.observability.logs import TEXT, JsonFormatter, TextFormatter
+from asr.service.observability.logs import configure_logging
 from asr.service.run import SOCKETS
 from asr.settings import Settings
 from tests.support.fake_server import FakeEngine
 from tests.support.serving import STOP_SECONDS, Site, variables_of
 
-_log: ContextVar[Path | None] = ContextVar("log of the server that this task belongs to", default=None)
+_log: ContextVar[Path | None] = ContextVar("log of the server of this task", default=None)
 
 
 class LogOf(logging.FileHandler):
     """Takes the lines of one server; several may run in this process."""
 
-    def __init__(self, path, form):
+    def __init__(self, path):
         super().__init__(path)
         self._path = path
-        self.setFormatter(JsonFormatter() if form == "json" else TextFormatter(TEXT))
         self.addFilter(lambda _: _log.get() == self._path)
 
     @contextlib.contextmanager
-    def attached(self):
-        loggers = [logging.getLogger(name) for name in ("asr", "uvicorn.error")]
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.addHandler(self)
-            logger.setLevel(logging.INFO)
+    def attached(self, settings):
+        root, ours, uvicorns = (logging.getLogger(name) for name in ("", "asr", "uvicorn.error"))
+        others, root.handlers = root.handlers, [self]  # pytest's keep their own format
+        configure_logging(settings.log_level, settings.log_format)
+        root.handlers = [*others, self]
+        uvicorns.setLevel(logging.INFO)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.removeHandler(self)
-                logger.setLevel(level)
+            root.removeHandler(self)
             self.close()
+            if not any(isinstance(handler, LogOf) for handler in root.handlers):
+                ours.setLevel(logging.NOTSET)
+                uvicorns.setLevel(logging.NOTSET)
+                uvicorns.filters.clear()
 
 
 class Queue:
@@ -68,10 +68,13 @@ class Queue:
     def __init__(self, worker):
         self._worker = worker
         self._works = set()
+        self._context = contextvars.copy_context()  # the worker knows nothing of a request
 
     async def submit(self, command):
         reports = asyncio.Queue()
-        work = asyncio.create_task(self._carry_out(pickle.dumps(command), reports))
+        work = asyncio.create_task(
+            self._carry_out(pickle.dumps(command), reports), context=self._context.copy()
+        )
         self._works.add(work)
         work.add_done_callback(self._works.discard)
         while (report := await reports.get()) is not None:
@@ -91,10 +94,12 @@ class Thread(Site):
     """A service in a thread of this process."""
 
     env: dict = field(default_factory=dict)
+    settings: Settings | None = None
     socket: socket.socket | None = None
 
     def start(self):
         self._loop = self._server = self._application = self._failure = None
+        self._ending = []
         self._thread = threading.Thread(target=self._run, name=f"service at {self.url}")
         self._thread.start()
 
@@ -112,26 +117,21 @@ class Thread(Site):
             raise self._failure
 
     async def _end(self):
-        await asyncio.gather(
-            self._application.service.close(),
-            self._application.jobs.close(),
-            self._application.live.close(),
-        )
+        """As `asr.service.run` does on a signal."""
+        for part in (self._application.service, self._application.jobs):
+            self._ending.append(asyncio.create_task(part.close()))
+        await self._application.live.close()
         self._server.should_exit = True
 
     def _run(self):
         _log.set(self.log_path)
-        settings = Settings.from_env(
-            {name: value for name, value in self.env.items() if name.startswith("ASR_")}
-        )
         try:
             with (
-                LogOf(self.log_path, settings.log_format).attached(),
                 run_directory(self.work_dir) as run_dir,
-                run_directory(settings.data_path) as incoming,
+                run_directory(self.settings.data_path) as incoming,
             ):
-                self._serve(settings, run_dir, incoming)
-        except BaseException as error:
+                self._serve(self.settings, run_dir, incoming)
+        except BaseException as error:  # noqa: BLE001  # raised in `stop`
             self._failure = error
 
     def _serve(self, settings, run_dir, incoming):
@@ -166,19 +166,22 @@ def serving(*, until="/ready", **env):
     home = Path(tempfile.mkdtemp(prefix="serving-"))
     work = home / "work"
     work.mkdir()
-    (home / "data").mkdir(mode=0o700)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    port = listener.getsockname()[1]
-    chosen = variables_of(home, work) | {"ASR_ALIGNER": "none", "ASR_PORT": str(port)} | env
-    server = Thread(
-        f"http://127.0.0.1:{port}",
-        home / "log",
-        work,
-        home / "engine.log",
-        env=chosen,
-        socket=listener,
-    )
-    Path(chosen["ASR_DATA_DIR"]).mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        port = listener.getsockname()[1]
+        env = variables_of(home, work) | {"ASR_ALIGNER": "none", "ASR_PORT": str(port)} | env
+        settings = Settings.from_env({k: v for k, v in env.items() if k.startswith("ASR_")})
+        settings.data_path.mkdir(mode=0o700, exist_ok=True)
+        places = (home / "log", work, home / "engine.log")
+        server = Thread(f"http://127.0.0.1:{port}", *places, env=env)
+        server.settings, server.socket = settings, listener
+        with LogOf(home / "log").attached(settings):
+            yield from _running(server, until)
+    left = list(work.iterdir())
+    shutil.rmtree(home)
+    assert not left, "the run directory was left behind"
+
+
+def _running(server, until):
     server.start()
     try:
         server.wait_ready(until)
@@ -186,10 +189,4 @@ def serving(*, until="/ready", **env):
     finally:
         for client in server.clients:
             client.close()
-        try:
-            server.stop()
-        finally:
-            listener.close()
-            left = list(work.iterdir())
-            shutil.rmtree(home)
-    assert not left, "the run directory was left behind"
+        server.stop()

@@ -1,11 +1,11 @@
-"""Template processes for tests: forked from one that has loaded, instead of loading again.
+"""Template processes for tests: forked from a process that has loaded, instead of loading again.
 
 `asr.workers.pool` starts a Python process for each pool and lets it import and load what the jobs
-need. That costs 0.4 s of CPU time, or 1 s with an acoustic model, and hundreds of tests make a pool.
-Here the first pool with a list of names starts a *nursery*, a process that loads them; this pool and
-all later ones with the same list get a fork of it. The fork runs the same code as a template process
-that was started, in a session of its own, with the environment, the folder and the standard error of
-whoever asks for it.
+need. That costs 0.4 s of CPU time, or 1 s with an acoustic model, and hundreds of tests make a
+pool. Here the first pool with a list of names starts a *nursery*, a process that loads them. This
+pool and all later ones with the same list get a fork of it, which runs the same code as a template
+process that was started: in a session of its own, with the environment, the working directory and
+the standard error of the test that asks for it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 from asr.workers import pool
@@ -52,7 +53,7 @@ class Nursery:
 
     def fork(self, control, env):
         """A template process that is told what to do over the socket `control`."""
-        request = json.dumps({"env": dict(env), "folder": os.getcwd()}).encode()
+        request = json.dumps({"env": dict(env), "folder": str(Path.cwd())}).encode()
         assert len(request) < MAX_REQUEST
         socket.send_fds(self._control, [request], [control, 2])
         answer = self._control.recv(100)

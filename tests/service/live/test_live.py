@@ -20,9 +20,10 @@ import websockets.exceptions
 from openai.types import realtime
 from websockets.sync.client import connect
 
+from tests.support.inprocess import serving
 from tests.support.makers import bursts, noise, speech
 from tests.support.paths import SAMPLES
-from tests.support.serving import FAKE, serving, wait_for
+from tests.support.serving import wait_for
 
 # OpenAI's client opens its socket in the old way of `websockets`.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -424,7 +425,7 @@ def test_a_session_that_heard_nothing_leaves_nothing(server):
 @pytest.fixture(scope="module")
 def strict_server():
     limits = {"IDLE_SECONDS": "1.5", "MAX_SECONDS": "20", "MAX_SESSIONS": "2", "KEEP_SECONDS": "1"}
-    with serving(*FAKE, **{f"ASR_LIVE_{name}": value for name, value in limits.items()}) as server:
+    with serving(**{f"ASR_LIVE_{name}": value for name, value in limits.items()}) as server:
         yield server
 
 
@@ -466,7 +467,7 @@ def test_transcripts_are_kept_for_a_while_and_no_longer(strict_server):
 
 
 def test_sigterm_lets_a_speaker_hear_the_tail():
-    with serving(*FAKE) as server, session(server) as connection:
+    with serving() as server, session(server) as connection:
         append(connection, pcm16(speech(2.0, 24_000)))
         receive(connection, "speech_started")
         os.kill(server.pid, signal.SIGTERM)
@@ -530,7 +531,7 @@ def test_five_minutes_leave_memory_flat(server):
 
 @pytest.mark.slow
 def test_an_hour_leaves_memory_flat():
-    with serving(*FAKE) as server:
+    with serving() as server:
         soak(server, 60, 5)
 
 

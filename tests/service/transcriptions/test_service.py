@@ -24,7 +24,8 @@ from asr.service.access.limits import Meters
 from asr.service.http.body import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
 from asr.service.http.middleware import KeyCheck
 from asr.settings import Settings
-from tests.support.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import PATH, make_wav, wait_for
 
 WAV = make_wav()
 TEXT = "word0 word1 word2 word3"
@@ -36,7 +37,7 @@ BOUNDARY = "gc0p4Jq0M2Yt08jU534c0p"
 def young_server():
     """One that takes 100 kB and 60 s at the most, and whose engine has not loaded yet."""
     limits = {"ASR_MAX_UPLOAD_BYTES": "100000", "ASR_MAX_AUDIO_SECONDS": "60"}
-    with serving(*FAKE, **limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
+    with serving(**limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
         yield server
 
 
@@ -550,5 +551,5 @@ def test_memory_stays_flat_for_300_mb(server):
 
 @pytest.mark.slow
 def test_memory_stays_flat_for_1_gb():
-    with serving(*FAKE, ASR_VAD="webrtc") as server:
+    with serving(ASR_VAD="webrtc") as server:
         check_memory(server, 1 << 30)

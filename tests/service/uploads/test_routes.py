@@ -25,8 +25,9 @@ from tusclient import client as tus_client
 from asr.service.uploads.parts import ALGORITHMS
 from asr.service.uploads.routes import _receive
 from asr.service.uploads.store import Uploads
+from tests.support.inprocess import serving
 from tests.support.paths import ROOT
-from tests.support.serving import FAKE, launched, serving, wait_for
+from tests.support.serving import FAKE, launched, wait_for
 
 PATH = "/v1/uploads"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -38,7 +39,7 @@ ORIGIN = "https://app.example"
 @pytest.fixture(scope="module")
 def server():
     limits = {"ASR_MAX_UPLOAD_BYTES": str(LIMIT), "ASR_UPLOAD_QUOTA_BYTES": str(2 * LIMIT)}
-    with serving(*FAKE, until="/health", ASR_CORS_ORIGINS=ORIGIN, **limits) as server:
+    with serving(until="/health", ASR_CORS_ORIGINS=ORIGIN, **limits) as server:
         yield server
 
 
@@ -542,7 +543,7 @@ def wait_for_size(path, n_bytes):
 
 @pytest.mark.slow
 def test_an_upload_expires():
-    with serving(*FAKE, until="/health", ASR_UPLOAD_TTL="1.5") as server:
+    with serving(until="/health", ASR_UPLOAD_TTL="1.5") as server:
         http = server.client()
         location = create(http, 10)
         time.sleep(1)
