@@ -519,6 +519,8 @@ def test_downloads_shaped_by_nonsense(server, query):
 
 
 N_PLACES = 8
+PATIENCE = 1.0
+"""Seconds; the service has 30 to 60."""
 
 
 @pytest.fixture(scope="module")
@@ -527,10 +529,13 @@ def impatient(tmp_path_factory):
     path = tmp_path_factory.mktemp("keys") / "keys.jsonl"
     path.write_text(lines({"a": {}, "watcher": {"scopes": ["metrics"]}}))
     places = {"ASR_MAX_ACTIVE_REQUESTS": "2", "ASR_MAX_WAITING_REQUESTS": str(N_PLACES - 2)}
-    with serving(
-        "-m", "tests.support.impatient_server", ASR_API_KEYS_FILE=str(path), **places
-    ) as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asr.service.http.body.IDLE_SECONDS", PATIENCE)
+        patch.setattr("asr.service.http.body.DRAIN_SECONDS", PATIENCE / 2)
+        patch.setattr("asr.service.http.connections.HEAD_SECONDS", PATIENCE)
+        patch.setattr("asr.service.http.connections.STALL_SECONDS", PATIENCE)
+        with serving(ASR_API_KEYS_FILE=str(path), **places) as server:
+            yield server
 
 
 @contextlib.contextmanager

@@ -112,6 +112,16 @@ def forked_templates():
             nursery.close()
 
 
+@contextlib.contextmanager
+def started_templates():
+    """Let every pool that starts in this block start its template process, as in production."""
+    forked, pool.subprocess = pool.subprocess, subprocess
+    try:
+        yield
+    finally:
+        pool.subprocess = forked
+
+
 # --- in the nursery -----------------------------------------------------------------------------
 
 

@@ -36,13 +36,17 @@ class Intake:
     def __init__(self, config: SessionConfig, folder: Path) -> None:
         self._folder = folder
         self.n_samples = 0
-        self.configure(config)
+        self._begin(config)
 
-    def configure(self, config: SessionConfig) -> None:
-        """Begin anew with another format or other turns; what was not a turn yet is forgotten."""
+    def _begin(self, config: SessionConfig) -> None:
         self._config = config
         self._converter = Converter(config.format)
         self._turns = self._new_turns()
+
+    def configure(self, config: SessionConfig) -> None:
+        """Begin anew with another format or other turns; what was not a turn yet is forgotten."""
+        self._turns.clear()
+        self._begin(config)
 
     def take(self, data: bytes) -> list[InputEvent]:
         """Take bytes as the client sent them; return what began and ended in them."""

@@ -114,6 +114,8 @@ class LiveSession:
             await self._handle(events)
         except OSError as error:
             logger.warning("the end of a live session could not be written: %r", error)
+        with contextlib.suppress(OSError):  # the file of a turn that is too short is still open
+            await asyncio.to_thread(self._intake.forget)
 
     async def _next(self) -> str:
         """The next message.

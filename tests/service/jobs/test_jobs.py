@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -262,23 +261,6 @@ def test_partial_transcript_says_so(client):
     whole = client.get(job["urls"]["json"])
     assert whole.json()["segments"][: len(part["segments"])] == part["segments"]
     assert whole.headers["etag"] != answer.headers["etag"]
-
-
-def curl(*arguments, cwd):
-    done = subprocess.run(["curl", "-sS", *arguments], cwd=cwd, capture_output=True, check=True)
-    return done.stdout.decode()
-
-
-def test_curl_downloads_under_a_name_and_only_once(client, server, tmp_path):
-    job = ended(client, create(client, recording(20)))
-    for extension in FORMATS:
-        url = f"{server.url}{job['urls'][extension]}"
-        curl("-OJ", "--etag-save", "tag", url, cwd=tmp_path)
-        file = tmp_path / f"{job['id']}.{extension}"
-        assert file.read_bytes() == client.get(url).content
-        again = ["-o", "again", "-w", "%{http_code}", "--etag-compare", "tag", url]
-        assert curl(*again, cwd=tmp_path) == "304"
-        assert not (tmp_path / "again").exists() or not (tmp_path / "again").read_bytes()
 
 
 def test_query_shapes_the_subtitles(client):

@@ -33,7 +33,8 @@ from asr.service.jobs.webhooks import (
 )
 from asr.settings import Settings
 from tests.service.jobs.test_jobs import create, ended, recording
-from tests.support.serving import FAKE, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import wait_for
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
 
@@ -69,7 +70,7 @@ def receiver(*statuses):
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(*FAKE, ASR_WEBHOOK_SECRET=SECRET, ASR_WEBHOOK_ALLOW_PRIVATE="true") as server:
+    with serving(ASR_WEBHOOK_SECRET=SECRET, ASR_WEBHOOK_ALLOW_PRIVATE="true") as server:
         yield server
 
 
@@ -115,7 +116,7 @@ def test_told_of_failures_and_of_jobs_that_are_done_already(server):
 @pytest.mark.slow
 def test_names_that_lead_inside_are_not_called():
     """The name is only known to be private when it is resolved."""
-    with serving(*FAKE, ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
+    with serving(ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
         client = server.client()
         inside = url.replace("127.0.0.1", "localhost")
         ended(client, create(client, recording(), callback_url=inside))
