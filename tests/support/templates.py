@@ -55,10 +55,11 @@ class Nursery:
         """A template process that is told what to do over the socket `control`."""
         request = json.dumps({"env": dict(env), "folder": str(Path.cwd())}).encode()
         assert len(request) < MAX_REQUEST
-        socket.send_fds(self._control, [request], [control, 2])
-        answer = self._control.recv(100)
-        assert answer, "the nursery ended"
-        return Template(int(answer))
+        try:
+            socket.send_fds(self._control, [request], [control, 2])
+            return Template(int(self._control.recv(100)))
+        except (OSError, ValueError):
+            return None  # it could not load
 
     def close(self):
         self._control.close()
@@ -92,13 +93,15 @@ def forked_templates():
     """Let every pool that starts in this block take its template process from a nursery."""
     nurseries = {}
 
-    def start(command, *, env, pass_fds, **_):
-        names = tuple(command[6:])
+    def start(command, *, env, pass_fds, **options):
+        key = (command[4], *command[6:])
         assert command[4] == json.dumps(sys.path)
-        nursery = nurseries.get((command[4], names))
-        if nursery is None:
-            nursery = nurseries[command[4], names] = Nursery(names)
-        return nursery.fork(*pass_fds, env)
+        if key not in nurseries:
+            nurseries[key] = Nursery(command[6:])
+        if (template := nurseries[key].fork(*pass_fds, env)) is not None:
+            return template
+        nurseries.pop(key).close()
+        return real.Popen(command, env=env, pass_fds=pass_fds, **options)
 
     real = pool.subprocess
     pool.subprocess = SimpleNamespace(
