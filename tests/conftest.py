@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
+import tests.support.bytecode  # noqa: F401  # first, since it changes how the others are imported
 from tests.support.inprocess import serving
 from tests.support.postgres import postgres
 from tests.support.templates import forked_templates
