@@ -136,18 +136,25 @@ def nurse(arguments):
         if callable(loaded):
             loaded()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, _reap)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         data, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
         if not data:
-            return
+            return  # what still runs ends with its pool, and its CPU time is not counted
         if (pid := os.fork()) == 0:
             control.close()
             _become_template(json.loads(data), *fds)
         for fd in fds:
             os.close(fd)
         control.send(str(pid).encode())
+
+
+def _reap(*_):
+    """Wait for forks that have ended, so that their CPU time counts as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _become_template(request, control, errors):
