@@ -1,5 +1,6 @@
 """What several test modules share: one server, since starting one takes seconds."""
 
+import gc
 import os
 
 import pytest
@@ -16,6 +17,12 @@ UPLOAD_LIMIT = 400 << 20
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_collection_finish():
+    """Let no garbage collection walk over the modules and tests that stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,6 @@
 """Requests that schemathesis makes of our OpenAPI document: right ones, and wrong ones."""
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from asr.service.jobs.schemas import EXTENSIONS
@@ -32,6 +31,8 @@ def job(server):
 
 def operations(server):
     document = HTTP.get(f"{server.url}/openapi.json").json()
+    import schemathesis  # 0.3 s, in each worker of pytest
+
     found = [
         result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()
     ]
@@ -51,7 +52,9 @@ def check(case, server):
 
 def fuzz_one(server, job, operation, n_examples):
     """The statuses of an operation."""
-    modes = [operation.as_strategy(mode) for mode in schemathesis.GenerationMode]
+    from schemathesis import GenerationMode
+
+    modes = [operation.as_strategy(mode) for mode in GenerationMode]
     seen = set()
 
     @given(st.one_of(modes), st.booleans(), st.sampled_from(sorted(EXTENSIONS)))
