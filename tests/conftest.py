@@ -1,12 +1,15 @@
 """What several test modules share: one server, since starting one takes seconds."""
 
+import gc
 import os
 
 import pytest
 from hypothesis import settings
 
+import tests.support.bytecode  # noqa: F401  # first, since it changes how the others are imported
+from tests.support.inprocess import serving
 from tests.support.postgres import postgres
-from tests.support.serving import FAKE, serving
+from tests.support.templates import forked_templates
 
 UPLOAD_LIMIT = 400 << 20
 
@@ -16,10 +19,23 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_collection_finish():
+    """Let no garbage collection walk over the modules and tests that stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_templates():
+    """Start the template processes of pools by a fork; tests/workers starts them for real."""
+    with forked_templates():
+        yield
+
+
 @pytest.fixture(scope="session")
 def server():
-    """The real service around an engine that answers at once. Leave it as you found it."""
-    with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
+    """The service around an engine that answers at once. Leave it as you found it."""
+    with serving(ASR_MAX_UPLOAD_BYTES=str(UPLOAD_LIMIT)) as server:
         yield server
 
 

@@ -1,5 +1,6 @@
 """The committed recordings are what their JSON and the manifest say, words' times included."""
 
+import functools
 import json
 import re
 from itertools import pairwise
@@ -22,10 +23,12 @@ FRAME = 0.01
 every_file = pytest.mark.parametrize("file", FILES)
 
 
+@functools.cache
 def read_facts(file):
     return json.loads((SAMPLES / file).with_suffix(".json").read_text(encoding="ascii"))
 
 
+@functools.cache
 def decode(file):
     """Return samples, shape (n_samples, n_channels), and the sample rate."""
     if not file.endswith(".m4a"):

@@ -106,7 +106,8 @@ def _figure(width: float, height: float) -> Any:
     except ImportError:
         check(False, "plot", "matplotlib is not installed; pip install 'asr-service[plot]'")
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    # librosa asks for a drawing of the whole figure after each wave; `savefig` draws it once.
+    FigureCanvasAgg(figure).draw_idle = lambda *_, **__: None  # type: ignore[method-assign]
     return figure
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import json
 import sys
 
 import numpy as np
@@ -229,14 +231,18 @@ def test_each_detector_begins_anew():
     assert find_speech(audio, VadOptions()) == find_speech(audio, VadOptions())
 
 
+@functools.cache
 def sample(name):
     """A sample recording, and the spans of its words."""
-    import json
-
     about = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     (path,) = (p for p in SAMPLES.glob(f"{name}.*") if p.suffix != ".json")
     audio = Audio(np.concatenate(list(decode(path, AudioLimits()).blocks)))
     return audio, [(word["start"], word["end"]) for word in about["words"]]
+
+
+@functools.cache
+def speech_in(name):
+    return find_speech(sample(name)[0], VadOptions())
 
 
 def missed(regions, words):
@@ -248,13 +254,13 @@ def missed(regions, words):
 
 @pytest.mark.parametrize("name", ["meeting", "telephone", "pauses"])
 def test_no_word_of_the_samples_is_lost(name):
-    audio, words = sample(name)
-    assert missed(find_speech(audio, VadOptions()), words) == 0
+    _, words = sample(name)
+    assert missed(speech_in(name), words) == 0
 
 
 def test_the_pauses_of_a_sample_are_left_out():
     audio, words = sample("pauses")
-    heard = sum(region.n_samples for region in find_speech(audio, VadOptions())) / SAMPLE_RATE
+    heard = sum(region.n_samples for region in speech_in("pauses")) / SAMPLE_RATE
     spoken = sum(end - start for start, end in words)
     assert spoken < heard < 0.5 * audio.duration
 

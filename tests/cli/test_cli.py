@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -11,37 +12,58 @@ import struct
 import subprocess
 import sys
 import termios
-import time
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 import srt
 
-from asr.cli import INTERRUPTED
+from asr.cli import INTERRUPTED, main
 from asr.cli.settings import settings_table
 from asr.service.transcriptions.bodies import TranscriptBody
 from tests.support.paths import ROOT, SAMPLES
-from tests.support.serving import clean_env, make_wav
+from tests.support.serving import clean_env, make_wav, wait_for
 
 MEETING = str(SAMPLES / "meeting.wav")
 SILENCE = make_wav(1.0, amplitude=0)
 UNALIGNED = {"ASR_ALIGNER": "none"}  # silence has no words, and the aligner's models take time
 
 
-def run(*arguments, data=None, env=(), check=None):
-    """`asr` in a process of its own."""
+def run_process(*arguments, env=(), check=None, **options):
+    """`asr` in a process of its own, which costs a second."""
     done = subprocess.run(
         [sys.executable, "-m", "asr", *arguments],
-        input=data,
-        capture_output=True,
+        **({"capture_output": True} | options),
         cwd=ROOT,
         env=clean_env(dict(env)),
         timeout=60,
         check=False,
     )
-    if check is not None:
-        assert done.returncode == check, done.stderr.decode()
+    assert done.returncode == check, done.stderr
     return done
+
+
+@pytest.fixture
+def run(monkeypatch, capfdbinary):
+    """`asr` in this process."""
+
+    def run(*arguments, data=b"", env=(), check=None):
+        variables = clean_env(dict(env))
+        for name in set(os.environ) - set(variables):
+            monkeypatch.delenv(name)
+        for name in env:
+            monkeypatch.setenv(name, variables[name])
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # argparse's
+            code = end.code
+        said = capfdbinary.readouterr()
+        assert code == check, said.err.decode()
+        return SimpleNamespace(stdout=said.out, stderr=said.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +76,14 @@ def greeting(tmp_path_factory):
 
 
 def test_srt_of_a_recording_to_standard_output(greeting):
-    done = run("transcribe", greeting, "-f", "srt", check=0)
+    done = run_process("transcribe", greeting, "-f", "srt", check=0)
     cues = list(srt.parse(done.stdout.decode()))
     assert "good morning everyone" in cues[0].content
     assert 0.4 < cues[0].start.total_seconds() < 0.8
     assert done.stderr == b""  # no bar where nobody watches
 
 
-def test_one_failing_file_does_not_stop_the_others(tmp_path):
+def test_one_failing_file_does_not_stop_the_others(run, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no audio at all")
     (tmp_path / "silence.wav").write_bytes(SILENCE)
     names = [str(tmp_path / name) for name in ("bad.wav", "missing.wav", "silence.wav")]
@@ -77,12 +99,12 @@ def test_one_failing_file_does_not_stop_the_others(tmp_path):
     assert TranscriptBody.model_validate(body).duration == 1.0
 
 
-def test_standard_input():
+def test_standard_input(run):
     done = run("transcribe", "-", "-f", "json", data=SILENCE, env=UNALIGNED, check=0)
     assert json.loads(done.stdout)["text"] == ""
 
 
-def test_files_of_the_same_stem_do_not_overwrite_each_other(tmp_path):
+def test_files_of_the_same_stem_do_not_overwrite_each_other(run, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     (tmp_path / "x.wav").write_bytes(SILENCE)
@@ -114,7 +136,7 @@ def test_files_of_the_same_stem_do_not_overwrite_each_other(tmp_path):
         (["nonsense"], "nonsense"),
     ],
 )
-def test_wrong_usage_exits_2_and_names_what_is_wrong(arguments, named, tmp_path):
+def test_wrong_usage_exits_2_and_names_what_is_wrong(run, arguments, named, tmp_path):
     (tmp_path / "x.wav").write_bytes(SILENCE)
     arguments = [str(tmp_path / a) if a == "x.wav" else a for a in arguments]
     assert named in run(*arguments, env=UNALIGNED, check=2).stderr.decode()
@@ -124,7 +146,7 @@ def test_wrong_usage_exits_2_and_names_what_is_wrong(arguments, named, tmp_path)
 @pytest.mark.parametrize(
     ("name", "why"), [("none.wav", "no such file"), (".", "not a regular file")]
 )
-def test_a_recording_that_is_none_is_named(command, name, why, tmp_path):
+def test_a_recording_that_is_none_is_named(run, command, name, why, tmp_path):
     (tmp_path / "text.txt").write_text("two words")
     places = {"out": tmp_path / "out", "TEXT": tmp_path / "text.txt"}
     command = [str(places.get(word, word)) for word in command]
@@ -135,17 +157,17 @@ def test_a_recording_that_is_none_is_named(command, name, why, tmp_path):
 
 
 def test_misspelt_setting_is_told():
-    done = run("transcribe", MEETING, env={"ASR_ENGIN": "omni"}, check=2)
+    done = run_process("transcribe", MEETING, env={"ASR_ENGIN": "omni"}, check=2)
     assert "ASR_ENGIN: no such setting" in done.stderr.decode()
 
 
-def test_every_setting_is_a_flag_of_serve():
+def test_every_setting_is_a_flag_of_serve(run):
     text = run("serve", "--help", check=0).stdout.decode()
     for row in settings_table().splitlines()[2:]:
         assert row.split("`")[3] in text
 
 
-def test_evaluation_of_a_manifest(tmp_path):
+def test_evaluation_of_a_manifest(run, tmp_path):
     report = tmp_path / "report.json"
     (tmp_path / "quiet.wav").write_bytes(SILENCE)
     line = {"file": "quiet.wav", "text": "two words", "category": "quiet"}
@@ -156,23 +178,17 @@ def test_evaluation_of_a_manifest(tmp_path):
     assert "| quiet | 1 | 0 | 100.00% |" in done.stdout.decode()
 
 
-def test_bar_on_a_terminal_shows_seconds_and_rtfx(tmp_path, greeting):
+def test_bar_on_a_terminal_shows_seconds_and_rtfx(tmp_path):
+    (tmp_path / "greeting.wav").write_bytes(make_wav(3.6, amplitude=0))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    arguments = ["transcribe", str(tmp_path / "greeting.wav"), "-o", str(tmp_path)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "asr", "transcribe", greeting, "-o", str(tmp_path)],
-            stderr=theirs,
-            cwd=ROOT,
-            env=clean_env({}),
-            timeout=60,
-            check=True,
-        )
+        run_process(*arguments, env=UNALIGNED, check=0, capture_output=False, stderr=theirs)
         shown = os.read(ours, 65536).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.returncode == 0
     assert "greeting.wav: 100%" in shown
     assert "4/4 s of audio" in shown
     assert "RTFx" in shown
@@ -183,11 +199,11 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
         [sys.executable, "-m", "asr", "transcribe", str(SAMPLES / "pauses.ogg"), "-o", tmp_path],
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
-        env=clean_env({"TMPDIR": str(tmp_path)}),
+        env=clean_env({"TMPDIR": str(tmp_path)} | UNALIGNED),
         # A shell's background jobs, in which the tests may run, inherit that it is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(2.0)  # it is loading or at work; both must end
+    wait_for(lambda: list(tmp_path.iterdir()), 60, "a folder of work")
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == INTERRUPTED
     assert list(tmp_path.iterdir()) == []

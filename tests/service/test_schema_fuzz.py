@@ -1,11 +1,11 @@
 """Requests that schemathesis makes of our OpenAPI document: right ones, and wrong ones."""
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from asr.service.jobs.schemas import EXTENSIONS
-from tests.support.serving import FAKE, HTTP, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, make_wav, wait_for
 
 ANSWER_SECONDS = 20
 RAW = {"content-type": "audio/wav"}
@@ -13,7 +13,7 @@ RAW = {"content-type": "audio/wav"}
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(*FAKE, ASR_MAX_UPLOAD_BYTES=str(1 << 20)) as server:
+    with serving(ASR_MAX_UPLOAD_BYTES=str(1 << 20)) as server:
         yield server
 
 
@@ -31,6 +31,8 @@ def job(server):
 
 def operations(server):
     document = HTTP.get(f"{server.url}/openapi.json").json()
+    import schemathesis  # 0.3 s, in each worker of pytest
+
     found = [
         result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()
     ]
@@ -50,7 +52,9 @@ def check(case, server):
 
 def fuzz_one(server, job, operation, n_examples):
     """The statuses of an operation."""
-    modes = [operation.as_strategy(mode) for mode in schemathesis.GenerationMode]
+    from schemathesis import GenerationMode
+
+    modes = [operation.as_strategy(mode) for mode in GenerationMode]
     seen = set()
 
     @given(st.one_of(modes), st.booleans(), st.sampled_from(sorted(EXTENSIONS)))

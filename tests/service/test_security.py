@@ -13,7 +13,8 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from tests.service.access.test_keys import lines
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
@@ -57,7 +58,7 @@ def server(tmp_path_factory):
         "ASR_MAX_UPLOAD_BYTES": str(LIMIT),
         "ASR_WEBHOOK_SECRET": "a secret",
     }
-    with serving(*FAKE, **settings) as server:
+    with serving(**settings) as server:
         yield server
 
 
@@ -518,6 +519,8 @@ def test_downloads_shaped_by_nonsense(server, query):
 
 
 N_PLACES = 8
+PATIENCE = 1.0
+"""Seconds; the service has 30 to 60."""
 
 
 @pytest.fixture(scope="module")
@@ -526,10 +529,13 @@ def impatient(tmp_path_factory):
     path = tmp_path_factory.mktemp("keys") / "keys.jsonl"
     path.write_text(lines({"a": {}, "watcher": {"scopes": ["metrics"]}}))
     places = {"ASR_MAX_ACTIVE_REQUESTS": "2", "ASR_MAX_WAITING_REQUESTS": str(N_PLACES - 2)}
-    with serving(
-        "-m", "tests.support.impatient_server", ASR_API_KEYS_FILE=str(path), **places
-    ) as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asr.service.http.body.IDLE_SECONDS", PATIENCE)
+        patch.setattr("asr.service.http.body.DRAIN_SECONDS", PATIENCE / 2)
+        patch.setattr("asr.service.http.connections.HEAD_SECONDS", PATIENCE)
+        patch.setattr("asr.service.http.connections.STALL_SECONDS", PATIENCE)
+        with serving(ASR_API_KEYS_FILE=str(path), **places) as server:
+            yield server
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Real server processes for tests: start, watch, stop, and prove that nothing is left of them."""
+"""Real server processes for tests: start, watch, stop, and prove that nothing is left of them.
+
+A real server costs 3 s of CPU time. Tests that are not about processes, signals or memory take
+`tests.support.inprocess.serving`, which costs a tenth of that.
+"""
 
 import asyncio
 import contextlib
@@ -88,19 +92,16 @@ def marked_processes(mark):
 
 
 @dataclass
-class Server:
-    """A running server.
+class Site:
+    """Where a service can be reached and what it leaves there, in whatever process it runs.
 
     Attributes:
-        process: the main process, leader of a session of its own.
-        log_path: what all its processes wrote to standard output and error.
+        log_path: what it wrote to standard output and error.
         work_dir: its ASR_WORK_DIR.
         engine_log: where a fake engine notes what it does.
     """
 
-    process: subprocess.Popen
     url: str
-    mark: str
     log_path: Path
     work_dir: Path
     engine_log: Path
@@ -108,12 +109,60 @@ class Server:
     clients: list = field(default_factory=list)
 
     @property
-    def pid(self):
-        return self.process.pid
-
-    @property
     def log(self):
         return self.log_path.read_text(errors="replace")
+
+    def client(self, **options):
+        """An httpx client of this server, closed with it."""
+        made = httpx.Client(base_url=self.url, timeout=30, verify=False, **options)
+        self.clients.append(made)
+        return made
+
+    def is_ready(self, path="/ready"):
+        with contextlib.suppress(httpx.TransportError):
+            return HTTP.get(self.url + path, timeout=10).status_code == 200
+        return False
+
+    def has_ended(self):
+        raise NotImplementedError
+
+    def wait_ready(self, path="/ready"):
+        def settled():
+            return self.has_ended() or self.is_ready(path)
+
+        wait_for(settled, self.start_seconds, f"an answer of {path}")
+        assert not self.has_ended(), f"the server ended:\n{self.log}"
+
+    def engine_did(self):
+        """What the fake engine noted so far."""
+        return self.engine_log.read_text().split() if self.engine_log.exists() else []
+
+    def work_files(self):
+        """Files of requests that lie on disk."""
+        return [path for path in self.work_dir.rglob("*") if path.is_file()]
+
+    def request_folders(self):
+        return list(self.work_dir.glob("asr-serve-*/*"))
+
+    def check_left_nothing(self):
+        assert not list(self.work_dir.iterdir()), "the run directory was left behind"
+
+
+@dataclass
+class Server(Site):
+    """A service in processes of its own.
+
+    Attributes:
+        process: the main process, leader of a session of its own.
+        mark: names all its processes.
+    """
+
+    process: subprocess.Popen | None = None
+    mark: str = ""
+
+    @property
+    def pid(self):
+        return self.process.pid
 
     def pids(self):
         return marked_processes(self.mark)
@@ -127,34 +176,8 @@ class Server:
                     return pid
         return None
 
-    def client(self, **options):
-        """An httpx client of this server, closed with it."""
-        made = httpx.Client(base_url=self.url, timeout=30, verify=False, **options)
-        self.clients.append(made)
-        return made
-
-    def is_ready(self, path="/ready"):
-        with contextlib.suppress(httpx.TransportError):
-            return HTTP.get(self.url + path, timeout=10).status_code == 200
-        return False
-
-    def wait_ready(self, path="/ready"):
-        def settled():
-            return self.process.poll() is not None or self.is_ready(path)
-
-        wait_for(settled, self.start_seconds, f"an answer of {path}")
-        assert self.process.poll() is None, f"the server ended:\n{self.log}"
-
-    def engine_did(self):
-        """What the fake engine noted so far."""
-        return self.engine_log.read_text().split() if self.engine_log.exists() else []
-
-    def work_files(self):
-        """Files of requests that lie on disk."""
-        return [path for path in self.work_dir.rglob("*") if path.is_file()]
-
-    def request_folders(self):
-        return list(self.work_dir.glob("asr-serve-*/*"))
+    def has_ended(self):
+        return self.process.poll() is not None
 
     def stop(self, number=signal.SIGTERM, *, group=False):
         """Ask it to end, and wait for all its processes; returns (exit code, seconds)."""
@@ -176,6 +199,16 @@ class Server:
         self.process.wait()
 
 
+def variables_of(home, work):
+    """What every service of the tests is told: places, and that any sound is speech."""
+    return {
+        "ASR_WORK_DIR": str(work),
+        "ASR_DATA_DIR": str(home / "data"),
+        "ASR_VAD": "off",
+        "FAKE_ENGINE_LOG": str(home / "engine.log"),
+    }
+
+
 @contextlib.contextmanager
 def launched(*command, work_dir=None, python=sys.executable, start_seconds=START_SECONDS, **env):
     """A server that has been started and may not be ready; killed at the end.
@@ -193,12 +226,9 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
     work.mkdir(exist_ok=True)
     chosen = {
         "ASR_PORT": str(port),
-        "ASR_WORK_DIR": str(work),
-        "ASR_DATA_DIR": str(home / "data"),
-        "ASR_VAD": "off",  # so that any sound is speech
+        **variables_of(home, work),
         # Words of engines that only pretend have times, and its models take a second to load.
         **({"ASR_ALIGNER": "none"} if command in ((), FAKE) else {}),
-        "FAKE_ENGINE_LOG": str(home / "engine.log"),
         "TMPDIR": str(home),
         MARK: mark,
     }
@@ -213,7 +243,8 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
-    server = Server(process, url, mark, home / "log", work, home / "engine.log", start_seconds)
+    places = (home / "log", work, home / "engine.log", start_seconds)
+    server = Server(url, *places, process=process, mark=mark)
     try:
         yield server
     finally:
@@ -231,4 +262,4 @@ def serving(*command, until="/ready", **env):
         yield server
         code, _ = server.stop()
         assert code == 0, server.log
-        assert not list(server.work_dir.iterdir()), "the run directory was left behind"
+        server.check_left_nothing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from itertools import pairwise
 
@@ -46,6 +47,7 @@ def aligner(runner):
     runner.run(aligner.close())
 
 
+@functools.cache
 def sample(name):
     """Samples and words of a sample recording."""
     (file,) = [file for file in SAMPLES.glob(f"{name}.*") if file.suffix != ".json"]

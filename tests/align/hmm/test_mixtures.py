@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import shutil
 from pathlib import Path
 
@@ -27,8 +28,13 @@ def scorer():
     return Scorer()
 
 
+@functools.cache
+def whole(name):
+    return np.concatenate(list(decode(SAMPLES / name, AudioLimits()).blocks))
+
+
 def sample(name, seconds):
-    samples = np.concatenate(list(decode(SAMPLES / name, AudioLimits()).blocks))
+    samples = whole(name)
     return samples[: round(seconds * SAMPLE_RATE)]
 
 

@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -21,7 +22,7 @@ ENGINE_SECONDS = 0.8
 @pytest.fixture(scope="module")
 def server():
     few = {"ASR_MAX_ACTIVE_REQUESTS": "1", "ASR_MAX_WAITING_REQUESTS": "1"}
-    with serving(*FAKE, **few, FAKE_ENGINE_DELAY=str(ENGINE_SECONDS)) as server:
+    with serving(**few, FAKE_ENGINE_DELAY=str(ENGINE_SECONDS)) as server:
         yield server
 
 

@@ -17,9 +17,10 @@ from asr.service.access.limits import DAY_SECONDS, Meter, Meters
 from asr.service.errors import LimitReached
 from asr.service.http.problems import problem_of
 from asr.settings import Settings
+from tests.support.inprocess import serving
 from tests.support.makers import speech
 from tests.support.paths import ROOT
-from tests.support.serving import FAKE, HTTP, PATH, clean_env, make_wav, serving, wait_for
+from tests.support.serving import HTTP, PATH, clean_env, make_wav, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
@@ -246,7 +247,7 @@ def key_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(key_file):
     keys = {"ASR_API_KEYS_FILE": str(key_file), "ASR_API_KEY": "sesame"}
-    with serving(*FAKE, **keys, ASR_CORS_ORIGINS="*") as server:
+    with serving(**keys, ASR_CORS_ORIGINS="*") as server:
         yield server
 
 

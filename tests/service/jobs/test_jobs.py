@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -17,8 +16,9 @@ import httpx
 import openai
 import pytest
 
+from tests.support.inprocess import serving
 from tests.support.makers import noise, wav_bytes
-from tests.support.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, serving, wait_for
+from tests.support.serving import FAKE, HTTP, PATH, STOP_SECONDS, launched, wait_for
 
 RAW = {"content-type": "audio/wav"}
 FORMATS = {"srt": "srt", "vtt": "vtt", "txt": "text", "tsv": "tsv", "json": "full_json"}
@@ -27,7 +27,7 @@ _seeds = itertools.count(1000)
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(*FAKE, FAKE_ENGINE_ECHO="1", ASR_JOB_LEASE="2") as server:
+    with serving(FAKE_ENGINE_ECHO="1", ASR_JOB_LEASE="2") as server:
         yield server
 
 
@@ -263,23 +263,6 @@ def test_partial_transcript_says_so(client):
     assert whole.headers["etag"] != answer.headers["etag"]
 
 
-def curl(*arguments, cwd):
-    done = subprocess.run(["curl", "-sS", *arguments], cwd=cwd, capture_output=True, check=True)
-    return done.stdout.decode()
-
-
-def test_curl_downloads_under_a_name_and_only_once(client, server, tmp_path):
-    job = ended(client, create(client, recording(20)))
-    for extension in FORMATS:
-        url = f"{server.url}{job['urls'][extension]}"
-        curl("-OJ", "--etag-save", "tag", url, cwd=tmp_path)
-        file = tmp_path / f"{job['id']}.{extension}"
-        assert file.read_bytes() == client.get(url).content
-        again = ["-o", "again", "-w", "%{http_code}", "--etag-compare", "tag", url]
-        assert curl(*again, cwd=tmp_path) == "304"
-        assert not (tmp_path / "again").exists() or not (tmp_path / "again").read_bytes()
-
-
 def test_query_shapes_the_subtitles(client):
     job = ended(client, create(client, recording(20), max_line_width="30"))
     lines = [
@@ -347,7 +330,7 @@ def test_delete_ends_the_streams_of_a_job(client, server):
 
 @pytest.mark.slow
 def test_expired_jobs_are_forgotten():
-    with serving(*FAKE, ASR_JOB_TTL="1") as server:
+    with serving(ASR_JOB_TTL="1") as server:
         client = server.client()
         job = ended(client, create(client, recording()))
         wait_for(lambda: client.get(job["urls"]["self"]).status_code == 404, 10, "its end")
@@ -389,11 +372,9 @@ def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
 
 def test_a_key_still_names_its_job_after_the_settings_changed(tmp_path):
     content, key = recording(), {"idempotency-key": uuid.uuid4().hex}
-    with launched(*FAKE, ASR_DATA_DIR=str(tmp_path), ASR_VAD="webrtc") as first:
-        first.wait_ready()
+    with serving(ASR_DATA_DIR=str(tmp_path), ASR_VAD="webrtc") as first:
         job = create(first.client(), content, language="en", headers=key)
-    with launched(*FAKE, ASR_DATA_DIR=str(tmp_path), ASR_VAD="off") as second:
-        second.wait_ready()
+    with serving(ASR_DATA_DIR=str(tmp_path), ASR_VAD="off") as second:
         client = second.client()
         assert create(client, content, 200, language="en", headers=key)["id"] == job["id"]
         other = client.post(
@@ -446,10 +427,10 @@ def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path
         "ASR_MAX_ACTIVE_JOBS": "1",
     }
     short, free = ({"headers": {"x-api-key": key}} for key in "sf")
-    with serving(*FAKE, **env, FAKE_ENGINE_DELAY="3600") as server:
+    with serving(**env, FAKE_ENGINE_DELAY="3600") as server:
         # Nothing is done before all of them are accepted.
         made = [create(server.client(**short), recording(20)) for _ in range(4)]
-    with serving(*FAKE, **env) as server:
+    with serving(**env) as server:
         client, other = server.client(**short), server.client(**free)
         assert ended(client, made[0])["state"] == "succeeded"
         wait_for(lambda: "hours of audio are used up" in server.log, 20, "a job that waits")
@@ -457,7 +438,7 @@ def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path
         found = [client.get(job["urls"]["self"]).json() for job in made[1:]]
         assert [(job["state"], job["attempts"]) for job in found] == [("queued", 0)] * 3
         assert server.log.count("hours of audio are used up") == 1
-    with serving(*FAKE, **env) as server:
+    with serving(**env) as server:
         other = server.client(**free)
         assert ended(other, create(other, recording()))["state"] == "succeeded"
         assert state_of(server.client(**short), made[1]) == "queued"
@@ -495,7 +476,7 @@ def test_idempotency_key_joins_on_the_sync_route(server):
 
 @pytest.fixture(scope="module")
 def narrow_server():
-    with serving(*FAKE, FAKE_ENGINE_ECHO="1", ASR_MAX_ACTIVE_REQUESTS="1") as server:
+    with serving(FAKE_ENGINE_ECHO="1", ASR_MAX_ACTIVE_REQUESTS="1") as server:
         yield server
 
 

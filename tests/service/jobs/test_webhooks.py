@@ -40,7 +40,8 @@ from asr.service.jobs.webhooks import MAX_ATTEMPTS, POLL_SECONDS, Webhooks, sign
 from asr.settings import Settings
 from asr.types import Transcript
 from tests.service.jobs.test_jobs import create, ended, recording
-from tests.support.serving import FAKE, serving, until, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import until, wait_for
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
 
@@ -262,7 +263,7 @@ def test_told_of_failures_and_of_jobs_that_ended_before(tmp_path):
 @pytest.mark.slow
 def test_names_that_lead_inside_are_not_called():
     """Only resolving the name shows that its address is private."""
-    with serving(*FAKE, ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
+    with serving(ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
         client = server.client()
         inside = url.replace("127.0.0.1", "localhost")
         ended(client, create(client, recording(), callback_url=inside))

@@ -10,7 +10,8 @@ from asr.pipeline.run import Progress
 from asr.service.litserve.client import WorkerClient
 from asr.service.litserve.messages import Failed, Heartbeat
 from tests.service.access.test_keys import lines
-from tests.support.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import PATH, make_wav, wait_for
 
 
 def scripted(*reports):
@@ -56,7 +57,7 @@ def test_what_was_heard_before_an_error(end, seconds):
 
 def test_who_leaves_early_pays_for_what_it_has():
     keys = lines({"a": {"audio_hours_per_day": 10 / 3600, "scopes": ["admin"]}})
-    with serving(*FAKE, ASR_API_KEYS=keys, FAKE_ENGINE_DELAY="0.3") as server:
+    with serving(ASR_API_KEYS=keys, FAKE_ENGINE_DELAY="0.3") as server:
         client = server.client(headers={"x-api-key": "key-a"})
         form = {"files": {"file": make_wav(600)}, "data": {"stream": "true"}}
         with client.stream("POST", PATH, **form) as answer:

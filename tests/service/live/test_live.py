@@ -4,13 +4,7 @@ import base64
 import contextlib
 import itertools
 import json
-import os
-import resource
-import signal
 import socket
-import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import openai
@@ -20,9 +14,10 @@ import websockets.exceptions
 from openai.types import realtime
 from websockets.sync.client import connect
 
+from tests.support.inprocess import serving
 from tests.support.makers import bursts, noise, speech
 from tests.support.paths import SAMPLES
-from tests.support.serving import FAKE, serving, wait_for
+from tests.support.serving import REAL, serving as real_serving, wait_for
 
 # OpenAI's client opens its socket in the old way of `websockets`.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -424,7 +419,7 @@ def test_a_session_that_heard_nothing_leaves_nothing(server):
 @pytest.fixture(scope="module")
 def strict_server():
     limits = {"IDLE_SECONDS": "1.5", "MAX_SECONDS": "20", "MAX_SESSIONS": "2", "KEEP_SECONDS": "1"}
-    with serving(*FAKE, **{f"ASR_LIVE_{name}": value for name, value in limits.items()}) as server:
+    with serving(**{f"ASR_LIVE_{name}": value for name, value in limits.items()}) as server:
         yield server
 
 
@@ -465,82 +460,13 @@ def test_transcripts_are_kept_for_a_while_and_no_longer(strict_server):
     wait_for(lambda: not strict_server.request_folders(), 5, "the removal of its folder")
 
 
-def test_sigterm_lets_a_speaker_hear_the_tail():
-    with serving(*FAKE) as server, session(server) as connection:
-        append(connection, pcm16(speech(2.0, 24_000)))
-        receive(connection, "speech_started")
-        os.kill(server.pid, signal.SIGTERM)
-        events = receive(connection, "error")
-        assert events[-1].error.code == "shutting_down"
-        assert len(of_type(events, "completed")) == 1
-        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
-            connection.recv()
-        assert closed.value.rcvd.code == 1012  # OpenAI's client comes back after this one
-
-
-# --- memory -------------------------------------------------------------------------------------
-
-
-def rss_bytes(pids):
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-    return total * resource.getpagesize()
-
-
-def stream(server, n_minutes, on_minute):
-    """Speech with pauses as fast as it is taken, and the events that come back."""
-    minute = pcm16(bursts(60.0, [(s, s + 8) for s in range(1, 55, 10)], 24_000))
-    n_done, seconds = 0, 0.0
-    with session(server) as connection:
-
-        def send():
-            for _ in range(n_minutes):
-                append(connection, minute, 48_000)
-                on_minute()
-            connection.input_audio_buffer.clear()
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        while (event := connection.recv()).type != "input_audio_buffer.cleared":
-            if event.type.endswith("completed"):
-                n_done, seconds = n_done + 1, seconds + event.usage.seconds
-            assert not event.type.endswith(("failed", "error")), event
-        sender.join()
-        while n_done < 6 * n_minutes:
-            n_done += connection.recv().type.endswith("completed")
-    return n_done
-
-
-def soak(server, n_minutes, warm_up):
-    sizes = []
-    started = time.perf_counter()
-    n_done = stream(server, n_minutes, lambda: sizes.append(rss_bytes(server.pids())))
-    assert n_done == 6 * n_minutes
-    print(f"{n_minutes} minutes of audio in {time.perf_counter() - started:.1f} s;", end=" ")
-    print(f"RSS of all processes {sizes[warm_up] >> 20} MiB, then {sizes[-1] >> 20} MiB")
-    assert sizes[-1] - sizes[warm_up] < 16 << 20
-    assert sum(path.stat().st_size for path in server.work_files()) < 20 << 20
-
-
-def test_five_minutes_leave_memory_flat(server):
-    soak(server, 5, 1)
-
-
-@pytest.mark.slow
-def test_an_hour_leaves_memory_flat():
-    with serving(*FAKE) as server:
-        soak(server, 60, 5)
-
-
 # --- the real engine ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_real_speech_with_the_real_engine():
     samples, rate = soundfile.read(SAMPLES / "meeting.wav", dtype="float32")
-    with serving("server.py", ASR_VAD="webrtc") as server:
+    with real_serving(*REAL, ASR_VAD="webrtc") as server:
         form = {"type": "audio/pcm", "rate": rate}
         with session(server, format=form) as connection:
             append(connection, pcm16(samples[: 6 * rate]))

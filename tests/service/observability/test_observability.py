@@ -11,8 +11,9 @@ from websockets.sync.client import connect
 
 from asr.service.observability.logs import JsonFormatter, is_well_formed, request_id
 from asr.service.observability.metrics import ApiMetrics, WorkerMetrics
+from tests.support.inprocess import serving
 from tests.support.paths import ROOT
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
+from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
 WAV = make_wav()
 RAW = {"content-type": "audio/wav"}
@@ -28,7 +29,7 @@ KEY_LINES = "\n".join(
 @pytest.fixture(scope="module")
 def server():
     """With keys, and a log in JSON."""
-    with serving(*FAKE, ASR_API_KEYS=KEY_LINES, ASR_LOG_FORMAT="json") as server:
+    with serving(ASR_API_KEYS=KEY_LINES, ASR_LOG_FORMAT="json") as server:
         yield server
 
 

@@ -1,12 +1,9 @@
 """Spans of a request, from the HTTP edge to its chunks, as OpenTelemetry's exporters see them."""
 
 import asyncio
-import http.server
-import threading
 
 import pytest
 import soundfile
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -16,7 +13,6 @@ from asr.pipeline.transcriber import Transcriber, collect
 from asr.service.observability.telemetry import ENDPOINT, OpenTelemetry, set_up
 from tests.support.fakes import FakeEngine
 from tests.support.makers import speech
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -89,62 +85,3 @@ def test_without_a_tracer_nothing_happens():
 def test_off_unless_the_environment_asks(monkeypatch):
     monkeypatch.delenv(ENDPOINT, raising=False)
     assert set_up() is None
-
-
-class Collector(http.server.BaseHTTPRequestHandler):
-    """What an OTLP collector is to the exporter."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.bodies.append((self.path, self.headers, body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def collector():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
-        server.bodies = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-def spans_at(collector):
-    found = {}
-    for path, _, body in list(collector.bodies):
-        assert path == "/v1/traces"
-        request = ExportTraceServiceRequest.FromString(body)
-        for resource in request.resource_spans:
-            for scope in resource.scope_spans:
-                found |= {span.span_id: span for span in scope.spans}
-    return list(found.values())
-
-
-def test_both_processes_of_the_service_export_one_trace(collector):
-    env = {
-        ENDPOINT: f"http://127.0.0.1:{collector.server_port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "200",
-        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-    }
-    with serving(*FAKE, **env) as server:
-        headers = {"content-type": "audio/wav", "traceparent": PARENT, "x-request-id": "r1"}
-        assert HTTP.post(server.url + PATH, content=make_wav(), headers=headers).status_code == 200
-        wanted = {"request", "decode", "chunk", "stitch"}
-        spans = wait_for(
-            lambda: (s := spans_at(collector)) and wanted <= {x.name for x in s} and s, 10
-        )
-    trace = [span for span in spans if span.trace_id.hex() == PARENT.split("-")[1]]
-    assert sorted(span.name for span in trace) == sorted(wanted)
-    (request,) = [span for span in trace if span.name == "request"]
-    assert request.parent_span_id.hex() == PARENT.split("-")[2]
-    attributes = {item.key: item.value for item in request.attributes}
-    assert attributes["http.route"].string_value == PATH
-    assert attributes["http.response.status_code"].int_value == 200
-    assert attributes["request.id"].string_value == "r1"
-    for span in trace:
-        assert span is request or span.parent_span_id == request.span_id
-    assert not any(span.name == "request" and "/ready" in str(span) for span in spans)

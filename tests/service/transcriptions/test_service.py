@@ -1,15 +1,11 @@
 """The HTTP service with curl and httpx: bodies, fields, errors, probes, memory."""
 
 import asyncio
-import contextlib
 import io
 import itertools
 import json
 import re
 import socket
-import subprocess
-import threading
-from pathlib import Path
 
 import httpx
 import jsonschema
@@ -24,7 +20,8 @@ from asr.service.access.limits import Meters
 from asr.service.http.body import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
 from asr.service.http.middleware import KeyCheck
 from asr.settings import Settings
-from tests.support.serving import FAKE, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import PATH, make_wav, wait_for
 
 WAV = make_wav()
 TEXT = "word0 word1 word2 word3"
@@ -36,7 +33,7 @@ BOUNDARY = "gc0p4Jq0M2Yt08jU534c0p"
 def young_server():
     """One that takes 100 kB and 60 s at the most, and whose engine has not loaded yet."""
     limits = {"ASR_MAX_UPLOAD_BYTES": "100000", "ASR_MAX_AUDIO_SECONDS": "60"}
-    with serving(*FAKE, **limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
+    with serving(**limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
         yield server
 
 
@@ -107,22 +104,6 @@ def test_raw_body_with_fields_in_the_query(http):
 def test_raw_body_of_any_audio_type(http, kind):
     answer = http.post(PATH, content=WAV, headers={"content-type": kind})
     assert answer.json()["text"] == TEXT
-
-
-def test_raw_chunked_body_of_curl(server):
-    command = ["curl", "-sS", "-T", "-", "-X", "POST", "-H", "Content-Type: audio/wav"]
-    command += [f"{server.url}{PATH}?response_format=text"]
-    done = subprocess.run(command, input=WAV, capture_output=True, timeout=30, check=True)
-    assert done.stdout.decode() == TEXT + "\n"
-
-
-def test_form_of_curl(server, tmp_path):
-    (tmp_path / "a.wav").write_bytes(WAV)
-    command = ["curl", "-sS", "-F", f"file=@{tmp_path}/a.wav", "-F", "response_format=srt"]
-    done = subprocess.run(
-        [*command, server.url + PATH], capture_output=True, timeout=30, check=True
-    )
-    assert done.stdout.decode() == f"1\n00:00:00,000 --> 00:00:02,000\n{TEXT}\n\n"
 
 
 def test_fields_may_follow_the_file(http):
@@ -487,68 +468,3 @@ def test_schema_has_no_dangling_reference(http):
     names = set(json.loads(text)["components"]["schemas"])
     assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= names
     assert '"#/$defs/' not in text
-
-
-# --- memory -------------------------------------------------------------------------------------
-
-
-def peak_kib(pid):
-    """The most memory that a process has ever held (VmHWM), in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    if found is None:
-        raise ProcessLookupError(f"{pid} is ending and has no memory any more")
-    return int(found[1])
-
-
-def wav_of_silence(n_bytes):
-    """A wav of that many bytes in a multipart body, made as it is sent."""
-    yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\n'.encode()
-    header = bytearray(make_wav(0))
-    header[4:8] = (n_bytes - 8).to_bytes(4, "little")
-    header[40:44] = (n_bytes - 44).to_bytes(4, "little")
-    yield bytes(header)
-    block = bytes(1 << 20)
-    for _ in range(n_bytes // len(block)):
-        yield block
-    yield f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-@contextlib.contextmanager
-def watched_memory(server):
-    """Yields a dict that gathers by how many KiB the peak of each process has grown."""
-    before = {pid: peak_kib(pid) for pid in server.pids()}
-    growth, ended = {}, threading.Event()
-
-    def watch():
-        while not ended.wait(0.1):
-            for pid in server.pids():
-                with contextlib.suppress(OSError):
-                    growth[pid] = peak_kib(pid) - before.get(pid, 0)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield growth
-    finally:
-        ended.set()
-        thread.join()
-
-
-def check_memory(server, n_bytes):
-    with watched_memory(server) as growth, server.client() as client:
-        answer = client.post(PATH, content=wav_of_silence(n_bytes), headers=FORM, timeout=600)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["usage"]["seconds"] == pytest.approx(n_bytes / 32_000, rel=0.01)
-    assert len(growth) > len(server.pids()), "the decoding process was not seen"
-    assert max(growth.values()) < 150 << 10, growth
-
-
-def test_memory_stays_flat_for_300_mb(server):
-    check_memory(server, 300 << 20)
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_for_1_gb():
-    with serving(*FAKE, ASR_VAD="webrtc") as server:
-        check_memory(server, 1 << 30)

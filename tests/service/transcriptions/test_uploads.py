@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests.service.uploads.test_routes import PART, PATH as UPLOADS, TUS, create, patch
-from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
+from tests.support.inprocess import serving
+from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
 SECONDS = 65
 SETTINGS = {"ASR_MAX_FOLLOWED": "2", "ASR_MAX_UPLOAD_BYTES": str(20 << 20)}
@@ -22,7 +23,7 @@ SETTINGS = {"ASR_MAX_FOLLOWED": "2", "ASR_MAX_UPLOAD_BYTES": str(20 << 20)}
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(*FAKE, **SETTINGS) as server:
+    with serving(**SETTINGS) as server:
         yield server
 
 
@@ -209,7 +210,7 @@ def test_an_upload_that_is_deleted_ends_its_transcription(server, http, recordin
 
 @pytest.mark.slow
 def test_an_upload_that_expires_ends_its_transcription(recording):
-    with serving(*FAKE, ASR_UPLOAD_TTL="2") as server:
+    with serving(ASR_UPLOAD_TTL="2") as server:
         http = server.client()
         location = create(http, len(recording))
         patch(http, location, recording[: len(recording) // 3])

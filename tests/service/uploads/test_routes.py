@@ -25,8 +25,9 @@ from tusclient import client as tus_client
 from asr.service.uploads.parts import ALGORITHMS
 from asr.service.uploads.routes import _receive
 from asr.service.uploads.store import Uploads
+from tests.support.inprocess import serving
 from tests.support.paths import ROOT
-from tests.support.serving import FAKE, launched, serving, wait_for
+from tests.support.serving import FAKE, launched, wait_for
 
 PATH = "/v1/uploads"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -38,7 +39,7 @@ ORIGIN = "https://app.example"
 @pytest.fixture(scope="module")
 def server():
     limits = {"ASR_MAX_UPLOAD_BYTES": str(LIMIT), "ASR_UPLOAD_QUOTA_BYTES": str(2 * LIMIT)}
-    with serving(*FAKE, until="/health", ASR_CORS_ORIGINS=ORIGIN, **limits) as server:
+    with serving(until="/health", ASR_CORS_ORIGINS=ORIGIN, **limits) as server:
         yield server
 
 
@@ -385,33 +386,6 @@ def offset_of(http, location):
     return int(head(http, location).headers["upload-offset"])
 
 
-def test_the_end_of_an_upload_of_100_gb(http, server):
-    location = create(http, LIMIT)
-    os.truncate(stored(server, location), LIMIT - 5)  # as if they had come; a hole takes no disk
-    before = resident(server)
-    assert patch(http, location, b"hello", LIMIT - 5, **checksum(b"hello")).status_code == 204
-    assert offset_of(http, location) == LIMIT
-    assert resident(server) - before < 20 << 20
-    assert http.delete(location, headers=TUS).status_code == 204
-
-
-def test_memory_does_not_grow_with_a_part(http, server):
-    n_bytes = 200 << 20
-    location = create(http, n_bytes)
-    patch(http, create(http, 10 << 20), bytes(10 << 20))
-    before = resident(server)
-    pieces = (bytes(1 << 20) for _ in range(n_bytes >> 20))
-    assert patch(http, location, pieces).status_code == 204
-    assert resident(server) - before < 40 << 20
-    http.delete(location, headers=TUS)
-
-
-def resident(server):
-    """Bytes of the largest process of the server."""
-    sizes = [Path(f"/proc/{pid}/statm").read_text("ascii").split()[1] for pid in server.pids()]
-    return max(map(int, sizes)) * os.sysconf("SC_PAGE_SIZE")
-
-
 # --- real clients -------------------------------------------------------------------------------
 
 
@@ -542,7 +516,7 @@ def wait_for_size(path, n_bytes):
 
 @pytest.mark.slow
 def test_an_upload_expires():
-    with serving(*FAKE, until="/health", ASR_UPLOAD_TTL="1.5") as server:
+    with serving(until="/health", ASR_UPLOAD_TTL="1.5") as server:
         http = server.client()
         location = create(http, 10)
         time.sleep(1)

@@ -1,0 +1,174 @@
+"""Template processes for tests: forked from a process that has loaded, instead of loading again.
+
+`asr.workers.pool` starts a Python process for each pool and lets it import and load what the jobs
+need. That costs 0.4 s of CPU time, or 1 s with an acoustic model, and hundreds of tests make a
+pool. Here the first pool with a list of names starts a *nursery*, a process that loads them. This
+pool and all later ones with the same list get a fork of it, which runs the same code as a template
+process that was started: in a session of its own, with the environment, the working directory and
+the standard error of the test that asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from asr.workers import pool
+from asr.workers.template import Zygote, load
+
+_START = """
+import json, sys
+sys.path = json.loads(sys.argv[1])
+from tests.support.templates import nurse
+nurse(sys.argv[2:])
+"""
+MAX_REQUEST = 1 << 17
+
+
+class Nursery:
+    """A process that has loaded, and forks itself when asked to."""
+
+    def __init__(self, names):
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST)
+        command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path)]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno()), *names],
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def fork(self, control, env):
+        """A template process that is told what to do over the socket `control`."""
+        request = json.dumps({"env": dict(env), "folder": str(Path.cwd())}).encode()
+        assert len(request) < MAX_REQUEST
+        try:
+            socket.send_fds(self._control, [request], [control, 2])
+            return Template(int(self._control.recv(100)))
+        except (OSError, ValueError):
+            return None  # it could not load
+
+    def close(self):
+        self._control.close()
+        self._process.wait(10)
+
+
+class Template:
+    """What `asr.workers.pool` uses of `subprocess.Popen`, for a process that is not our child."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self._handle = None
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            self._handle = os.pidfd_open(pid)
+
+    def wait(self, timeout=None):
+        if self._handle is not None:
+            if not select.select([self._handle], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a template process", timeout)
+            os.close(self._handle)
+            self._handle = None
+
+    def kill(self):
+        if self._handle is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def forked_templates():
+    """Let every pool that starts in this block take its template process from a nursery."""
+    nurseries = {}
+
+    def start(command, *, env, pass_fds, **options):
+        key = (command[4], *command[6:])
+        assert command[4] == json.dumps(sys.path)
+        if key not in nurseries:
+            nurseries[key] = Nursery(command[6:])
+        if (template := nurseries[key].fork(*pass_fds, env)) is not None:
+            return template
+        nurseries.pop(key).close()
+        return real.Popen(command, env=env, pass_fds=pass_fds, **options)
+
+    real = pool.subprocess
+    pool.subprocess = SimpleNamespace(
+        Popen=start, DEVNULL=real.DEVNULL, TimeoutExpired=real.TimeoutExpired
+    )
+    try:
+        yield
+    finally:
+        pool.subprocess = real
+        for nursery in nurseries.values():
+            nursery.close()
+
+
+@contextlib.contextmanager
+def started_templates():
+    """Let every pool that starts in this block start its template process, as in production."""
+    forked, pool.subprocess = pool.subprocess, subprocess
+    try:
+        yield
+    finally:
+        pool.subprocess = forked
+
+
+# --- in the nursery -----------------------------------------------------------------------------
+
+
+def nurse(arguments):
+    """Load what is named, and fork on request until the other side closes the socket."""
+    control = socket.socket(fileno=int(arguments[0]))
+    for name in arguments[1:]:
+        loaded = load(name)
+        if callable(loaded):
+            loaded()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, _reap)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
+        if not data:
+            return  # what still runs ends with its pool, and its CPU time is not counted
+        if (pid := os.fork()) == 0:
+            control.close()
+            _become_template(json.loads(data), *fds)
+        for fd in fds:
+            os.close(fd)
+        control.send(str(pid).encode())
+
+
+def _reap(*_):
+    """Wait for forks that have ended, so that their CPU time counts as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become_template(request, control, errors):
+    status = 1
+    try:
+        os.setsid()
+        os.dup2(errors, 2)
+        os.close(errors)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(request["folder"])
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with socket.socket(fileno=control) as talk:
+            Zygote(talk).serve()
+        status = 0
+    finally:
+        os._exit(status)
