@@ -6,7 +6,7 @@ RUN apt-get update \
     && apt-get install --no-install-recommends -y make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-# Dependencies change less often than the code, so they have their own layer.
+# What is installed changes less often than the code, so it is a layer of its own.
 COPY Makefile pyproject.toml requirements.lock README.md ./
 COPY asr/__init__.py asr/
 RUN make runtime VENV=/app/.venv
