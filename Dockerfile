@@ -1,5 +1,5 @@
-# The service with the embedded CPU engine. Two stages: make builds the environment as it does on a
-# developer's machine; the image that runs holds that environment and the code, and no build tools.
+# The service with the embedded CPU engine. The first stage builds the environment with make, as on a
+# developer's machine. The second stage has only that environment and the code, without build tools.
 FROM python:3.12-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
