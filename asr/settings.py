@@ -113,7 +113,7 @@ class Settings:
     live_keep_seconds: float = described(
         3600.0, "seconds to keep the transcript of a live session after its end"
     )
-    ctc_model: str = described("", "folder or hub id of the CTC model (docs/aligners.md)")
+    ctc_model: str = described("", "folder or hub id of the CTC model (docs/alignment.md)")
     ctc_device: CtcDevice = described("auto", "device of the CTC model: auto, cpu or cuda")
     work_dir: str = described(tempfile.gettempdir(), "folder for temporary files")
     data_dir: str = described("", "folder of jobs and uploads; none means ~/.local/state/asr")
