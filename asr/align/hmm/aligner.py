@@ -82,7 +82,7 @@ def _word(text: str, item: dict[str, Any], engine_confidence: float | None) -> W
     return Word(text, item["start"], item["end"], confidence, item["timing"])
 
 
-# --- in the child process -----------------------------------------------------------------------
+# --- in the child process -------------------------------------------------------------------------
 
 _template: ForcedAligner | None = None
 
