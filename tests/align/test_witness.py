@@ -50,7 +50,7 @@ def test_two_stretches_are_two_doubts():
 
 def test_speech_without_words_is_reported():
     (says,) = witness(AUDIO, hypothesis([0.99] * 5, [(4.0, 6.5)]), 10.0)
-    assert says == "speech from 14.0 s to 16.5 s is in no word"
+    assert says == "speech from 14.0 s to 16.5 s belongs to no word"
 
 
 def test_nobody_speaks_that_fast():

@@ -65,7 +65,7 @@ def texts(words):
     return [word["text"] for word in words]
 
 
-def check_laws(audio, tokens, words):
+def check_words(audio, tokens, words):
     assert [word.text for word in words] == list(tokens)
     ordered(words, 0.0, audio.duration)
     assert all(word.timing in ("aligned", "interpolated") for word in words)
@@ -76,7 +76,7 @@ def check_laws(audio, tokens, words):
 def test_words_are_where_they_were_said(forced, name):
     audio, truth = stretch(name, 9.0)
     found = forced.align(audio, texts(truth))
-    check_laws(audio, texts(truth), found.words)
+    check_words(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
     ]
@@ -160,7 +160,7 @@ def test_silent_tokens_lie_between_their_neighbours(forced):
     audio, truth = stretch("meeting", 3.5)
     tokens = ["\u2014", *texts(truth)[:4], "\U0001f600", *texts(truth)[4:], "日本語"]
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     silent = (found.words[0], found.words[5], found.words[-1])
     assert {(word.timing, word.confidence) for word in silent} == {("interpolated", None)}
     assert all(word.timing == "aligned" for word in (*found.words[1:5], *found.words[6:-1]))
@@ -171,7 +171,7 @@ def test_a_long_recording_is_searched_in_windows(forced, monkeypatch):
     monkeypatch.setattr("asr.align.hmm.forced.DOUBTED_SECONDS", 3.0)
     audio, truth = stretch("meeting", 19.0)
     found = forced.align(audio, texts(truth))
-    check_laws(audio, texts(truth), found.words)
+    check_words(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
     ]
@@ -184,7 +184,7 @@ def test_audio_with_no_speech_in_it(forced, n_samples):
     for samples in (makers.silence(n_samples / SAMPLE_RATE), makers.noise(n_samples / SAMPLE_RATE)):
         audio = Audio(samples)
         found = forced.align(audio, ["hello", "there"])
-        check_laws(audio, ["hello", "there"], found.words)
+        check_words(audio, ["hello", "there"], found.words)
         assert all(word.confidence < 0.5 for word in found.words)
 
 
@@ -204,7 +204,7 @@ def test_more_text_than_anyone_can_say(forced):
     audio, _ = stretch("meeting", 2.0)
     tokens = ["word"] * 3000
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     assert all(word.timing == "interpolated" for word in found.words)
 
 
@@ -221,7 +221,7 @@ def test_any_tokens_give_as_many_words(forced, tokens, start, n_tenths):
     samples, _ = MEETING
     audio = Audio(samples[start * 8000 : start * 8000 + n_tenths * 1600])
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     assert all(0 <= begin < end <= audio.duration for begin, end in found.unwritten)
     assert all(before[1] <= after[0] for before, after in pairwise(found.unwritten))
 
