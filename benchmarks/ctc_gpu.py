@@ -69,7 +69,7 @@ def wav2vec2_large(layers: int | None) -> tuple[Any, Any, Speller]:
 
 
 def parakeet_ctc(layers: int | None) -> tuple[Any, Any, Speller]:
-    """Make a model as large as nvidia/parakeet-ctc-1.1b, with two pieces for each word."""
+    """Make a model of the size of parakeet-ctc-1.1b; a word has two pieces, more than usual."""
     encoder = {
         "hidden_size": 1024,
         "num_hidden_layers": layers or 42,

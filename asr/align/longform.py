@@ -165,7 +165,7 @@ def _stretches(script: _Script, warnings: list[str]) -> Iterator[Piece]:
             missing = f"words {left + 2} to {right} of the text were not said"
             warnings.append(f"{missing} between {start:.1f} and {end:.1f} s")
         elif script.is_unwritten(left, right):
-            warnings.append(f"what is said from {start:.1f} to {end:.1f} s is not in the text")
+            warnings.append(f"speech from {start:.1f} to {end:.1f} s is not in the text")
         else:
             continue
         pad = min(PAD_SECONDS, (end - start) / 2)

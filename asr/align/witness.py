@@ -45,7 +45,7 @@ class Doubt:
         """Describe it with times of the recording; the chunk begins at `offset` seconds."""
         place = f"from {offset + self.start:.1f} s to {offset + self.end:.1f} s"
         if self.kind == "unwritten":
-            return f"speech {place} is in no word"
+            return f"speech {place} belongs to no word"
         count = "1 word" if self.n_words == 1 else f"{self.n_words} words"
         if self.kind == "hurried":
             return f"{count} {place} are faster than anyone speaks"

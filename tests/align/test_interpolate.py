@@ -15,7 +15,7 @@ texts = st.lists(st.text(st.characters(exclude_categories=("Z", "C")), min_size=
 
 @st.composite
 def audios(draw):
-    """Noise with silent stretches, of any length and loudness."""
+    """Generate noise of any length and loudness, with silent stretches."""
     n_samples = draw(st.integers(0, 3 * SAMPLE_RATE))
     level = draw(st.sampled_from([0.0, 1e-9, 1e-4, 0.3]))
     samples = makers.noise(n_samples / SAMPLE_RATE, level=level)
@@ -25,7 +25,7 @@ def audios(draw):
 
 
 @given(audios(), texts)
-def test_words_in_words_out_in_order_and_inside(audio, words):
+def test_every_text_becomes_a_word_in_order_inside_the_audio(audio, words):
     hypothesis = Hypothesis(3, "  ".join(words), avg_logprob=-0.5, warnings=("w",))
     timed = interpolate(audio, hypothesis)
     assert [word.text for word in timed.words] == words
@@ -50,7 +50,7 @@ def test_words_lie_where_it_is_loud():
 def test_longer_words_get_more_time():
     timed = interpolate(Audio(makers.noise(6)), Hypothesis(0, "a four, sevenly -"))
     lengths = [word.end - word.start for word in timed.words]
-    share = 6 / (1 + 4 + 7 + 1)  # letters; punctuation takes no time, save alone
+    share = 6 / (1 + 4 + 7 + 1)  # letters; only a lone punctuation mark takes time
     assert lengths == pytest.approx([share, 4 * share, 7 * share, share], abs=4 * HOP)
 
 

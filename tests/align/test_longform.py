@@ -1,4 +1,4 @@
-"""Known texts over generated recordings: what was said is known to the millisecond."""
+"""Known texts and generated recordings, whose true word times are known."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ WORDS = tuple(VOCABULARY.split())
 
 @dataclass
 class Reading:
-    """Someone reads a text aloud.
+    """A text, and a recording in which it is read aloud.
 
     Attributes:
         tokens: of the text.
-        times: of each token, or None where it was not said.
-        heard: by a recogniser.
+        times: (start, end) of each token; None if it was not said.
+        heard: words that a recogniser heard.
         regions: of speech.
     """
 
@@ -41,11 +41,11 @@ class Reading:
 
 
 class Reader:
-    """Someone who reads, and a recogniser that listens.
+    """Simulates a reader and a recogniser that listens.
 
     Args:
-        random_: what all depends on.
-        wer: share of words that are recognised wrong, not at all, or as two others.
+        random_: source of everything random.
+        wer: share of words that are recognised wrong, not at all, or as two other words.
     """
 
     def __init__(self, random_, wer):
@@ -79,14 +79,14 @@ class Reader:
 
 
 def read_aloud(seed, n_words=600, wer=0.3, unsaid=(), unwritten=()):
-    """A reading with pauses at sentence ends.
+    """Simulate a reading with pauses after sentences.
 
     Args:
-        seed: of everything.
+        seed: of everything random.
         n_words: of the text.
         wer: of the recogniser.
-        unsaid: (first, last) tokens that the reader leaves out.
-        unwritten: (token, n) where n words of no text are said before a token.
+        unsaid: ranges [first, last) of tokens that the reader omits.
+        unwritten: (token, n): the reader says n words that the text lacks before this token.
     """
     random_ = random.Random(seed)
     reader = Reader(random_, wer)
@@ -110,7 +110,7 @@ def plan_of(reading):
 
 
 def misplaced(reading, plan):
-    """Tokens that were said, and whose piece does not hold the middle of them."""
+    """List the said tokens whose midpoint lies outside the piece that holds them."""
     wrong = []
     home = {token: piece for piece in plan.pieces for token in range(piece.first, piece.last)}
     for token, time in enumerate(reading.times):
@@ -130,7 +130,7 @@ def assert_sound(reading, plan):
     assert all(0 <= p.first < p.last <= len(reading.tokens) for p in plan.pieces)
 
 
-# --- anchors ------------------------------------------------------------------------------------
+# --- anchors --------------------------------------------------------------------------------------
 
 
 def words(text):
@@ -153,7 +153,7 @@ def test_a_word_that_matches_alone_is_no_anchor():
 
 
 def test_a_chorus_goes_to_its_place():
-    """Four times the same lines, between verses, of which the second was not understood."""
+    """The same line occurs four times, between verses; the second verse was not recognised."""
     chorus = "sing it again and sing it over the water"
     verses = ["first the lamp was lit", "then nobody came by", "late the bell was heard"]
     text = f" {chorus} ".join(["", *verses, ""]).split()
@@ -178,8 +178,8 @@ def test_a_text_matches_itself_whole(text):
     assert match(text, text) == [(i, i) for i in range(len(text))]
 
 
-def test_a_text_made_to_divide_without_end():
-    """Each run of words becomes unique only where the last one was found."""
+def test_a_text_that_divides_very_often():
+    """Each run of words becomes unique only after the previous one was found."""
     text = []
     for n in range(3000):
         text += [f"{part}{n}" for part in "abcd"] + [f"{part}{n - 1}" for part in "abcd"]
@@ -188,12 +188,12 @@ def test_a_text_made_to_divide_without_end():
     assert len(pairs) > 100
 
 
-# --- plans --------------------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("wer", "share"), [(0.0, 0.0), (0.2, 0.001), (0.4, 0.01), (0.6, 0.05)])
-def test_pieces_hold_what_is_said_in_them(wer, share):
-    """Ten readings of four minutes: the share of words outside their piece."""
+def test_few_words_lie_outside_their_piece(wer, share):
+    """Ten readings of four minutes each."""
     n_wrong = n_words = 0
     for seed in range(10):
         reading = read_aloud(seed, wer=wer)
@@ -214,7 +214,7 @@ def test_pieces_are_short_where_the_recogniser_is_good():
 
 @pytest.mark.parametrize(("wer", "n_wrong"), [(0.0, 0), (0.3, 8)])
 def test_text_that_nobody_says_is_in_no_piece(wer, n_wrong):
-    """What was said, not recognised, and stands beside what was not said goes the same way."""
+    """Said words that were not recognised and lie next to unsaid ones may be lost with them."""
     n_misplaced = 0
     for seed in range(8):
         reading = read_aloud(seed, wer=wer, unsaid=[(0, 25), (200, 260), (580, 600)])
@@ -254,11 +254,11 @@ def test_a_text_that_was_not_recognised_is_spread_over_the_speech():
     assert len(misplaced(reading, plan)) < 60
 
 
-# --- words in their places ----------------------------------------------------------------------
+# --- words in their places ------------------------------------------------------------------------
 
 
 def naive(plan, tokens):
-    """What an aligner says that can only interpolate."""
+    """Time the words of each piece evenly, as an aligner without a model does."""
     for piece in plan.pieces:
         step = (piece.end - piece.start) / (piece.last - piece.first)
         yield [
@@ -300,7 +300,7 @@ def test_known_words_keep_their_times_and_the_others_lie_between():
     assert {word.timing for word in placed} == {"engine", "interpolated"}
 
 
-def test_an_aligner_is_believed_before_the_recogniser():
+def test_times_of_the_aligner_come_before_those_of_the_recogniser():
     reading = read_aloud(3, n_words=50, wer=0)
     plan = plan_of(reading)
     aligned = [
@@ -314,7 +314,7 @@ def test_an_aligner_is_believed_before_the_recogniser():
 
 
 def test_the_fastest_speech_is_not_called_unsaid():
-    """All letters at just below the limit."""
+    """All words are spoken at just below the limit."""
     tokens = ["abcde"] * 100
     step = 5 / (FASTEST - 1)
     heard = [Word("abcde", 1 + i * step, 1 + (i + 1) * step) for i in range(100) if i % 20 < 5]

@@ -1,4 +1,4 @@
-"""What the witness says of timed words."""
+"""The doubts of the witness about timed words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUDIO = Audio(np.zeros(160_000, np.float32))
 
 
 def hypothesis(sure, unwritten=(), timing="aligned", seconds=0.3):
-    """Words of these confidences, one every `seconds`."""
+    """Make a hypothesis of words with these confidences, one every `seconds`."""
     words = tuple(
         Word(f"w{n}", n * seconds, (n + 1) * seconds, confidence, timing)
         for n, confidence in enumerate(sure)
@@ -31,7 +31,7 @@ def test_single_words_may_be_mumbled():
     assert doubts(hypothesis([0.98, 0.97, 0.1, 0.98, 0.15, 0.99])) == []
 
 
-def test_a_sentence_that_nobody_said_is_told_with_its_times():
+def test_a_sentence_that_nobody_said_is_reported_with_its_times():
     sure = [0.97] * 6 + [SKIPPED_CONFIDENCE, 0.1, SKIPPED_CONFIDENCE, 0.5, 0.05] + [0.97] * 6
     (doubt,) = doubts(hypothesis(sure))
     assert (doubt.kind, doubt.n_words) == ("unheard", 5)
@@ -48,9 +48,9 @@ def test_two_stretches_are_two_doubts():
     ] * 2
 
 
-def test_speech_without_words_is_told():
+def test_speech_without_words_is_reported():
     (says,) = witness(AUDIO, hypothesis([0.99] * 5, [(4.0, 6.5)]), 10.0)
-    assert says == "speech from 14.0 s to 16.5 s is in no word"
+    assert says == "speech from 14.0 s to 16.5 s belongs to no word"
 
 
 def test_nobody_speaks_that_fast():
@@ -77,6 +77,6 @@ def test_doubts_are_in_order_and_inside(sure, offset):
 
 
 @given(st.lists(st.floats(-20, 10), min_size=1), st.floats(0, 5))
-def test_a_better_fit_is_never_less_sure(scores, more):
+def test_a_better_fit_never_lowers_the_confidence(scores, more):
     scores = np.array(scores)
     assert 0 <= confidence(scores) <= confidence(scores + more) <= 1

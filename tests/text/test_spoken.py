@@ -1,4 +1,4 @@
-"""Written tokens to what people say."""
+"""What people say for written tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOWN = frozenset((
 
 
 def readings(token, before="", after=""):
-    """All ways to say a token, as text."""
+    """List all ways to say a token, as text."""
     slots = spoken([before, token, after], KNOWN)[1]
     return {" ".join(itertools.chain(*choice)) for choice in itertools.product(*slots)}
 
@@ -89,7 +89,7 @@ def test_ways_to_say_a_token(token, said):
     assert said <= readings(token)
 
 
-def test_the_neighbours_count():
+def test_readings_depend_on_the_adjacent_tokens():
     assert "fourteenth" in readings("14", before="March")
     assert "fourteenth" not in readings("14", before="bought")
     assert "kilometers" in readings("km", before="5")
@@ -102,12 +102,12 @@ def test_the_neighbours_count():
 
 
 @pytest.mark.parametrize("token", ["...", "\u2014", "\U0001f600", "***", "(", "\u200b", "?!"])
-def test_what_nobody_says_has_no_slots(token):
+def test_silent_tokens_have_no_slots(token):
     assert spoken([token], KNOWN) == [()]
 
 
 @pytest.mark.parametrize("token", ["日本語", "مرحبا،", "שלום", "x" * 500, "9" * 60, "дом"])
-def test_what_nobody_can_read(token):
+def test_unreadable_tokens(token):
     assert spoken([token], KNOWN)[0] is UNREADABLE
 
 

@@ -210,9 +210,8 @@ class Scorer:
         with self._start() as file:
             self._decoder.process_raw(pcm, no_search=True, full_utt=True)
             self._decoder.end_utt()
-            ctypes.CDLL(None).fflush(
-                None
-            )  # C buffers the file and closes it only at the next start
+            # C buffers the file and closes it only at the next start.
+            ctypes.CDLL(None).fflush(None)
             values = np.frombuffer(file.read()[4:], ">f4")
         return values.reshape(-1, CEPSTRA).astype(np.float32)
 

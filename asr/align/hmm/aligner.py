@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CPU_SECONDS_BASE: Final = 30
+"""CPU time allowed for every chunk."""
 CPU_SECONDS_PER_SECOND: Final = 2
 """CPU time allowed per second of audio, besides the base. About 0.01 s is needed."""
 
@@ -82,7 +83,7 @@ def _word(text: str, item: dict[str, Any], engine_confidence: float | None) -> W
     return Word(text, item["start"], item["end"], confidence, item["timing"])
 
 
-# --- in the child process -----------------------------------------------------------------------
+# --- in the child process -------------------------------------------------------------------------
 
 _template: ForcedAligner | None = None
 

@@ -1,6 +1,6 @@
-"""The CTC aligner on models made here: planted ones that know the truth, tiny random real ones.
+"""The CTC aligner with a model that reads its labels from the samples, and with tiny random models.
 
-They need the extra ``[ctc]``; ``make test-ctc`` makes an environment with it and runs them.
+These tests need the extra ``[ctc]``; ``make test-ctc`` makes an environment with it and runs them.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def align(aligner, *pairs):
     return asyncio.run(align_all(aligner, pairs))
 
 
-def is_lawful(result, samples, text):
+def check_words(result, samples, text):
     assert [word.text for word in result.words] == text.split()
     ordered(result.words, 0, len(samples) / SAMPLE_RATE)
 
 
-# --- a model that hears what was planted --------------------------------------------------------
+# --- a model that reads planted labels ------------------------------------------------------------
 
 
 class Planted(torch.nn.Module):
-    """Frames as wav2vec2's, each with the label that its middle sample has for a level."""
+    """A model with wav2vec2's frames; the level of a frame's middle sample is its label."""
 
     def __init__(self, fails_above=None):
         super().__init__()
@@ -91,7 +91,7 @@ def planted_aligner(model=None, can_pad=True, **options):
 
 
 def plant(rng, words):
-    """Samples that say the words letter by letter, with the start and end of each."""
+    """Make samples that spell the words, and the start and end of each word in seconds."""
     samples, times = [np.zeros(SAMPLE_RATE // 10, np.float32)], []
     for word in words:
         start = sum(map(len, samples))
@@ -124,13 +124,13 @@ def test_word_times_are_exact_to_half_a_frame(seed):
     results = align(planted_aligner(model), *[(samples, text) for samples, _, text in chunks])
     assert max(model.batches) > 1
     for result, (samples, times, text) in zip(results, chunks, strict=True):
-        is_lawful(result, samples, text)
+        check_words(result, samples, text)
         check_times(result.words, times)
         assert result.warnings == ()
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
-def test_speech_that_the_text_leaves_out_moves_no_word(place):
+def test_speech_that_the_text_lacks_moves_no_word(place):
     spoken = ["ALPHA", "BRAVO", "CHARLIE", "DELTA"]
     extra = ["SOMETHING", "ELSE", "ALTOGETHER"]
     rng = np.random.default_rng(3)
@@ -168,7 +168,7 @@ def test_words_that_were_not_said_have_low_confidence():
 def test_text_that_does_not_fit_is_interpolated_with_a_warning():
     samples = makers.speech(1.0)
     [result] = align(planted_aligner(), (samples, "word " * 40))
-    is_lawful(result, samples, "word " * 40)
+    check_words(result, samples, "word " * 40)
     assert {word.timing for word in result.words} == {"interpolated"}
     assert result.warnings == ("the text does not fit 1.0 s of audio: word times are interpolated",)
 
@@ -177,18 +177,18 @@ def test_text_that_does_not_fit_is_interpolated_with_a_warning():
 def test_audio_of_any_length(n_samples):
     samples = makers.noise(1.0)[:n_samples]
     [result] = align(planted_aligner(), (samples, "a b"))
-    is_lawful(result, samples, "a b")
+    check_words(result, samples, "a b")
 
 
 def test_text_without_sound_and_no_text():
     samples = makers.noise(1.0)
     dashes, nothing = align(planted_aligner(), (samples, "- ..."), (samples, " "))
-    is_lawful(dashes, samples, "- ...")
+    check_words(dashes, samples, "- ...")
     assert nothing.words == ()
 
 
 @pytest.mark.parametrize("level", [50.0, -50.0])  # the planted model raises, or gives NaN
-def test_a_chunk_that_breaks_the_model_spoils_no_other(level):
+def test_a_chunk_that_breaks_the_model_affects_no_other_chunk(level):
     rng = np.random.default_rng(6)
     good = [plant(rng, ["ALPHA", "BRAVO"]) for _ in range(4)]
     pairs = [(samples, "alpha bravo") for samples, _ in good]
@@ -201,7 +201,7 @@ def test_a_chunk_that_breaks_the_model_spoils_no_other(level):
         check_times(result.words, times)
 
 
-def test_a_batch_holds_no_more_seconds_than_it_may():
+def test_a_batch_keeps_its_limit_of_seconds():
     model = Planted()
     samples, _ = plant(np.random.default_rng(7), ["ALPHA"])
     limit = 2.5 * len(samples) / SAMPLE_RATE
@@ -209,7 +209,7 @@ def test_a_batch_holds_no_more_seconds_than_it_may():
     assert max(model.batches) == 2
 
 
-def test_a_model_without_a_mask_gets_its_chunks_alone():
+def test_a_model_without_a_mask_gets_one_chunk_at_a_time():
     model = Planted()
     samples, times = plant(np.random.default_rng(7), ["ALPHA"])
     results = align(planted_aligner(model, can_pad=False), *[(samples, "alpha")] * 5)
@@ -218,7 +218,7 @@ def test_a_model_without_a_mask_gets_its_chunks_alone():
         check_times(result.words, times)
 
 
-def test_it_must_be_open_and_opens_again():
+def test_it_must_be_open_and_can_be_opened_again():
     aligner = planted_aligner()
     samples, times = plant(np.random.default_rng(8), ["ALPHA"])
     for _ in range(2):
@@ -228,12 +228,12 @@ def test_it_must_be_open_and_opens_again():
         check_times(result.words, times)
 
 
-# --- tiny random models through the real loading ------------------------------------------------
+# --- tiny random models through the real loading --------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def wav2vec2(tmp_path_factory):
-    """A folder with a tiny wav2vec2 of random weights."""
+    """Make a folder with a tiny wav2vec2 of random weights."""
     folder = tmp_path_factory.mktemp("wav2vec2")
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY), encoding="utf-8")
     torch.manual_seed(0)
@@ -259,7 +259,7 @@ def wav2vec2(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def parakeet(tmp_path_factory):
-    """A folder with a tiny Parakeet of random weights, whose labels are pieces of words."""
+    """Make a folder with a tiny Parakeet of random weights, whose labels are pieces of words."""
     tokenizers = pytest.importorskip("tokenizers")
     if not hasattr(transformers, "ParakeetForCTC"):
         pytest.skip("this transformers has no ParakeetForCTC")
@@ -307,12 +307,12 @@ def test_a_model_from_a_folder(kind, hop, margin, request):
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "parakeet"])
-def test_random_models_keep_the_laws(kind, request):
+def test_random_models_give_valid_words(kind, request):
     text = "The cat's 42 \u2014 d\u00e9j\u00e0 vu, well-known cat."
     pairs = [(makers.speech(seconds), text) for seconds in (3.0, 8.0, 4.5)]
     results = align(CtcAligner(request.getfixturevalue(kind), "cpu"), *pairs)
     for (samples, _), result in zip(pairs, results, strict=True):
-        is_lawful(result, samples, text)
+        check_words(result, samples, text)
         timings = [word.timing for word in result.words]
         assert timings == [*["aligned"] * 2, *["interpolated"] * 2, *["aligned"] * 4]
 

@@ -13,7 +13,7 @@ from asr.errors import EngineUnavailable
 
 
 def batches(items, limit, work=None, **options):
-    """Submit all at once; the batches that were made, and what came back."""
+    """Submit all items at once; return the batches and the results."""
     made = []
 
     def record(batch):
@@ -32,21 +32,21 @@ def batches(items, limit, work=None, **options):
     return [batch for batch, _ in made], results
 
 
-def test_a_batch_counts_with_its_padding():
+def test_the_size_of_a_batch_includes_its_padding():
     made, results = batches([1, 1, 4, 1, 9, 1], limit=8)
     assert made == [[1, 1], [4, 1], [9], [1]]
     assert results == [10, 10, 40, 10, 90, 10]
 
 
 @given(st.lists(st.integers(1, 9), max_size=20), st.integers(1, 30))
-def test_every_item_is_done_once_in_order(items, limit):
+def test_every_item_is_processed_once_in_order(items, limit):
     made, results = batches(items, limit)
     assert [item for batch in made for item in batch] == items
     assert results == [item * 10 for item in items]
     assert all(len(batch) == 1 or max(batch) * len(batch) <= limit for batch in made)
 
 
-def test_a_bad_item_spoils_no_other():
+def test_a_bad_item_affects_no_other_item():
     def work(item):
         if item == 3:
             raise RuntimeError("out of memory")
@@ -56,7 +56,7 @@ def test_a_bad_item_spoils_no_other():
     assert [r if isinstance(r, int) else str(r) for r in results] == [1, 2, "out of memory", 4, 5]
 
 
-def test_who_comes_within_the_window_goes_along():
+def test_items_within_the_window_join_the_batch():
     made = []
 
     async def main():
@@ -69,7 +69,7 @@ def test_who_comes_within_the_window_goes_along():
     assert made == [2]
 
 
-def test_while_a_batch_is_in_work_the_next_one_gathers():
+def test_the_next_batch_collects_while_one_is_processed():
     made, go = [], threading.Event()
 
     def work(batch):
@@ -93,7 +93,7 @@ def test_while_a_batch_is_in_work_the_next_one_gathers():
     assert isinstance(results[2], asyncio.CancelledError)
 
 
-def test_work_that_raises_anything_leaves_the_batcher_alive():
+def test_the_batcher_survives_any_error():
     def work(batch):
         return [10 // item for item in batch]
 
@@ -106,7 +106,7 @@ def test_work_that_raises_anything_leaves_the_batcher_alive():
     assert asyncio.run(main()) == 2
 
 
-def test_closing_tells_who_waits():
+def test_closing_fails_waiting_calls():
     go = threading.Event()
 
     async def main():

@@ -15,7 +15,7 @@ def wav2vec2_frames(n_samples):
 
 
 def parakeet_frames(n_samples):
-    """Mel frames centred on their samples, the first on sample 0, then each eighth of them."""
+    """Count every eighth mel frame; mel frames are centred, the first one on sample 0."""
     return -(-(1 + n_samples // 160) // 8)
 
 
@@ -32,7 +32,7 @@ def test_frames_of_a_padded_encoder():
     middle = [(grid.seconds(k) + grid.seconds(k + 1)) / 2 for k in (0, 1, 374)]
     assert middle == [0, 0.08, 374 * 0.08]
     assert parakeet_frames(30 * SAMPLE_RATE) == 376
-    assert grid.n_frames(30 * SAMPLE_RATE) == 375  # the last would lie behind the audio
+    assert grid.n_frames(30 * SAMPLE_RATE) == 375  # the last one would lie after the audio
 
 
 @given(st.integers(0, 40 * SAMPLE_RATE), st.sampled_from([(320, 80), (1280, -1280), (640, 0)]))

@@ -15,7 +15,7 @@ PIECES = {"<unk>": 0, "\u2581": 1, "\u2581be": 2, "ad": 3, "ab": 4, "'": 5, "<pa
 
 
 def letters_of(speller, vocabulary, text):
-    """The labels of each word of the text, written with its letters and "*" for a star."""
+    """Spell a text; return the labels of each word as letters, with "*" for a star."""
     names = {label: token for token, label in vocabulary.items()} | {STAR: "*"}
     spelled = speller.spell(text.split())
     words = ["" for _ in text.split()]

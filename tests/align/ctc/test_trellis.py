@@ -14,14 +14,14 @@ N_COLUMNS = 6
 
 
 def target(*words):
-    """Words as tuples of labels."""
+    """Make a target of words, given as tuples of labels."""
     labels = [label for word in words for label in word]
     opens = [place == 0 for word in words for place in range(len(word))]
     return Target(np.array(labels, np.intp), np.array(opens, bool))
 
 
 def emission(columns, loud=0.9):
-    """Each frame says one column with probability `loud`, the others share the rest."""
+    """Give one column of each frame the probability `loud`; the others share the rest."""
     probabilities = np.full((len(columns), N_COLUMNS), (1 - loud) / (N_COLUMNS - 1))
     probabilities[np.arange(len(columns)), columns] = loud
     return np.log(probabilities)
@@ -32,11 +32,11 @@ def align(scores, goal, symbols=SYMBOLS):
     return None if path is None else path.tolist()
 
 
-# --- against every path there is ----------------------------------------------------------------
+# --- against every path there is ------------------------------------------------------------------
 
 
 def every_path(n_frames, labels):
-    """All paths that CTC allows: per frame an index of a label or NO_LABEL."""
+    """List all paths that CTC allows, as the label index of each frame or NO_LABEL."""
     for path in itertools.product(range(NO_LABEL, len(labels)), repeat=n_frames):
         said = [index for index, _ in itertools.groupby(path)]
         spoken = [index for index in said if index != NO_LABEL]
@@ -48,7 +48,7 @@ def every_path(n_frames, labels):
 
 
 def price(path, scores, goal, symbols):
-    """The score of a path, written as plainly as the rules are."""
+    """Score a path directly by the rules."""
     total, passed = 0.0, 0
     for frame, index in enumerate(path):
         row = scores[frame] - scores[frame].max()
@@ -88,11 +88,11 @@ def test_no_path_is_better(goal, n_frames, seed, delimiter):
         assert price(found, scores, goal, symbols) == pytest.approx(best, abs=1e-4)
 
 
-# --- planted paths ------------------------------------------------------------------------------
+# --- planted paths --------------------------------------------------------------------------------
 
 
 def planted(rng, n_labels, n_frames):
-    """A random target and a random path that says it."""
+    """Make a random target and a random path through it."""
     labels = rng.integers(2, N_COLUMNS, n_labels)
     opens = rng.random(n_labels) < 0.3
     opens[0] = True
@@ -131,7 +131,7 @@ def test_equal_labels_need_blank_between():
     assert align(emission([2, 2]), goal) is None
 
 
-def test_too_few_frames_spoil_no_other_row():
+def test_too_few_frames_affect_no_other_row():
     long, short = target((2, 3, 4)), target((2,))
     found = best_paths([emission([2, 3]), emission([0, 2])], [long, short], SYMBOLS)
     assert found[0] is None
@@ -140,20 +140,20 @@ def test_too_few_frames_spoil_no_other_row():
     assert best_paths([], [], SYMBOLS) == []
 
 
-def test_the_delimiter_lies_in_the_gap_alone():
+def test_the_delimiter_occurs_only_in_gaps():
     columns = [2, 1, 1, 3]
     assert align(emission(columns), target((2,), (3,))) == [0, NO_LABEL, NO_LABEL, 1]
     assert align(emission(columns), target((2, 3))) != [0, NO_LABEL, NO_LABEL, 1]
 
 
-# --- what the text leaves out, and what cannot be spelt -----------------------------------------
+# --- speech that the text lacks, and words that cannot be spelled ---------------------------------
 
 MISSING = [4, 4, 0, 5, 4, 0, 5, 5]
 PAUSE = [0, 0]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
-def test_speech_that_the_text_leaves_out_moves_no_word(place):
+def test_speech_that_the_text_lacks_moves_no_word(place):
     spoken = [[2, 2, 0, 3], [3, 0, 2], [2, 3, 3]]
     goal = target((2, 3), (3, 2), (2, 3))
     expected = [[0, 0, -1, 1], [2, -1, 3], [4, 5, 5]]
@@ -165,7 +165,7 @@ def test_speech_that_the_text_leaves_out_moves_no_word(place):
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_word_that_cannot_be_spelt_takes_its_sound(place):
+def test_a_word_that_cannot_be_spelled_takes_its_sound(place):
     goal_words, spoken = [(2, 3), (3, 2)], [[2, 3], [3, 2]]
     goal = target(*goal_words[:place], (STAR,), *goal_words[place:])
     parts = [*spoken[:place], MISSING, *spoken[place:]]
@@ -182,14 +182,14 @@ def test_a_star_inside_a_word():
     assert align(emission([0, 2, 5, 5, 3, 0]), goal) == [NO_LABEL, 0, 1, 1, 2, NO_LABEL]
 
 
-def test_words_that_were_not_said_get_a_place_all_the_same():
+def test_words_that_were_not_said_get_frames_too():
     path = align(emission([0, 2, 3, 0, 0, 0, 3, 2, 0]), target((2, 3), (4, 5), (3, 2)))
     assert sorted(set(path)) == [NO_LABEL, 0, 1, 2, 3, 4, 5]
     assert path[1:3] == [0, 1]
     assert path[6:8] == [4, 5]
 
 
-def test_impossible_labels_are_no_obstacle():
+def test_labels_of_probability_0_still_give_a_path():
     scores = np.full((4, N_COLUMNS), -np.inf)
     scores[:, BLANK] = 0.0
     assert align(scores, target((2, 3))) is not None

@@ -29,7 +29,7 @@ def times(words):
     return [(round(word.start, 6), round(word.end, 6)) for word in words]
 
 
-def test_words_lie_where_their_labels_do():
+def test_words_have_the_times_of_their_labels():
     words = place(["a", "b"], [-1, 0, 1, -1, 1, -1, 2, -1, -1, -1], [0, 0, 1])
     assert times(words) == [(0.1, 0.5), (0.6, 0.7)]
     assert [word.confidence for word in words] == pytest.approx([0.8, 0.8])
@@ -51,7 +51,7 @@ def test_words_without_labels_share_the_pause_by_their_letters():
     assert [word.confidence is None for word in words] == [t == "interpolated" for t in timings]
 
 
-def test_a_word_of_stars_has_times_and_no_witness():
+def test_a_word_of_stars_has_times_but_no_confidence():
     words = place(["a", "42"], [0, -1, 1, 1, -1], [0, 1], labels=[3, STAR])
     assert times(words) == [(0, 0.1), (0.2, 0.4)]
     assert (words[1].timing, words[1].confidence) == ("interpolated", None)
@@ -62,13 +62,13 @@ def test_a_star_in_a_word_does_not_count_for_its_confidence():
     assert (words[0].timing, words[0].confidence) == ("aligned", pytest.approx(0.8))
 
 
-def test_no_word_leaves_the_audio():
+def test_no_word_ends_after_the_audio():
     words = place(["a", "-"], [0, 0, 0], [0], duration=0.25)
     assert times(words) == [(0, 0.25), (0.25, 0.25)]
 
 
 @given(st.data())
-def test_words_in_words_out_in_order(data):
+def test_every_text_becomes_a_word_in_order(data):
     n_words = data.draw(st.integers(1, 8))
     spelled = sorted(data.draw(st.lists(st.integers(0, n_words - 1), min_size=1, max_size=10)))
     labels = data.draw(

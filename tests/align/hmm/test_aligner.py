@@ -1,4 +1,4 @@
-"""The embedded aligner: the real models, on sample recordings and on texts that nobody said."""
+"""The HMM aligner with its real models, on sample recordings with right and wrong texts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def aligner(runner):
 
 @functools.cache
 def sample(name):
-    """Samples and words of a sample recording."""
+    """Read the samples and words of a sample recording."""
     (file,) = [file for file in SAMPLES.glob(f"{name}.*") if file.suffix != ".json"]
     about = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     blocks = list(decode(file, AudioLimits()).blocks)
@@ -57,7 +57,7 @@ def sample(name):
 
 
 def stretch(name, seconds):
-    """The first words of a sample, as far as they end before `seconds`, and their audio."""
+    """Return the audio and the words of a sample up to `seconds`."""
     samples, words = sample(name)
     some = [word for word in words if word["end"] < seconds]
     return Audio(samples[: round(some[-1]["end"] * SAMPLE_RATE) + 1600]), some
@@ -67,7 +67,7 @@ def texts(words):
     return [word["text"] for word in words]
 
 
-def check_laws(audio, tokens, words):
+def check_words(audio, tokens, words):
     assert [word.text for word in words] == list(tokens)
     ordered(words, 0.0, audio.duration)
     assert all(word.timing in ("aligned", "interpolated") for word in words)
@@ -78,7 +78,7 @@ def check_laws(audio, tokens, words):
 def test_words_are_where_they_were_said(forced, name):
     audio, truth = stretch(name, 9.0)
     found = forced.align(audio, texts(truth))
-    check_laws(audio, texts(truth), found.words)
+    check_words(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
     ]
@@ -128,7 +128,7 @@ def test_music_between_sentences_is_no_speech(forced):
     assert found.unwritten == ()
 
 
-def test_what_another_says_between_sentences_is_speech(forced):
+def test_another_speaker_between_sentences_is_speech(forced):
     audio, truth = stretch("meeting", 9.0)
     other = stretch("memo", 3.0)[0].samples
     both, at = interrupted(audio, truth, other * audio.samples.std() / other.std())
@@ -138,7 +138,7 @@ def test_what_another_says_between_sentences_is_speech(forced):
 
 
 def interrupted(audio, truth, sound):
-    """A recording with a sound in its longest pause, and the second at which it begins."""
+    """Insert a sound into the longest pause; return the audio and the start of the sound."""
     gaps = [after["start"] - before["end"] for before, after in pairwise(truth)]
     place = int(np.argmax(gaps)) + 1
     at = round((truth[place - 1]["end"] + truth[place]["start"]) / 2 * SAMPLE_RATE)
@@ -147,7 +147,7 @@ def interrupted(audio, truth, sound):
 
 
 def plucked(seconds):
-    """Chords on strings, four a second, with a power of 1."""
+    """Make music of plucked strings, four chords per second, with a power of 1."""
     random = np.random.default_rng(5)
     music = np.zeros(round(seconds * SAMPLE_RATE))
     for start in range(0, len(music), SAMPLE_RATE // 4):
@@ -158,11 +158,11 @@ def plucked(seconds):
     return music / music.std()
 
 
-def test_words_that_are_not_said_have_their_place(forced):
+def test_silent_tokens_lie_between_their_neighbours(forced):
     audio, truth = stretch("meeting", 3.5)
     tokens = ["\u2014", *texts(truth)[:4], "\U0001f600", *texts(truth)[4:], "日本語"]
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     silent = (found.words[0], found.words[5], found.words[-1])
     assert {(word.timing, word.confidence) for word in silent} == {("interpolated", None)}
     assert all(word.timing == "aligned" for word in (*found.words[1:5], *found.words[6:-1]))
@@ -173,7 +173,7 @@ def test_a_long_recording_is_searched_in_windows(forced, monkeypatch):
     monkeypatch.setattr("asr.align.hmm.forced.DOUBTED_SECONDS", 3.0)
     audio, truth = stretch("meeting", 19.0)
     found = forced.align(audio, texts(truth))
-    check_laws(audio, texts(truth), found.words)
+    check_words(audio, texts(truth), found.words)
     errors = [
         abs(word.start - known["start"]) for word, known in zip(found.words, truth, strict=True)
     ]
@@ -186,7 +186,7 @@ def test_audio_with_no_speech_in_it(forced, n_samples):
     for samples in (makers.silence(n_samples / SAMPLE_RATE), makers.noise(n_samples / SAMPLE_RATE)):
         audio = Audio(samples)
         found = forced.align(audio, ["hello", "there"])
-        check_laws(audio, ["hello", "there"], found.words)
+        check_words(audio, ["hello", "there"], found.words)
         assert all(word.confidence < 0.5 for word in found.words)
 
 
@@ -197,7 +197,7 @@ def test_scores_leave_no_file_behind(monkeypatch, tmp_path):
     senones = scorer.phones.all_monophones
     first, again = scorer.score(pcm, senones), scorer.score(pcm, senones)
     assert len(first) == pytest.approx(len(pcm) / 320, abs=3)
-    assert (first.values == again.values).all()  # nothing is carried from one to the next
+    assert (first.values == again.values).all()  # no state is carried over
     assert first.values.std() > 1
     assert list(tmp_path.iterdir()) == []
 
@@ -206,7 +206,7 @@ def test_more_text_than_anyone_can_say(forced):
     audio, _ = stretch("meeting", 2.0)
     tokens = ["word"] * 3000
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     assert all(word.timing == "interpolated" for word in found.words)
 
 
@@ -219,11 +219,11 @@ TOKENS = st.sampled_from([*NASTY_TEXTS, "good", "morning", "$3.50", "x" * 500]).
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tokens=st.lists(TOKENS, max_size=9), start=st.integers(0, 9), n_tenths=st.integers(0, 12))
-def test_words_in_are_words_out(forced, tokens, start, n_tenths):
+def test_any_tokens_give_as_many_words(forced, tokens, start, n_tenths):
     samples, _ = MEETING
     audio = Audio(samples[start * 8000 : start * 8000 + n_tenths * 1600])
     found = forced.align(audio, tokens)
-    check_laws(audio, tokens, found.words)
+    check_words(audio, tokens, found.words)
     assert all(0 <= begin < end <= audio.duration for begin, end in found.unwritten)
     assert all(before[1] <= after[0] for before, after in pairwise(found.unwritten))
 
@@ -231,14 +231,14 @@ def test_words_in_are_words_out(forced, tokens, start, n_tenths):
 MEETING = sample("meeting")
 
 
-# --- in its processes ---------------------------------------------------------------------------
+# --- in child processes ---------------------------------------------------------------------------
 
 
 def hypothesis_of(words, **more):
     return Hypothesis(4, " ".join(texts(words)), **more)
 
 
-def test_the_process_gives_what_the_models_give(runner, aligner, forced):
+def test_the_child_process_gives_the_same_result(runner, aligner, forced):
     audio, truth = stretch("meeting", 5.0)
     pcm = to_float32(to_int16(audio.samples))
     direct = forced.align(Audio(pcm), texts(truth))
@@ -254,7 +254,7 @@ def test_nothing_to_align(runner, aligner):
     assert timed.words == ()
 
 
-def test_the_engine_is_believed_where_nothing_was_heard(runner, aligner):
+def test_words_without_evidence_keep_the_confidence_of_the_engine(runner, aligner):
     audio, truth = stretch("meeting", 3.0)
     words = [*texts(truth), "\u2014"]
     sure = (0.5,) * len(words)
@@ -264,7 +264,7 @@ def test_the_engine_is_believed_where_nothing_was_heard(runner, aligner):
     assert timed.words[0].confidence != 0.5
 
 
-def test_text_survives_an_aligner_that_takes_too_long(runner, aligner, monkeypatch, caplog):
+def test_text_is_kept_if_the_alignment_takes_too_long(runner, aligner, monkeypatch, caplog):
     monkeypatch.setattr(sphinx, "CPU_SECONDS_BASE", 1)
     monkeypatch.setattr(sphinx, "CPU_SECONDS_PER_SECOND", 0)
     samples, words = sample("pauses")
@@ -291,12 +291,12 @@ def test_models_that_do_not_load(capfd):
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        ({}, SphinxAligner),  # pocketsphinx has times of its own, but not for a known text
+        ({}, SphinxAligner),  # pocketsphinx times what it recognises, but cannot time a known text
         ({"aligner": "sphinx"}, SphinxAligner),
         ({"vllm_url": "http://127.0.0.1:1"}, SphinxAligner),
         ({"aligner": "none"}, None),
     ],
 )
-def test_which_aligner_the_settings_take(values, kind):
+def test_the_settings_select_the_aligner(values, kind):
     made = load_aligner(Settings(**values))
     assert made is None if kind is None else isinstance(made, kind)

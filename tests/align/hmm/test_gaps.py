@@ -1,4 +1,4 @@
-"""What counts as speech between the words."""
+"""Which gaps between words count as speech that the text lacks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from asr.align.hmm.viterbi import Step
 from asr.types import Audio
 
 WORD = 60
-"""Frames."""
+"""Frames of a word."""
 PITCHES = (150, 320, 550, 900, 1700, 3100)
 
 
 def sounds(n_frames, pitches=PITCHES, level=0.2, seed=0):
-    """Tones of a tenth of a second each, over a hiss."""
+    """Make tones of a tenth of a second each, with some noise."""
     random = np.random.default_rng(seed)
     time = np.arange(10 * FRAME_SAMPLES) / 16_000
     parts = [np.sin(2 * np.pi * random.choice(pitches) * time) for _ in range(-(-n_frames // 10))]
@@ -37,7 +37,7 @@ def step(token, start, n_frames, score=0.0, n_states=9):
 
 
 def chunk(gap, score, kind=PAUSE, seeds=(1, 2)):
-    """Five words, a pause of a second around `gap`, and five words; the audio and the path."""
+    """Make audio and path: five words, half a second of pause, `gap`, another pause, five words."""
     n_gap = len(gap) // FRAME_SAMPLES
     before, after = (sounds(5 * WORD, seed=seed) for seed in seeds)
     parts = [before, quiet(50), gap, quiet(50), after]
@@ -54,29 +54,29 @@ PHONES = [3] * 10
 
 
 @pytest.mark.parametrize("kind", [PAUSE, FILLER])
-def test_what_sounds_like_the_words_is_speech(kind):
+def test_sound_similar_to_the_words_is_speech(kind):
     ((start, end),) = unwritten(*chunk(sounds(100), -1.0, kind), PHONES)
     assert start == pytest.approx(5 * WORD + 50, abs=10)
     assert end == pytest.approx(5 * WORD + 150, abs=10)
 
 
-def test_a_pause_may_be_what_it_sounds_like():
+def test_frames_that_fit_a_pause_are_not_speech():
     assert unwritten(*chunk(sounds(100), 0.3), PHONES) == []
 
 
-def test_what_is_quiet_is_no_speech():
+def test_quiet_frames_are_not_speech():
     assert unwritten(*chunk(quiet(100), -2.0, FILLER), PHONES) == []
 
 
-def test_a_sound_unlike_the_words_is_no_speech():
+def test_sound_unlike_the_words_is_not_speech():
     assert unwritten(*chunk(sounds(100, pitches=(5000,)), -2.0, FILLER), PHONES) == []
 
 
-def test_a_short_sound_is_no_mistake():
+def test_a_short_sound_is_not_reported():
     assert unwritten(*chunk(sounds(MIN_FRAMES - 10), -2.0, FILLER), PHONES) == []
 
 
-def test_words_that_were_passed_over_account_for_speech():
+def test_skipped_words_account_for_speech():
     audio, steps = chunk(sounds(100), -1.0)
     without = [it for it in steps if it.arc.token != 5]
     assert unwritten(audio, without, [3] * 5 + [0] + [3] * 4)
@@ -87,7 +87,7 @@ def test_words_that_were_passed_over_account_for_speech():
 
 
 @pytest.mark.parametrize(("fit", "n_spans"), [(-3.0, 1), (0.5, 0)])
-def test_a_word_that_does_not_fit_parts_no_speech(fit, n_spans):
+def test_only_a_word_that_fits_separates_gaps(fit, n_spans):
     audio, steps = chunk(sounds(100), -1.8)
     gap = steps[6]
     middle = [
@@ -100,7 +100,7 @@ def test_a_word_that_does_not_fit_parts_no_speech(fit, n_spans):
     assert len(spans) == n_spans
 
 
-def test_right_words_part_two_mistakes():
+def test_right_words_separate_two_mistakes():
     audio, steps = chunk(sounds(100), -1.8)
     later, more = chunk(sounds(100, seed=9), -1.8, seeds=(3, 4))
     more = [
@@ -119,14 +119,14 @@ def test_right_words_part_two_mistakes():
     assert second[0] > more[4].end
 
 
-def test_without_words_what_is_loud_is_speech():
+def test_without_words_all_loud_frames_are_speech():
     audio, steps = chunk(sounds(100), -1.0)
     alone = [step(PAUSE, 0, steps[-1].end, -1.0, n_states=1)]
     ((start, end),) = unwritten(audio, alone, [])
     assert (start, end) == (pytest.approx(0, abs=10), pytest.approx(steps[-1].end, abs=10))
 
 
-def test_nothing_was_heard():
+def test_no_steps_give_no_speech():
     assert unwritten(Audio(np.zeros(100, np.float32)), [], [3]) == []
 
 
@@ -139,7 +139,7 @@ def test_nothing_was_heard():
     st.integers(0, 3),
     st.integers(0, 30),
 )
-def test_speech_lies_between_the_words(parts, seed, n_missing):
+def test_speech_begins_and_ends_between_words(parts, seed, n_missing):
     steps: list[Step] = []
     for kind, n_frames, score in parts:
         token = sum(it.arc.token >= 0 for it in steps) if kind == 0 else kind

@@ -24,7 +24,7 @@ LENIENT = Prices(skip=20.0, skip_phone=5.0, filler=20.0, filler_frame=1.0)
 
 @pytest.fixture(scope="module")
 def phones():
-    """Phones without context: senones 3n to 3n + 2 are those of phone n."""
+    """Make phones without triphones: phone n has the senones 3n to 3n + 2."""
     half = np.full((len(NAMES), STATES), np.log(0.5), np.float32)
     sequences = np.arange(STATES * len(NAMES)).reshape(-1, STATES)
     owners = np.repeat(np.arange(len(NAMES)), STATES)
@@ -39,7 +39,7 @@ def builder(phones, tmp_path_factory):
 
 
 def heard(sounds):
-    """Scores of audio in which each phone of `sounds` lasts so many frames."""
+    """Score audio in which each phone of `sounds` lasts the given number of frames."""
     rows = []
     for name, n_frames in sounds:
         first = STATES * NAMES.index(name)
@@ -69,7 +69,7 @@ def places(steps, n_tokens):
     return [token and (token.start, token.end) for token in found_tokens(steps, n_tokens)]
 
 
-def test_words_and_pauses_are_where_they_were_put(builder, phones):
+def test_words_and_pauses_are_found_at_their_frames(builder, phones):
     sounds = [("SIL", 7), *say("bat"), *say("a", 5), ("SIL", 9), *say("tack", 6), ("SIL", 3)]
     steps = search(builder, phones, ["bat", "a", "tack"], sounds)
     assert places(steps, 3) == [(7, 19), (19, 24), (33, 51)]
@@ -88,13 +88,13 @@ def test_the_reading_that_fits_is_taken(builder, phones):
         assert places(steps, 1) == [(0, len(costs))]
 
 
-def test_a_word_that_was_not_said_is_passed_over(builder, phones):
+def test_a_word_that_was_not_said_is_skipped(builder, phones):
     sounds = [*say("bat"), *say("tack")]
     steps = search(builder, phones, ["bat", "cat", "tack"], sounds, LENIENT)
     assert places(steps, 3) == [(0, 12), None, (12, 24)]
 
 
-def test_strict_passes_over_only_what_has_no_room(builder, phones):
+def test_strict_prices_skip_only_words_without_enough_frames(builder, phones):
     sounds = [*say("bat", 6), *say("tack", 6)]
     steps = search(builder, phones, ["bat", "cat", "tack"], sounds)
     assert None not in places(steps, 3)
@@ -103,15 +103,15 @@ def test_strict_passes_over_only_what_has_no_room(builder, phones):
     assert [place is not None for place in places(steps, 3)].count(True) == 1
 
 
-def test_speech_that_no_word_accounts_for(builder, phones):
+def test_speech_that_the_text_lacks_becomes_a_filler(builder, phones):
     sounds = [*say("bat"), *say("cat", 12), *say("tack")]
     steps = search(builder, phones, ["bat", "tack"], sounds, LENIENT)
     assert places(steps, 2) == [(0, 12), (48, 60)]
-    others = [step for step in steps if step.arc.token == FILLER]
-    assert (others[0].start, others[-1].end) == (12, 48)
+    fillers = [step for step in steps if step.arc.token == FILLER]
+    assert (fillers[0].start, fillers[-1].end) == (12, 48)
 
 
-def test_a_text_that_goes_on_behind_the_audio(builder, phones):
+def test_a_text_that_continues_after_the_audio(builder, phones):
     words = ["bat", "tack", "cat", "bat"]
     sounds = [*say("bat"), *say("tack")]
     steps = search(builder, phones, words, sounds, LENIENT, whole=False)

@@ -1,4 +1,4 @@
-"""Our likelihoods of senones against those that pocketsphinx computes itself."""
+"""Our senone likelihoods compared with those that pocketsphinx computes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def every(scorer):
 
 
 def own_scores(pcm, folder):
-    """What pocketsphinx makes of all senones: nats below the best of the frame."""
+    """Let pocketsphinx score all senones, in nats relative to the best one of each frame."""
     options = {"lm": None, "loglevel": "FATAL", "compallsen": True, "senlogdir": "."}
     decoder = pocketsphinx.Decoder(**options, samprate=SAMPLE_RATE)
     decoder.set_align_text("a")
@@ -59,7 +59,7 @@ def own_scores(pcm, folder):
 
 
 @pytest.mark.parametrize("name", ["meeting.wav", "telephone.wav", "noise"])
-def test_they_are_those_of_pocketsphinx_but_for_what_it_rounds(scorer, tmp_path, name):
+def test_scores_equal_those_of_pocketsphinx_up_to_its_rounding(scorer, tmp_path, name):
     samples = noise(5.0) if name == "noise" else sample(name, 8.0)
     pcm = Audio(samples).pcm16()
     theirs = own_scores(pcm, tmp_path)
@@ -71,7 +71,7 @@ def test_they_are_those_of_pocketsphinx_but_for_what_it_rounds(scorer, tmp_path,
     assert np.quantile(apart, 0.999) < 0.5
 
 
-def test_a_senone_scores_the_same_whatever_else_is_scored(scorer):
+def test_a_score_does_not_depend_on_the_other_senones(scorer):
     pcm = Audio(sample("meeting.wav", 3.0)).pcm16()
     whole = scorer.score(pcm, every(scorer))
     wanted = np.array([5000, 7, 300, 7, 126, 4242])
@@ -81,7 +81,7 @@ def test_a_senone_scores_the_same_whatever_else_is_scored(scorer):
     assert there == pytest.approx(whole.values[:, wanted], abs=1e-3)
 
 
-def test_frames_are_scored_each_for_itself(scorer):
+def test_a_score_does_not_depend_on_the_other_frames(scorer):
     mixtures = Mixtures(MODEL, scorer.phones.phone_of_senone)
     rng = np.random.default_rng(1)
     streams = [rng.standard_normal((2 * BLOCK_FRAMES + 7, CEPSTRA), np.float32) for _ in range(3)]
@@ -93,17 +93,17 @@ def test_frames_are_scored_each_for_itself(scorer):
     assert np.isfinite(whole).all()
 
 
-def test_features_are_the_cepstra_and_how_they_change():
+def test_features_are_cepstra_and_their_differences():
     ramp = np.outer(np.arange(20), np.ones(CEPSTRA)).astype(np.float32)
     level, rise, bend = features(ramp)
     assert level.mean(axis=0) == pytest.approx(np.zeros(CEPSTRA), abs=1e-5)
     assert (np.diff(level, axis=0) == 1).all()
     assert (rise[2:-2] == 4).all()
-    assert rise[0, 0] == 2  # before the first frame stands the first
+    assert rise[0, 0] == 2  # the first frame is repeated before the start
     assert (bend[3:-3] == 0).all()
 
 
-def test_frames_without_energy_do_not_count_for_the_mean():
+def test_frames_without_energy_are_left_out_of_the_mean():
     cepstra = np.full((10, CEPSTRA), 4.0, np.float32)
     cepstra[3:5] = -50.0
     level, _, _ = features(cepstra)

@@ -1,4 +1,4 @@
-"""Words to phones."""
+"""Pronunciations of words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lexicon():
     ("word", "phones"),
     [
         ("hello", "HH EH L OW"),  # the dictionary
-        ("either", "AY DH ER"),  # another entry of it
+        ("either", "AY DH ER"),  # its second entry
         ("b.", "B IY"),
         ("u.s", "Y UW Z"),  # plural of a letter
         ("dogs'", "D AO G Z"),
@@ -38,7 +38,7 @@ def lexicon():
         ("zxcv", "Z IY EH K S S IY V IY"),  # no vowel: spelled
         ("nemotron", "N EH M OW T R AA N"),
         ("phosphorylation", "F AA S F AO R IH L EY SH AH N"),  # letter to sound
-        ("ngozi", "NG G OW Z IY"),  # as other languages read it
+        ("ngozi", "NG G OW Z IY"),  # by the rules for other languages
     ],
 )
 def test_pronunciations(lexicon, word, phones):
@@ -46,7 +46,7 @@ def test_pronunciations(lexicon, word, phones):
 
 
 def test_rules_are_near_the_dictionary(lexicon):
-    """A fifth of the phones wrong is what rules of this size reach."""
+    """Rules of this size typically get a fifth of the phones wrong."""
     entries = [word for word in list(lexicon._entries)[::900] if re.fullmatch("[a-z]{4,}", word)]
     n_wrong = n_phones = 0
     for word in entries:
