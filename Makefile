@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 4
+JOBS ?= $(shell nproc)
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 

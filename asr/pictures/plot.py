@@ -106,8 +106,9 @@ def _figure(width: float, height: float) -> Any:
     except ImportError:
         check(False, "plot", "matplotlib is not installed; pip install 'asr-service[plot]'")
     figure = Figure(figsize=(width, height))
+    canvas: Any = FigureCanvasAgg(figure)
     # librosa asks for a drawing of the whole figure after each wave; `savefig` draws it once.
-    FigureCanvasAgg(figure).draw_idle = lambda *_, **__: None  # type: ignore[method-assign]
+    canvas.draw_idle = lambda *_, **__: None
     return figure
 
 

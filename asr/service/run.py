@@ -44,10 +44,10 @@ SOCKETS: Final[dict[str, Any]] = {
 def run(settings: Settings, make_engine: EngineMaker) -> None:
     """Run the service until a signal ends it; see `asr.service.serve`."""
     configure_logging(settings.log_level, settings.log_format)
-    logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
     interrupts = Interrupts()
     bind_children()
     try:
+        logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
         with (
             run_directory(Path(settings.work_dir)) as run_dir,
             run_directory(_data_directory(settings)) as incoming,

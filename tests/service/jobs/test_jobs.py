@@ -110,7 +110,8 @@ def test_job_has_the_transcript_of_the_sync_route(client, server, how):
         assert ours.text == direct.text
         assert ours.headers["content-type"] == direct.headers["content-type"]
         assert ours.headers["x-transcript-complete"] == "true"
-    assert not list((server.work_dir.parent / "data" / "recordings").iterdir())
+    recordings = server.work_dir.parent / "data" / "recordings"
+    wait_for(lambda: not list(recordings.iterdir()), 20, "the end of the recording")
 
 
 def test_same_content_and_options_are_one_job(client):
