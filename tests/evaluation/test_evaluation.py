@@ -262,7 +262,7 @@ def test_manifest(tmp_path):
         (
             {"file": "", "text": "", "words": [{"word": "", "start": s, "end": 3} for s in (2, 1)]},
             "words",
-            "words[1]: word at [1, 3] breaks",
+            "words[1]: word at [1, 3] is out of order",
         ),
     ],
 )  # fmt: skip
