@@ -254,7 +254,5 @@ def ordered(words: Iterable[Word], start: float, end: float) -> None:
     last = start
     for word in words:
         if word.start < last or word.end > end:
-            raise ValueError(
-                f"word at [{word.start}, {word.end}] is out of order or out of range"
-            )
+            raise ValueError(f"word at [{word.start}, {word.end}] is out of order or out of range")
         last = word.start
