@@ -2,7 +2,7 @@
 
 The service runs in its own processes, with an engine that takes a fixed time per chunk (a test
 double). It gets long recordings, all from one key or each from its own key. While they arrive, and
-again while they are transcribed, it gets a short one many times. The time of each answer is compared
+again while they are transcribed, it gets a short one repeatedly. Each answer time is compared
 with the time without other work. For the slowest answer, the report separates the wait for a slot
 of the engine from everything else (upload, decoding, stitching, response).
 
