@@ -4,8 +4,8 @@
     transcript = asr.transcribe("meeting.wav")
     print(asr.render(transcript, "srt"))
 
-The web service is `asr.service`, the command line ``asr``. Importing this package imports neither
-of them, nor vLLM, Ray or torch.
+The web service is `asr.service`, the command line is ``asr`` (`asr.cli`). Importing this package
+imports neither of them, and neither vLLM nor torch.
 """
 
 from asr.config import (

@@ -1,4 +1,4 @@
-"""``python -m asr`` is ``asr``."""
+"""``python -m asr`` does the same as ``asr``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Options of each stage, which travel with a request. All frozen, all checked when made."""
+"""Options of each stage of a request. They are frozen, and checked when they are made."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ def check(condition: bool, name: str, message: str) -> None:
 
 
 def described(default: Any, doc: str, *, secret: bool = False) -> Any:
-    """A field with its text for the help of flags and for tables."""
+    """A dataclass field with a description, for ``--help`` and for tables.
+
+    Args:
+        default: of the field.
+        doc: the description.
+        secret: leave the value out of ``repr``.
+    """
     return field(default=default, repr=not secret, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
 class VadOptions:
-    """How speech is told from the rest.
+    """How speech is separated from other audio.
 
     Attributes:
-        kind: "webrtc" costs 0.4 s per hour of audio; "silero" (extra) withstands music and noise;
-            "off" takes the whole recording for speech.
-        aggressiveness: webrtc only, 0 lets most through, 3 least.
-        threshold: silero only, the probability above which a frame is speech.
-        min_speech: seconds of voiced frames below which a region is dropped.
+        kind: "webrtc" costs 0.4 s per hour of audio; "silero" (an extra) copes with music and
+            noise; "off" treats the whole recording as speech.
+        aggressiveness: webrtc only; 0 keeps most audio, 3 least.
+        threshold: silero only; a frame is speech above this probability.
+        min_speech: a region with fewer seconds of voiced frames is dropped.
         min_silence: seconds without a voiced frame that end a region.
         padding: seconds added on both sides of a region.
     """
@@ -57,10 +63,10 @@ class ChunkOptions:
     """How speech regions are packed into chunks.
 
     Attributes:
-        max_seconds: no chunk is longer; vLLM cuts Omni's audio hard at 30 s.
-        max_gap: a longer pause starts a new chunk, since silence only costs and misleads.
-        overlap: seconds that two chunks share where speech had to be cut.
-        search: seconds before the limit in which the quietest place is looked for.
+        max_seconds: longest chunk; vLLM drops Omni's audio after 30 s.
+        max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
+        overlap: seconds that two chunks share where speech is cut.
+        search: seconds before the limit in which to look for the quietest place.
     """
 
     max_seconds: float = 30.0
@@ -78,13 +84,13 @@ class ChunkOptions:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What the user tells the recogniser.
+    """What the user tells the engine.
 
     Attributes:
-        language: ISO-639-1 code, or None to leave it to the engine.
-        prompt: context in the words of the user.
+        language: ISO-639-1 code, or None for the engine's choice.
+        prompt: free text that gives context.
         keywords: names and terms that may occur.
-        temperature: 0 to 1, or None for the engine's own.
+        temperature: 0 to 1, or None for the engine's default.
     """
 
     language: str | None = None
@@ -102,18 +108,24 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped for reading; `asr.output.subtitles` says which rule yields to which.
+    """How cues are made readable; `asr.output.subtitles` says which rule has priority.
 
-    Fields of a request and, as ``--max-line-width``, flags of the command line.
+    The fields are form fields of a request, and flags of the command line (``--max-line-width``).
     """
 
-    max_line_width: int = described(42, "characters in a line")
-    max_line_count: int = described(2, "lines in a cue")
-    max_cue_duration: float = described(7.0, "seconds that a cue stays, at the most")
-    min_cue_duration: float = described(0.833, "seconds that a cue stays, if the next one lets it")
-    max_cps: float = described(20.0, "characters to read in a second, if the next cue lets it")
-    min_gap: float = described(0.083, "seconds between cues: 2 frames of 24 a second")
-    highlight_words: bool = described(False, "vtt: a time before each word, to light it up")
+    max_line_width: int = described(42, "most characters in a line")
+    max_line_count: int = described(2, "most lines in a cue")
+    max_cue_duration: float = described(7.0, "longest time that a cue is shown, in seconds")
+    min_cue_duration: float = described(
+        0.833, "shortest time, in seconds, if the next cue allows it"
+    )
+    max_cps: float = described(
+        20.0, "most characters to read per second, if the next cue allows it"
+    )
+    min_gap: float = described(0.083, "seconds between cues: 2 frames at 24 per second")
+    highlight_words: bool = described(
+        False, "vtt: give each word its time, so that it can be highlighted"
+    )
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
@@ -126,11 +138,11 @@ class SubtitleOptions:
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
-    """What decoding one recording may cost.
+    """Limits for decoding one recording.
 
     Attributes:
-        max_seconds: of decoded audio, counted while decoding; headers are not trusted.
-        max_bytes: of the file.
+        max_seconds: seconds of audio, counted while decoding, because headers may lie.
+        max_bytes: size of the file.
         max_cpu_seconds: RLIMIT_CPU of the decoding process.
         max_memory_bytes: RLIMIT_AS of the decoding process.
     """
@@ -146,8 +158,8 @@ class Options:
     """Everything that one request may choose.
 
     Attributes:
-        channels: "mix" hears all channels as one; "split" transcribes each by itself, as for a
-            call with one speaker in each, and orders what was said by time.
+        channels: "mix" mixes all channels into one; "split" transcribes each separately, for
+            example a call with one speaker in each, and orders the segments by time.
     """
 
     vad: VadOptions = VadOptions()

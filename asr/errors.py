@@ -1,23 +1,23 @@
-"""Every error this project raises on purpose.
+"""Every error that this project raises on purpose.
 
-Each class stands for one failure, carries the facts as attributes and says one sentence. Catch
-the base classes. The service maps them to HTTP in one table (``asr.service.http.problems``), the
-command line to exit codes in another (``asr.cli``).
+Each class is one kind of failure. Its message is one sentence, and its attributes hold the facts.
+Callers usually catch the base classes. `asr.service.http.problems` maps the classes to HTTP
+statuses, `asr.cli` maps them to exit codes.
 
     AsrError
       AudioError
-        UnsupportedAudio     not a format, rate or channel count that is accepted
-        DamagedAudio         starts like audio and stops decoding
-        EmptyAudio           no sample came out
-        AudioIncomplete      the rest will never arrive
+        UnsupportedAudio     format, sample rate or channel count is not accepted
+        DamagedAudio         decoding began and then failed
+        EmptyAudio           there are no samples
+        AudioIncomplete      the rest of an upload will never arrive
         AudioTooLong         more seconds, bytes or CPU time than allowed
       EngineError
-        EngineUnavailable    not configured, still loading, or gone; may be retried
-        EngineTimeout        no answer within its deadline; may be retried
-        EngineFailed         the engine broke on this chunk
+        EngineUnavailable    not configured, still loading or unreachable; retry later
+        EngineTimeout        no answer within the deadline; retry later
+        EngineFailed         the engine failed on a chunk
       InvalidOption          a setting or request field with a wrong value
-      StoreUnavailable       the database of jobs is away or full; may be retried
-        StoreTooNew          its tables were made by a newer version of this service
+      StoreUnavailable       the database of jobs is unreachable or full; retry later
+        StoreTooNew          a newer version of this service made its tables
       WorkerDied             a helper process ended without an answer
 """
 
@@ -27,9 +27,9 @@ from typing import Any
 
 
 class AsrError(Exception):
-    """Base of all errors raised on purpose by this package.
+    """Base of all errors that this package raises on purpose.
 
-    They travel between processes, so they are rebuilt from a message and attributes alone.
+    They pass between processes, so they can be rebuilt from a message and attributes.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -37,7 +37,10 @@ class AsrError(Exception):
 
 
 def rebuild(kind: str, message: str, facts: dict[str, Any]) -> AsrError:
-    """An error of this module from its class's name; of no other, whoever sent it."""
+    """Rebuild an error from the name of its class, which must be in this module.
+
+    Another name becomes `WorkerDied`, so that no process can make us create other objects.
+    """
     found = globals().get(kind)
     if not (isinstance(found, type) and issubclass(found, AsrError)):
         return WorkerDied(f"a helper process failed: {kind}: {message}")
@@ -72,7 +75,7 @@ class EmptyAudio(AudioError):
 
 
 class AudioIncomplete(AudioError):
-    """The recording was transcribed while it arrived, and what is missing will never come."""
+    """An upload was transcribed while it arrived, and the rest will never arrive."""
 
 
 class AudioTooLong(AudioError):
@@ -92,10 +95,10 @@ class EngineTimeout(EngineError):
 
 
 class EngineFailed(EngineError):
-    """The engine broke on a chunk.
+    """The engine failed on a chunk.
 
     Attributes:
-        chunk_index: which chunk, or None when it is not known.
+        chunk_index: index of the chunk, or None if unknown.
     """
 
     def __init__(self, message: str, chunk_index: int | None = None) -> None:
@@ -107,7 +110,7 @@ class InvalidOption(AsrError):
     """A setting or a request field has a wrong value.
 
     Attributes:
-        name: the setting or field, as its user wrote it.
+        name: the setting or field, as the user wrote it.
     """
 
     def __init__(self, name: str, message: str) -> None:
@@ -116,18 +119,18 @@ class InvalidOption(AsrError):
 
 
 class StoreUnavailable(AsrError):
-    """The database of jobs cannot be reached, or cannot take more."""
+    """The database of jobs cannot be reached or is full."""
 
 
 class StoreTooNew(StoreUnavailable):
-    """The tables of jobs are of a version that this service does not know."""
+    """A newer version of this service made the tables of jobs."""
 
 
 class WorkerDied(AsrError):
     """A helper process ended without an answer.
 
     Attributes:
-        signal: the signal that ended it, or None when it exited by itself.
+        signal: number of the signal that ended it, or None if it exited.
         errno: of the OSError that ended its work, or None when there was no such error.
         out_of_memory: its work ended with a MemoryError.
     """

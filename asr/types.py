@@ -1,11 +1,11 @@
-"""The values that travel through the pipeline.
+"""The values that pass through the pipeline.
 
-Frozen, slotted, with tuples for sequences. Times are seconds as float; positions in the recording
-are integer samples at 16 kHz, and every time of a region or chunk is derived from them. ``None``
-means not measured: no 0.0 stands in for an unknown confidence.
+They are frozen and slotted, with tuples for sequences. Times are seconds as float. Positions in the
+recording are integer samples at 16 kHz, and the times of regions and chunks are derived from them.
+``None`` means not measured; an unknown confidence is never 0.0.
 
-A `Hypothesis` counts its times from the start of its chunk, a `Segment` from the start of the
-recording. Only `asr.pipeline.stitch` turns one into the other.
+Times in a `Hypothesis` count from the start of its chunk, times in a `Segment` from the start of
+the recording. Only `asr.pipeline.stitch` converts one into the other.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAMPLE_RATE = 16_000
-"""Hz. Everything behind `asr.audio.resample` is mono at this rate."""
+"""Hz. All audio after `asr.audio.resample` is mono at this rate."""
 
 Timing = Literal["aligned", "engine", "interpolated"]
-"""How a word got its time: forced alignment, the engine itself, or spread over the speech."""
+"""How a word got its time: by forced alignment, from the engine, or spread over the speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Mono samples in memory, for one chunk rather than one recording.
+    """Mono samples of one chunk in memory.
 
     Attributes:
         samples: float32 in [-1, 1], shape (n_samples,).
@@ -57,7 +57,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRegion:
-    """A stretch of the recording in which the VAD heard speech: [start_sample, end_sample)."""
+    """A stretch of the recording that the VAD took for speech: [start_sample, end_sample)."""
 
     start_sample: int
     end_sample: int
@@ -84,12 +84,12 @@ class SpeechRegion:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What an engine hears at once: [start_sample, end_sample) of the recording.
+    """A stretch that the engine gets in one call: [start_sample, end_sample) of the recording.
 
     Attributes:
         index: 0, 1, 2, ... in the order of the recording.
         overlap: samples shared with the previous chunk; 0 when the cut lies in silence.
-        speech_samples: how many of its samples the VAD took for speech, or None when no VAD ran.
+        speech_samples: how many of its samples the VAD took for speech; None without a VAD.
     """
 
     index: int
@@ -124,7 +124,7 @@ class Chunk:
 
     @property
     def speech_seconds(self) -> float | None:
-        """Seconds of speech in it, or None when no VAD ran."""
+        """Seconds of speech in the chunk; None without a VAD."""
         return None if self.speech_samples is None else self.speech_samples / SAMPLE_RATE
 
 
@@ -136,8 +136,8 @@ class Word:
         text: the word as written, punctuation attached, no surrounding space.
         start: seconds.
         end: seconds, not before `start`.
-        confidence: 0 to 1, or None when nothing measured it.
-        timing: how the times came about.
+        confidence: 0 to 1, or None if not measured.
+        timing: how the word got its times.
     """
 
     text: str
@@ -162,14 +162,13 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an engine heard in one chunk. Word times count from the start of the chunk.
+    """What an engine recognised in one chunk. Word times count from the start of the chunk.
 
     Attributes:
-        word_confidences: how sure the engine is of each token of ``text.split()``, 0 to 1, from an
-            engine that has no times; whatever times the words takes it for those that it has no
-            confidence of its own for.
-        is_cut: the engine stopped at its limit, not at the end of the speech.
-        unwritten: (start, end) in seconds of speech that is in no word, as the aligner heard it.
+        word_confidences: confidence of each token of ``text.split()``, 0 to 1, from an engine
+            without times. An aligner uses it for words that it cannot judge itself.
+        is_cut: the engine stopped at its token limit, not at the end of the speech.
+        unwritten: (start, end) in seconds of speech that is in no word, found by the aligner.
     """
 
     chunk_index: int
@@ -190,11 +189,11 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the transcript about as long as a sentence, with absolute times.
+    """A part of the transcript, about a sentence long, with absolute times.
 
     Attributes:
-        channel: of the recording, where channels were kept apart.
-        speaker: who says it, or None where nobody told speakers apart.
+        channel: number of the channel, or None if the channels were mixed.
+        speaker: name of the speaker, or None if speakers were not distinguished.
     """
 
     id: int
@@ -215,15 +214,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The whole recording in words.
+    """The transcript of a whole recording.
 
     Attributes:
         language: ISO-639-1 code.
-        duration: seconds of audio that were decoded.
-        speech_seconds: seconds that the engine heard, in all channels that were kept apart.
-        dropped_seconds: seconds that the VAD took for something else and no engine heard, likewise.
-        engine: which engine recognised, with its model.
-        aligner: which aligner timed the words, or None when the engine did.
+        duration: seconds of decoded audio.
+        speech_seconds: seconds sent to the engine, summed over separate channels.
+        dropped_seconds: seconds without speech, which no engine got, summed likewise.
+        engine: name of the engine with its model.
+        aligner: name of the aligner that timed the words, or None if the engine did.
     """
 
     segments: tuple[Segment, ...]
@@ -237,7 +236,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All segments in one line of text."""
+        """The text of all segments in one line."""
         return " ".join(segment.text for segment in self.segments if segment.text)
 
     @property
@@ -247,13 +246,13 @@ class Transcript:
 
 
 def ordered(words: Iterable[Word], start: float, end: float) -> None:
-    """Check that words follow each other inside [start, end].
+    """Check that words are in order and lie inside [start, end].
 
     Raises:
-        ValueError: a word starts before its predecessor or lies outside.
+        ValueError: a word starts before the previous one or lies outside.
     """
     last = start
     for word in words:
         if word.start < last or word.end > end:
-            raise ValueError(f"word at [{word.start}, {word.end}] breaks the order or leaves it")
+            raise ValueError(f"word at [{word.start}, {word.end}] is out of order or out of range")
         last = word.start

@@ -1,11 +1,10 @@
-"""Whether a short recording is answered soon while long ones are in work.
+"""Measure how soon a short recording is answered while long ones are being transcribed.
 
-A service in processes of its own, with an engine that takes a fixed time for each chunk (a test
-double), is sent long recordings, by one key or by a key each. While they arrive, and when they are
-in work, it is sent a short one again and again, and the time of each answer is compared with the
-time that it takes when nothing else is in work. What of the slowest was spent before the engine
-had a slot for it, and what on everything else (intake, decoding, stitching, the way back), tells
-where time is to be gained.
+The service runs in its own processes, with an engine that takes a fixed time per chunk (a test
+double). It gets long recordings, all from one key or each from its own key. While they arrive, and
+again while they are transcribed, it gets a short one repeatedly. Each answer time is compared
+with the time without other work. For the slowest answer, the report separates the wait for a slot
+of the engine from everything else (upload, decoding, stitching, response).
 
     python -m benchmarks.fairness [--long 10] [--hours 1] [--arrivals 4] [--runs 20] [--delay 1]
 """
@@ -64,14 +63,14 @@ class SlowEngine(InstantEngine):
 
 
 class ChunkTimes:
-    """Notes how long each chunk took from the wish for a slot to the end, in a file."""
+    """A tracer that writes how long each chunk took, from asking for a slot to the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextlib.contextmanager
     def span(self, name: str, attributes: Mapping[str, Any]) -> Generator[None]:
-        """Note the time of a chunk."""
+        """Write the time of a chunk."""
         started = time.perf_counter()
         yield
         if name == "chunk":
@@ -80,11 +79,11 @@ class ChunkTimes:
                 file.write(json.dumps({"of": attributes["seconds"], "took": took}) + "\n")
 
     def carrier(self) -> dict[str, str]:
-        """Nothing for other processes."""
+        """Empty: no other process traces."""
         return {}
 
     def within(self, carrier: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Nobody else traces."""
+        """Do nothing: no other process traces."""
         return contextlib.nullcontext()
 
 
@@ -129,7 +128,7 @@ def service(delay: float, keys: list[str]) -> Generator[tuple[str, Path]]:
 
 
 def pieces(path: Path) -> Generator[bytes]:
-    """A file in pieces."""
+    """Read a file in pieces of 1 MiB."""
     with path.open("rb") as file:
         while data := file.read(1 << 20):
             yield data
@@ -138,7 +137,7 @@ def pieces(path: Path) -> Generator[bytes]:
 async def post(
     http: httpx.AsyncClient, path: Path, key: str, sent: asyncio.Event | None = None
 ) -> float:
-    """Seconds until the answer; `sent` is set when the body is out."""
+    """Post a file; return the seconds until the answer. `sent` is set after the last byte."""
 
     async def body() -> Any:
         for piece in pieces(path):
@@ -155,19 +154,19 @@ async def post(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Of the short recording, in seconds: in all, and between the wish for a slot and the end."""
+    """Seconds of a short recording: in total, and from asking for a slot to the end."""
 
     seconds: float
     at_engine: float
 
 
 class Measurement:
-    """One service and what is sent to it.
+    """Sends recordings to one service.
 
     Args:
         http: to the service.
         recordings: the long one and the short one.
-        times: where the service notes those of its chunks.
+        times: the file with the times of the chunks.
     """
 
     def __init__(self, http: httpx.AsyncClient, recordings: tuple[Path, Path], times: Path) -> None:
@@ -198,7 +197,7 @@ class Measurement:
         return answers
 
     async def settled(self, keys: list[str], n_runs: int) -> list[Answer]:
-        """Send the short recording when the long ones are in work."""
+        """Send the short recording while the long ones are transcribed."""
         answers = []
         async with self._sending(keys) as sent:
             await asyncio.gather(*(event.wait() for event in sent))
@@ -210,7 +209,7 @@ class Measurement:
 
     @contextlib.asynccontextmanager
     async def _sending(self, keys: list[str]) -> AsyncGenerator[list[asyncio.Event]]:
-        """Long recordings in work for this block; the events are set when they are sent."""
+        """Keep long recordings busy during this block; each event is set when one is fully sent."""
         sent = [asyncio.Event() for _ in keys]
         work = [
             asyncio.create_task(post(self._http, self._long, key, event))
@@ -243,7 +242,7 @@ async def measure(
 def report(
     alone: list[Answer], arriving: list[Answer], beside: list[Answer], delay: float
 ) -> dict[str, Any]:
-    """What came out."""
+    """One row of the results."""
     base = statistics.median(answer.seconds for answer in alone)
     row: dict[str, Any] = {"alone_s": round(base, 3)}
     for name, answers in (("arriving", arriving), ("beside", beside)):
@@ -262,7 +261,7 @@ def report(
 
 
 def main() -> None:
-    """Measure with one key for all, and with a key for each; exit 1 when it took too long."""
+    """Measure with one key for all, and with a key for each; exit 1 if an answer took too long."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--long", type=int, default=10, help="long recordings")
     parser.add_argument("--hours", type=float, default=1.0, help="of each")

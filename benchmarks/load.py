@@ -1,10 +1,10 @@
-"""Many clients for minutes: is everything answered, and does the service stay alive and small?
+"""Load test: many clients for minutes, counting errors and measuring latency and memory.
 
-A service in processes of its own, with an engine that answers at once (a test double), meets
-clients that do what clients do: transcribe a file, as text, subtitles or a stream; make a job,
-follow it and fetch its subtitles; upload in parts and transcribe that. Beside them one asks for
-/health ten times a second. Answers other than 2xx and 429 are errors. Memory is the resident sets
-of all processes, in which shared pages count for each.
+The service runs in its own processes, with an engine that answers at once (a test double). Clients
+transcribe files as text, subtitles or a stream; make jobs, follow them and fetch their subtitles;
+upload in parts and transcribe the upload. Another client requests /health ten times a second.
+Answers other than 2xx and 429 are errors. Memory is the sum of the resident sets of all processes,
+so shared pages count several times.
 
     python -m benchmarks.load [--clients 50] [--minutes 10]
 """
@@ -43,12 +43,12 @@ TUS = {"tus-resumable": "1.0.0"}
 
 
 def make_engine(_: Settings) -> InstantEngine:
-    """For the worker process."""
+    """The engine of the worker process."""
     return InstantEngine()
 
 
 class Tally:
-    """What was answered, how soon, and what it took."""
+    """Counts of answers, their latencies, and memory."""
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
@@ -58,7 +58,7 @@ class Tally:
         self.memory: list[float] = []
 
     def note(self, answer: httpx.Response) -> bool:
-        """Count an answer; whether it is a good one."""
+        """Count an answer; return whether it is a success."""
         self.statuses[answer.status_code] += 1
         if not answer.is_success and answer.status_code != 429:
             self.errors[f"{answer.request.method} {answer.url.path}: {answer.status_code}"] += 1
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Client:
-    """One of the many."""
+    """One client."""
 
     def __init__(self, http: httpx.AsyncClient, tally: Tally, seed: int) -> None:
         self._http = http
@@ -75,7 +75,7 @@ class Client:
         self._wav = SAMPLE.read_bytes()[: 44 + 32_000 * self._random.randrange(5, 26)]
 
     async def run(self, until: float) -> None:
-        """Do one thing after another; who is told to come back later does so."""
+        """Do the tasks in turn; after 429, wait as long as the answer asks."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
             "file": self.file,
             "stream": self.stream,
@@ -91,20 +91,20 @@ class Client:
             await asyncio.sleep(self._random.uniform(0.05, 1.0))
 
     async def file(self) -> bool:
-        """A file, in one of the formats."""
+        """Transcribe a file into one of the formats."""
         name = self._random.choice(["json", "srt", "vtt", "text", "verbose_json"])
         files = {"file": ("a.wav", self._wav)}
         answer = await self._http.post(ROUTE, files=files, data={"response_format": name})
         return self._tally.note(answer)
 
     async def stream(self) -> bool:
-        """A bare body, answered by events."""
+        """Send a raw body and read the stream of events."""
         headers, query = {"content-type": "audio/wav"}, {"stream": "true"}
         answer = await self._http.post(ROUTE, content=self._wav, headers=headers, params=query)
         return self._tally.note(answer) and "transcript.text.done" in answer.text
 
     async def job(self) -> bool:
-        """A job to its end, its subtitles, and its end for good."""
+        """Make a job, follow it, fetch its subtitles and delete it."""
         wav = self._wav[:-2] + self._random.randbytes(2)  # else it was transcribed before
         made = await self._http.post("/v1/jobs", content=wav, headers={"content-type": "audio/wav"})
         if not self._tally.note(made):
@@ -117,7 +117,7 @@ class Client:
         return all(notes)
 
     async def upload(self) -> bool:
-        """An upload in three parts, transcribed and removed."""
+        """Upload in three parts, transcribe the upload and delete it."""
         headers = TUS | {"upload-length": str(len(self._wav))}
         made = await self._http.post("/v1/uploads", headers=headers)
         if not self._tally.note(made):
@@ -138,7 +138,7 @@ class Client:
 
 
 async def watch_health(url: str, tally: Tally) -> None:
-    """How long /health takes, on a connection of its own."""
+    """Measure the latency of /health on a separate connection."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
         while True:
             started = time.perf_counter()
@@ -173,7 +173,7 @@ def service() -> Generator[tuple[str, int]]:
 
 
 async def measure(url: str, root: int, n_clients: int, seconds: float) -> Tally:
-    """Let all clients work for so long."""
+    """Run all clients for the given time."""
     tally, until = Tally(), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=2 * n_clients, keepalive_expiry=4)  # uvicorn: 5
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:

@@ -1,4 +1,4 @@
-"""A service in processes of its own, for the benchmarks that measure all of it."""
+"""Start the service in its own processes, for benchmarks of the whole service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STOP_SECONDS = 20.0
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -37,9 +37,9 @@ def serving(
     """The service on a free port, ready; its address and the id of its main process.
 
     Args:
-        command: what follows ``python``.
-        settings: and other variables.
-        ready_seconds: that it may take.
+        command: arguments of ``python``.
+        settings: environment variables.
+        ready_seconds: how long the service may take to be ready.
     """
     port = free_port()
     env = {**os.environ, **settings, "ASR_PORT": str(port)}

@@ -1,8 +1,8 @@
-"""From the last byte to the transcript: upload and then transcribe, against while uploading.
+"""Time from the last byte of an upload to its transcript, transcribed after or during the upload.
 
 Starts the real service, sends a recording over tus at a steady rate, and takes the time from the
-answer to the last part to the last event of the transcript. The recordings are the samples joined.
-With --delay, an engine that hears nothing takes that long for a chunk, whatever the processor does.
+answer to the last part to the last event of the transcript. The recordings are concatenated
+samples. With --delay, a test double replaces the engine and takes that long for each chunk.
 
     python -m benchmarks.uploading [--seconds 120] [--upload-seconds 40] [--delay 3] [wav mp3 m4a]
 """
@@ -37,7 +37,7 @@ N_PARTS = 100
 
 
 def make_recording(path: Path, seconds: float) -> None:
-    """Join samples, and encode them as the name says."""
+    """Concatenate samples and encode them by the extension of the name."""
     pieces: list[np.ndarray] = []
     names = ("lecture.mp3", "meeting.wav", "pauses.ogg")
     while sum(map(len, pieces)) < seconds * SAMPLE_RATE:
@@ -96,7 +96,7 @@ class Transcription:
 
 
 def run(client: httpx.Client, path: Path, upload_seconds: float, *, follow: bool) -> dict[str, Any]:
-    """One upload with its transcription."""
+    """Measure one upload with its transcription."""
     data = path.read_bytes()
     created = client.post("/v1/uploads", headers=TUS | {"Upload-Length": str(len(data))})
     location = created.headers["location"]
@@ -125,7 +125,7 @@ def run(client: httpx.Client, path: Path, upload_seconds: float, *, follow: bool
 
 
 def main() -> None:
-    """Run every format both ways."""
+    """Measure every format both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("formats", nargs="*", default=["wav", "mp3", "m4a"])
     parser.add_argument("--seconds", type=float, default=120)

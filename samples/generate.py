@@ -2,9 +2,9 @@
 
 Every text in `texts/` is spoken sentence by sentence by a Festival voice, laid out with pauses,
 shaped (level, telephone band, room noise) and encoded by ffmpeg. A word's time is the
-synthesiser's own, moved by what the codec is then measured to add, so that it holds for the file
-as decoded. The same package versions give the same bytes: noise and pauses are seeded, and ffmpeg
-writes no dates. Nothing here knows the service: the recordings are only files to it.
+synthesiser's own plus the measured delay of the codec, so it is right for the decoded file. The
+same package versions give the same bytes: noise and pauses are seeded, and ffmpeg writes no dates.
+This script does not depend on the service.
 
 Needs the Debian packages festival, festvox-kallpc16k, festvox-kdlpc16k, festvox-us-slt-hts and
 ffmpeg, and numpy, soundfile and PyAV in Python.
@@ -67,7 +67,7 @@ class Recipe:
         encoding: ffmpeg's options for the output.
         gains: one per channel of the file.
         pauses: seconds of near-silence between the paragraphs.
-        band: Hz that the channel lets through; None for all.
+        band: the pass band in Hz; None for no filter.
     """
 
     file: str
@@ -86,20 +86,20 @@ class Recipe:
 
     @property
     def text(self) -> str:
-        """What is said; a blank line parts the paragraphs."""
+        """The text; blank lines separate paragraphs."""
         return (TEXTS / f"{self.name}.txt").read_text(encoding="ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One whitespace-separated word of the text, punctuation and all; start and end in seconds."""
+    """One whitespace-separated word of the text, with its punctuation; start and end in seconds."""
 
     text: str
     start: float
     end: float
 
     def delayed(self, seconds: float) -> "Word":
-        """Return the same word, later by so much."""
+        """Return the same word, later by some seconds."""
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
@@ -203,7 +203,7 @@ def resample(samples: Samples, sample_rate: int, target: int) -> Samples:
 
 
 def band_pass(samples: Samples, sample_rate: int, band: tuple[float, float]) -> Samples:
-    """Let one band through, with edges 100 Hz wide and no delay."""
+    """Band-pass filter with edges 100 Hz wide and no delay."""
     frequencies = np.fft.rfftfreq(len(samples), 1 / sample_rate)
     low, high = band
     inside = np.minimum(frequencies - low, high - frequencies)
@@ -237,7 +237,7 @@ def lay_out(spoken: Sequence[Speech], gaps: Sequence[float], sample_rate: int) -
 
 
 def render(recipe: Recipe) -> Speech:
-    """Speak a recipe's text; what comes back is what the encoder will get, in mono."""
+    """Speak a recipe's text; return the mono samples for the encoder."""
     paragraphs = [split_sentences(part) for part in recipe.text.split("\n\n")]
     gaps = plan_gaps([len(part) for part in paragraphs], recipe.pauses, SEED)
     spoken = speak([sentence for part in paragraphs for sentence in part], recipe.voice)
@@ -262,7 +262,7 @@ def encode(samples: Samples, recipe: Recipe, file: Path) -> None:
 
 
 def decode(file: Path) -> tuple[Samples, int]:
-    """Decode the first channel, shape (n_samples,), as a reader of the file would."""
+    """Decode the first channel, shape (n_samples,); FFmpeg decodes m4a, libsndfile the rest."""
     if file.suffix == ".m4a":
         return decode_av(file)
     samples, sample_rate = sf.read(file, dtype="float64", always_2d=True)
@@ -270,7 +270,7 @@ def decode(file: Path) -> tuple[Samples, int]:
 
 
 def decode_av(file: Path) -> tuple[Samples, int]:
-    """Decode the first channel with FFmpeg's libraries, which know what libsndfile does not."""
+    """Decode the first channel with FFmpeg's libraries, for formats that libsndfile cannot read."""
     with av.open(str(file)) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="fltp")
@@ -311,7 +311,7 @@ def to_entry(word: Word) -> dict[str, object]:
 
 
 def write_json(file: Path, facts: dict[str, object], words: Sequence[dict[str, object]]) -> None:
-    """Write one fact and one word a line, so that a change of one reads as one."""
+    """Write one field or word per line, so that diffs are short."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in facts.items()]
     rows = ",\n".join(f"    {json.dumps(word)}" for word in words)
     body = "\n".join(["{", *lines, '  "words": [', rows, "  ]", "}"])

@@ -1,12 +1,11 @@
-"""Measure the figures of README.md: recognition by voice, the words' times, the codecs' delays.
+"""Measure the numbers in README.md: word errors by voice, word times, delays of codecs.
 
-The word error rate is pocketsphinx' with its own US-English model, each recording heard in one
-piece; words are compared in lower case without punctuation, so not where the text has digits.
-The words' times are compared with those of pocketsphinx' forced alignment, which knows nothing of
-the synthesiser: its errors scatter, but their median tells of a shift in our times. A
-codec's delay is the peak of the cross-correlation of what was encoded with what comes back, by
-libsndfile and by FFmpeg's libraries, over the first and the last 15 s: they differ if the clocks
-drift apart.
+The word error rate is that of pocketsphinx with its US-English model, each recording in one piece.
+Words are compared in lower case without punctuation, so texts with digits are left out. Word times
+are compared with the forced alignment of pocketsphinx, which is independent of the synthesiser: its
+errors scatter, but their median would show a shift of our times. The delay of a codec is the peak
+of the cross-correlation between encoded and decoded samples, decoded by libsndfile and by FFmpeg's
+libraries. It is measured over the first and the last 15 s, which differ if the clocks drift.
 
 Needs what generate.py needs, and pocketsphinx and jiwer.
 
@@ -49,7 +48,7 @@ def normalise(text: str) -> str:
 
 
 def hear(decoder: Decoder, samples: Samples, sample_rate: int) -> None:
-    """Give a decoder one whole utterance; samples: shape (n_samples,)."""
+    """Decode one whole utterance; samples: shape (n_samples,)."""
     heard = resample(samples, sample_rate, MODEL_SAMPLE_RATE)
     pcm = np.clip(np.round(heard * 32768), -32768, 32767).astype("<i2")
     decoder.start_utt()
@@ -85,7 +84,7 @@ def report_times(name: str, samples: Samples, sample_rate: int) -> None:
 
 
 def report_wer(name: str, text: str, samples: Samples, sample_rate: int) -> None:
-    """Print the share of the words that pocketsphinx gets wrong."""
+    """Print the word error rate of pocketsphinx."""
     wer = jiwer.wer(normalise(text), recognise(samples, sample_rate))
     print(f"{name}: WER {wer:.1%} of {len(text.split())} words")
 
@@ -129,7 +128,7 @@ def delays(reference: Samples, decoded: Samples, sample_rate: int) -> Iterator[f
 
 
 def main() -> None:
-    """Measure everything: some two minutes."""
+    """Measure everything, in about two minutes."""
     measure_voices()
     measure_recordings()
     with tempfile.TemporaryDirectory() as scratch:

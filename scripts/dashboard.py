@@ -1,4 +1,4 @@
-"""Write deploy/grafana-dashboard.json: one panel for each question that an operator asks."""
+"""Write deploy/grafana-dashboard.json: one panel for each question of an operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH, HEIGHT, COLUMNS = 8, 8, 3
 
 
 def rate(metric: str, by: str) -> str:
-    """Events in a second, by a label."""
+    """Events per second, by label."""
     return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
 
 

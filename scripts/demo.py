@@ -28,7 +28,7 @@ STOP_SECONDS = 15.0
 
 
 def main() -> None:
-    """Run the demo; the exit code says whether it worked."""
+    """Run the demo; return the exit code."""
     with service() as url:
         print(f"\nPOST {SAMPLE.relative_to(ROOT)} as response_format=srt\n")
         print(post(url, "srt").strip())
@@ -77,7 +77,7 @@ def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def post(url: str, response_format: str) -> str:
-    """Send the sample as the bare bytes; curl -F or OpenAI's client would do as well."""
+    """Send the sample as a raw body; curl -F or OpenAI's client work as well."""
     request = urllib.request.Request(
         f"{url}/v1/audio/transcriptions?response_format={response_format}",
         data=SAMPLE.read_bytes(),

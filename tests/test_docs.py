@@ -1,11 +1,14 @@
-"""What the documents say is what the code does."""
+"""The docs agree with the code, and every module and file that a string names exists."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import itertools
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -121,3 +124,109 @@ def test_every_test_that_security_is_said_to_rest_on_exists():
     assert not {name for name in named if f"def {name}(" not in sources}
     for module in re.findall(r"`(tests/[\w/]+\.py)`", page):
         assert (ROOT / module).exists(), module
+
+
+# --- names of modules and files in strings --------------------------------------------------------
+
+PYTHON = [
+    ROOT / "server.py",
+    *(
+        path
+        for folder in ("asr", "tests", "benchmarks", "samples", "scripts", "deploy")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ),
+]
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "Makefile", "Dockerfile", "compose.yaml")),
+    ROOT / "pyproject.toml",
+    ROOT / ".ci" / "run",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file()),
+]
+DOTTED = re.compile(r"(?<![\w./-])(?:asr|tests|benchmarks)(?:\.[A-Za-z_]\w*)+(?::\w+)?(?![\w*/-])")
+FILE = re.compile(r"(?<![\w./-])(?:asr|tests|benchmarks|samples|scripts|deploy)/[\w./-]*\.py\b")
+OTHERS = {"asr.transcript.v1"}
+"""Names that look like modules and are not."""
+
+
+def strings_of(path):
+    """Every string constant of a Python file, docstrings included."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return [node.value for node in ast.walk(tree) if is_text(node)]
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+@functools.cache
+def names_in(path):
+    """What a module defines or imports, at any depth: classes, functions, attributes."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    return found
+
+
+def exists(name):
+    """Whether a dotted name is a module, or a name inside one. Imports nothing."""
+    parts = name.replace(":", ".").split(".")
+    for n_parts in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:n_parts])
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if path.is_dir() and n_parts == len(parts):
+            return True
+        if source.is_file():
+            # what follows a name that is imported belongs to another package
+            return n_parts == len(parts) or parts[n_parts] in names_in(source)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "is_there"),
+    [
+        ("asr.pipeline.stitch", True),
+        ("asr.pipeline.stitch.Stitcher", True),
+        ("asr.audio.recording:decode_job", True),
+        ("asr.recording:decode_job", False),
+        ("asr.pipeline.stitch.Sticher", False),
+    ],
+)
+def test_a_name_is_found_where_it_is_defined(name, is_there):
+    assert exists(name) is is_there
+
+
+def test_every_module_and_file_that_is_named_exists():
+    """In docstrings, job names, targets of monkeypatch, the docs, the Makefile and the images."""
+    this = Path(__file__)  # it names some that must not exist
+    python = {path: "\n".join(strings_of(path)) for path in PYTHON if path != this}
+    texts = {path: path.read_text("utf-8") for path in TEXTS}
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, text in (python | texts).items()
+        for name in missing_in(text)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def missing_in(text):
+    modules = {name for name in DOTTED.findall(text) if name not in OTHERS and not exists(name)}
+    return sorted(modules | {name for name in FILE.findall(text) if not (ROOT / name).is_file()})
+
+
+def test_the_scheduler_that_vllm_is_told_to_load_exists():
+    """The image copies its file, so that vLLM can load it without our package."""
+    module = "asr/engines/omni/gather.py"
+    dockerfile = (ROOT / "deploy" / "vllm.Dockerfile").read_text("utf-8")
+    assert re.search(rf"^COPY {module} \S*/vllm_gather\.py$", dockerfile, re.MULTILINE)
+    pattern = re.compile(r"--scheduler-cls vllm_gather\.(\w+)")
+    named = {name for path in TEXTS for name in pattern.findall(path.read_text("utf-8"))}
+    assert named == {"GatheringScheduler"}
+    assert named <= names_in(ROOT / module)

@@ -1,9 +1,10 @@
 """The command line: ``asr transcribe | align | plot | clips | serve | evaluate | doctor | ...``.
 
-Each command is a module, with its arguments and what it does. What several of them take is declared
-in `arguments`, where recordings come from and transcripts go is in `files`, the bar in `progress`.
+Each command has a module, with its arguments and the function that runs it. `arguments` has the
+arguments of several commands, `files` reads recordings and writes transcripts, `progress` draws the
+progress bar. Heavy packages are imported only by the command that needs them.
 
-Exit codes: 0 all went well, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
+Exit codes: 0 success, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"asr: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        # What names no file is about the recording of a command that takes one.
+        # An error without a file name is about the one recording of the command.
         name = None if error.filename else getattr(options, "audio", None)
         print(f"asr: {name}: {error}" if name else f"asr: {error}", file=sys.stderr)
         return 1
@@ -60,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     transcribe.set_up(commands.add_parser("transcribe", help="transcribe files"))
     align.set_up(commands.add_parser("align", help="time the words of a known text"))
-    plot.set_up(commands.add_parser("plot", help="draw what was heard where"))
+    plot.set_up(commands.add_parser("plot", help="draw a recording and its transcript"))
     clips.set_up(commands.add_parser("clips", help="cut a recording into its segments"))
     serve.set_up(commands.add_parser("serve", help="start the web service"))
     evaluate.set_up(commands.add_parser("evaluate", help="score against references"))
     keys.set_up(commands.add_parser("keys", help="make API keys"))
-    doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to mend"))
+    doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to fix"))
     settings.set_up(commands.add_parser("settings", help="print the table of settings"))
     schema.set_up(commands.add_parser("schema", help="print the JSON Schema of transcripts"))
     return parser

@@ -1,4 +1,4 @@
-"""``asr align``: a time for every word of a text that is known."""
+"""``asr align``: find the time of every word of a known text."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
+    """Add the arguments, and set the function to run."""
     add_recording(parser)
-    parser.add_argument("text", metavar="TEXT", type=Path, help="a file with what is said in it")
+    parser.add_argument(
+        "text", metavar="TEXT", type=Path, help="file with the words of the recording"
+    )
     add_output(parser, "srt")
     add_recognition(parser)
     add_subtitles(parser)

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and the options that they become."""
+"""Arguments of several commands, and the options made from them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def add_recognition(parser: argparse.ArgumentParser) -> None:
-    """What `settings_of` and `options_of` read."""
+    """Add the arguments that `settings_of` and `options_of` read."""
     parser.add_argument("--engine", help="auto, omni or pocketsphinx (default: ASR_ENGINE)")
     parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
     parser.add_argument("--language", help="ISO-639-1 code")
-    parser.add_argument("--prompt", help="context for the engine")
+    parser.add_argument("--prompt", help="text that gives the engine context")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The environment's, where the arguments say nothing else."""
+    """The settings of the environment, overridden by arguments."""
     env = dict(os.environ)
     for name in ("engine", "aligner", "vad"):
         if getattr(options, name):
@@ -34,7 +34,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def options_of(options: argparse.Namespace, settings: Settings) -> Options:
-    """For the pipeline."""
+    """The options of the pipeline."""
     return Options(
         vad=VadOptions(kind=settings.vad),
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
@@ -44,24 +44,26 @@ def options_of(options: argparse.Namespace, settings: Settings) -> Options:
 
 
 def add_recording(parser: argparse.ArgumentParser) -> None:
-    """The one recording of a command."""
+    """Add the argument for a single recording."""
     parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    """Where transcripts go, and in which format."""
+    """Add the arguments for output folder and format."""
     parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default=default)
-    parser.add_argument("-o", "--output-dir", type=Path, help="write FILE's name with the format")
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, help="write one file for each FILE into this folder"
+    )
     add_quiet(parser)
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Whether a bar is drawn."""
+    """Add ``--quiet``."""
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def add_subtitles(parser: argparse.ArgumentParser) -> None:
-    """What `subtitles_of` reads."""
+    """Add the arguments that `subtitles_of` reads."""
     group = parser.add_argument_group("srt and vtt")
     for item in fields(SubtitleOptions):
         flag, text = "--" + item.name.replace("_", "-"), item.metadata["doc"]
@@ -73,7 +75,7 @@ def add_subtitles(parser: argparse.ArgumentParser) -> None:
 
 
 def subtitles_of(options: argparse.Namespace) -> SubtitleOptions:
-    """How cues are shaped."""
+    """The subtitle options."""
     return SubtitleOptions(
         **{item.name: getattr(options, item.name) for item in fields(SubtitleOptions)}
     )

@@ -1,4 +1,4 @@
-"""``asr clips``: each segment of a recording as a file of its own."""
+"""``asr clips``: write each segment of a recording to its own file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
+    """Add the arguments, and set the function to run."""
     add_recording(parser)
-    parser.add_argument("-o", "--output-dir", type=Path, required=True, help="for the WAV files")
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, required=True, help="folder for the WAV files"
+    )
     parser.add_argument("--padding", type=float, default=0.1, help="seconds around each segment")
     add_quiet(parser)
     add_recognition(parser)
@@ -32,8 +34,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write a clip as soon as its segment is known."""
-    # pydub is an extra.
+    """Write each clip as soon as its segment is final."""
+    # pydub belongs to an extra.
     from asr.pictures.clips import ClipWriter
     from asr.pictures.inspection import Inspector
 

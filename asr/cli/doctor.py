@@ -1,4 +1,4 @@
-"""``asr doctor``: what is wrong with this setup."""
+"""``asr doctor``: check this setup."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
-    parser.add_argument("--vllm-url", help="servers to look at (default: ASR_VLLM_URL)")
+    """Add the arguments, and set the function to run."""
+    parser.add_argument("--vllm-url", help="servers to check (default: ASR_VLLM_URL)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print each finding as it comes; return 1 if something must be mended."""
-    # It loads every part, which no other command does.
+    """Print each finding; return 1 if something must be fixed."""
+    # The doctor imports every part of the package.
     from asr.doctor import examine
 
     env = dict(os.environ)

@@ -1,4 +1,4 @@
-"""``asr evaluate``: scores against references."""
+"""``asr evaluate``: score transcripts against references."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
-    parser.add_argument("manifest", type=Path, help="JSON lines with file, text and maybe words")
-    parser.add_argument("--collar", type=float, default=0.2, help="seconds that a word may be off")
+    """Add the arguments, and set the function to run."""
+    parser.add_argument("manifest", type=Path, help="JSON lines with file, text and optional words")
     parser.add_argument(
-        "--times", action="store_true", help="measure the aligner: chunks get the reference's text"
+        "--collar", type=float, default=0.2, help="seconds of tolerance for word times"
+    )
+    parser.add_argument(
+        "--times", action="store_true", help="measure the aligner alone, on the reference text"
     )
     parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longest chunk")
-    parser.add_argument("--json", type=Path, help="write the whole report here")
+    parser.add_argument("--json", type=Path, help="write the full report to this file")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw histograms of the errors")
     add_quiet(parser)
     add_recognition(parser)
@@ -36,7 +38,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; return 1 if one of the files failed."""
-    # jiwer and its friends are for this command alone.
+    # Only this command needs jiwer.
     from asr.evaluation import ReferenceEngine, evaluate, read_manifest
 
     settings = settings_of(options)

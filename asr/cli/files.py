@@ -1,4 +1,4 @@
-"""Where recordings come from, and where transcripts and warnings go."""
+"""Read recordings; write transcripts and warnings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "tex
 
 @contextlib.contextmanager
 def source(name: str) -> Generator[Path]:
-    """The file of that name; standard input is spooled, since most formats need to seek.
+    """The file to read. Standard input is copied to a file, because most formats need to seek.
 
     Raises:
-        OSError: there is no such file, or it is a folder or a device.
+        OSError: the file does not exist or is not a regular file.
     """
     if name != "-":
         path = Path(name)
@@ -57,11 +57,11 @@ def _write(text: str, name: str, options: argparse.Namespace) -> None:
     target = options.output_dir / f"{stem(name, options.files)}.{options.format}"
     partial = target.with_name(target.name + ".part")
     partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(target)  # so that a file that is there is a whole one
+    partial.replace(target)  # so that a file under this name is always complete
 
 
 def stem(name: str, names: Sequence[str]) -> str:
-    """Its stem, or its whole name where two files of the run would write the same one."""
+    """The file name without its extension, or with it if two inputs share a stem."""
     if name == "-":
         return "stdin"
     own = Path(name).stem
@@ -70,6 +70,6 @@ def stem(name: str, names: Sequence[str]) -> str:
 
 
 def say_warnings(name: str, transcript: Transcript) -> None:
-    """Tell on standard error what the transcript warns of."""
+    """Print the warnings of the transcript to standard error."""
     for warning in transcript.warnings:
         print(f"asr: {name}: warning: {warning}", file=sys.stderr)

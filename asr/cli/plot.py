@@ -1,4 +1,4 @@
-"""``asr plot``: a picture of what was heard where."""
+"""``asr plot``: draw a recording and its transcript."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
+    """Add the arguments, and set the function to run."""
     add_recording(parser)
     parser.add_argument("-o", "--output", type=Path, help="PNG (default: AUDIO's name with .png)")
     parser.add_argument("--start", type=float, default=0.0, help="seconds (default: 0)")
@@ -31,8 +31,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the name of the picture."""
-    # librosa takes seconds to import, and is an extra.
+    """Write the picture and print its path."""
+    # librosa belongs to an extra and takes seconds to import.
     from asr.pictures.inspection import Inspector
     from asr.pictures.plot import MAX_SECONDS, plot
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A progress bar in seconds of audio, with RTFx and the time left; on a terminal only."""
+    """A progress bar in seconds of audio, with RTFx and the time left. Drawn only on a terminal."""
 
     FORMAT = (
         "{desc}: {percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s of audio"
@@ -22,7 +22,7 @@ class Bar:
     )
 
     def __init__(self, name: str, *, hidden: bool) -> None:
-        off = True if hidden else None  # None: only where standard error is a terminal
+        off = True if hidden else None  # None: tqdm draws only on a terminal
         self._tqdm = tqdm(
             total=1.0, desc=Path(name).name, bar_format=self.FORMAT, postfix="", disable=off
         )
@@ -34,7 +34,7 @@ class Bar:
         self._tqdm.close()
 
     def on_event(self, event: Event) -> None:
-        """Show how far a transcription has come."""
+        """Show the progress of a transcription."""
         if not isinstance(event, Progress) or self._tqdm.disable:
             return
         self._tqdm.total = event.total or max(event.decoded, 1.0)

@@ -1,4 +1,4 @@
-"""``asr schema``: the JSON Schema of transcripts."""
+"""``asr schema``: print the JSON Schema of transcripts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare what runs; there are no arguments."""
+    """Set the function to run; the command has no arguments."""
     parser.set_defaults(run=run)
 
 
 def run(_: argparse.Namespace) -> int:
-    """Print it."""
-    # pydantic belongs to the service.
+    """Print the schema."""
+    # The service, and so pydantic, is slow to import.
     from asr.service.transcriptions.bodies import TranscriptBody
 
     print(json.dumps(TranscriptBody.model_json_schema(), indent=2))

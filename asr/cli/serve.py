@@ -1,4 +1,4 @@
-"""``asr serve``: the web service, with every setting as a flag."""
+"""``asr serve``: start the web service; every setting is a flag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
+    """Add the arguments, and set the function to run."""
     for item in fields(Settings):
         flag = "--" + item.name.replace("_", "-")
         text = f"{item.metadata['doc']} ({ENV_PREFIX}{item.name.upper()})"
@@ -22,8 +22,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
-    # The web stack takes a second to import, and only this command needs it.
+    """Serve until a signal arrives."""
+    # Only this command needs the web stack, which takes a second to import.
     from asr.service import serve
 
     env = dict(os.environ)

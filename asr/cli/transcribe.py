@@ -1,4 +1,4 @@
-"""``asr transcribe``: recordings in, transcripts out."""
+"""``asr transcribe``: transcribe files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and what runs."""
+    """Add the arguments, and set the function to run."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is standard input")
     add_output(parser, "txt")
     add_recognition(parser)
     parser.add_argument(
-        "--channels", choices=("mix", "split"), default="mix", help="split: each by itself"
+        "--channels",
+        choices=("mix", "split"),
+        default="mix",
+        help="split: transcribe each channel separately",
     )
     add_subtitles(parser)
     parser.set_defaults(run=run)
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 async def _transcribe_all(
     options: argparse.Namespace, settings: Settings, subtitles: SubtitleOptions
 ) -> int:
-    """Transcribe file after file; one that fails does not stop the others."""
+    """Transcribe the files one by one. A failed file does not stop the others."""
     n_failed = 0
     async with make_transcriber(settings) as transcriber:
         for name in options.files:

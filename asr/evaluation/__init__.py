@@ -1,8 +1,12 @@
-"""How good a transcript is: word errors, word-time errors, speed. Knows no engine and no pipeline.
+"""Measure transcripts against references: word errors, errors of word times, speed.
 
-Counts are pooled, rates are derived: a WER over files is the sum of errors over the sum of words,
-RTFx is audio seconds over wall seconds, never a mean of ratios. A file that fails is not left out:
-its words count as deletions, its wall time counts, and it is listed.
+In reading order: `manifest` reads the references, `normalise` turns text into the tokens that are
+scored, `scores` counts errors, `report` runs an evaluation and sums it up, `reference` is an engine
+without errors, for measuring aligners. The package knows no real engine and no pipeline.
+
+Counts are summed first and rates derived from the sums: a WER over files is all errors divided by
+all words, RTFx is all seconds of audio divided by all seconds of work. A failed file stays in: its
+words count as deletions, its wall time counts, and it is listed.
 """
 
 from asr.evaluation.manifest import Utterance, read_manifest

@@ -1,4 +1,4 @@
-"""Manifests: recordings and what is said in them, as JSON lines."""
+"""Manifests: JSON lines that name recordings and their reference texts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A line of a manifest: a recording and what is said in it.
+    """One line of a manifest: a recording and its reference text.
 
     Attributes:
-        words: the reference with times; empty when nobody timed it. Given times are trusted.
-        categories: the groups it is reported in besides the overall one.
-        duration: seconds, as the manifest says. RTFx counts what was decoded instead.
+        words: the reference with times; empty if it has none. The times are not checked.
+        categories: groups with a report of their own.
+        duration: seconds according to the manifest. RTFx uses the decoded length instead.
     """
 
     file: Path
@@ -36,11 +36,12 @@ class Utterance:
 def read_manifest(path: Path) -> list[Utterance]:
     """Read JSON lines with ``file`` (relative to the manifest) and ``text``.
 
-    Optional are ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``category``, one
-    or several parted by commas; ``duration``. Other fields and blank lines are ignored.
+    Optional fields: ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``category``,
+    one or several separated by commas; ``duration``. Other fields and blank lines are ignored.
 
     Raises:
-        InvalidOption: the manifest cannot be read, or a line is wrong; names the line and field.
+        InvalidOption: the manifest cannot be read, or a line is wrong; the message names line
+            and field.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -85,6 +86,6 @@ def _read_words(items: list[Any], where: str) -> tuple[Word, ...]:
 def _field(record: Mapping[str, Any], name: str, kinds: tuple[type, ...], where: str) -> Any:
     value = record.get(name)
     wanted = " or ".join(kind.__name__ for kind in kinds)
-    right = type(value) in kinds  # not isinstance: a JSON true is no number
+    right = type(value) in kinds  # not isinstance: True is an int in Python
     check(right, name, f"{where}: field {name!r} must be {wanted}, not {value!r}")
     return value

@@ -1,15 +1,16 @@
-"""Text to the spoken tokens that are scored, one written word at a time.
+"""Text -> the spoken tokens that are scored, one written word at a time.
 
-- NFKC, casefolded; punctuation dropped except apostrophes inside words; hyphens split words, soft
-  hyphens and joiners, which nobody sees, do not;
+- NFKC, casefolded; punctuation dropped except apostrophes inside words; hyphens split words, but
+  invisible soft hyphens and joiners do not;
 - numbers in English words: ``1,234``, ``-3.5``, ``21st``, ``$3.50``, ``50%``. Four digits that look
-  like a year are read like one; with a leading zero, with seven digits and no commas, or from a
-  trillion on, digits are read one by one;
-- the abbreviations of `_ABBREVIATIONS`, ``&`` as "and", initials joined (``U.S.`` is "us").
+  like a year are read as one. Digits are read one by one if they start with zero, if there are
+  seven or more without commas, or from a trillion on;
+- the abbreviations of `_ABBREVIATIONS`, ``&`` as "and", initials as one token (``U.S.`` is "us").
 
-It does not expand contractions, unify spellings or compounds (colour, good bye), drop fillers, put
-"and" inside numbers, or read clock times, fractions, Roman numerals, ``1980s``, ``4k`` and what
-depends on the next word (``St.``, ``$2 million``). Other scripts pass unchanged, unsegmented.
+It does not expand contractions, unify spellings or compounds (colour, good bye), drop fillers, or
+put "and" inside numbers. It does not read clock times, fractions, Roman numerals, ``1980s``, ``4k``
+or anything that depends on the next word (``St.``, ``$2 million``). Other scripts stay unchanged
+and unsegmented.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _NUMBER = re.compile(
 
 
 def normalise(text: str) -> list[str]:
-    """The spoken tokens of a text. Applied to its own output it changes nothing."""
+    """The spoken tokens of a text. Applying it twice gives the same result."""
     return [token for written in text.split() for token in _spoken(written)]
 
 
@@ -63,7 +64,7 @@ def _say_number(found: re.Match[str]) -> str:
 
 
 def _integer(text: str) -> list[str]:
-    """A row of digits, a year or a cardinal number."""
+    """Read as single digits, as a year, or as a cardinal number."""
     figures = text.replace(",", "")
     plain = figures == text
     if len(figures) > (6 if plain else 12) or (len(figures) > 1 and figures[0] == "0"):

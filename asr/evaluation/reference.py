@@ -1,7 +1,7 @@
-"""An engine that makes no mistakes, so that what times the words is measured and nothing else.
+"""An engine that returns the reference text, to measure the aligner alone.
 
-It hears in a chunk the words of the reference that are said there. Decoding, VAD and chunks are
-the real ones: a word that a cut goes through belongs to the chunk that has its middle.
+For each chunk it returns the words of the reference that are spoken there. Decoding, VAD and
+chunking are real. A word that a cut splits belongs to the chunk that contains its middle.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class ReferenceEngine:
-    """Gives the reference's text for each chunk, and no times.
+    """Returns the reference text of each chunk, without times.
 
     Attributes:
-        words: the reference of the recording in work, with its times; to be set before it.
+        words: the timed reference of the current recording; set it before each recording.
     """
 
     name = "reference text"
@@ -34,16 +34,16 @@ class ReferenceEngine:
         self.words: Sequence[Word] = ()
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:  # noqa: ARG002
-        """Takes no notice of any option."""
+        """Ignores all options."""
         return ()
 
     async def open(self) -> None:
-        """Nothing to load."""
+        """Does nothing: there is no model."""
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
-        """The text of the reference in this chunk."""
+        """The reference text of this chunk."""
         heard = (word.text for word in self.words if chunk.start <= word.midpoint < chunk.end)
         return Hypothesis(chunk.index, " ".join(heard))
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing."""

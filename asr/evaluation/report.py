@@ -1,4 +1,4 @@
-"""Transcribe what a manifest lists, and report what came of it."""
+"""Transcribe the recordings of a manifest and report their scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one utterance; `error` says why when there is no transcript."""
+    """The result of one utterance. Without a transcript, `error` says why."""
 
     utterance: Utterance
     transcript: Transcript | None
@@ -33,12 +33,12 @@ class Result:
 
     @cached_property
     def words(self) -> WordScore:
-        """The word errors; without a transcript all words are deletions."""
+        """Word errors; without a transcript all words are deletions."""
         return score_words(self.utterance.text, self.transcript.text if self.transcript else "")
 
     @cached_property
     def times(self) -> TimeScore:
-        """The time errors; without a transcript no word is matched."""
+        """Time errors; without a transcript no word is matched."""
         return score_times(self.utterance.words, self.transcript.words if self.transcript else ())
 
 
@@ -47,7 +47,7 @@ _PERCENT = ("wer", "matched_share", "start_within", "end_within")
 
 @dataclass(frozen=True)
 class Report:
-    """Results and what they add up to. A category is a report of its own results."""
+    """Results and their sums. Each category is a report of its own."""
 
     results: tuple[Result, ...]
 
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def categories(self) -> dict[str, Report]:
-        """A report per category; an utterance of two categories is in both."""
+        """A report for each category. An utterance may be in several."""
         members: dict[str, list[Result]] = {}
         for result in self.results:
             for name in result.utterance.categories:
@@ -67,22 +67,22 @@ class Report:
 
     @property
     def words(self) -> WordScore:
-        """All word errors."""
+        """Word errors, summed."""
         return sum((result.words for result in self.results), WordScore())
 
     @property
     def times(self) -> TimeScore:
-        """All time errors."""
+        """Time errors of all files."""
         return sum((result.times for result in self.results), TimeScore())
 
     @property
     def rtfx(self) -> float | None:
-        """Audio seconds transcribed per second of work; a failure adds work and no audio."""
+        """Seconds of audio transcribed per second of work. A failed file adds work but no audio."""
         audio = sum(result.transcript.duration for result in self.results if result.transcript)
         return ratio(audio, sum(result.wall_seconds for result in self.results))
 
     def figures(self, collar: float = COLLAR) -> dict[str, float | None]:
-        """All numbers by name: counts, shares from 0 to 1, seconds; None where nothing counts."""
+        """All numbers by name: counts, fractions from 0 to 1, seconds. None if undefined."""
         times = self.times
         start_within, end_within = times.within(collar)
         return {
@@ -101,7 +101,7 @@ class Report:
         }
 
     def to_markdown(self, collar: float = COLLAR) -> str:
-        """A table with a row per category, the machine, and every failure."""
+        """A Markdown table with a row for each category, the machine, and all failures."""
         rows = {name: part.figures(collar) for name, part in self.categories.items()}
         rows["**all**"] = figures = self.figures(collar)
         table = [["", *(key.replace("_", " ") for key in figures)], ["---"] * (len(figures) + 1)]
@@ -114,7 +114,7 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self, collar: float = COLLAR) -> str:
-        """One object: machine, overall, categories, and every file with its text."""
+        """A JSON object: machine, overall, categories, and each file with its text."""
         files = [
             {
                 "file": result.utterance.file.name,
@@ -159,7 +159,7 @@ def evaluate(
 ) -> Report:
     """Transcribe each utterance and score it.
 
-    An `AsrError` or `OSError` fails its utterance and no other; anything else is a bug and rises.
+    An `AsrError` or `OSError` fails only its utterance. Any other exception is a bug and is raised.
     """
     results = []
     for utterance in utterances:

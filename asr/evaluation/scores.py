@@ -1,4 +1,4 @@
-"""Word errors and word-time errors as counts that add up; rates are derived from the sums."""
+"""Word errors and word-time errors as counts that can be summed over files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asr.types import Word
 
 COLLAR = 0.2
-"""Seconds by which a word's time may be off and still count as right."""
+"""Seconds; a time with a smaller error counts as correct."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Pooled:
 
 @dataclass(frozen=True)
 class WordScore(_Pooled):
-    """Counts of the WER alignment; they add up over files."""
+    """Counts of the WER alignment. Scores of several files can be added."""
 
     hits: int = 0
     substitutions: int = 0
@@ -36,27 +36,27 @@ class WordScore(_Pooled):
 
     @property
     def n_reference(self) -> int:
-        """Spoken tokens of the reference."""
+        """Number of tokens in the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
     def wer(self) -> float | None:
-        """Errors per reference word, above 1 when much is inserted.
+        """Errors per reference word; above 1 if there are many insertions.
 
-        None for an empty reference, which has no rate (jiwer gives the count of insertions there);
-        its insertions still weigh in the files it is pooled with.
+        None for an empty reference, where jiwer returns the number of insertions. These insertions
+        still count in sums over files.
         """
         return ratio(self.substitutions + self.insertions + self.deletions, self.n_reference)
 
 
 @dataclass(frozen=True)
 class TimeScore(_Pooled):
-    """Time errors of the matched words; they add up over files. Read with `matched_share`.
+    """Time errors of the matched words. Read them together with `matched_share`.
 
     Attributes:
-        n_reference: words of the reference that have a time.
-        start_errors: seconds by which each matched word starts late, negative when early.
-        end_errors: the same for its end.
+        n_reference: number of reference words with a time.
+        start_errors: seconds by which each matched word starts too late; negative if too early.
+        end_errors: the same for the ends.
     """
 
     n_reference: int = 0
@@ -65,12 +65,12 @@ class TimeScore(_Pooled):
 
     @property
     def matched(self) -> int:
-        """Reference words whose times could be compared."""
+        """Number of reference words whose times were compared."""
         return len(self.start_errors)
 
     @property
     def matched_share(self) -> float | None:
-        """Matched words of the timed reference words."""
+        """Matched words as a fraction of the timed reference words."""
         return ratio(self.matched, self.n_reference)
 
     @property
@@ -89,7 +89,7 @@ class TimeScore(_Pooled):
         return _quantile(self.end_errors, 0.5)
 
     def within(self, collar: float = COLLAR) -> tuple[float | None, float | None]:
-        """Shares of the matched words that start, and that end, at most `collar` seconds off."""
+        """Fractions of matched words whose start, and whose end, is within `collar` seconds."""
         good = [
             sum(abs(e) <= collar for e in each) for each in (self.start_errors, self.end_errors)
         ]
@@ -97,12 +97,12 @@ class TimeScore(_Pooled):
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """A share, or None where there is nothing to share."""
+    """The quotient, or None if the whole is 0."""
     return part / whole if whole else None
 
 
 def _quantile(errors: Sequence[float], share: float) -> float | None:
-    """The nearest rank: a value that was measured, none between two."""
+    """Quantile by nearest rank, which is always a measured value."""
     ranked = sorted(map(abs, errors))
     return ranked[math.ceil(share * len(ranked)) - 1] if ranked else None
 
@@ -114,11 +114,11 @@ def score_words(reference: str, hypothesis: str) -> WordScore:
 
 
 def score_times(reference: Iterable[Word], hypothesis: Iterable[Word]) -> TimeScore:
-    """Compare the times of the words that the WER alignment takes for the same.
+    """Compare the times of words that the WER alignment matches.
 
-    A written word may be several tokens. It matches when all of them do and both its edges are
-    edges of hypothesis words too: "25" compares with "twenty five", but the "twenty" of a
-    reference not with half of "twenty-five", which lowers the matched share.
+    A written word may have several tokens. It matches if all of them match and its edges are edges
+    of hypothesis words. So "25" matches "twenty five", but "twenty" in the reference does not match
+    half of "twenty-five"; that lowers the matched share.
     """
     (ref_tokens, ref_words), (hyp_tokens, hyp_words) = _spread(reference), _spread(hypothesis)
     hits = {
@@ -143,7 +143,7 @@ def _align(reference: Sequence[str], hypothesis: Sequence[str]) -> jiwer.WordOut
 
 
 def _spread(words: Iterable[Word]) -> tuple[list[str], list[tuple[int, int, Word]]]:
-    """The tokens of all words, and (first token, last token, word) of each that has any."""
+    """The tokens of all words, and (first token, last token, word) of each word that has tokens."""
     tokens: list[str] = []
     spans = []
     for word in words:

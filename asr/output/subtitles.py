@@ -1,31 +1,31 @@
-r"""Segments -> cues that can be read from a screen.
+r"""Segments -> subtitle cues that people can read in time.
 
-The cues are found by dynamic programming over the words, the way TeX breaks a paragraph: of all
-ways to cut them into cues that fit, the cheapest is taken. `_fitting` is where limits belong,
-`_cost` is where preferences belong. Lines inside a cue are found in the same way.
+Dynamic programming over the words chooses the cues, as TeX breaks a paragraph into lines: of all
+ways to cut the words into cues that fit, it takes the cheapest. `_fitting` holds the limits,
+`_cost` the preferences. The lines inside a cue are chosen in the same way.
 
-The rules, of which each yields to those above it:
+The rules, most important first:
 
 1. Every word is shown once, in order. Cues follow each other, last at least 1 ms and never overlap.
-2. A line has at most ``max_line_width`` characters, a cue at most ``max_line_count`` lines. Only a
-   single word that is longer than a line exceeds it, alone on that line.
-3. No cue lasts longer than ``max_cue_duration``; it leaves before its word ends, if need be.
-4. A cue appears when its first word is said. (Only where several begin within 1 ms, rule 1 makes
-   them a few ms late.)
-5. Between two cues the screen is empty for ``min_gap``; where they start less than two gaps apart,
-   for half of that time.
-6. A cue stands at least ``min_cue_duration``, and so long that no more than ``max_cps`` characters
-   a second must be read. To that end it stays on after its last word, as far as the next cue and
-   the rules above allow; cues are joined, or cut elsewhere, where that leaves more time.
-7. Numbers, quantities, dates and names are not parted, and the end of a sentence, then of a clause,
-   then a pause for breath is where cues and lines end; few cues, evenly filled lines.
+2. A line has at most ``max_line_width`` characters, a cue at most ``max_line_count`` lines. Only
+   a single word that is longer than a line exceeds it; it has a line of its own.
+3. No cue lasts longer than ``max_cue_duration``, even if its last word does.
+4. A cue appears when its first word starts. (If several start within 1 ms, rule 1 delays them by a
+   few ms.)
+5. The screen is empty for ``min_gap`` between two cues. If they start less than two gaps apart, it
+   is empty for half of the time between their starts.
+6. A cue is shown for at least ``min_cue_duration``, and long enough to read at most ``max_cps``
+   characters per second. If needed, it stays after its last word as long as the next cue and the
+   rules above allow; or cues are merged or cut elsewhere to gain time.
+7. Numbers, quantities, dates and names stay together. Cues and lines end with a sentence, else with
+   a clause, else at a pause for breath. There are few cues, and their lines are evenly filled.
 
-Rules 1 to 5 always hold as they are written. Rule 6 bends where someone speaks too fast, since no
-word is left out, and rule 7 is weighed. A cue holds words of one speaker only; where two speak at
-once, the one who began first leaves the screen to the other.
+Rules 1 to 5 always hold. Rule 6 is broken where someone speaks too fast, because no word is left
+out. Rule 7 is a preference. A cue holds words of one speaker only. Where two speak at once, the cue
+of the first one ends when the second one's starts.
 
-All times are integer milliseconds, rounded once when a word comes in, so no later step can
-round two cues into each other.
+All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
+make two cues overlap by rounding.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ _CUE_COST = 1.0
 _SHORT_COST = 4.0
 _FAST_COST = 4.0
 _SENTENCE_INSIDE_COST = 2.5
-"""Two sentences share a cue where one of them alone would be gone too soon."""
+"""Two sentences share a cue only if one of them alone would be too short to read."""
 _CLAUSE_COST = 0.25
 _MID_CLAUSE_COST = 1.0
 _LEADING_COST = 0.3
-_PARTED_COST = 3.0
+_SPLIT_NAME_COST = 3.0
 _BREATH_MS = 500
-"""A pause inside a clause makes a cut there cheaper, up to half when it is this long."""
+"""A pause inside a clause makes a cut there cheaper. At this length the cut costs half."""
 _SILENCE_MS = 700
-"""A longer pause between two segments is never inside a cue."""
+"""A pause between segments that is at least this long always ends a cue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    r"""Text that stands on the screen from `start_ms` to `end_ms`, lines parted by ``\n``.
+    r"""Text on the screen from `start_ms` to `end_ms`; ``\n`` separates its lines.
 
     Attributes:
-        speaker: who says it, or None.
-        starts_ms: when each of its words begins.
+        speaker: name of the speaker, or None.
+        starts_ms: start of each word.
     """
 
     start_ms: int
@@ -85,13 +85,13 @@ class Cue:
 def make_cues(
     segments: Iterable[Segment], options: SubtitleOptions, *, labels: bool = False
 ) -> list[Cue]:
-    """Cut segments into cues that keep the rules of reading, which the module states.
+    """Cut segments into cues by the rules in the module docstring.
 
     Args:
-        segments: in the order of their starts; those of several channels may overlap.
+        segments: ordered by start; those of several channels may overlap.
         options: the limits.
-        labels: begin each cue of a known speaker with ``speaker:``. It counts as part of the text,
-            and is left out of a cue whose only word leaves no room for it.
+        labels: start each cue of a known speaker with ``speaker:``. The label counts as text. A
+            cue whose only word leaves no room for it has none.
     """
     limits = _Limits(options)
     cues: list[Cue] = []
@@ -101,10 +101,10 @@ def make_cues(
         label = f"{' '.join(speaker.split())}:" if speaker else ""
         next_ms = following[0].start_ms if following else None
         if next_ms is not None and next_ms <= words[-1].start_ms:
-            next_ms = None  # both speak at once: it is no limit to what comes later
+            next_ms = None  # both speak at once, so this is no limit for the later words
         label = label if len(label) <= options.max_line_width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
-    return _apart(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
 
 
 def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
@@ -125,7 +125,7 @@ def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
 
 
 def _words(segment: Segment) -> list[Cue]:
-    """One cue for each printable word; a text without words is spread evenly over its segment."""
+    """One cue for each printable word; a text without timed words is spread over its segment."""
     if segment.words:
         timed = [(word.text, word.start, word.end) for word in segment.words]
     else:
@@ -135,7 +135,7 @@ def _words(segment: Segment) -> list[Cue]:
     return [
         Cue(round(start * 1000), round(end * 1000), part, segment.speaker)
         for text, start, end in timed
-        for part in text.split()  # a word may hold blanks, and a blank word has nothing to show
+        for part in text.split()  # a word may contain blanks, or consist of them
     ]
 
 
@@ -152,13 +152,13 @@ class _Limits:
         self._max_cps = options.max_cps
 
     def reading_ms(self, n_characters: int) -> int:
-        """How long a text of that length should stand."""
+        """How long a text of this length should be shown."""
         return max(1, self._min_ms, math.ceil(n_characters * 1000 / self._max_cps))
 
     def end_ms(
         self, start_ms: int, said_ms: int, n_characters: int, following_ms: int | None
     ) -> int:
-        """When a cue leaves the screen that is said until `said_ms`, by rules 1 to 6."""
+        """When a cue whose last word ends at `said_ms` disappears, by rules 1 to 6."""
         end = max(said_ms, start_ms + self.reading_ms(n_characters))
         end = min(end, start_ms + self.max_ms)
         if following_ms is not None:
@@ -172,9 +172,9 @@ class _Paragraph:
 
     Args:
         words: at least one.
-        following_ms: when the next paragraph begins, or None after the last.
+        following_ms: start of the next paragraph, or None for the last one.
         limits: of the cues.
-        label: what each cue begins with, or nothing.
+        label: text at the start of each cue, or "".
     """
 
     def __init__(
@@ -186,11 +186,11 @@ class _Paragraph:
         self._next_ms = [*(word.start_ms for word in words), following_ms]
         self._break_costs = [0.0, *(_break_cost(a, b) for a, b in pairwise(words)), 0.0]
         self._n_ended = list(accumulate((not cost for cost in self._break_costs[1:]), initial=0))
-        parting = (cost > _PARTED_COST for cost in self._break_costs[1:])
-        self._n_parting = list(accumulate(parting, initial=0))
+        unbreakable = (cost > _SPLIT_NAME_COST for cost in self._break_costs[1:])
+        self._n_unbreakable = list(accumulate(unbreakable, initial=0))
 
     def cues(self) -> list[Cue]:
-        """The cheapest cues; they end with their last word."""
+        """The cheapest cues. Each ends with its last word."""
         n_words = len(self._words)
         best = [0.0] + [math.inf] * n_words
         previous = [0] * (n_words + 1)
@@ -205,7 +205,7 @@ class _Paragraph:
         return [self._join(start, end) for start, end in pairwise(bounds[::-1])]
 
     def _fitting(self, start: int) -> Iterator[tuple[int, int, int]]:
-        """Every end for which words[start:end] may be one cue, its characters, its last sound."""
+        """Each possible end of a cue from `start`, its characters, the end of its speech."""
         latest = self._words[start].start_ms + self._limits.max_ms
         width = total = sum(map(len, self._label)) or -1
         n_lines, said_ms = 1, 0
@@ -222,10 +222,10 @@ class _Paragraph:
             yield end, total, said_ms
 
     def _cost(self, start: int, end: int, n_characters: int, said_ms: int) -> float:
-        """What words[start:end] cost as a cue.
+        """The cost of words[start:end] as a cue.
 
-        Few cues, evenly filled, that stand long enough; cut at ends of sentences, else of clauses,
-        else in pauses; one sentence in each.
+        It prefers few, evenly filled cues that are shown long enough, cut at the end of a sentence,
+        else of a clause, else in a pause, with one sentence in each.
         """
         limits, start_ms = self._limits, self._words[start].start_ms
         filled = min(1.0, n_characters / limits.capacity)
@@ -238,19 +238,19 @@ class _Paragraph:
             + _FAST_COST * max(0.0, 1 - shown / limits.reading_ms(n_characters)) * filled
             + _SENTENCE_INSIDE_COST * n_inside
             + self._break_costs[end]
-            + self._parted(start, end)
+            + self._split_cost(start, end)
         )
 
-    def _parted(self, start: int, end: int) -> float:
-        """What it costs that lines of words[start:end] cannot but part numbers or names."""
-        if self._n_parting[end - 1] == self._n_parting[start]:
+    def _split_cost(self, start: int, end: int) -> float:
+        """Penalty for unavoidable line breaks inside a number or a name."""
+        if self._n_unbreakable[end - 1] == self._n_unbreakable[start]:
             return 0.0
         texts, costs = self._texts(start, end)
         bounds = line_bounds(texts, costs, self._limits.width)
-        return sum(costs[bound] for bound in bounds[1:-1] if costs[bound] > _PARTED_COST)
+        return sum(costs[bound] for bound in bounds[1:-1] if costs[bound] > _SPLIT_NAME_COST)
 
     def _texts(self, start: int, end: int) -> tuple[list[str], list[float]]:
-        """The words of a cue, and what a line's end before each of them costs."""
+        """The words of a cue, and the cost of a line break before each."""
         texts = [word.text for word in self._words[start:end]]
         costs = self._break_costs[start:end]
         labelled = [*self._label, *texts]
@@ -259,7 +259,7 @@ class _Paragraph:
         return labelled, [_LEADING_COST] * len(self._label) + costs
 
     def _join(self, start: int, end: int) -> Cue:
-        """One cue of words[start:end], which ends with its last sound."""
+        """words[start:end] as one cue, which ends with its speech."""
         words = self._words[start:end]
         texts, costs = self._texts(start, end)
         bounds = line_bounds(texts, costs, self._limits.width)
@@ -273,9 +273,9 @@ class _Paragraph:
 
 
 def _break_cost(left: Cue, right: Cue) -> float:
-    """What it costs to end a line or cue between two words; 0 at the end of a sentence."""
+    """The cost of a line or cue break between two words; 0 at the end of a sentence."""
     if belong_together(left.text, right.text):
-        return _MID_CLAUSE_COST + _PARTED_COST
+        return _MID_CLAUSE_COST + _SPLIT_NAME_COST
     if ends_sentence(left.text):
         return 0.0
     if ends_clause(left.text):
@@ -285,8 +285,8 @@ def _break_cost(left: Cue, right: Cue) -> float:
     return _MID_CLAUSE_COST * (1 - pause / 2) + leading
 
 
-def _apart(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
-    """Let every cue stand as long as its text and the next cue want; see the module."""
+def _set_ends(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
+    """Set the end of every cue by rules 1 to 6."""
     cues = list(cues)
     apart: list[Cue] = []
     for cue, following in zip_longest(cues, cues[1:]):

@@ -1,7 +1,7 @@
 """Clips for playback: each segment of a transcript as a small WAV file.
 
-The extra ``clips``: pydub, which fades the edges and writes the file. It only ever gets the short
-stretch of one segment, read from the decoded recording; whole recordings are nothing for it.
+Needs the extra ``clips``: pydub fades the edges and writes the file. It gets only the samples of
+one segment at a time, because it keeps everything in memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 FADE_MS: Final = 15
 MAX_SECONDS: Final = 120.0
-"""Of one clip; a segment that is longer is cut off."""
+"""Longest clip in seconds; a longer segment is cut off."""
 
 
 class ClipWriter:
-    """Writes clips into a folder, and ``clips.jsonl`` with what each of them says.
+    """Writes clips into a folder, and ``clips.jsonl`` with the text of each.
 
     Args:
-        folder: made if it is not there.
-        padding: seconds of the recording before and after each segment.
+        folder: created if it does not exist.
+        padding: seconds of audio before and after each segment.
 
     Raises:
         InvalidOption: the extra is not installed, or the padding is out of range.
@@ -76,8 +76,8 @@ class ClipWriter:
 def _pydub() -> Any:
     try:
         with warnings.catch_warnings():
-            # It wants ffmpeg, which WAV does not need, and its audioop is deprecated until 3.13,
-            # where audioop-lts takes its place.
+            # pydub warns that ffmpeg is missing, which WAV does not need, and that audioop is
+            # deprecated; from Python 3.13 on, audioop-lts replaces it.
             warnings.simplefilter("ignore")
             import pydub
     except ImportError:

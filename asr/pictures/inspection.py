@@ -1,4 +1,4 @@
-"""A transcription that shows what it came from: speech regions, chunks, and the audio itself."""
+"""A transcription that keeps its intermediate results: speech regions, chunks and audio."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A stretch of a recording, and what was made of the whole of it.
+    """The audio of a stretch, and the results for the whole recording.
 
     Attributes:
-        audio: of the stretch, in memory.
-        start: seconds at which it begins.
-        regions: of speech, in the whole recording.
-        chunks: that the engine heard.
+        audio: of the stretch.
+        start: of the stretch, in seconds.
+        regions: all speech regions.
+        chunks: all chunks that the engine got.
         transcript: of the whole recording.
     """
 
@@ -48,16 +48,16 @@ class Inspection:
 
     @property
     def end(self) -> float:
-        """Seconds at which the stretch ends."""
+        """End of the stretch in seconds."""
         return self.start + self.audio.duration
 
 
 class Inspector(Transcriber):
-    """A transcriber, of one recording at a time, that notes what passes through it.
+    """A transcriber of one recording at a time that records its intermediate results.
 
     Attributes:
-        recording: the decoded audio, on disk until the transcription ends.
-        n_samples: decoded so far.
+        recording: the decoded audio; on disk until the transcription ends.
+        n_samples: number of samples decoded so far.
     """
 
     def __init__(self, engine: Engine, aligner: Aligner | None = None) -> None:
@@ -78,12 +78,12 @@ class Inspector(Transcriber):
 
         Args:
             source: the file.
-            options: what to do with it; channels must be mixed.
-            stretch: seconds of its start and end; the recording may end before.
-            on_event: called with everything that comes before the transcript.
+            options: how to transcribe it; channels must be mixed.
+            stretch: its start and end in seconds; the recording may end before the end.
+            on_event: called with each event before the transcript.
 
         Raises:
-            InvalidOption: the recording ends before the stretch begins.
+            InvalidOption: the recording ends before the stretch starts.
         """
         start, end = (round(seconds * SAMPLE_RATE) for seconds in stretch)
         async with contextlib.aclosing(self.transcribe_file(source, options)) as events:
@@ -101,7 +101,7 @@ class Inspector(Transcriber):
     async def decode(
         self, source: Path | GrowingFile, target: Path, options: Options
     ) -> AsyncGenerator[Decoded]:
-        """Decode, and note the speech."""
+        """Decode, and record the speech regions."""
         self.recording = Recording(target)
         self._regions, self._chunks = [], []
         async with contextlib.aclosing(super().decode(source, target, options)) as reports:
@@ -113,6 +113,6 @@ class Inspector(Transcriber):
     async def recognise(
         self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY
     ) -> Hypothesis:
-        """Recognise, and note the chunk."""
+        """Recognise, and record the chunk."""
         self._chunks.append(chunk)
         return await super().recognise(chunk, recording, options, share)

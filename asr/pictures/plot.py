@@ -1,7 +1,7 @@
-"""Pictures to look at: what was heard where, and how far word times are off.
+"""Draw what was recognised where, and the errors of word times.
 
-The extra ``plot``: librosa for waveform and mel spectrogram, matplotlib to draw. Only stretches of
-some minutes are drawn, so no recording is ever in memory whole.
+Needs the extra ``plot``: librosa for waveform and mel spectrogram, matplotlib to draw. A picture
+shows a few minutes at most, so that no whole recording is in memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from asr.types import Word
 
 MAX_SECONDS: Final = 300.0
-"""Of a picture; it grows by a row for each `ROW_SECONDS`."""
+"""Longest stretch of a picture, which has one row for each `ROW_SECONDS`."""
 ROW_SECONDS: Final = 15.0
 WIDTH_INCHES: Final = 18.0
 DPI: Final = 110
 CLIP_MS: Final = 300.0
-"""Errors beyond this are counted, not drawn."""
+"""Larger errors are counted but not drawn."""
 
 _ROW_INCHES = 3.3
 _HEAD_INCHES = 0.8
@@ -44,7 +44,7 @@ def plot(inspection: Inspection, target: Path) -> None:
         InvalidOption: the extra is not installed, or the stretch is too long.
     """
     seconds = inspection.audio.duration
-    check(seconds <= MAX_SECONDS, "end", f"{MAX_SECONDS:g} seconds at most fit in a picture")
+    check(seconds <= MAX_SECONDS, "end", f"a picture shows {MAX_SECONDS:g} seconds at most")
     n_rows = max(1, math.ceil(seconds / ROW_SECONDS - 1e-9))
     height = _ROW_INCHES * n_rows + _HEAD_INCHES
     figure = _figure(WIDTH_INCHES, height)
@@ -72,9 +72,9 @@ def plot(inspection: Inspection, target: Path) -> None:
 
 
 def plot_errors(report: Report, folder: Path, collar: float) -> list[Path]:
-    """Draw the errors of an evaluation, and return the PNG files.
+    """Draw the errors of an evaluation; return the paths of the PNG files.
 
-    ``times.png``: how late words start and end, and which share is off by how much at the most.
+    ``times.png``: how late words start and end, and the cumulative share of the errors.
     ``files.png``: the word error rate of each file.
 
     Raises:
@@ -99,7 +99,7 @@ def plot_errors(report: Report, folder: Path, collar: float) -> list[Path]:
 
 
 def _figure(width: float, height: float) -> Any:
-    """A figure without any window behind it."""
+    """A figure without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ def _librosa() -> Any:
 
 
 def _mel(samples: np.ndarray) -> np.ndarray:
-    """Mel bands in dB below the loudest, shape (n_bands, n_frames), a frame each 10 ms."""
+    """Mel bands in dB relative to the loudest, shape (n_bands, n_frames), one frame per 10 ms."""
     librosa = _librosa()
     power = librosa.feature.melspectrogram(
         y=samples, sr=SAMPLE_RATE, n_fft=512, hop_length=_HOP, n_mels=80, fmax=SAMPLE_RATE / 2
@@ -161,12 +161,12 @@ def _draw_mel(axis: Any, mel: np.ndarray, origin: float, span: tuple[float, floa
             part, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-70, vmax=0
         )
     axis.set_yticks([])
-    axis.set_facecolor("0.93")  # behind the end of the recording
+    axis.set_facecolor("0.93")  # seen after the end of the recording
     axis.set_ylabel("80 mel", fontsize=8)
 
 
 def _draw_words(axis: Any, inspection: Inspection, span: tuple[float, float]) -> None:
-    """A box for each word in the colour of its confidence; above it what was flagged."""
+    """A box for each word, coloured by confidence; warnings are above."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -198,13 +198,13 @@ def _between(words: Sequence[Word], start: float, end: float) -> Iterator[Word]:
 
 
 def _shown(text: str, limit: int = 15) -> str:
-    """Text that matplotlib does not take for mathematics, and that fits."""
+    """Text escaped for matplotlib, which reads $ as mathematics, and shortened."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return cut.replace("$", r"\$")
 
 
 def _add_head(figure: Any, inspection: Inspection, height: float) -> None:
-    """Title, legend, and the scale of confidence."""
+    """Add the title, the legend and the colour scale of confidence."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

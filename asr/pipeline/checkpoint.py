@@ -1,7 +1,7 @@
-"""What is kept of a recording in work, so that it goes on where it was cut off.
+"""Store hypotheses and segments as lines of JSON, so that an interrupted job can continue.
 
-A record is one line of JSON. Floats are written in full: what is read back is bit for bit what was
-written, and a transcript made over several attempts is the transcript of one.
+Floats are written with all digits. So a record is read back exactly, and a transcript made in
+several attempts equals one made in a single attempt.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Place = tuple[int, Chunk]
-"""The channel, and a chunk of it."""
+"""A channel and one of its chunks."""
 
 
 class Checkpoint(Protocol):
-    """Where the pipeline looks for the hypothesis of a chunk, and leaves it."""
+    """Where the pipeline looks up and stores the hypothesis of each chunk."""
 
     def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:
-        """The hypothesis of exactly this chunk, if it was kept."""
+        """The stored hypothesis of exactly this chunk, or None."""
         ...
 
     def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:
-        """Keep it. Called before any segment that comes of it is handed out."""
+        """Store a hypothesis. Called before any of its segments is handed out."""
         ...
 
 
 class Records:
-    """A checkpoint over records that were read before.
+    """A checkpoint over the records of earlier attempts.
 
     Args:
-        lines: records, of any engine.
-        engine: whose hypotheses count, by its full name.
-        keep: called with the channel, a chunk of it, and the new record.
+        lines: records of any engine.
+        engine: full name; hypotheses of other engines are ignored.
+        keep: stores a new record; called with the channel, the chunk and the record.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Records:
         self._known = {place: heard for place, heard, name in found if name == engine}
 
     def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:
-        """Known only if start, end and overlap agree too: options or VAD may have changed."""
+        """A hypothesis counts only if the whole chunk is equal: options or VAD may have changed."""
         return self._known.get((channel, chunk))
 
     def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:
-        """Hand the record on."""
+        """Make a record and store it."""
         self._keep(channel, chunk, pack_chunk((channel, chunk), hypothesis, self._engine))
 
 
@@ -65,7 +65,7 @@ def pack_chunk(place: Place, hypothesis: Hypothesis, engine: str) -> str:
 
 
 def unpack_chunk(record: str) -> tuple[Place, Hypothesis, str]:
-    """The channel and chunk, what was heard in it, and by which engine."""
+    """The channel and chunk, its hypothesis, and the name of the engine."""
     body = _read(record)
     return (body["channel"], Chunk(**body["chunk"])), Hypothesis(**body["heard"]), body["engine"]
 
@@ -76,29 +76,29 @@ def pack_segment(segment: Segment) -> str:
 
 
 def unpack_segment(record: str) -> Segment:
-    """The segment again."""
+    """The segment of a record."""
     return Segment(**_read(record))
 
 
 def pack_summary(transcript: Transcript) -> str:
-    """All of a transcript but its segments, as a record."""
+    """A transcript without its segments as a record."""
     body = asdict(transcript)
     del body["segments"]
     return json.dumps(body)
 
 
 def unpack_summary(record: str, segments: tuple[Segment, ...]) -> Transcript:
-    """The transcript again, with the segments that were kept apart."""
+    """The transcript of a record and its separately stored segments."""
     return Transcript(segments=segments, **_read(record))
 
 
 def _read(record: str) -> dict[str, Any]:
-    """The fields of a record as the types of `asr.types` have them."""
+    """The fields of a record, with the types that `asr.types` expects."""
     return {name: _frozen(name, value) for name, value in json.loads(record).items()}
 
 
 def _frozen(name: str, value: Any) -> Any:
-    """Lists as tuples, whatever they hold, and the words as words."""
+    """Turn lists into tuples at every level, and the items of ``words`` into `Word`."""
     if isinstance(value, dict):
         return {key: _frozen(key, item) for key, item in value.items()}
     if not isinstance(value, list):

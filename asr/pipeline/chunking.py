@@ -1,12 +1,11 @@
-"""Speech regions -> chunks that an engine can hear at once.
+"""Speech regions -> chunks that an engine can take at once.
 
-Neighbouring regions share a chunk while it stays below the limit and the pause between them is
-short, so cuts lie in silence. Only where speech runs on past the limit is it cut, at the quietest
-place near the end, and the two chunks then overlap so that `asr.pipeline.stitch` can merge them by
-their words.
+Neighbouring regions share a chunk while the chunk stays below the limit and the pause between them
+is short, so cuts lie in silence. Speech longer than the limit is cut at the quietest place near the
+limit. The two chunks then overlap, and `asr.pipeline.overlap` merges their words.
 
-Positions are integer samples of the recording. The chunks do not depend on how the regions are
-split into pushes, nor on whether a region was seen while still open.
+Positions are integer samples of the recording. The chunks do not depend on how many regions each
+push brings, nor on whether a region was pushed while still open.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 
 HOP_SAMPLES = SAMPLE_RATE // 100
 SMOOTH_HOPS = 10
-"""Loudness is averaged over this many hops: shorter dips are closures inside a word."""
+"""Loudness is averaged over this many hops: a shorter dip is a closure inside a word."""
 
 
 class Chunker:
-    """Packs regions into chunks as they come.
+    """Packs regions into chunks as the regions arrive.
 
     Args:
         options: the limits.
-        read: samples of [start_sample, end_sample), asked for only where speech must be cut.
+        read: returns the samples of [start_sample, end_sample); called only to cut speech.
     """
 
     def __init__(self, options: ChunkOptions, read: Callable[[int, int], Audio]) -> None:
@@ -44,12 +43,12 @@ class Chunker:
         self._index = 0
         self._start: int | None = None  # of the chunk in progress
         self._end = 0
-        self._shared = 0  # samples that the chunk in progress shares with the one before
-        self._regions: list[SpeechRegion] = []  # those that the chunk in progress may hold
+        self._shared = 0  # samples that the chunk in progress shares with the previous one
+        self._regions: list[SpeechRegion] = []  # that may lie in the chunk in progress
 
     @property
     def start_sample(self) -> int | None:
-        """Of the chunk in progress, or None while there is none."""
+        """Start of the chunk in progress, or None if there is none."""
         return self._start
 
     def push(
@@ -58,13 +57,13 @@ class Chunker:
         open_region: SpeechRegion | None = None,
         settled_sample: int = 0,
     ) -> list[Chunk]:
-        """Take regions that ended, and the one still open; return the chunks that are certain.
+        """Take new regions; return the chunks that later audio cannot change.
 
         Args:
-            closed: since the last push.
-            open_region: as far as it is known.
-            settled_sample: no further region begins before it, so that the chunk in progress need
-                not wait for a region that will not be part of it.
+            closed: regions that ended since the last push.
+            open_region: the region that has not ended, as far as it is known.
+            settled_sample: no later region starts before this sample. If that is far enough after
+                the chunk in progress, the chunk is complete.
         """
         chunks = []
         for region in closed:
@@ -81,9 +80,9 @@ class Chunker:
         return self._emit()
 
     def _take(self, region: SpeechRegion) -> list[Chunk]:
-        """Make room for `region` in the chunk in progress, and cut what is too long.
+        """Add `region` to the chunk in progress, and cut the chunk where it is too long.
 
-        For an open region only that is done which will hold however long it becomes.
+        The region may still be open: make only the cuts that later audio cannot change.
         """
         chunks = []
         self._remember(region)
@@ -99,7 +98,7 @@ class Chunker:
 
     def _remember(self, region: SpeechRegion) -> None:
         if self._regions and self._regions[-1].start_sample == region.start_sample:
-            self._regions.pop()  # the same region, when it was still open
+            self._regions.pop()  # the same region, pushed while it was open
         self._regions.append(region)
 
     def _fits(self, region: SpeechRegion) -> bool:
@@ -109,14 +108,14 @@ class Chunker:
         return near and region.end_sample - self._start <= self._max
 
     def _emit(self) -> list[Chunk]:
-        """Close the chunk in progress at the end of its last region."""
+        """End the chunk in progress at the end of its last region."""
         start, self._start = self._start, None
         if start is None or start == self._end:
             return []
         return [self._make(start, self._end)]
 
     def _cut(self) -> list[Chunk]:
-        """Cut the chunk in progress inside speech; the next one begins with the overlap."""
+        """Cut the chunk in progress inside speech; the next one starts with the overlap."""
         start = self._start or 0
         half = self._overlap // 2
         latest = start + self._max - half
@@ -134,16 +133,16 @@ class Chunker:
         return chunk
 
     def _speech(self, start: int, end: int) -> int:
-        """Samples of [start, end) that lie in a region."""
+        """How many samples of [start, end) lie in a region."""
         spans = ((max(r.start_sample, start), min(r.end_sample, end)) for r in self._regions)
         return sum(max(0, last - first) for first, last in spans)
 
 
 def quietest(audio: Audio) -> int:
-    """The sample in the middle of the quietest 0.1 s, the first such if several are equal.
+    """The sample in the middle of the quietest 0.1 s; the first one on a tie.
 
-    Plain numpy on purpose: ``librosa.feature.rms`` gives the same loudness (a test compares them)
-    but its import costs 4 s and 200 MB, in a place where a few kilobytes are summed.
+    ``librosa.feature.rms`` gives the same loudness (a test compares them), but its import costs
+    4 s and 200 MB.
     """
     n_hops = len(audio.samples) // HOP_SAMPLES
     if n_hops <= SMOOTH_HOPS:
@@ -157,6 +156,6 @@ def quietest(audio: Audio) -> int:
 def make_chunks(
     regions: Iterable[SpeechRegion], options: ChunkOptions, read: Callable[[int, int], Audio]
 ) -> list[Chunk]:
-    """The chunks of all regions of a recording."""
+    """The chunks of a whole recording."""
     chunker = Chunker(options, read)
     return chunker.push(regions) + chunker.finish()

@@ -2,9 +2,9 @@
 
     bytes -> decode -> speech regions -> chunks -> engine -> anchors -> pieces -> aligner -> words
 
-The engine only says roughly where the text has come (`asr.align.longform`); what it heard is
-forgotten, and the words of the text are aligned piece by piece. A recording that is one chunk and
-for which there is an aligner needs no engine at all.
+The engine only tells roughly where each part of the text is (`asr.align.longform`). Its own words
+are then discarded, and the words of the text are aligned piece by piece. With an aligner, a
+recording of a single chunk needs no engine.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ if TYPE_CHECKING:
     from asr.pipeline.run import Event
 
 MAX_TEXT: Final = 2_000_000
-"""Characters: what is read aloud in a day and more."""
+"""Characters; reading so many aloud takes more than a day."""
 MAX_RATE: Final = 100.0
-"""Characters a second of audio, four times what anybody says: a text for another recording."""
+"""Characters per second of audio, four times what anybody says. A faster text belongs to another
+recording."""
 
 T = TypeVar("T")
 
 
 def tokens_of(text: str) -> list[str]:
-    """The words of a text that is to be aligned.
+    """The words of a text to align.
 
     Raises:
-        InvalidOption: it has none, or too many.
+        InvalidOption: the text is empty or too long.
     """
-    check(len(text) <= MAX_TEXT, "text", f"has {len(text)} characters; {MAX_TEXT} are allowed")
+    check(len(text) <= MAX_TEXT, "text", f"has {len(text)} characters; the limit is {MAX_TEXT}")
     tokens = text.split()
-    check(bool(tokens), "text", "is empty; send the words that are said in the recording")
+    check(bool(tokens), "text", "is empty; send the words of the recording")
     return tokens
 
 
@@ -61,14 +62,14 @@ def align_text(
     settings: Settings | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Transcript:
-    """Give each word of a known text its time in a recording, and wait for it.
+    """Find the time of each word of a known text in a recording, and wait for it.
 
     Args:
         source: the file.
-        text: what is said in it.
-        options: what to do with it; channels are mixed.
-        settings: which engine; read from the ``ASR_*`` variables when not given.
-        on_event: called with each `Progress` as it comes.
+        text: the words of the recording.
+        options: how to read the recording; its channels are always mixed.
+        settings: choose the engine; by default they are read from the ``ASR_*`` variables.
+        on_event: called with each `Progress`.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -94,16 +95,16 @@ async def align_file(
     """Align one recording.
 
     Args:
-        transcriber: whose engine and aligner are used; without an aligner, words have the times at
-            which the engine heard them, and the others lie between.
+        transcriber: gives the engine and the aligner. Without an aligner, a word has the time at
+            which the engine heard it, and the other words lie between.
         source: the file.
-        text: what is said in it.
-        options: what the request chose; channels are mixed.
-        work_dir: where the decoded audio lies meanwhile.
+        text: the words of the recording.
+        options: how to read the recording; its channels are always mixed.
+        work_dir: folder for the decoded audio while this runs.
 
     Yields:
-        `Progress`, in which recognition is the first half of the way; at the end each `Segment`
-        and the `Transcript`.
+        `Progress`, where recognition is the first half; at the end each `Segment` and the
+        `Transcript`.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -134,7 +135,7 @@ class _Run:
         self._regions: list[SpeechRegion] = []
         self._warnings: list[str] = []
         self._n_samples = 0
-        self._places = asyncio.Semaphore(2 * owner.engine.slots)  # pieces in memory at once
+        self._places = asyncio.Semaphore(2 * owner.engine.slots)  # limits the pieces in memory
 
     async def events(self, source: Path, warnings: Iterable[str]) -> AsyncGenerator[Event]:
         """Run the stages one after the other."""
@@ -145,9 +146,9 @@ class _Run:
         seconds = self._n_samples / SAMPLE_RATE
         n_letters = sum(map(len, self._tokens))
         fits = n_letters <= MAX_RATE * max(seconds, 1)
-        check(fits, "text", f"has {n_letters} letters, which nobody says in {seconds:.1f} seconds")
+        check(fits, "text", f"has {n_letters} letters, too many for {seconds:.1f} seconds of audio")
         chunks = make_chunks(self._regions, self._options.chunk, self._recording.read)
-        if self._options.vad.kind == "off":  # then nobody measured how much of them is speech
+        if self._options.vad.kind == "off":  # without a VAD the amount of speech is unknown
             chunks = [replace(chunk, speech_samples=None) for chunk in chunks]
         hypotheses: list[Hypothesis] = []
         if len(chunks) > 1 or self._owner.aligner is None:
@@ -218,7 +219,7 @@ class _Run:
 
 
 async def _in_order(works: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T]:
-    """The results of works that all run at once; leaving early cancels the rest."""
+    """Run all coroutines at once and yield their results in order; closing it cancels the rest."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         for task in tasks:

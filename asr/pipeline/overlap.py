@@ -10,9 +10,10 @@ import math
 import unicodedata
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asr.text.spread import divide
 from asr.types import SAMPLE_RATE, Chunk, Word
 
 if TYPE_CHECKING:
@@ -206,10 +207,10 @@ def concatenated(left: list[HeardWord], right: list[HeardWord], earliest: float)
         return left + right  # the stitcher then moves only the words that are out of order
     begin = max(earliest, min(heard.word.start for heard in crossing))
     end = max(end, right[last - 1].word.end)
-    edges = [begin + (end - begin) * i / len(crossing) for i in range(len(crossing))] + [end]
+    spans = divide(begin, end, [1] * len(crossing))
     spread = [
         heard._replace(word=replace(heard.word, start=start, end=stop))
-        for heard, (start, stop) in zip(crossing, pairwise(edges), strict=True)
+        for heard, (start, stop) in zip(crossing, spans, strict=True)
     ]
     return left[:first] + spread + right[last:]
 

@@ -1,10 +1,11 @@
-"""One chunk from samples to timed words: the engine hears it, an aligner times it, guards doubt it.
+"""One chunk from samples to timed words: engine, aligner, and checks for doubtful text.
 
-A doubtful answer is asked for again, at a higher temperature, which breaks most loops; then for
-each half of the chunk, cut where it is quietest. The best answer is kept, and the transcript says
-what happened. No attempt is told what an earlier one heard.
+If a check finds something, the chunk is recognised again at a higher temperature, which breaks most
+loops. If that is doubtful too, each half of the chunk is recognised, cut where it is quietest. The
+best attempt is kept, and a warning in the transcript says what happened. Attempts are independent:
+none is prompted with an earlier answer.
 
-The engine's slots are held only while it works on the chunk; alignment has its own processes.
+A slot of the engine is held only while the engine works; alignment has its own processes.
 """
 
 from __future__ import annotations
@@ -38,22 +39,27 @@ logger = logging.getLogger(__name__)
 
 RETRY_TEMPERATURE: Final = 0.7
 MIN_SPLIT_SECONDS: Final = 3.0
-"""A shorter chunk is not cut in two: half a sentence is harder to hear than the whole."""
+"""A shorter chunk is not halved: half a sentence is harder to recognise than a whole one."""
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
 READERS: Final = 4
-"""Threads that read samples: enough for a slow disk, and few beside one that sends them on."""
+"""Threads that read samples from disk."""
 
 Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
-"""Says what speaks against a timed hypothesis in its audio, each in words for people; the number is
-the chunk's start in seconds."""
+"""Compares a timed hypothesis with its audio and returns its objections as text for people. The
+number is the start of the chunk in seconds."""
 Read = Callable[[int, int], Audio]
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One answer, and what speaks against it; `how` it came about, for people.
+    """One answer of the engine and the objections to it.
 
-    Its words have times unless a guard has already found something in the text.
+    Its words have times, unless a guard found something in the text.
+
+    Attributes:
+        hypothesis: the answer.
+        findings: the objections.
+        how: how the answer was obtained, as text for people.
     """
 
     hypothesis: Hypothesis
@@ -62,10 +68,10 @@ class _Attempt:
 
     @property
     def doubt(self) -> tuple[int, int, float]:
-        """Less is better: what was found, how often, then how unsure the engine was.
+        """Smaller is better: weight of the findings, their number, then the engine's uncertainty.
 
-        The witness may find much in one answer, which together must not outweigh an empty one. An
-        engine that does not say how sure it was is the least sure.
+        Each guard counts once, so that many findings of the witness do not outweigh an empty
+        answer. An engine that gives no log probability counts as the least certain.
         """
         weights = {finding.guard: finding.weight for finding in self.findings}
         logprob = self.hypothesis.avg_logprob
@@ -74,14 +80,14 @@ class _Attempt:
 
 
 class Recogniser:
-    """An engine, what times its words, and what doubts them.
+    """Recognises chunks with an engine, an aligner and a witness.
 
     Args:
-        engine: recognises.
-        aligner: times the words of an engine that gives no times; without one they are spread
-            over the speech.
-        witness: compares the timed words with the audio; what it says counts like what a guard
-            finds.
+        engine: recognises the words.
+        aligner: times the words of an engine that gives no times; without an aligner the words
+            are spread over the speech.
+        witness: compares the timed words with the audio; its objections count like those of the
+            guards.
     """
 
     def __init__(
@@ -95,7 +101,7 @@ class Recogniser:
 
     @property
     def n_waiting(self) -> int:
-        """Chunks that wait for a slot of the engine."""
+        """How many chunks wait for a slot of the engine."""
         return self._slots.n_waiting
 
     async def recognise(
@@ -109,14 +115,14 @@ class Recogniser:
         """Recognise one chunk.
 
         Args:
-            chunk: which samples.
-            read: gives them; called when a slot is free, so that waiting chunks cost no memory.
-            options: what the user tells the recogniser.
-            job: whose chunk it is; the jobs of a share take turns at the engine.
-            share: whose job it is; shares take turns, too.
+            chunk: the chunk.
+            read: returns samples; called when a slot is free, so waiting chunks need no memory.
+            options: what the user tells the engine.
+            job: the recording of the chunk; the jobs of a share take turns at the engine.
+            share: the owner of the job; shares take turns, too.
 
         Raises:
-            EngineError: it failed.
+            EngineError: the engine failed.
         """
         work = _Work(self, chunk, read, options, job, share)
         COUNTS["chunks"] += 1
@@ -132,7 +138,7 @@ class Recogniser:
     async def hear(
         self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable, share: Share
     ) -> tuple[Audio, Hypothesis]:
-        """The samples, and what the engine makes of them."""
+        """The samples of a chunk and the engine's answer."""
         cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
         async with self._slots.slot(job, share, cost):
             audio = await self.read(chunk, read)
@@ -147,9 +153,9 @@ class Recogniser:
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
-        """Time the words, and look for what speaks against them."""
+        """Check the text, time the words, and let the witness check them."""
         found = findings(heard, chunk) if self._engine.guarded else ()
-        if not found:  # else it is likely to be replaced, and alignment is dear
+        if not found:  # otherwise it will probably be replaced, and alignment is slow
             heard = await self.timed(heard, audio, language)
             if self._witness is not None and self._engine.guarded:
                 says = self._witness(audio, heard, chunk.start)
@@ -159,7 +165,7 @@ class Recogniser:
         return _Attempt(heard, found)
 
     async def timed(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
-        """The hypothesis with a time for every word; an aligner of another language is no help."""
+        """Time every word; interpolate if no aligner knows the language."""
         if not _is_untimed(heard):
             return heard
         if self._aligner is None or not _speaks(self._aligner, language):
@@ -183,20 +189,20 @@ class _Work:
         self._chunk = chunk
         self._read = read
         self._options = options
-        self._job = self if job is None else job  # chunks of nobody are not one job
+        self._job = self if job is None else job  # chunks without a job are separate jobs
         self._share = share
 
     async def audio(self) -> Audio:
-        """The samples, read again: none are kept while a chunk waits."""
+        """Read the samples again: none are kept while a chunk waits."""
         return await self._recogniser.read(self._chunk, self._read)
 
     async def whole(self) -> _Attempt:
-        """The chunk as it is."""
+        """The first attempt: the whole chunk with the user's options."""
         audio, heard = await self._hear(self._chunk, self._options)
         return await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
 
     async def tried(self, step: Callable[[], Awaitable[_Attempt | None]]) -> list[_Attempt]:
-        """The attempt of one step; none if it failed, since there is an answer already."""
+        """The attempt of one step; empty if it failed, because an earlier answer exists."""
         try:
             attempt = await step()
         except EngineError as error:
@@ -206,7 +212,7 @@ class _Work:
         return [] if attempt is None else [attempt]
 
     async def warmer(self) -> _Attempt:
-        """The chunk at a higher temperature."""
+        """The whole chunk at a higher temperature."""
         COUNTS["attempts_retry"] += 1
         temperature = max(RETRY_TEMPERATURE, min(1.0, (self._options.temperature or 0.0) + 0.2))
         options = replace(self._options, temperature=temperature)
@@ -215,7 +221,7 @@ class _Work:
         return replace(attempt, how="a second attempt at a higher temperature")
 
     async def halves(self) -> _Attempt | None:
-        """Each half of the chunk, if it is long enough."""
+        """Each half of the chunk, or None if the chunk is too short."""
         if self._chunk.duration < MIN_SPLIT_SECONDS:
             return None
         COUNTS["attempts_split"] += 1
@@ -223,9 +229,9 @@ class _Work:
         _, first = await self._hear(left, self._options)
         _, second = await self._hear(right, self._options)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
-        joined = _join(first, second, offset)
+        whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
-            self._chunk, await self.audio(), joined, self._options.language
+            self._chunk, await self.audio(), whole, self._options.language
         )
         return replace(attempt, how="an attempt at each half of the chunk")
 
@@ -234,7 +240,7 @@ class _Work:
 
 
 def _speaks(aligner: Aligner, language: str | None) -> bool:
-    """Whether the aligner can align a language; no language means English."""
+    """Whether the aligner knows a language. An aligner without one knows all; None is English."""
     asked = (language or "en").lower().split("-")[0]
     return aligner.language is None or asked in (aligner.language, "english")
 
@@ -249,17 +255,17 @@ def _is_untimed(hypothesis: Hypothesis) -> bool:
 
 
 def _halves(chunk: Chunk, read: Read) -> tuple[Chunk, Chunk]:
-    """The chunk cut at the quietest place of its middle third, which has no overlap then."""
+    """The chunk cut at the quietest place of its middle third, without overlap."""
     third = (chunk.end_sample - chunk.start_sample) // 3
     earliest = chunk.start_sample + third
     cut = earliest + quietest(read(earliest, chunk.end_sample - third))
-    # How the speech is spread over the halves is not known, so none of it is claimed.
+    # How much speech each half has is not known.
     left = replace(chunk, end_sample=cut, overlap=0, speech_samples=None)
     return left, replace(chunk, start_sample=cut, overlap=0, speech_samples=None)
 
 
-def _join(left: Hypothesis, right: Hypothesis, offset: float) -> Hypothesis:
-    """One hypothesis of two halves, of which the second begins `offset` seconds later."""
+def _concatenated(left: Hypothesis, right: Hypothesis, offset: float) -> Hypothesis:
+    """Concatenate the hypotheses of two halves; the second starts `offset` seconds later."""
     both = (left, right)
     spoken = [half for half in both if half.text.strip()]
     logprobs = [half.avg_logprob for half in spoken if half.avg_logprob is not None]
@@ -267,7 +273,7 @@ def _join(left: Hypothesis, right: Hypothesis, offset: float) -> Hypothesis:
     return Hypothesis(
         left.chunk_index,
         " ".join(half.text for half in spoken),
-        words=_joined_words(left, right, offset),
+        words=_concatenated_words(left, right, offset),
         avg_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
         warnings=tuple(dict.fromkeys(left.warnings + right.warnings)),
         word_confidences=tuple(chain.from_iterable(sure)) if len(sure) == len(spoken) else None,
@@ -275,8 +281,8 @@ def _join(left: Hypothesis, right: Hypothesis, offset: float) -> Hypothesis:
     )
 
 
-def _joined_words(left: Hypothesis, right: Hypothesis, offset: float) -> tuple[Word, ...]:
-    """The words of both halves, unless one of them has text and no times yet."""
+def _concatenated_words(left: Hypothesis, right: Hypothesis, offset: float) -> tuple[Word, ...]:
+    """The words of both halves, or none if one half has text without times."""
     if _is_untimed(left) or _is_untimed(right):
         return ()
     later = (replace(it, start=it.start + offset, end=it.end + offset) for it in right.words)
@@ -284,7 +290,7 @@ def _joined_words(left: Hypothesis, right: Hypothesis, offset: float) -> tuple[W
 
 
 def _settle(attempts: list[_Attempt]) -> Hypothesis:
-    """The best of the attempts, the earliest of equals, with what there is to say about it."""
+    """The best attempt, the earliest on a tie, with warnings about what happened."""
     best = min(attempts, key=lambda attempt: attempt.doubt)
     first = attempts[0]
     notes = []

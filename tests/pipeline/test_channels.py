@@ -122,36 +122,38 @@ def test_too_many_channels_are_mixed_only(tmp_path):
     assert samples_of(path, split=False).shape == (SAMPLE_RATE,)
 
 
-# --- lanes and their merger ---------------------------------------------------------------------
+# --- channels and their merger ------------------------------------------------------------------
 
 
 @st.composite
-def lanes_of_segments(draw):
-    lanes = []
+def segments_by_channel(draw):
+    channels = []
     for _ in range(draw(st.integers(1, 4))):
         starts = sorted(draw(st.lists(st.integers(0, 20), max_size=8)))
-        lanes.append([Segment(i, start, start + 1.0, "x", ()) for i, start in enumerate(starts)])
-    return lanes
+        channels.append([Segment(i, start, start + 1.0, "x", ()) for i, start in enumerate(starts)])
+    return channels
 
 
-@given(lanes_of_segments(), st.randoms(use_true_random=False), st.booleans())
-def test_segments_are_merged_by_start_and_never_too_early(lanes, random_, named):
-    merger = Merger(len(lanes), named=named)
-    left = [list(lane) for lane in lanes]
+@given(segments_by_channel(), st.randoms(use_true_random=False), st.booleans())
+def test_segments_are_merged_by_start_and_never_too_early(channels, random_, named):
+    merger = Merger(len(channels), named=named)
+    left = [list(channel) for channel in channels]
     released = []
-    unfinished = list(range(len(lanes)))
+    unfinished = list(range(len(channels)))
     while unfinished:
-        lane = random_.choice(unfinished)
-        n_new = random_.randint(0, len(left[lane]))
-        new, left[lane] = left[lane][:n_new], left[lane][n_new:]
-        if not left[lane]:
-            unfinished.remove(lane)
-        settled = left[lane][0].start if left[lane] else math.inf
-        released += merger.push(lane, new, settled)
+        channel = random_.choice(unfinished)
+        n_new = random_.randint(0, len(left[channel]))
+        new, left[channel] = left[channel][:n_new], left[channel][n_new:]
+        if not left[channel]:
+            unfinished.remove(channel)
+        settled = left[channel][0].start if left[channel] else math.inf
+        released += merger.push(channel, new, settled)
         to_come = min((s.start for rest in left for s in rest), default=math.inf)
         assert not released or released[-1].start <= to_come
     expected = sorted(
-        (segment.start, lane) for lane, segments in enumerate(lanes) for segment in segments
+        (segment.start, channel)
+        for channel, segments in enumerate(channels)
+        for segment in segments
     )
     assert [segment.start for segment in released] == [start for start, _ in expected]
     assert [segment.id for segment in released] == list(range(len(expected)))
@@ -179,7 +181,7 @@ voiced = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), max_size=
 
 @given(voiced, st.integers(1, 5), st.integers(0, 10**6))
 @settings(max_examples=60)
-def test_a_lane_keeps_its_word_however_reports_and_results_interleave(flags, n_seconds, seed):
+def test_a_channel_keeps_its_word_however_reports_and_results_interleave(flags, n_seconds, seed):
     """No segment starts before what `settled` said; all are those of the orderly way."""
     options = ChunkOptions(max_seconds=5, max_gap=1, overlap=0.5, search=2)
     random_ = random.Random(seed)
@@ -190,14 +192,14 @@ def test_a_lane_keeps_its_word_however_reports_and_results_interleave(flags, n_s
 
     def run(step, eager):
         detector = SpeechDetector(VadOptions(), Script(flags))
-        lane, due, segments, promised = ChannelPipeline(options, Silence("")), [], [], 0.0
+        pipeline, due, segments, promised = ChannelPipeline(options, Silence("")), [], [], 0.0
 
         def note(new):
             nonlocal promised
             segments.extend(new)
             assert all(segment.start >= promised for segment in new)
-            assert lane.settled >= promised
-            promised = lane.settled
+            assert pipeline.settled >= promised
+            promised = pipeline.settled
 
         pcm = np.zeros(len(flags) * 480, np.int16)
         for start in range(0, max(len(pcm), 1), step):
@@ -205,7 +207,7 @@ def test_a_lane_keeps_its_word_however_reports_and_results_interleave(flags, n_s
             last = start + step >= len(pcm)
             closed += detector.finish() if last else []
             open_region = None if last else detector.open_region
-            due += lane.take(
+            due += pipeline.take(
                 Decoded(
                     detector.n_samples,
                     tuple(closed),
@@ -214,12 +216,12 @@ def test_a_lane_keeps_its_word_however_reports_and_results_interleave(flags, n_s
                     settled_sample=detector.settled_sample,
                 )
             )
-            note(lane.rest())
+            note(pipeline.rest())
             while due and (eager or last or random_.random() < 0.4):
                 chunk = due.pop(0)
-                note(lane.stitch(chunk, hear(chunk)))
-                note(lane.rest())
-        assert lane.settled == math.inf
+                note(pipeline.stitch(chunk, hear(chunk)))
+                note(pipeline.rest())
+        assert pipeline.settled == math.inf
         return segments
 
     assert run(n_seconds * SAMPLE_RATE, eager=False) == run(SAMPLE_RATE // 3, eager=True)
