@@ -51,7 +51,7 @@ class SphinxEngine:
         self._pool = ProcessPool(["asr.engines.sphinx:load_template"], workers)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Accept English only. Prompt, keywords and temperature have no effect and give warnings."""
+        """Accept English only. Prompt, keywords and temperature have no effect: warn."""
         is_english = (options.language or "en").lower().split("-")[0] in ("en", "english")
         check(is_english, "language", "pocketsphinx recognises English only: send en or nothing")
         given = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.audio.concatenated import is_counted, is_concatenated
+from asr.audio.concatenated import is_concatenated, is_counted
 
 if TYPE_CHECKING:
     from pathlib import Path
