@@ -4,8 +4,8 @@ The receiver writes two files: the bytes as they arrive, and a small JSON file w
 number, ``{"length": null}`` while that is unknown. The recording is complete when the first file
 has that length. If one of the files is gone, the upload was abandoned.
 
-Most formats can be decoded from front to back. Others, such as an MP4 with its index at the end, and
-all unknown formats are decoded only when they are complete.
+Most formats can be decoded from front to back. Others, such as an MP4 with its index at the end,
+and all unknown formats are decoded only when they are complete.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_POLL: Final = 0.25
 PROBE_BYTES: Final = 5_000_000
 """FFmpeg's default for detecting the format. It mostly stops after a few kilobytes."""
 WAV_PROBE_BYTES: Final = 65_536
-"""FFmpeg reads all of this in a wav, because it may hold no PCM. 5 MB would be minutes of speech."""
+"""FFmpeg reads this much of any wav, as it may not hold PCM. 5 MB would be minutes of speech."""
 
 _STREAMABLE: Final = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
 """First bytes of wav, flac, ogg and opus, of the tag of an mp3 or aac, of matroska and webm."""

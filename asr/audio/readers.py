@@ -1,8 +1,8 @@
 """Recordings -> blocks of samples at their own rate and with all their channels.
 
-libsndfile (through soundfile) opens wav, flac, ogg, opus and mp3s that state their number of frames.
-FFmpeg (through PyAV) opens the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr and the
-audio track of video. The bytes decide the format, never the file name.
+libsndfile (through soundfile) opens wav, flac, ogg, opus, and mp3s that state their number of
+frames. FFmpeg (through PyAV) opens the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
+and the audio track of video. The bytes decide the format, never the file name.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ MAX_RATE: Final = 192_000
 MAX_CHANNELS: Final = 64
 BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
-"""Seconds. Larger jumps of a container's timestamps are filled with silence, so that times stay
-correct."""
+"""Seconds. Larger jumps of a container's timestamps become silence, so times stay true."""
 MAX_LEAD_SECONDS: Final = 0.01
 """Seconds. The same before the first sound of a track that begins after the picture. This gap has
 no jitter, and without silence every word would come too early."""

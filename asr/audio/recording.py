@@ -1,9 +1,9 @@
 """A decoded recording on disk, and the child process that decodes it.
 
 Decoding runs in a child process with limits on CPU time and address space, because files come from
-strangers and codecs have bugs. The child writes 16 kHz mono PCM16 to a file, finds speech in it, and
-reports its progress, so recognition begins long before decoding ends. Later steps read the samples
-they need from that file: memory does not grow with the length of the recording, and a chunk can be
+strangers and codecs have bugs. The child writes 16 kHz mono PCM16 to a file, finds speech in it,
+and reports its progress, so recognition begins long before decoding ends. Later steps read samples
+from that file: memory does not grow with the length of the recording, and a chunk can be
 read again. Separate channels get a file each, all written in one pass.
 """
 

@@ -172,7 +172,7 @@ def _to_mono(block: np.ndarray) -> np.ndarray:
 
 
 def _clip_garbage(samples: np.ndarray) -> np.ndarray:
-    """Return the samples, clipped if one is absurd: the filter would spread it to its neighbours."""
+    """Return the samples, clipped if one is absurd: the filter would spread it."""
     with np.errstate(invalid="ignore"):
         is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false if there is a NaN
     if not is_sane:

@@ -243,7 +243,7 @@ class VllmCheckup:
         return Check("longest chunk", "fail", _refused(answer), fix)
 
     def caches(self) -> Iterator[Check]:
-        """Warn of caches, which vLLM's metrics show. They only cost memory: our audio is always new."""
+        """Warn of caches in vLLM's metrics: our audio is always new, so they only cost memory."""
         try:
             answer = self._client.get("/metrics")
         except httpx.HTTPError as error:
