@@ -50,8 +50,8 @@ _FORMATS: Final = (
 _GUESSED: Final = ("mp3", "aac")
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
 
-# Key: the first bytes of the file. Value: format of a chunk header, offset of the first chunk, bytes
-# of the header that a chunk's size includes, and the alignment of chunks.
+# Key: the first bytes of the file. Value: format of a chunk header, offset of the first chunk,
+# header bytes that a chunk's size includes, and the alignment of chunks.
 _CHUNKS: Final = {
     b"RIFF": ("<4sI", 12, 0, 2),
     b"RIFX": (">4sI", 12, 0, 2),

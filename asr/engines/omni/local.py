@@ -196,7 +196,7 @@ class _Omni:
         self._watchdog = watchdog
         self._new_sampling = SamplingParams
         self._usual = {
-            **llm.model_config.get_diff_sampling_param(),  # the model's defaults, as in vLLM's server
+            **llm.model_config.get_diff_sampling_param(),  # as vLLM's server does
             "logprobs": 0,  # only of the sampled token
             "output_kind": RequestOutputKind.FINAL_ONLY,
         }

@@ -5,9 +5,9 @@ order survives all of them. Thinking is off in every request. The sampling is th
 instruct mode.
 
 The user's prompt and keywords are context, never an instruction. They come first, in quotes,
-without anything that a chat template or tokenizer could read as a control token: anything in < and >, a
-capital name in square brackets, a switch of thinking. Our instruction comes last. Text of earlier
-chunks is never part of a prompt.
+without anything that a chat template or tokenizer could read as a control token: anything in < and
+>, a capital name in square brackets, a switch of thinking. Our instruction comes last. Text of
+earlier chunks is never part of a prompt.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ TOKENS_BASE: Final = 32
 TOKENS_PER_SECOND: Final = 12
 """Fast speech is 5 words a second, at about 1.4 tokens each; the rest is headroom."""
 ABORTED: Final = frozenset({"abort", "cancelled", "error"})
-"""finish_reason of an incomplete answer. vLLM aborts its requests when it shuts down, and may return
-the text so far, which is not a transcript."""
+"""finish_reason of an incomplete answer. vLLM aborts its requests when it shuts down, and may
+return the text so far, which is not a transcript."""
 MAX_PROMPT: Final = 2000
 MAX_KEYWORD: Final = 100
 MAX_KEYWORDS: Final = 2000
