@@ -27,8 +27,7 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-# Narrower beams than the defaults: half the time at the same word error rate, as measured when the
-# engine was chosen.
+# Narrower search than the defaults: half the time at the same word error rate.
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}
 FRAME_SECONDS: Final = 0.01
 CPU_SECONDS_BASE: Final = 60
