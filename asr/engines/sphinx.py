@@ -27,7 +27,8 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-# Narrower search than the defaults: half the time at the same word error rate.
+# A narrower search than the defaults. On 81 clips (728 s, 1,481 words) WER is 62.2% against 62.0%,
+# which is within the effect of clip order, at RTFx 3.13 against 1.61 on a machine under load.
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}
 FRAME_SECONDS: Final = 0.01
 CPU_SECONDS_BASE: Final = 60
