@@ -1,11 +1,11 @@
-"""What a chunk costs our side of vLLM: making the request, sending it, reading the answer.
+"""CPU time per chunk on our side of vLLM: build the request, send it, read the answer.
 
 The engine is the real one, with many chunks of 30 s of noise in flight. The server is a stand-in in
-a process of its own, which swallows a request and answers the same text some seconds later.
+its own process, which reads a request and returns a fixed text some seconds later.
 
     python -m benchmarks.client [--slots 64 256 512] [--delay 3]
 
-The stand-in alone, for the whole service in front of it (benchmarks/gpu/service.py):
+Start only the stand-in, to measure the whole service (benchmarks/gpu/service.py):
 
     ASR_PORT=9111 python -m benchmarks.client --serve --delay 3
 """
@@ -34,7 +34,7 @@ from benchmarks.serving import serving
 SECONDS: Final = 30
 ROUNDS: Final = 3
 SPREAD: Final = 0.25
-"""The part of the delay by which an answer comes earlier or later."""
+"""Answers come earlier or later by up to this fraction of the delay."""
 MODELS: Final = {"data": [{"id": "omni"}]}
 ANSWER: Final = {
     "choices": [{"message": {"role": "assistant", "content": "and so it went on"}, "index": 0}],
@@ -43,7 +43,7 @@ ANSWER: Final = {
 
 
 async def answer(delay: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Serve one connection: a chat after a while, everything else at once."""
+    """Serve one connection: answer a chat after the delay, everything else at once."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -60,14 +60,14 @@ async def answer(delay: float, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 async def serve(port: int, delay: float) -> None:
-    """Be the server."""
+    """Run the stand-in server."""
     handle = functools.partial(answer, delay)
     server = await asyncio.start_server(handle, "127.0.0.1", port, limit=1 << 21, backlog=2048)
     await server.serve_forever()
 
 
 async def measure(url: str, slots: int, delay: float) -> dict[str, Any]:
-    """Send `ROUNDS` times as many chunks as are in flight at once."""
+    """Transcribe `ROUNDS * slots` chunks, `slots` at once."""
     engine = VllmHttpEngine(VllmOptions((url,), slots=slots))
     await engine.open()
     noise = np.random.default_rng(0).standard_normal(SECONDS * SAMPLE_RATE).astype(np.float32)
@@ -92,7 +92,7 @@ async def measure(url: str, slots: int, delay: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, or be the server."""
+    """Measure, or run the stand-in server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 512])
     parser.add_argument("--delay", type=float, default=3.0, help="seconds to an answer")

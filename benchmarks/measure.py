@@ -1,4 +1,4 @@
-"""What the benchmarks share: peak memory of every process, the machine line, results on disk."""
+"""Shared by the benchmarks: peak memory of processes, a description of the machine, results."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ POLL_SECONDS = 0.02
 class PeakMemory:
     """Largest resident set of this process and of each descendant, in MB (10**6 bytes).
 
-    The kernel keeps the peak of each process (VmHWM); it is read often enough that a short-lived
-    child is seen. Pages that a child shares with the process it was forked from count in both.
+    The kernel keeps the peak of each process (VmHWM). It is read every 20 ms, to catch short-lived
+    children. Pages that a child shares with its parent count in both.
     """
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class PeakMemory:
 
     @property
     def largest(self) -> float:
-        """Of all processes."""
+        """The largest peak of all processes, in MB."""
         return max(self._peaks.values(), default=0) / 1e6
 
     @property
     def by_role(self) -> dict[str, float]:
-        """The largest of the main process and of its helpers."""
+        """The peak of the main process and the largest peak of its helpers, in MB."""
         roles: dict[str, float] = {}
         for (_, role), peak in self._peaks.items():
             roles[role] = max(roles.get(role, 0.0), peak / 1e6)
@@ -45,8 +45,8 @@ class PeakMemory:
 
     @contextlib.contextmanager
     def watch(self) -> Generator[PeakMemory]:
-        """Poll while the block runs."""
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the past peak
+        """Measure while the block runs."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
         thread = threading.Thread(target=self._poll, daemon=True)
         thread.start()
         try:
@@ -65,7 +65,7 @@ class PeakMemory:
 
 
 def family(root: int) -> list[int]:
-    """A process and its descendants."""
+    """Return the ids of a process and its descendants."""
     family = [root]
     for pid in family:
         with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ def _peak_bytes(pid: int) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Where a number was measured."""
+    """Describe the machine and the commit."""
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):
@@ -97,9 +97,9 @@ def machine() -> dict[str, Any]:
 
 
 def start_with_one_thread(module: str) -> None:
-    """Start a module again with one thread in numpy, as the children of the service have.
+    """Restart a module with one thread in numpy, as in the service's child processes.
 
-    numpy reads that when it is imported. Else CPU seconds would be those of several threads, which
+    numpy reads the setting at import. With several threads, CPU seconds would include threads that
     wait for each other.
     """
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
@@ -108,7 +108,7 @@ def start_with_one_thread(module: str) -> None:
 
 
 def save(name: str, rows: list[dict[str, Any]], more: dict[str, Any] | None = None) -> None:
-    """Print the rows as a Markdown table and write them with the machine line."""
+    """Print the rows as a Markdown table, and write them with a description of the machine."""
     RESULTS.mkdir(exist_ok=True)
     body = {"machine": machine(), **(more or {}), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Everything but recognition: decode, VAD, chunking, stitch and formats of long recordings.
+"""Everything except recognition: decode, VAD, chunking, stitch and formats of long recordings.
 
-The engine answers at once with words that nobody said, so the numbers are those of the pipeline
-around it. The recordings are the samples repeated, as 44.1 kHz stereo.
+The engine returns invented words at once, so the numbers show the cost of the pipeline around it.
+The recordings repeat the samples, as 44.1 kHz stereo.
 
     python -m benchmarks.pipeline 1h.wav 1h.mp3 10h.wav [--runs 3]
 """
@@ -32,7 +32,7 @@ WORDS_PER_SECOND = 2.5
 
 
 class InstantEngine:
-    """Answers at once. A test double: its words are made up."""
+    """A test double that returns invented words at once."""
 
     name = "instant (test double)"
     model = "instant"
@@ -41,25 +41,25 @@ class InstantEngine:
     guarded = False
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:  # noqa: ARG002
-        """Everything goes."""
+        """Accept all options."""
         return ()
 
     async def open(self) -> None:
-        """Nothing to load."""
+        """Do nothing: there is no model."""
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
-        """As many words as that much speech would hold."""
+        """Return as many words as speech of this length would have."""
         n_words = max(1, int(chunk.duration * WORDS_PER_SECOND))
         step = chunk.duration / n_words
         words = tuple(Word("word", i * step, (i + 0.8) * step) for i in range(n_words))
         return Hypothesis(chunk.index, " ".join(word.text for word in words), words)
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 def make_recording(path: Path, hours: float) -> None:
-    """Write the samples over and over, block by block."""
+    """Write the samples repeatedly, block by block."""
     block = _one_round()
     with soundfile.SoundFile(path, "w", RATE, 2) as file:
         left = round(hours * 3600 * RATE)
@@ -78,7 +78,7 @@ def _one_round() -> np.ndarray:
 
 
 async def run_once(path: Path) -> float:
-    """Seconds for one recording, with every format written."""
+    """Return the seconds for one recording, including all output formats."""
     async with Transcriber(InstantEngine()) as transcriber:
         started = time.perf_counter()
         transcript = await collect(transcriber.transcribe_file(path, Options()))
@@ -88,7 +88,7 @@ async def run_once(path: Path) -> float:
 
 
 def measure(path: Path, hours: float, n_runs: int) -> dict[str, Any]:
-    """The median of several runs, and the largest memory of any."""
+    """Return the median time of several runs, and the largest peak memory."""
     memory = PeakMemory()
     with memory.watch():
         seconds = [asyncio.run(run_once(path)) for _ in range(n_runs)]

@@ -1,14 +1,14 @@
-"""pocketsphinx on one core and on all: does the process pool scale?
+"""pocketsphinx on one core and on all cores: does the process pool scale?
 
-Same recording, same words, with the whole pipeline pinned to the cores it may use. The recording
-is the samples repeated: with few chunks, the last one alone would decide.
+The same recording is transcribed with the whole pipeline pinned to one core, then to all cores. The
+recording repeats the samples: with few chunks, the last one alone would decide the time.
 
-A virtual machine's cores may be halves of one, or shared with others. So the same runs are made
-with processes that do nothing but count: what those gain is all that any program can.
+The cores of a virtual machine may be hyperthreads, or shared with other machines. So processes that
+only count are measured too. Their speed-up is the most that any program can reach.
 
     python -m benchmarks.sphinx [--runs 5] [--minutes 3]
 
-Such neighbours only ever cost time, so the best run of each is compared.
+Other load on the machine can only slow a run down, so the best runs are compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N_COUNT = 20_000_000
 
 
 def count(n: int) -> float:
-    """Seconds to count to `n`."""
+    """Return the seconds it takes to count to `n`."""
     started = time.perf_counter()
     for _ in range(n):
         pass
@@ -40,7 +40,7 @@ def count(n: int) -> float:
 
 
 def ceiling(n_cores: int) -> float:
-    """How much more work all cores do than one, when the work is counting."""
+    """Return the speed-up of counting on all cores over one core."""
     with multiprocessing.Pool(n_cores) as pool:
         alone = pool.apply(count, (N_COUNT,))
         together = pool.map(count, [N_COUNT] * n_cores, chunksize=1)
@@ -48,7 +48,7 @@ def ceiling(n_cores: int) -> float:
 
 
 async def run_once(path: Path, n_workers: int) -> tuple[float, float, str]:
-    """Seconds of work, seconds of speech, and the text."""
+    """Return the wall time, the seconds of speech, and the text."""
     async with Transcriber(SphinxEngine(n_workers)) as transcriber:
         started = time.perf_counter()
         transcript = await collect(transcriber.transcribe_file(path, Options()))
@@ -65,7 +65,7 @@ def measure(path: Path, cores: list[int], n_workers: int) -> tuple[float, float,
 
 
 def main() -> None:
-    """Measure one core against all, in turns, so that both meet the same machine."""
+    """Measure one core and all cores in turns, so that both meet the same load."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3.0)

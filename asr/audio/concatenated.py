@@ -40,7 +40,7 @@ def is_concatenated(path: Path) -> bool:
 
 
 def is_counted(path: Path) -> bool:
-    """Whether an mp3 says how many frames it has; one written to a pipe does not."""
+    """Return whether an mp3 says how many frames it has. An encoder cannot in a pipe."""
     with path.open("rb") as file:
         n_frames, _ = _promise(file, _id3_bytes(file.read(_ID3_HEADER_BYTES)))
     return bool(n_frames)  # an encoder that was interrupted leaves 0

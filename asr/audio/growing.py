@@ -1,11 +1,11 @@
-"""A recording that is decoded while it arrives.
+"""Decode a recording while it arrives.
 
-Whoever receives it writes two files: the bytes as they come, and a small JSON with their number,
-``{"length": null}`` until that is known. The recording is complete when it is as long as it says.
-When one of them is gone, the rest will never come.
+The receiver writes two files: the bytes as they arrive, and a small JSON file with their final
+number, ``{"length": null}`` while that is unknown. The recording is complete when the first file
+has that length. If one of the files is gone, the upload was abandoned.
 
-Most formats can be decoded from front to back. Of those that cannot, such as an MP4 with its index
-at the end, decoding begins when they are complete, and so it does for everything unknown.
+Most formats can be decoded from front to back. Others, such as an MP4 with its index at the end,
+and all unknown formats are decoded only when they are complete.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ if TYPE_CHECKING:
 
 MIN_POLL: Final = 0.02
 MAX_POLL: Final = 0.25
-"""Seconds between two looks: a quarter of a percent of a core for a file that stands still."""
+"""Seconds between two checks for new bytes. A file that does not grow costs 0.25% of a core."""
 
 PROBE_BYTES: Final = 5_000_000
-"""FFmpeg's own limit. It stops as soon as it knows, which takes it a few kilobytes."""
+"""FFmpeg's default for detecting the format. It mostly stops after a few kilobytes."""
 WAV_PROBE_BYTES: Final = 65_536
-"""In a wav it reads on, in case there is no PCM in it: 5 MB would be minutes of speech."""
+"""FFmpeg reads this much of any wav, as it may not hold PCM. 5 MB would be minutes of speech."""
 
 _STREAMABLE: Final = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
-"""How wav, flac, ogg (opus too), a tag before mp3 or aac, and matroska (webm too) begin."""
+"""First bytes of wav, flac, ogg and opus, of the tag of an mp3 or aac, of matroska and webm."""
 _ENDED: Final = "the upload ended before the recording had arrived"
 _BOX: Final = struct.Struct(">I4s")
 
 
 @dataclass(frozen=True, slots=True)
 class GrowingFile:
-    """The two files of a recording that arrives."""
+    """The two files of a recording that is still arriving."""
 
     path: Path
     info: Path
 
     def begin(self) -> None:
-        """Make both; nothing has arrived."""
+        """Create both files, empty and of unknown length."""
         self.path.touch()
         self._write(None)
 
     def complete(self, length: int) -> None:
-        """Say that all bytes are written."""
+        """State that all `length` bytes are written."""
         self._write(length)
 
     def abandon(self) -> None:
-        """Say that no more will come."""
+        """State that no more bytes will arrive."""
         self.info.unlink(missing_ok=True)
 
     def length(self) -> int | None:
-        """Bytes in all, or None while it is not known.
+        """Return the final number of bytes, or None while it is unknown.
 
         Raises:
             AudioIncomplete: the recording was abandoned.
@@ -81,16 +81,16 @@ class GrowingFile:
     def _write(self, length: int | None) -> None:
         draft = self.info.with_suffix(".draft")
         draft.write_text(json.dumps({"length": length}), encoding="ascii")
-        draft.rename(self.info)  # in one step: who reads it meanwhile never sees half
+        draft.rename(self.info)  # atomic, so that no reader sees half a file
 
 
 class _Reader:
-    """Reads a growing file, and waits at its end. Cannot seek, so nobody tries.
+    """Reads a growing file, and waits at its end. It has no seek(), so FFmpeg does not try.
 
     Args:
         source: the file.
-        max_bytes: of it.
-        on_wait: called before each time that nothing is there to be read.
+        max_bytes: largest size of the file.
+        on_wait: called before each wait for more bytes.
     """
 
     def __init__(self, source: GrowingFile, max_bytes: int, on_wait: Callable[[], None]) -> None:
@@ -103,18 +103,18 @@ class _Reader:
         self._has_failed = False
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file."""
         self._file.close()
 
     def read(self, n_bytes: int, /) -> bytes:
-        """What is there, at least one byte of it unless the recording is complete.
+        """Return up to `n_bytes`, at least one unless the recording has ended.
 
         Raises:
             AudioIncomplete: the recording was abandoned.
-            AudioTooLong: it is larger than allowed.
+            AudioTooLong: the file is larger than allowed.
         """
         if self._has_failed:
-            return b""  # FFmpeg asks again before PyAV can raise what this raised
+            return b""  # FFmpeg reads again before PyAV raises our error
         self._has_failed = True
         self._wait_for(self._n_read + 1)
         self._has_failed = False
@@ -123,7 +123,7 @@ class _Reader:
         return data
 
     def peek(self, start: int, n_bytes: int) -> bytes:
-        """Bytes from anywhere, fewer only at the end of the complete recording."""
+        """Return bytes from any position; fewer than `n_bytes` only at the end of the recording."""
         self._wait_for(start + n_bytes)
         return os.pread(self._file.fileno(), n_bytes, start)
 
@@ -132,14 +132,14 @@ class _Reader:
         self._wait_for(None)
 
     def _wait_for(self, n_bytes: int | None) -> None:
-        """Wait until so many bytes are there, or all."""
+        """Wait for `n_bytes` bytes or for the end of the recording; None waits for the end."""
         delay = MIN_POLL
-        while not self._is_there(n_bytes):
+        while not self._has_arrived(n_bytes):
             self._on_wait()
             time.sleep(delay)
             delay = min(2 * delay, MAX_POLL)
 
-    def _is_there(self, n_bytes: int | None) -> bool:
+    def _has_arrived(self, n_bytes: int | None) -> bool:
         size = os.fstat(self._file.fileno()).st_size
         if size > self._max_bytes:
             raise AudioTooLong(f"the file has {size} bytes; {self._max_bytes} are allowed")
@@ -152,16 +152,16 @@ class _Reader:
 def decode_growing(
     source: GrowingFile, limits: AudioLimits, on_wait: Callable[[], None], *, split: bool = False
 ) -> Decoding:
-    """Open a recording that arrives; wait for as much of it as that takes.
+    """Open a recording that is still arriving; wait for the bytes that this needs.
 
     Args:
         source: the recording.
-        limits: of what it may cost.
-        on_wait: called before each pause in which bytes are waited for.
-        split: keep the channels apart instead of mixing them.
+        limits: limits of size and duration.
+        on_wait: called before each wait for more bytes.
+        split: keep the channels separate instead of mixing them.
 
     Raises:
-        AudioIncomplete: also while iterating, the rest will never come.
+        AudioIncomplete: the upload was abandoned (also while iterating).
         AudioError: as `asr.audio.resample.decode`.
     """
     reader = _Reader(source, limits.max_bytes, on_wait)
@@ -181,7 +181,7 @@ def _open(source: GrowingFile, limits: AudioLimits, reader: _Reader, *, split: b
         try:
             return decode_stream(reader, limits, n_probe, split=split)
         except UnsupportedAudio:
-            pass  # only looked like it; the whole file will tell
+            pass  # not a stream after all: try again with the complete file
     reader.wait_complete()
     try:
         return decode(source.path, limits, split=split)
@@ -199,11 +199,11 @@ def _can_stream(head: bytes, reader: _Reader) -> bool:
         return True
     if head[4:8] == b"ftyp":
         return _has_index_first(reader)
-    return head[:1] == b"\xff" and head[1:2] >= b"\xe0"  # a frame of mp3 or aac
+    return head[:1] == b"\xff" and head[1:2] >= b"\xe0"  # first bits of an mp3 or aac frame
 
 
 def _has_index_first(reader: _Reader) -> bool:
-    """Whether an MP4 says where its samples are before they come."""
+    """Return whether the index of an MP4 (moov) comes before its samples (mdat)."""
     position = 0
     while len(header := reader.peek(position, 16)) >= _BOX.size:
         size, kind = _BOX.unpack_from(header)

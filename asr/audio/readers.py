@@ -1,8 +1,8 @@
-"""Recordings -> blocks of samples at their own rate, and with all their channels.
+"""Recordings -> blocks of samples at their own rate and with all their channels.
 
-libsndfile (through soundfile) opens wav, flac, ogg, opus and the mp3 that counts its frames;
-FFmpeg's libraries (through PyAV) open the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
-and the audio track of video. The format is told from the bytes, never from a name.
+libsndfile (through soundfile) opens wav, flac, ogg, opus, and mp3s that state their number of
+frames. FFmpeg (through PyAV) opens the rest: other mp3s, m4a, mp4, mov, webm, mkv, aac, wma, amr
+and the audio track of video. The bytes decide the format, never the file name.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ MAX_RATE: Final = 192_000
 MAX_CHANNELS: Final = 64
 BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
-"""A larger jump of the timestamps in a container is filled with silence, so times stay true."""
+"""Seconds. Larger jumps of a container's timestamps become silence, so times stay true."""
 MAX_LEAD_SECONDS: Final = 0.01
-"""Likewise before the first sound of a track that says that it begins after the picture. No jitter
-is in that, and left out it would bring every word forward."""
+"""Seconds. The same before the first sound of a track that begins after the picture. This gap has
+no jitter, and without silence every word would come too early."""
 
 MAX_TRAILER_BYTES: Final = 16_384
-"""More bytes than this behind the audio are no tag, but maybe a second recording."""
+"""More bytes than this after the audio are not a tag, but may be a second recording."""
 
 # Demuxers that read one file and nothing else: no hls, no concat, no playlists of any kind.
 _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
-# Of these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
+# For these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
 _GUESSED: Final = ("mp3", "aac")
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that came from a pipe
 
-# By the first bytes: a chunk's header, where the first lies, how many bytes of its own header a
-# chunk's size counts, and what its end is rounded up to.
+# Key: the first bytes of the file. Value: format of a chunk header, offset of the first chunk,
+# header bytes that a chunk's size includes, and the alignment of chunks.
 _CHUNKS: Final = {
     b"RIFF": ("<4sI", 12, 0, 2),
     b"RIFX": (">4sI", 12, 0, 2),
@@ -62,28 +62,30 @@ _CHUNKS: Final = {
 _LONG: Final = (b"RF64", b"riff")
 _MAX_CHUNKS: Final = 1_000
 _NO_SIZE: Final = 0x7FFF_0000
-"""From here on a size is what writes into a pipe: sox 0x7FFFF000, others all bits."""
+"""Sizes from here on mean "unknown". Programs that write to a pipe leave them: sox 0x7FFFF000,
+others all bits set."""
 _NO_LONG_SIZE: Final = 2**62
 
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
-"""Blocks of shape (n_frames, n_channels) with the rate of each."""
+"""Pairs of a rate in Hz and a block of shape (n_frames, n_channels)."""
 
 
 class Readable(Protocol):
-    """A file that is read from its start to its end, in pieces of any length."""
+    """A file that is read from start to end, in pieces of any length."""
 
     def read(self, n_bytes: int, /) -> bytes:
-        """The next bytes, `n_bytes` at the most; none at the end."""
+        """Return at most `n_bytes` of the next bytes, none at the end."""
         ...
 
 
 @dataclass(slots=True)
 class Decoding:
-    """A recording being decoded. Iterate `blocks` once; the other fields fill meanwhile.
+    """A recording being decoded. Iterate over `blocks` once; this also sets the other fields.
 
     Attributes:
-        promised_seconds: what the header says, or None. Only good for a progress bar.
-        warnings: what was amiss and could be repaired.
+        blocks: float32 samples.
+        promised_seconds: the length that the header states, or None. For a progress bar only.
+        warnings: defects that were repaired.
     """
 
     blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
@@ -92,11 +94,11 @@ class Decoding:
 
 
 def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
-    """The blocks of a file.
+    """Return the blocks of a file.
 
     Args:
         path: the file.
-        decoding: told what the header says and, while iterating, what was amiss.
+        decoding: receives the length in the header and, while iterating, warnings.
 
     Raises:
         UnsupportedAudio: not audio in an accepted format.
@@ -113,9 +115,9 @@ def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
 
 
 def open_stream(file: Readable, decoding: Decoding, probe_bytes: int) -> RatedBlocks:
-    """The blocks of what cannot be sought in, told by its first bytes; else as `open_file`.
+    """Return the blocks of a file that cannot seek; else as `open_file`.
 
-    By FFmpeg alone: libsndfile asks for the end of a file before it gives the beginning.
+    Uses FFmpeg only: libsndfile reads the end of a file before it decodes the beginning.
     """
     return _open_ffmpeg(file, decoding, {"probesize": str(probe_bytes)})
 
@@ -131,18 +133,18 @@ def _check_layout(rate: int, channels: int) -> None:
 
 
 def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
-    """The file's blocks, or None when libsndfile does not know the format or the length."""
-    # Opened by descriptor: by name, libsndfile takes any bytes called x.vox or x.au for samples.
+    """Return the blocks, or None if libsndfile does not know the format or the length."""
+    # By descriptor: given a name, libsndfile reads any bytes called x.vox or x.au as samples.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         file = soundfile.SoundFile(descriptor, closefd=True)
     except soundfile.LibsndfileError:
         return None
     if not 0 < file.frames < _UNKNOWN_FRAMES:
-        file.close()  # a header written before the audio, and never completed
+        file.close()  # the header was written before the audio and not completed
         return None
     if file.format == "MP3" and not is_counted(path):
-        file.close()  # libsndfile takes the first frame's bitrate for that of all, and ends there
+        file.close()  # libsndfile would assume one bitrate and end too early
         return None
     _check_layout(file.samplerate, file.channels)
     n_promised = file.frames * _promised_share(descriptor)
@@ -168,8 +170,11 @@ def _libsndfile_blocks(
 
 
 def _promised_share(descriptor: int) -> float:
-    """How many times the sound that is there the header speaks of: libsndfile cuts its count."""
-    place = _sound_chunk(descriptor)
+    """Return the ratio of audio bytes in the header to those in the file, at least 1.
+
+    libsndfile reduces its count of frames to what the file holds.
+    """
+    place = _data_chunk(descriptor)
     if place is None:
         return 1.0
     start, n_promised = place
@@ -177,10 +182,11 @@ def _promised_share(descriptor: int) -> float:
     return n_promised / n_there if 0 < n_there < n_promised else 1.0
 
 
-def _sound_chunk(descriptor: int) -> tuple[int, int] | None:
-    """Where the samples begin, and how many bytes of them a header promises, if one does.
+def _data_chunk(descriptor: int) -> tuple[int, int] | None:
+    """Return the offset of the samples and their number of bytes according to the header.
 
-    Of wav, rf64, w64, aiff and au. Reads beside libsndfile, whose place in the file stays.
+    Knows wav, rf64, w64, aiff and au; None for other formats or an unknown size. Uses pread, which
+    does not move libsndfile's position in the file.
     """
     magic, start, size = struct.unpack(">4sII", os.pread(descriptor, 12, 0).ljust(12, b"\0"))
     if magic == b".snd":
@@ -197,7 +203,7 @@ def _sound_chunk(descriptor: int) -> tuple[int, int] | None:
         name, size = struct.unpack(form, header)
         size -= own_bytes
         at += n_header
-        if name[:4] == b"ds64":  # only in rf64: the sizes that 32 bits do not hold
+        if name[:4] == b"ds64":  # only in rf64, for sizes over 32 bits
             long_size = int.from_bytes(os.pread(descriptor, 8, at + 8), "little")
         if name[:4] in (b"data", b"SSND"):
             limit = _NO_LONG_SIZE if magic in _LONG else _NO_SIZE
@@ -210,10 +216,10 @@ def _sound_chunk(descriptor: int) -> tuple[int, int] | None:
 
 
 def _check_trailer(kind: str, descriptor: int, decoding: Decoding) -> None:
-    """Warn of what libsndfile leaves out if a joined file was not known as one."""
+    """Warn if many bytes follow the recording that libsndfile decoded."""
     n_left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
     if kind in ("MP3", "OGG") and n_left > MAX_TRAILER_BYTES:
-        decoding.warnings.append(f"{n_left} bytes behind the end of the recording were not decoded")
+        decoding.warnings.append(f"{n_left} bytes after the end of the recording were not decoded")
 
 
 def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
@@ -227,14 +233,14 @@ def _damaged(seconds: float, cause: Exception) -> DamagedAudio:
 def _open_ffmpeg(
     source: str | Readable, decoding: Decoding, options: dict[str, str] | None = None
 ) -> RatedBlocks:
-    # Here and in `_frames`: only a process that decodes needs FFmpeg's libraries, which are large.
+    # Imported here and in `_frames`: FFmpeg's libraries are large, and only decoders need them.
     import av
     import av.error
 
     guards = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         container = av.open(source, "r", options=guards | (options or {}), metadata_errors="ignore")
-    except MemoryError:  # before the next line: av's own is an FFmpegError too
+    except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
         raise
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
@@ -253,7 +259,7 @@ def _open_ffmpeg(
 def _promised_seconds(container: av.container.InputContainer) -> float | None:
     if not container.duration or (container.format.name in _GUESSED and container.size > 0):
         return None
-    # Matroska alone counts its length from time 0, wherever its first packet lies.
+    # Only Matroska counts its length from time 0 instead of from its first packet.
     counts_from_0 = "matroska" in container.format.name
     start = (container.start_time or 0) if counts_from_0 else 0
     return max(container.duration - start, 0) / 1e6
@@ -262,7 +268,7 @@ def _promised_seconds(container: av.container.InputContainer) -> float | None:
 def _ffmpeg_blocks(
     container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
 ) -> RatedBlocks:
-    """Decode packet by packet, and put silence where the timestamps jump ahead."""
+    """Decode packet by packet, and insert silence where the timestamps jump ahead."""
     origin = (container.start_time or 0) / 1e6
     late = float((stream.start_time or 0) * (stream.time_base or 0)) - origin
     least_lead = MAX_LEAD_SECONDS if late > MAX_LEAD_SECONDS else MAX_GAP_SECONDS
@@ -283,7 +289,7 @@ def _ffmpeg_blocks(
 def _frames(
     container: av.container.InputContainer, stream: av.AudioStream, decoding: Decoding
 ) -> Iterator[av.AudioFrame]:
-    """The frames of a stream; a few damaged packets are skipped, as every player does."""
+    """Yield the frames of a stream. Skip a few damaged packets, as players do."""
     import av.error
 
     n_good, n_bad = 0, 0
@@ -295,7 +301,7 @@ def _frames(
             n_good += 1
         except StopIteration:
             break
-        except MemoryError:  # before the next line: av's own is an FFmpegError too
+        except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
             raise
         except av.error.FFmpegError as error:
             n_bad += 1
@@ -312,7 +318,7 @@ def _packet_seconds(stream: av.AudioStream) -> float:
 
 
 def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
-    """Blocks of zeros that fill `gap` seconds."""
+    """Yield blocks of zeros for `gap` seconds."""
     n_left = round(gap * rate)
     while n_left > 0:
         n = min(n_left, BLOCK_FRAMES)
@@ -324,11 +330,13 @@ _SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648}
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
-    """The samples of a frame as float32, shape (n_frames, n_channels)."""
+    """Return the samples of a frame as float32, shape (n_frames, n_channels)."""
     try:
         array = frame.to_ndarray()
-    except ValueError as error:  # PyAV reads all sample formats but s64
-        raise UnsupportedAudio(f"samples of the kind {frame.format.name} cannot be read") from error
+    except ValueError as error:  # PyAV cannot convert s64
+        raise UnsupportedAudio(
+            f"samples in the format {frame.format.name} are not supported"
+        ) from error
     block = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     name = frame.format.name.removesuffix("p")
     if name == "u8":

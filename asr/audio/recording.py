@@ -1,11 +1,10 @@
 """A decoded recording on disk, and the child process that decodes it.
 
-Decoding runs in a process of its own with limits on CPU time and address space: files come from
-strangers, and codecs are where their bugs are. It writes 16 kHz mono PCM16 to a file, finds the
-speech on the way, and reports both while it goes, so that recognition begins long before decoding
-ends. Everything later reads the stretch it needs from that file: memory does not grow with the
-length, and a chunk can be read again for a second look. Channels that are kept apart have a file
-each, written in the same pass.
+Decoding runs in a child process with limits on CPU time and address space, because files come from
+strangers and codecs have bugs. The child writes 16 kHz mono PCM16 to a file, finds speech in it,
+and reports its progress, so recognition begins long before decoding ends. Later steps read samples
+from that file: memory does not grow with the length of the recording, and a chunk can be
+read again. Separate channels get a file each, all written in one pass.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
     from asr.audio.readers import Decoding
     from asr.workers.template import Channel
 
-# PyAV, and what it imports when it opens a file; a child under RLIMIT_AS may not be able to.
+# PyAV, and a module that it imports when it opens a file: a child under RLIMIT_AS may fail to.
 PRELOAD = ("asr.audio.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
 LONG_SAMPLES = 60 * SAMPLE_RATE
-"""A recording this long is decoded at low priority from here on: it is far ahead of the engine, and
-the decoders of short recordings need the processor more."""
+"""After this much audio, decoding continues at low priority. It is far ahead of the engine by then,
+and the decoders of short recordings need the processor more."""
 LOW_PRIORITY = 10
 _BYTES_PER_SAMPLE = 2
 
@@ -52,10 +51,10 @@ class Recording:
         self.path = path
 
     def read(self, start_sample: int, end_sample: int) -> Audio:
-        """The samples in [start_sample, end_sample).
+        """Return the samples in [start_sample, end_sample).
 
         Raises:
-            ValueError: the file does not reach that far.
+            ValueError: the file ends before `end_sample`.
         """
         with self.path.open("rb") as file:
             file.seek(start_sample * _BYTES_PER_SAMPLE)
@@ -66,24 +65,24 @@ class Recording:
 
 
 def channel_path(target: Path, channel: int) -> Path:
-    """Where a channel lies when channel 0 lies in `target`."""
+    """Return the file of a channel, if `target` is the file of channel 0."""
     return target.with_name(f"{target.stem}-{channel}{target.suffix}") if channel else target
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """How far decoding one channel has come.
+    """A report on the progress of one channel.
 
     Attributes:
-        n_samples: decoded so far, all of them readable.
+        n_samples: samples decoded so far. All of them can be read.
         closed: speech regions that ended since the last report.
-        open_region: the region that has begun and not ended.
-        promised_seconds: what the header says of the length, for progress alone.
-        finished: nothing follows.
-        warnings: with the last report of channel 0, what was repaired.
-        settled_sample: no region that is still to begin will begin before it.
-        channel: 0 for all that is mixed.
-        n_channels: the same in every report.
+        open_region: the speech region that has not ended yet.
+        promised_seconds: the length that the header states, for a progress bar only.
+        finished: this is the last report of the channel.
+        warnings: defects that were repaired; set in the last report of channel 0.
+        settled_sample: future regions begin at this sample or later.
+        channel: 0 if the channels are mixed.
+        n_channels: the same number in every report.
     """
 
     n_samples: int
@@ -106,16 +105,15 @@ async def decode_recording(
     *,
     split: bool = False,
 ) -> AsyncGenerator[Decoded]:
-    """Decode `source` to `target` in a child process and report as it goes.
+    """Decode `source` to `target` in a child process, and report the progress.
 
-    Channels that are to be kept apart go to their `channel_path`, and each time all of them
-    report, one after the other. Of a file that grows, all is reported whenever the rest is waited
-    for.
+    With `split`, each channel goes to its `channel_path`, and the channels report in turn. If
+    `source` is still growing, the child reports everything before it waits for more bytes.
 
     Raises:
         AudioError: the recording cannot be used.
         InvalidOption: the VAD is not installed.
-        WorkerDied: the child died of something that is not the recording's fault.
+        WorkerDied: the child died, and the recording is not the cause.
     """
     growing = source if isinstance(source, GrowingFile) else None
     request = {
@@ -140,7 +138,7 @@ async def decode_recording(
 
 
 async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerator[Decoded]:
-    """Find the speech in what is decoded already, in a thread: there is nothing to guard against.
+    """Find the speech in a decoded recording. Runs in a thread: PCM needs no protection.
 
     Raises:
         InvalidOption: the VAD is not installed.
@@ -163,7 +161,7 @@ def _scan(
 
 
 def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
-    """What the death of the decoding process says about the recording."""
+    """Return an error about the recording, if the recording is why the child died."""
     if error.signal == signal.SIGXCPU:
         return AudioTooLong(f"decoding takes more than {limits.max_cpu_seconds} s of CPU time")
     if error.out_of_memory:
@@ -194,7 +192,7 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
 
 
 def decode_job(channel: Channel) -> None:
-    """Decode one file: the request says which and how, reports go back."""
+    """Decode the file that the request names, and send reports."""
     request, _ = channel.receive()
     split = request["split"]
     with contextlib.ExitStack() as files:
@@ -213,7 +211,7 @@ def decode_job(channel: Channel) -> None:
             differ = differ or any(not np.array_equal(columns[0], other) for other in columns[1:])
             report.add(decoding.promised_seconds)
     if len(tracks) > 1 and not differ:
-        message = f"all {len(tracks)} channels hold the same sound; channels=mix hears it once"
+        message = f"all {len(tracks)} channels are identical; channels=mix transcribes them once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
 
@@ -227,7 +225,7 @@ def _open(request: dict[str, Any], report: _Report) -> Decoding:
 
 
 class _Track:
-    """One channel: its samples go to its file, and its speech is found on the way."""
+    """Writes one channel to its file and finds its speech."""
 
     def __init__(self, target: BinaryIO, detector: SpeechDetector) -> None:
         self._target = target
@@ -242,7 +240,7 @@ class _Track:
         self._closed += self.detector.push(written)
 
     def regions(self, *, finished: bool) -> dict[str, Any]:
-        """What happened since the last report."""
+        """Return the changes since the last report."""
         if finished:
             self._closed += self.detector.finish()
         region = None if finished else self.detector.open_region
@@ -255,7 +253,7 @@ class _Track:
 
 
 class _Report:
-    """Says every few seconds of audio what happened in all channels."""
+    """Sends a report on all channels after every `REPORT_SAMPLES`."""
 
     def __init__(self, channel: Channel, tracks: Sequence[_Track]) -> None:
         self._channel = channel
@@ -263,19 +261,19 @@ class _Report:
         self._promised: float | None = None
         self._next = REPORT_SAMPLES
         self._sent = 0
-        self._is_polite = False
+        self._is_niced = False
 
     def add(self, promised: float | None) -> None:
         self._promised = promised
         n_samples = self._n_samples()
-        if n_samples >= LONG_SAMPLES and not self._is_polite:
-            os.nice(LOW_PRIORITY)  # for good, but this process serves one recording
-            self._is_polite = True
+        if n_samples >= LONG_SAMPLES and not self._is_niced:
+            os.nice(LOW_PRIORITY)  # cannot be undone, but this process decodes only one recording
+            self._is_niced = True
         if n_samples >= self._next:
             self._send([], finished=False)
 
     def catch_up(self) -> None:
-        """Say what was not said yet."""
+        """Report samples that no report has covered yet."""
         if self._n_samples() > self._sent:
             self._send([], finished=False)
 

@@ -1,10 +1,10 @@
-"""Any recording -> blocks of 16 kHz mono float32, in memory that does not grow with its length.
+"""Any recording -> blocks of 16 kHz float32 samples, in constant memory.
 
-`asr.audio.readers` opens the recording. Here its channels are mixed or kept apart, and soxr
-resamples it to 16 kHz, as a stream.
+`asr.audio.readers` opens the recording. This module mixes or separates its channels, and resamples
+it to 16 kHz with soxr, as a stream.
 
-Knows nothing of formats, nor of speech. Does not trust headers: seconds are counted as they are
-decoded.
+It knows nothing of formats or speech. It does not trust headers: the limit on seconds applies to
+decoded samples.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from asr.config import AudioLimits
 
 MAX_SPLIT_CHANNELS: Final = 8
-"""Each costs as much as a recording of its own."""
+"""Each separate channel costs as much as a whole recording."""
 MAX_PEAK: Final = 8.0
-"""A float file whose samples go beyond this holds garbage, and is clipped before the filter."""
+"""Float samples beyond this are garbage, and are clipped before the resampling filter."""
 
 _HEADER_SLACK: Final = 1.0
 
@@ -38,12 +38,12 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
 
     Args:
         path: the file.
-        limits: what decoding it may cost.
-        split: keep the channels apart instead of mixing them.
+        limits: limits of size and duration.
+        split: keep the channels separate instead of mixing them.
 
     Returns:
         A `Decoding` whose blocks are float32 at 16 kHz: mono of shape (n_samples,), or of shape
-        (n_samples, n_channels) when they are to be kept apart.
+        (n_samples, n_channels) with `split`.
 
     Raises:
         UnsupportedAudio: not audio in an accepted format.
@@ -63,16 +63,16 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
 def decode_stream(
     file: Readable, limits: AudioLimits, probe_bytes: int, *, split: bool = False
 ) -> Decoding:
-    """Open a recording that cannot be sought in.
+    """Open a recording that cannot seek.
 
     Args:
-        file: it. An error that reading raises is raised here, or while iterating.
-        limits: all but `max_bytes`, which is the reader's.
-        probe_bytes: to tell the format and the codec by.
-        split: as of `decode`.
+        file: the recording. Errors of its read() are raised here or while iterating.
+        limits: limits of duration; `file` itself must enforce `max_bytes`.
+        probe_bytes: bytes that may be read to detect the format and the codec.
+        split: as for `decode`.
 
     Raises:
-        AudioError: as `decode`.
+        AudioError: as for `decode`.
     """
     decoding = Decoding()
     source = open_stream(file, decoding, probe_bytes)
@@ -82,31 +82,31 @@ def decode_stream(
 def _decoding(
     source: RatedBlocks, decoding: Decoding, limits: AudioLimits, *, split: bool
 ) -> Decoding:
-    blocks = _apart(source) if split else ((rate, _to_mono(block)) for rate, block in source)
+    blocks = _separate(source) if split else ((rate, _to_mono(block)) for rate, block in source)
     decoding.blocks = _resampled(blocks, limits.max_seconds, decoding)
     return decoding
 
 
-def _apart(source: RatedBlocks) -> RatedBlocks:
-    """The same blocks, of which all have as many channels as the first.
+def _separate(source: RatedBlocks) -> RatedBlocks:
+    """Yield the blocks, and check that their number of channels does not change.
 
     Raises:
-        UnsupportedAudio: there are too many, or their number changes.
+        UnsupportedAudio: there are too many channels, or their number changes.
     """
     n_channels = 0
     for rate, block in source:
         n_channels = n_channels or block.shape[1]
         if n_channels > MAX_SPLIT_CHANNELS:
-            message = f"the recording has {n_channels} channels, and {MAX_SPLIT_CHANNELS} at most"
-            raise UnsupportedAudio(f"{message} can be kept apart. Send channels=mix.")
+            message = f"the recording has {n_channels} channels; at most {MAX_SPLIT_CHANNELS}"
+            raise UnsupportedAudio(f"{message} can be kept separate. Send channels=mix.")
         if block.shape[1] != n_channels:
             message = f"the number of channels changes from {n_channels} to {block.shape[1]}"
             raise UnsupportedAudio(f"{message}. Send channels=mix.")
-        yield rate, _sane(block)
+        yield rate, _clip_garbage(block)
 
 
 def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
-    """Bring blocks to 16 kHz and hold them to the limit."""
+    """Resample blocks to 16 kHz, and enforce the limit on seconds."""
     n_samples = 0
     resampler = _Resampler()
     for rate, block in source:
@@ -129,17 +129,17 @@ def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> I
 
 
 class _Resampler:
-    """Blocks of any rate, which may change on the way, to 16 kHz."""
+    """Resamples blocks to 16 kHz. The rate may change between blocks."""
 
     def __init__(self) -> None:
         self._rate = SAMPLE_RATE
-        self._nothing = np.zeros(0, np.float32)  # in the shape of the blocks
+        self._empty = np.zeros(0, np.float32)  # with the channels of the blocks
         self._stream: soxr.ResampleStream | None = None
 
     def push(self, rate: int, block: np.ndarray) -> np.ndarray:
         if rate == self._rate:
             return self._convert(block)
-        self._nothing = block[:0]
+        self._empty = block[:0]
         head = self.finish()
         self._rate = rate
         if rate != SAMPLE_RATE:
@@ -151,30 +151,30 @@ class _Resampler:
         return block if self._stream is None else self._stream.resample_chunk(block)
 
     def finish(self) -> np.ndarray:
-        """What the filter still holds."""
+        """Return the samples that the filter still holds."""
         if self._stream is None:
-            return self._nothing
-        tail: np.ndarray = self._stream.resample_chunk(self._nothing, last=True)
+            return self._empty
+        tail: np.ndarray = self._stream.resample_chunk(self._empty, last=True)
         self._stream = None
         return tail
 
 
 def _to_mono(block: np.ndarray) -> np.ndarray:
-    """Mean of the channels of a (n_frames, n_channels) float32 block; not a number becomes 0."""
-    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any float
+    """Return the mean of the channels of a (n_frames, n_channels) block; NaN becomes 0."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any value
         if block.shape[1] == 1:
             mono = block[:, 0]
         elif block.shape[1] == 2:
             mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # far faster than mean()
         else:
             mono = block.mean(axis=1, dtype=np.float32)
-    return _sane(mono)
+    return _clip_garbage(mono)
 
 
-def _sane(samples: np.ndarray) -> np.ndarray:
-    """Samples as they are, or clipped where one is absurd: the filter would spread it."""
+def _clip_garbage(samples: np.ndarray) -> np.ndarray:
+    """Return the samples, clipped if one is absurd: the filter would spread it."""
     with np.errstate(invalid="ignore"):
-        is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false where there is a NaN
+        is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false if there is a NaN
     if not is_sane:
         samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
     return np.ascontiguousarray(samples)

@@ -51,7 +51,7 @@ class WebRtcClassifier:
 
 
 class SileroClassifier:
-    """silero-vad in ONNX, extra ``[silero]``. Frames at or above `threshold` are voiced."""
+    """silero-vad in ONNX, from the extra ``[silero]``; `threshold` is a probability of speech."""
 
     def __init__(self, threshold: float) -> None:
         # Imported here because it is an extra: it brings its own ONNX runtime.

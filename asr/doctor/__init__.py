@@ -1,9 +1,13 @@
-"""Looks at a running setup and says what is wrong with it and how to mend it.
+"""Check a setup, and say for each problem how to fix it.
 
     asr doctor --vllm-url http://gpu:8000
 
-The servers are asked what the engine asks them, in the same words, with a tone for audio. A tone
-says nothing of how well the model recognises.
+- `checks`: the result of a check.
+- `machine`: this machine, the settings, and our own service.
+- `server`: a server that recognises speech.
+
+A server gets the same requests as from the engine, with a tone as audio. So the checks say nothing
+about the quality of recognition.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ __all__ = [
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """All checks that fit the settings, one after the other."""
+    """Run all checks that apply to the settings, one after the other."""
     yield from check_machine(settings)
     yield from check_settings(settings)
     yield check_service(settings)

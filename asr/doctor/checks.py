@@ -1,4 +1,4 @@
-"""What a check says, and how answers of servers are read for it."""
+"""The result of a check, and functions that read answers of servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ QUICK_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at and what was found; `fix` says what to do about it."""
+    """The result of one check.
+
+    Attributes:
+        name: what was checked.
+        level: "fail" if the service cannot work, "warn" if it works with a disadvantage.
+        found: what was found, in a few words.
+        fix: what the user can do about it; empty when all is well.
+    """
 
     name: str
     level: Level
@@ -28,12 +35,12 @@ class Check:
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """The value, if it is a JSON object; else an empty one."""
+    """Return the value if it is a JSON object, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def body_of(answer: httpx.Response) -> dict[str, Any]:
-    """The JSON object of an answer; empty if it is none."""
+    """Return the JSON object in an answer, or an empty dict if there is none."""
     try:
         return as_object(answer.json())
     except ValueError:
@@ -41,13 +48,13 @@ def body_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def said(answer: httpx.Response) -> str:
-    """The message of an error, in one line."""
+    """Return the error message in an answer, on one line of at most 200 characters."""
     error = body_of(answer).get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return " ".join(str(message or answer.text).split())[:200]
 
 
 def is_this_service(ready: httpx.Response) -> bool:
-    """Whether an answer to ``GET /ready`` is one of ours."""
+    """Return whether our own service gave this answer to ``GET /ready``."""
     body = body_of(ready)
     return body.get("status") in {"ready", "loading"} and "engine" in body

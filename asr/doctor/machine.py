@@ -1,4 +1,4 @@
-"""The checks of this machine, of the settings, and of our own service."""
+"""Checks of this machine, of the settings, and of our own service."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import av
 import av.codec
 import httpx
 import pocketsphinx
-import soundfile
-import webrtcvad
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
 from asr.engines.omni.local import read_arguments
@@ -27,35 +25,23 @@ if TYPE_CHECKING:
     from asr.settings import Settings
 
 MIN_FREE_BYTES: Final = 5 << 30
-CONTAINERS: Final = ("FLAC", "OGG", "MP3", "WAV")
 CODECS: Final = ("aac", "alac", "amrnb", "mp3", "opus", "vorbis", "wmav2")
 
 
 def check_machine(settings: Settings) -> Iterator[Check]:
-    """What the service needs beside a recogniser."""
-    known = soundfile.available_formats()
-    missing = [name for name in CONTAINERS if name not in known]
-    version = soundfile.__libsndfile_version__
-    yield _decoders("libsndfile", version, missing, "update the package soundfile")
-    missing = [name for name in CODECS if name not in av.codec.codecs_available]
-    yield _decoders("ffmpeg", f"PyAV {av.__version__}", missing, "install av from its wheel")
-    yield _webrtcvad()
+    """Check what every service needs: decoders, the aligner's model, and a work folder."""
+    yield _ffmpeg()
     yield _pocketsphinx(settings)
     yield _work_dir(settings)
 
 
-def _decoders(name: str, version: str, missing: list[str], fix: str) -> Check:
+def _ffmpeg() -> Check:
+    version = f"PyAV {av.__version__}"
+    missing = [name for name in CODECS if name not in av.codec.codecs_available]
     if missing:
-        return Check(name, "warn", f"{version} does not decode {', '.join(missing)}", fix)
-    return Check(name, "ok", version)
-
-
-def _webrtcvad() -> Check:
-    frame = b"\0" * (SAMPLE_RATE // 100 * 2)
-    hears_silence = webrtcvad.Vad(2).is_speech(frame, SAMPLE_RATE)
-    if hears_silence:
-        return Check("webrtcvad", "fail", "takes silence for speech", "reinstall webrtcvad-wheels")
-    return Check("webrtcvad", "ok", "tells silence from speech")
+        found = f"{version} cannot decode {', '.join(missing)}"
+        return Check("ffmpeg", "warn", found, "install av from its wheel")
+    return Check("ffmpeg", "ok", version)
 
 
 def _pocketsphinx(settings: Settings) -> Check:
@@ -64,7 +50,7 @@ def _pocketsphinx(settings: Settings) -> Check:
     except (RuntimeError, ValueError, OSError) as error:
         level: Level = "fail" if settings.engine_name == "pocketsphinx" else "warn"
         return Check("pocketsphinx", level, f"no model: {error}", "reinstall pocketsphinx")
-    return Check("pocketsphinx", "ok", "the model of US English loads")
+    return Check("pocketsphinx", "ok", "the US English model loads")
 
 
 def _work_dir(settings: Settings) -> Check:
@@ -74,13 +60,13 @@ def _work_dir(settings: Settings) -> Check:
         return Check("work dir", "fail", f"{folder} cannot be written: {why}", fix)
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
-        fix = "an hour of audio takes 115 MB beside its file"
+        fix = "free some space: an hour of audio takes 115 MB in addition to its file"
         return Check("work dir", "warn", f"{folder} has {free / 1e9:.1f} GB left", fix)
     return Check("work dir", "ok", f"{folder} has {free / 1e9:.0f} GB left")
 
 
 def check_settings(settings: Settings) -> Iterator[Check]:
-    """Whether a service with these settings could start."""
+    """Check whether a service could start with these settings."""
     yield _engine(settings)
     yield _aligner(settings)
     yield _data_dir(settings)
@@ -89,7 +75,7 @@ def check_settings(settings: Settings) -> Iterator[Check]:
 def _engine(settings: Settings) -> Check:
     name = settings.engine_name
     if name == "omni" and not settings.vllm_urls:
-        return Check("engine", "fail", "omni has no server", "set ASR_VLLM_URL to its address")
+        return Check("engine", "fail", "omni needs the address of a server", "set ASR_VLLM_URL")
     if name == "omni-local":
         return _omni_local(settings)
     return Check("engine", "ok", name)
@@ -105,7 +91,7 @@ def _omni_local(settings: Settings) -> Check:
     try:
         read_arguments(settings.vllm_args)
     except InvalidOption as error:
-        return Check("engine", "fail", f"omni-local: {error}", "mend ASR_VLLM_ARGS")
+        return Check("engine", "fail", f"omni-local: {error}", "correct ASR_VLLM_ARGS")
     return Check("engine", "ok", f"omni-local with {model}")
 
 
@@ -123,11 +109,11 @@ def _aligner(settings: Settings) -> Check:
 
 
 def _no_model(check: str, name: str, model: str, setting: str) -> Check | None:
-    """What is wrong if it is not set, or is a path, and no id, to nothing."""
+    """Return a failed check if the model is not set, or is the path of a missing folder."""
     if not model:
         return Check(check, "fail", f"{name} has no model", f"set {setting} to its folder or id")
     if model.startswith(("/", ".")) and not Path(model).exists():
-        return Check(check, "fail", f"{name}: there is no {model}", f"mend {setting}")
+        return Check(check, "fail", f"{name}: {model} does not exist", f"correct {setting}")
     return None
 
 
@@ -144,9 +130,10 @@ def _data_dir(settings: Settings) -> Check:
 
 
 def _why_unwritable(folder: Path, *parents: Path) -> str | None:
-    """What the system says of writing there, or None: all is well.
+    """Return the system's error for a write into the folder, or None if it works.
 
-    With `parents` it may be missing: it is made at the first start, until then its place counts.
+    With `parents`, a missing folder is fine, because the service creates it at its first start. The
+    nearest existing parent is tried instead.
     """
     try:
         nearest = next((path for path in (folder, *parents) if path.exists()), folder)
@@ -158,7 +145,7 @@ def _why_unwritable(folder: Path, *parents: Path) -> str | None:
 
 
 def check_service(settings: Settings) -> Check:
-    """Our own service, if it runs."""
+    """Check whether our own service is ready, if it runs."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{host}:{settings.port}"
     try:
@@ -166,7 +153,7 @@ def check_service(settings: Settings) -> Check:
     except httpx.ConnectError:
         return Check("service", "ok", f"does not run at {url}")
     except httpx.HTTPError as error:
-        fix = "look at its log"
+        fix = "read its log"
         return Check("service", "fail", f"{url}/ready: {type(error).__name__}", fix)
     is_ours = is_this_service(answer)
     if answer.status_code == httpx.codes.NOT_FOUND or (answer.is_success and not is_ours):
@@ -174,4 +161,4 @@ def check_service(settings: Settings) -> Check:
         return Check("service", "warn", f"another server answers at {url}", fix)
     if answer.is_success:
         return Check("service", "ok", f"is ready at {url}")
-    return Check("service", "fail", f"is not ready at {url}: {said(answer)}", "look at its log")
+    return Check("service", "fail", f"is not ready at {url}: {said(answer)}", "read its log")

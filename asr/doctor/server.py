@@ -1,4 +1,4 @@
-"""The checks of one server that recognises."""
+"""Checks of one server that recognises speech."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 OLDEST_VLLM: Final = (0, 20)
 TOKENS_PER_SECOND: Final = 12.5
-"""What Omni's encoder makes of a second at 16 kHz; vLLM adds it to the prompt."""
+"""Tokens of Omni's encoder per second of audio. vLLM counts them in the prompt."""
 ANSWER_SECONDS: Final = 120.0
 NO_ANSWER: Final = 599
-LOOK: Final = "look at the server's log"
+LOOK: Final = "read the server's log"
 REFUSALS: Final = (
     (
         "out of range float",
-        "its log-probabilities are no numbers, as with random or damaged weights",
+        "check the weights: random or damaged weights give log-probabilities that are not numbers",
     ),
     (r"model length|context length|max_model_len", "raise --max-model-len to 4096 or more"),
     ("duration", "raise the server's VLLM_MAX_AUDIO_DECODE_DURATION_S"),
     ("file ?size", "raise the server's VLLM_MAX_AUDIO_CLIP_FILESIZE_MB"),
 )
-"""What a refusal (400) says, and what to do about it."""
+"""Patterns in the message of a refusal (400), each with its fix."""
 
 
 def check_server(url: str, settings: Settings) -> Iterator[Check]:
-    """All checks of the server at an address."""
+    """Run all checks of the server at an address."""
     try:
         client = _client(url, settings)
     except (OSError, ValueError, httpx.InvalidURL) as error:  # ssl.SSLError is an OSError
-        fix = "mend ASR_VLLM_URL, ASR_VLLM_CA_FILE or ASR_VLLM_API_KEY"
-        yield Check("server", "fail", f"{url} cannot be asked: {error}", fix)
+        fix = "correct ASR_VLLM_URL, ASR_VLLM_CA_FILE or ASR_VLLM_API_KEY"
+        yield Check("server", "fail", f"{url} cannot be reached with these settings: {error}", fix)
         return
     with client:
         yield from VllmCheckup(client, settings).checks()
@@ -63,7 +63,7 @@ def _client(url: str, settings: Settings) -> httpx.Client:
 
 
 class VllmCheckup:
-    """The checks of one server."""
+    """The checks of one server, in the order of `checks`."""
 
     def __init__(self, client: httpx.Client, settings: Settings) -> None:
         self._client = client
@@ -72,7 +72,7 @@ class VllmCheckup:
         self._model = settings.vllm_model
 
     def checks(self) -> Iterator[Check]:
-        """One after the other; a server that does not answer is asked nothing more."""
+        """Run the checks. Stop after the first one if the server does not answer."""
         first = self.reachable()
         yield first
         if first.level == "fail":
@@ -83,22 +83,22 @@ class VllmCheckup:
         yield model
         if model.level == "fail":
             return
-        heard = self._hear(1.0)
-        yield self.audio(heard)
-        if heard.is_success:
-            yield _answered("thinking", lambda: self.thinking(heard))
-            yield self.logprobs(heard)
-            yield self.rate(heard)
+        tone_answer = self._send_tone(1.0)
+        yield self.audio(tone_answer)
+        if tone_answer.is_success:
+            yield _answered("thinking", lambda: self.thinking(tone_answer))
+            yield self.logprobs(tone_answer)
+            yield self.rate(tone_answer)
             yield self.longest_chunk()
         yield from self.caches()
 
     def reachable(self) -> Check:
-        """Whether it answers, takes our key, and is another than we."""
+        """Check that the server answers, accepts our key, and is not our own service."""
         where = str(self._client.base_url).rstrip("/")
         try:
             answer = self._client.get("/v1/models")
         except httpx.HTTPError as error:
-            fix = "start it, or mend ASR_VLLM_URL; while it loads, which takes minutes, it is deaf"
+            fix = "start it, or correct ASR_VLLM_URL; it answers only after minutes of loading"
             return Check("server", "fail", f"{where} does not answer: {error}", fix)
         if self._is_ourselves():
             fix = "give the recogniser's address with ASR_VLLM_URL, or move one with ASR_PORT"
@@ -107,62 +107,66 @@ class VllmCheckup:
         if answer.status_code in (401, 403):
             return Check("server", "fail", f"{where} refuses our key", "set ASR_VLLM_API_KEY")
         if not answer.is_success:
-            fix = "is it a server with OpenAI's routes?"
+            fix = "use a server with OpenAI's routes"
             return Check("server", "fail", f"{where}/v1/models: {answer.status_code}", fix)
         return Check("server", "ok", f"{where} answers")
 
     def _is_ourselves(self) -> bool:
-        """By the one route of ours that no other server has, and that needs no key."""
+        """Ask the one route that only our service has; it needs no key."""
         with contextlib.suppress(httpx.HTTPError):
             return is_this_service(self._client.get("/ready"))
         return False
 
     def version(self) -> Check:
-        """Whether its vLLM knows the model."""
+        """Check that the version of vLLM supports the model."""
         answer = self._client.get("/version")
         given = body_of(answer).get("version", "") if answer.is_success else ""
         numbers = re.match(r"(\d+)\.(\d+)", str(given))
         if numbers is None:
             fix = "set ASR_VLLM_DIALECT if this is another kind of server"
-            return Check("version", "warn", "does not say which vLLM it is", fix)
+            return Check("version", "warn", "does not tell its version of vLLM", fix)
         if (int(numbers[1]), int(numbers[2])) < OLDEST_VLLM:
             return Check("version", "fail", f"vLLM {given}", "Omni's audio needs 0.20 or newer")
         return Check("version", "ok", f"vLLM {given}")
 
     def model(self) -> Check:
-        """Which model it serves, and whether that is the one we ask for."""
+        """Check that it serves the model that the settings name, and that this is Omni."""
         listed = body_of(self._client.get("/v1/models")).get("data")
         items = map(as_object, listed if isinstance(listed, list) else ())
         served = {str(item["id"]): item for item in items if item.get("id")}
         if not served:
-            return Check("model", "fail", "serves none", "start it with the model")
+            return Check("model", "fail", "the server lists no model", "start it with the model")
         if self._model and self._model not in served:
-            fix = f"ASR_VLLM_MODEL is {self._model}"
+            fix = f"ASR_VLLM_MODEL is {self._model}: correct it, or serve that model"
             # Ollama adds ":latest" by itself.
-            is_lax = self._dialect.any_name or f"{self._model}:latest" in served
-            return Check("model", "warn" if is_lax else "fail", f"serves {', '.join(served)}", fix)
+            is_found = self._dialect.any_name or f"{self._model}:latest" in served
+            return Check(
+                "model", "warn" if is_found else "fail", f"serves {', '.join(served)}", fix
+            )
         self._model = self._model or next(iter(served))
         names = f"{self._model} {served[self._model].get('root', '')}".lower()
         if "omni" not in names:
-            fix = "the prompt and the limits here are Nemotron-3-Nano-Omni's"
+            fix = "serve Nemotron-3-Nano-Omni: the prompt and the limits are made for it"
             return Check("model", "warn", f"{self._model} is not called Omni", fix)
         return Check("model", "ok", self._model)
 
-    def audio(self, heard: httpx.Response) -> Check:
-        """Whether it takes audio as we send it."""
+    def audio(self, tone_answer: httpx.Response) -> Check:
+        """Check that it accepts audio in our format."""
         what = f"1 s of {self._settings.vllm_audio_format} as {self._dialect.audio_part}"
-        if heard.is_success:
-            return Check("audio", "ok", f"{what} is heard")
-        fix = _remedy(heard, "install vllm[audio]; --limit-mm-per-prompt must allow one audio")
-        return Check("audio", "fail", f"{what}: {_refused(heard)}", fix)
+        if tone_answer.is_success:
+            return Check("audio", "ok", f"{what} is accepted")
+        fix = _remedy(
+            tone_answer, "install vllm[audio]; --limit-mm-per-prompt must allow one audio"
+        )
+        return Check("audio", "fail", f"{what}: {_refused(tone_answer)}", fix)
 
-    def thinking(self, heard: httpx.Response) -> Check:
-        """Whether the model answers at once, as we ask it to.
+    def thinking(self, tone_answer: httpx.Response) -> Check:
+        """Check that the model does not think before it answers.
 
-        The template puts <think> into the prompt, so that an answer may hold no sign of it: what
-        counts is the prompt, where the server shows it.
+        The chat template puts <think> into the prompt, so an answer may show no sign of thinking.
+        If the server can show the prompt, the prompt decides.
         """
-        message = as_object(_choice(heard).get("message"))
+        message = as_object(_choice(tone_answer).get("message"))
         content = str(message.get("content") or "")
         thought = message.get("reasoning") or message.get("reasoning_content")
         is_seen = bool(thought) or "<think>" in content or "</think>" in content
@@ -170,16 +174,18 @@ class VllmCheckup:
             fix = (
                 "its chat template must obey enable_thinking=false; do not replace the model's own"
             )
-            return Check("thinking", "fail", "goes on though it is switched off", fix)
-        if _choice(heard).get("finish_reason") == "length":
-            found = "the answer to 1 s was cut at its tokens, as thinking or a loop would be"
-            return Check("thinking", "warn", found, "see what the server says to real speech")
+            return Check("thinking", "fail", "is on, although we switch it off", fix)
+        if _choice(tone_answer).get("finish_reason") == "length":
+            found = (
+                "the answer to 1 s of audio reached its token limit: it may think or repeat itself"
+            )
+            return Check("thinking", "warn", found, "send it real speech and read the answer")
         return Check("thinking", "ok", "is off")
 
     def thinks(self, kwargs: Mapping[str, Any]) -> bool:
-        """Whether its chat template, given these, leaves a thought open for the model to go on.
+        """Return whether the chat template with these arguments ends inside <think>.
 
-        By vLLM's own routes; False where the server has none.
+        Uses routes of vLLM; False for servers without them.
         """
         if self._settings.vllm_dialect != "vllm":
             return False
@@ -196,48 +202,48 @@ class VllmCheckup:
         prompt = str(body_of(self._client.post("/detokenize", json=given)).get("prompt") or "")
         return prompt.rfind("<think>") > prompt.rfind("</think>")
 
-    def logprobs(self, heard: httpx.Response) -> Check:
-        """Whether words get a confidence."""
-        if as_object(_choice(heard).get("logprobs")).get("content"):
+    def logprobs(self, tone_answer: httpx.Response) -> Check:
+        """Check that answers carry log-probabilities, which become the words' confidences."""
+        if as_object(_choice(tone_answer).get("logprobs")).get("content"):
             return Check("confidence", "ok", "log-probabilities come with every token")
-        if not as_object(_choice(heard).get("message")).get("content"):
-            return Check("confidence", "ok", "nothing was said on the tone, so nothing to tell")
-        fix = "words will have no confidence"
+        if not as_object(_choice(tone_answer).get("message")).get("content"):
+            return Check("confidence", "ok", "unknown: the answer to the tone is empty")
+        fix = "use a server that gives them, such as vLLM; else words have no confidence"
         return Check("confidence", "warn", "the server gives no log-probabilities", fix)
 
-    def rate(self, heard: httpx.Response) -> Check:
-        """Whether it takes our 16 kHz for 16 kHz: by the tokens that one second more costs."""
-        longer = self._hear(3.0)
+    def rate(self, tone_answer: httpx.Response) -> Check:
+        """Check that it reads audio at 16 kHz, by the tokens that an additional second costs."""
+        longer = self._send_tone(3.0)
         if not longer.is_success:
             return Check("sample rate", "fail", f"3 s: {_refused(longer)}", _remedy(longer, LOOK))
-        one, two = _prompt_tokens(heard), _prompt_tokens(longer)
+        one, two = _prompt_tokens(tone_answer), _prompt_tokens(longer)
         if one is None or two is None:
-            return Check("sample rate", "warn", "the server does not count tokens")
+            return Check(
+                "sample rate", "warn", "the server does not count tokens", "check a known recording"
+            )
         if two <= one:
-            found = "the audio is not heard: 2 s more of it add no token"
-            fix = "set ASR_VLLM_DIALECT to this kind of server, or serve a model that hears"
+            found = "the server ignores the audio: 2 more seconds add no token"
+            fix = "set ASR_VLLM_DIALECT to this kind of server, or serve a model that accepts audio"
             return Check("sample rate", "fail", found, fix)
         per_second = (two - one) / 2
         if abs(per_second - TOKENS_PER_SECOND) > 1:
-            fix = f"Omni has {TOKENS_PER_SECOND}: another model, or it resamples"
-            return Check("sample rate", "warn", f"{per_second} tokens for a second", fix)
-        return Check(
-            "sample rate", "ok", f"{per_second} tokens for a second, as Omni has at 16 kHz"
-        )
+            fix = f"serve Omni at 16 kHz, which has {TOKENS_PER_SECOND}"
+            return Check("sample rate", "warn", f"{per_second} tokens per second", fix)
+        return Check("sample rate", "ok", f"{per_second} tokens per second, as Omni has at 16 kHz")
 
     def longest_chunk(self) -> Check:
-        """Whether the longest chunk and the longest answer to it fit the server's limits."""
+        """Check that the longest chunk with its longest answer fits the server's limits."""
         seconds = ChunkOptions().max_seconds
         limit = omni.sampling(DecodeOptions(), seconds).max_tokens
-        answer = self._hear(seconds)
+        answer = self._send_tone(seconds)
         if answer.is_success:
-            found = f"{seconds:.0f} s, with an answer of up to {limit} tokens, are taken"
+            found = f"{seconds:.0f} s, with an answer of up to {limit} tokens, are accepted"
             return Check("longest chunk", "ok", found)
         fix = _remedy(answer, "raise --max-model-len to 4096 or more")
         return Check("longest chunk", "fail", _refused(answer), fix)
 
     def caches(self) -> Iterator[Check]:
-        """Hints about caches, from vLLM's metrics: our audio is new each time."""
+        """Warn of caches in vLLM's metrics: our audio is always new, so they only cost memory."""
         try:
             answer = self._client.get("/metrics")
         except httpx.HTTPError as error:
@@ -245,13 +251,13 @@ class VllmCheckup:
             return
         text = answer.text if answer.is_success else ""
         if re.search(r'vllm:cache_config_info\{.*enable_prefix_caching="True"', text):
-            fix = "--no-enable-prefix-caching: there is nothing to reuse"
+            fix = "start vLLM with --no-enable-prefix-caching: there is nothing to reuse"
             yield Check("prefix cache", "warn", "is on", fix)
         if re.search(r"^vllm:mm_cache_queries_total\{.*\} (?!0)", text, re.MULTILINE):
-            fix = "--mm-processor-cache-gb 0: no chunk comes twice"
+            fix = "start vLLM with --mm-processor-cache-gb 0: no chunk comes twice"
             yield Check("audio cache", "warn", "is on", fix)
 
-    def _hear(self, seconds: float) -> httpx.Response:
+    def _send_tone(self, seconds: float) -> httpx.Response:
         at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         audio = Audio((0.2 * np.sin(2 * np.pi * 440 * at)).astype(np.float32))
         body = request_body(
@@ -266,7 +272,7 @@ class VllmCheckup:
 
 
 def _answered(name: str, check: Callable[[], Check]) -> Check:
-    """The check, or that the server did not answer it."""
+    """Run the check; a failed request is a failed check."""
     try:
         return check()
     except httpx.HTTPError as error:
@@ -274,10 +280,10 @@ def _answered(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _remedy(answer: httpx.Response, otherwise: str) -> str:
-    """What to do about a request with audio that was not answered well."""
+    """Return the fix for a failed request with audio, `otherwise` if its cause is unknown."""
     if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
         return (
-            "raise the limit on bodies of what stands before the server (nginx: "
+            "raise the limit on request bodies of the proxy before the server (nginx: "
             "client_max_body_size), or set ASR_VLLM_AUDIO_FORMAT=flac"
         )
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:

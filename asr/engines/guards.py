@@ -1,8 +1,9 @@
-"""What is suspicious in an answer, judged by the text and by how long somebody spoke. Pure.
+"""Find suspicious answers by their text and the duration of the speech. Pure functions.
 
-A language model that hears can repeat itself without end, answer instead of writing down, follow
-what it hears, or say nothing. No check here proves that: each says that the answer is worth asking
-again, and `asr.pipeline.recognition` does. The acoustic witness comes from an aligner, later.
+A language model that transcribes may repeat itself endlessly, reply to the speech, follow
+instructions in it, or return nothing. These guards prove none of that. A finding means that the
+chunk should be recognised again, which `asr.pipeline.recognition` does. The acoustic check by the
+aligner comes later.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ if TYPE_CHECKING:
 
 MAX_COMPRESSION: Final = 2.4
 MIN_COMPRESSED: Final = 100
-"""Whisper's limit of the ratio of bytes to bytes in zlib. English speech has 1.2 to 1.9; shorter
-texts than this many bytes compress too little to tell."""
+"""Whisper's limit for the ratio of text bytes to zlib bytes. English speech has 1.2 to 1.9. Texts
+of fewer than `MIN_COMPRESSED` bytes compress too little for a decision."""
 MAX_NGRAM: Final = 12
 MIN_RUN: Final = 4
 MIN_RUN_WORDS: Final = 8
-"""A phrase of up to so many words, so often in a row and so many words in all, is a loop. People
-do say "no, no, no, no, no"."""
+"""A loop is a phrase of at most `MAX_NGRAM` words that occurs `MIN_RUN` times in a row, with at
+least `MIN_RUN_WORDS` words in total. People do say "no, no, no, no, no"."""
 MAX_WORDS_PER_SECOND: Final = 7.0
 MAX_LETTERS_PER_SECOND: Final = 40.0
 FREE_WORDS: Final = 4
 FREE_LETTERS: Final = 30
-"""The fastest speakers reach 6 words a second; some words are free, since regions are not exact."""
+"""The fastest speakers reach 6 words per second. Some words are free: regions are not exact."""
 MIN_WORDS_PER_SECOND: Final = 0.6
 MIN_LETTERS_PER_SECOND: Final = 4.0
 SLOW_SECONDS: Final = 3.0
-"""Less of both over so much speech is too little: "Hello!" may answer what was said. The slowest of
-the 29 recordings at hand with references (digits read out with pauses of 0.3 s, memos) have 1.27
-words and 6 letters in each second that webrtcvad calls speech, in regions of 3 s and more, at any
-aggressiveness; a lone "um" has 0.8 in 1.2 s. Letters count since other languages put into one word
-what English says in three. webrtcvad takes music for speech, so little text is only a doubt."""
+"""Fewer words and fewer letters than these, over `SLOW_SECONDS` of speech or more, are too few: the
+answer "Hello!" may be a reply. In 29 recordings with references, the slowest (digits with pauses of
+0.3 s, memos) have 1.27 words and 6 letters per second of speech, in webrtcvad's regions of 3 s and
+more, at any aggressiveness. A lone "um" has 0.8 words per second in 1.2 s. Letters count because
+other languages say in one word what English says in three. webrtcvad takes music for speech, so too
+little text is only a weak finding."""
 EMPTY_SECONDS: Final = 1.5
-"""So much speech has words in it. A single voiced burst becomes 0.6 s of region by its padding."""
+"""Speech of this length contains words. With padding, one voiced burst is a region of 0.6 s."""
 
 WITNESS: Final = 1
 CUT: Final = 2
@@ -51,20 +53,28 @@ LOOP: Final = 20
 UNHEARD: Final = 24
 REPLY: Final = 30
 TOO_MANY: Final = 40
-"""What a finding weighs. They are summed, so each outweighs what a better answer can have together:
-few words that were cut (6) are kept before words with a remark behind them, and those (14) before
-nothing. Nothing is better than what nobody said: a loop, which most often is music that was taken
-for speech, words of which most cannot be heard, a reply, and more words than anyone can say. What
-else the witness says, who hears only what no guard here doubts, weighs less than any of them."""
+"""Weights of the findings. The pipeline adds them and keeps the answer with the lowest sum. From
+best to worst:
+
+    WITNESS   1   the aligner doubts an answer that no guard doubts
+    CUT       2   the answer reached its token limit
+    TOO_FEW   4   few words; together with CUT (6) still better than a remark
+    REMARK    8   a remark after words; with CUT and TOO_FEW (14) still better than nothing
+    EMPTY    16   nothing, which is better than invented text
+    LOOP     20   a loop, mostly music that was taken for speech
+    UNHEARD  24   the aligner cannot find most of the words in the audio
+    REPLY    30   a reply instead of a transcript
+    TOO_MANY 40   more words than anyone can say in the time
+"""
 MAX_REPLY_WORDS: Final = 25
-"""A longer answer that begins like a reply may be speech that does so."""
+"""A longer answer that begins like a reply may be real speech."""
 
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
     r"unable\s+to|(?:am\s+|['\u2019]m\s+)?not\s+able\s+to|do\s?n['\u2019]t\s+have|do\s+not\s+have)"
 )
-# Refusals are looked for where any line or sentence begins, remarks at the first and the last,
-# replies at the first: the more people talk like that themselves, the fewer places.
+# Refusals are searched at the start of every line and sentence, remarks at the first and the last,
+# replies only at the first: the more often people say such things, the fewer places are searched.
 _REFUSAL: Final = re.compile(
     rf"""\W{{0,9}}+(?:unfortunately\W+|i(?:['\u2019]m|\s+am)\s+afraid\s+(?:that\s+)?)?(?:
       (?:i['\u2019]?m\s+|i\s+am\s+|i\s+|we\s+)?(?:sorry|apologi[sz]e)\W+(?:but\s+)?(?:i|we)\b\s*{_CANNOT}\b.{{0,40}}?
@@ -107,21 +117,21 @@ _REPLY: Final = re.compile(
 )
 _SENTENCE_END: Final = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]*\s|\n")
 
-_UNPARTED: Final = re.compile(
+_UNSPACED: Final = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
 )
-"""Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
+"""Scripts without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 _FURTHER_DIGIT: Final = re.compile(r"(?<=\d)\d")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a guard found.
+    """A suspicion of one guard.
 
     Attributes:
-        guard: its name, as it is counted.
-        says: for people, without any of the text.
-        weight: how much it speaks against the answer.
+        guard: name of the guard, for the counters.
+        says: message for people, without any text of the answer.
+        weight: how bad it is; see the table above.
     """
 
     guard: str
@@ -130,24 +140,24 @@ class Finding:
 
 
 def findings(hypothesis: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
-    """All that is suspicious in the answer to a chunk, one finding of a guard at most."""
+    """Return the findings on the answer to a chunk, at most one per guard."""
     found = (guard(hypothesis, chunk) for guard in GUARDS)
     return tuple(finding for finding in found if finding is not None)
 
 
 def loop(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
-    """The same over and over."""
+    """Find text that repeats itself."""
     is_loop = compression(hypothesis.text) > MAX_COMPRESSION or has_run(hypothesis.text.split())
     return Finding("loop", "it repeats itself", LOOP) if is_loop else None
 
 
 def cut(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
-    """The token limit, which no speech of that length should reach."""
+    """Find an answer that reached its token limit, which real speech should not."""
     return Finding("cut", "it was cut at its token limit", CUT) if hypothesis.is_cut else None
 
 
 def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
-    """More than anyone can say in the time: invented, or an instruction that was followed."""
+    """Find more text than anyone can say in the time: invented, or a followed instruction."""
     seconds = chunk.duration if chunk.speech_seconds is None else chunk.speech_seconds
     n_words = len(hypothesis.text.split())
     n_letters = len(hypothesis.text)
@@ -160,7 +170,7 @@ def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 
 
 def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
-    """Some, but less than the slowest speaker says."""
+    """Find some words, but fewer than the slowest speakers say."""
     seconds, n_words = chunk.speech_seconds, _n_words(hypothesis.text)
     if seconds is None or seconds < SLOW_SECONDS or not n_words:
         return None
@@ -173,7 +183,7 @@ def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 
 
 def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
-    """Nothing, where the VAD heard speech."""
+    """Find an empty answer where the VAD found speech."""
     seconds = chunk.speech_seconds
     if seconds is None or seconds < EMPTY_SECONDS or hypothesis.text.strip():
         return None
@@ -181,7 +191,7 @@ def empty(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 
 
 def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
-    """A refusal, a description or a reply instead of a transcript, or behind one."""
+    """Find a refusal, a description or a reply, instead of a transcript or after one."""
     text = hypothesis.text.rstrip()
     if any(kind.match(text) for kind in (_REFUSAL, _REMARK, _REPLY)):
         weight = REPLY if len(text.split()) <= MAX_REPLY_WORDS else REMARK
@@ -204,10 +214,10 @@ GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
 
 
 def compression(text: str) -> float:
-    """Bytes of the text by bytes of it in zlib; 1 for texts too short to tell.
+    """Return the ratio of text bytes to zlib bytes, or 1 for texts that are too short.
 
-    Every script counts as if its letters had one byte each. In UTF-8 most have two or three that
-    begin alike, which compress so well that plain Hindi or Thai would pass for a loop.
+    The letters of every script count as one byte each. In UTF-8 most scripts use two or three bytes
+    with the same beginning, which compress so well that normal Hindi or Thai looks like a loop.
     """
     others = dict.fromkeys(letter for letter in text if not letter.isascii())
     if len(others) <= 128:
@@ -219,20 +229,20 @@ def compression(text: str) -> float:
 
 
 def _n_words(text: str) -> int:
-    """Words that are said: a digit is one, two letters are about one in scripts without blanks."""
-    n_unparted = len(_UNPARTED.findall(text))
+    """Count spoken words: a digit is one, and so are two letters of a script without spaces."""
+    n_unspaced = len(_UNSPACED.findall(text))
     n_further_digits = len(_FURTHER_DIGIT.findall(text))
-    return len(text.split()) + n_unparted // 2 + n_further_digits
+    return len(text.split()) + n_unspaced // 2 + n_further_digits
 
 
 def has_run(words: Sequence[str]) -> bool:
-    """Whether a phrase follows itself often enough to be a loop."""
+    """Return whether a phrase repeats often enough to be a loop."""
     bare = [re.sub(r"\W+", "", word).casefold() for word in words]
     return any(_longest_run(bare, size) >= MIN_RUN for size in range(1, MAX_NGRAM + 1))
 
 
 def _longest_run(words: Sequence[str], size: int) -> int:
-    """How often a phrase of `size` words follows itself at most; 0 if in too few words."""
+    """Return the most repetitions in a row of a phrase of `size` words; 0 below `MIN_RUN_WORDS`."""
     best = same = 0
     for here in range(size, len(words)):
         same = same + 1 if words[here] == words[here - size] else 0

@@ -27,8 +27,8 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-# Narrower beams than the defaults: half the time at the same word error rate, as measured when the
-# engine was chosen.
+# A narrower search than the defaults. On 81 clips (728 s, 1,481 words) WER is 62.2% against 62.0%,
+# which is within the effect of clip order, at RTFx 3.13 against 1.61 on a machine under load.
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}
 FRAME_SECONDS: Final = 0.01
 CPU_SECONDS_BASE: Final = 60
@@ -51,7 +51,7 @@ class SphinxEngine:
         self._pool = ProcessPool(["asr.engines.sphinx:load_template"], workers)
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Accept English only; warn that prompt, keywords and temperature have no effect."""
+        """Accept English only. Prompt, keywords and temperature have no effect: warn."""
         is_english = (options.language or "en").lower().split("-")[0] in ("en", "english")
         check(is_english, "language", "pocketsphinx recognises English only: send en or nothing")
         given = {

@@ -1,12 +1,13 @@
-"""Jobs in child processes, seen from asyncio: start, talk, limit, kill.
+"""Run jobs in child processes from asyncio: start, exchange messages, limit, kill.
 
     pool = ProcessPool(["asr.audio.recording"], max_jobs=2)
     async with pool.job("asr.audio.recording:decode_job", {"source": "a.mp3"}) as job:
         async for message in job: ...
 
 At most `max_jobs` children run at once; further jobs wait. Leaving the ``async with`` block kills
-a child that still runs, so cancelling the task that waits frees the CPU at once. Errors of
-`asr.errors` that the child raises are raised here; a child that dies raises `WorkerDied`.
+the child, so cancelling the waiting task frees the CPU at once. An error of `asr.errors` in the
+child is raised here. Any other end raises `WorkerDied`, whose attributes say what happened: the
+signal, the errno of an OSError, or a lack of memory.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 EXIT_REPORT_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
 MAX_PATIENT = 256
-"""Jobs of a pool that mostly wait: a process each, which sleeps."""
+"""Largest number of jobs of a pool that mostly wait. Each is a sleeping process."""
 _START = """
 import json, sys
 sys.path = json.loads(sys.argv[1])
@@ -44,12 +45,12 @@ from asr.workers.template import main
 main(sys.argv[2:])
 """
 MAX_MESSAGE = 64 << 20
-"""Bytes; a child that was taken over may claim any length, and the parent must not wait for it."""
+"""Bytes. A compromised child may announce any length, and the parent must not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
-    """Resource limits of one child; None is no limit."""
+    """Resource limits of one child; None means no limit."""
 
     cpu_seconds: int | None = None
     memory_bytes: int | None = None
@@ -70,7 +71,7 @@ class Job:
             try:
                 n_json, _ = FRAME.unpack(await self._reader.readexactly(FRAME.size))
                 if n_json > MAX_MESSAGE:
-                    raise WorkerDied("a helper process claims an answer that is too long")
+                    raise WorkerDied("a helper process announced an answer that is too long")
                 body = await self._reader.readexactly(n_json)
             except (asyncio.IncompleteReadError, ConnectionError):
                 await self._check_exit()
@@ -78,10 +79,10 @@ class Job:
             yield _message(body)
 
     async def result(self) -> dict[str, Any]:
-        """The only message of a job that answers once.
+        """Return the message of a job that sends only one.
 
         Raises:
-            WorkerDied: the child ended without one.
+            WorkerDied: the child ended without a message.
         """
         async for message in self:
             return message
@@ -104,21 +105,21 @@ class Job:
 
 
 def _message(body: bytes) -> dict[str, Any]:
-    """What a child sent, which may be anything once hostile bytes have taken it over.
+    """Parse a message of a child. A compromised child may send anything.
 
     Raises:
-        AsrError: the one that the child raised.
-        WorkerDied: it sent something else than its code would.
+        AsrError: the error that the child raised.
+        WorkerDied: the message is malformed.
     """
     try:
         message = json.loads(body)
         error = rebuild(*_error_of(message)) if "error" in message else None
     except (ValueError, TypeError, LookupError, RecursionError) as nonsense:
-        raise WorkerDied("a helper process sent what is no answer") from nonsense
+        raise WorkerDied("a helper process sent a malformed answer") from nonsense
     if error is not None:
         raise error
     if not isinstance(message, dict):
-        raise WorkerDied("a helper process sent what is no answer")
+        raise WorkerDied("a helper process sent a malformed answer")
     return message
 
 
@@ -138,7 +139,7 @@ class ProcessPool:
 
     Args:
         preload: modules to import, or ``module:function`` to call, before the first job.
-        max_jobs: children that run at once.
+        max_jobs: largest number of children that run at once.
     """
 
     def __init__(self, preload: Sequence[str], max_jobs: int) -> None:
@@ -150,10 +151,10 @@ class ProcessPool:
         self._closed = False
 
     async def open(self) -> None:
-        """Start the template process, or start it again after its death, and wait until loaded.
+        """Start the template process if it does not run, and wait until it has loaded.
 
         Raises:
-            WorkerDied: it ended while loading.
+            WorkerDied: the process ended while loading.
         """
         self._closed = False
         await self._live_template()
@@ -162,7 +163,7 @@ class ProcessPool:
         async with self._starting:
             if self._template is not None and self._template.dead:
                 await self._retire()
-            if self._closed:  # a job that waited for its turn must not start it again
+            if self._closed:  # a job that waited must not restart it
                 raise WorkerDied("the process pool was closed")
             template = self._template = self._template or _Template(self._preload)
             await template.wait_ready()
@@ -180,7 +181,7 @@ class ProcessPool:
     ) -> AsyncGenerator[Job]:
         """Run ``module:function`` in a child and send it `request` with `payload`.
 
-        A patient job mostly waits for something, and takes no place of those that work.
+        A patient job mostly waits, and does not count against `max_jobs`.
         """
         async with self._patient_slots if patient else self._slots:
             template = await self._live_template()
@@ -192,7 +193,7 @@ class ProcessPool:
                 yield job
 
     async def close(self) -> None:
-        """Kill every child and the template process; jobs that wait for their turn fail."""
+        """Kill the template process and all children. Waiting jobs fail."""
         self._closed = True
         await self._retire()
 
@@ -203,7 +204,7 @@ class ProcessPool:
 
 
 class _Template:
-    """One zygote process and the parent's end of its control socket."""
+    """A template process and the parent's end of its control socket."""
 
     def __init__(self, preload: Sequence[str]) -> None:
         self._ids = itertools.count()
@@ -211,11 +212,11 @@ class _Template:
         self._outbox: deque[tuple[bytes, socket.socket | None]] = deque()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        # It imports from where we do. -P: "-c" alone would look into the current directory first,
-        # where the recordings of a user may lie beside his own wave.py.
+        # It uses our sys.path. Without -P, "-c" would search the current directory first, where a
+        # user may have a wave.py next to the recordings.
         command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path)]
         command += [str(theirs.fileno()), *preload]
-        # One thread per child is enough; more would only fight over the cores.
+        # One thread per child is enough; more would only compete for the cores.
         env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
@@ -224,7 +225,7 @@ class _Template:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the parent, which then closes us
+                start_new_session=True,  # Ctrl-C must reach only the parent, which then closes this
             )
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -256,25 +257,25 @@ class _Template:
         try:
             yield Job(reader, ended), writer
         finally:
-            writer.transport.abort()  # what is still to be written, nobody will read
+            writer.transport.abort()  # nobody reads the rest of the request
             await self._end(job_id, ended)
 
     async def _end(self, job_id: int, ended: asyncio.Future[int]) -> None:
-        """Kill the child if it runs, and see it gone: it may hold files that are removed next."""
+        """Kill the child and wait for its end, because the caller may delete its files next."""
         if not ended.done():
             self._send({"kill": job_id})
             await asyncio.wait([ended], timeout=EXIT_REPORT_SECONDS)
 
     def _send(self, request: dict[str, Any], passed: socket.socket | None = None) -> None:
-        """Send to the template, and with it a socket that is then no longer ours."""
+        """Send a request to the template process, and hand over a socket."""
         self._outbox.append((json.dumps(request).encode(), passed))
         self._flush()
 
     def _flush(self) -> None:
-        """Send what fits; the rest follows when the template has read.
+        """Send what fits; the rest follows when the template process has read.
 
         About 280 messages fit, which the jobs of a host with many cores may exceed. Waiting here
-        would be a deadlock: the template may itself be waiting for us to read its reports.
+        could deadlock: the template process may be waiting for us to read its reports.
         """
         try:
             while self._outbox and not self.dead:
@@ -312,7 +313,7 @@ class _Template:
             ended.set_result(report["status"])
 
     def _died(self) -> None:
-        """Fail everything that waits: the template process is gone, and its children with it."""
+        """Fail everything that waits: the template process and its children are gone."""
         if self.dead:
             return
         self.dead = True
@@ -320,7 +321,7 @@ class _Template:
         self._loop.remove_writer(self._control)
         if not self._ready.done():
             self._ready.set_exception(WorkerDied("a helper process failed while loading"))
-            self._ready.exception()  # retrieved here in case nobody waits
+            self._ready.exception()  # marks it as retrieved, in case nobody waits
         self._fail_jobs()
 
     def _fail_jobs(self) -> None:

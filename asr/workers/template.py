@@ -1,17 +1,17 @@
 """The template process: imports and loads once, then forks one child per job.
 
-`asr.workers.pool` starts it with the file descriptor of a control socket and the names of what to
-load. It loads them, then answers each request on the control socket with a fork. A child therefore
-starts within milliseconds, begins in the same state as every other (a reused pocketsphinx decoder
-gives results that depend on what it heard before), has its own resource limits, and can be killed
-alone.
+`asr.workers.pool` starts it with the file descriptor of a control socket and the names to load. It
+loads them, then forks a child for each request on the control socket. So a child starts within
+milliseconds, has its own resource limits, can be killed alone, and starts in the same state as all
+others. The last point matters for pocketsphinx: the results of a reused decoder depend on earlier
+audio.
 
-`multiprocessing` does not fit: its children import the user's main module again, which breaks
-``asr.transcribe()`` in a script without a main guard, and its pools neither kill one task nor
-give a task fresh state.
+`multiprocessing` does not fit. Its children import the user's main module again, which breaks
+``asr.transcribe()`` in a script without a main guard. Its pools cannot kill one task or give a task
+fresh state.
 
-The process has one thread, since forking with several is unsafe. What a child sends back is JSON
-in frames, never a pickle: children decode hostile files, and must not gain a hold on the parent.
+The process has one thread, because forking with several is unsafe. Children answer in JSON frames,
+never in pickles: they decode hostile files, and a compromised child must not control the parent.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from typing import Any
 from asr.errors import AsrError, WorkerDied
 
 FRAME = struct.Struct("!II")
-"""Frame header: length of the JSON, length of the binary payload behind it."""
+"""Frame header: length of the JSON, and length of the binary payload after it."""
 
 MAX_CONTROL = 65536
 _PR_SET_PDEATHSIG = 1
-_FAILED = 1 << 8  # as waitpid() tells of exit status 1
+_FAILED = 1 << 8  # exit status 1 in the format of waitpid()
 
 
 class Channel:
@@ -68,19 +68,19 @@ class Channel:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the one that forked it ends."""
+    """Ask the kernel to kill this process when its parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def load(name: str) -> Any:
-    """Import ``module`` or fetch ``module:function``."""
+    """Import ``module``, or return the function in ``module:function``."""
     module, _, attribute = name.partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
 
 
 def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
-    """Do one job in the freshly forked child; the returned number is the exit status."""
+    """Run one job in the forked child, and return its exit status."""
     die_with_parent()
     if request.get("cpu_seconds"):
         seconds = int(request["cpu_seconds"])
@@ -147,7 +147,7 @@ class Zygote:
     def _answer(self) -> bool:
         try:
             data, fds, _, _ = socket.recv_fds(self._control, MAX_CONTROL, 1)
-        except ConnectionResetError:  # the parent closed with a report of ours unread
+        except ConnectionResetError:  # the parent closed before it read all reports
             return False
         if not data:
             return False
@@ -161,7 +161,7 @@ class Zygote:
     def _fork(self, request: dict[str, Any], fd: int) -> None:
         try:
             pid = os.fork()
-        except OSError:  # neither memory nor a pid left: this job fails, those that run go on
+        except OSError:  # no memory or no process id: only this job fails
             traceback.print_exc()
             os.close(fd)
             self._report(request["job"], _FAILED)
@@ -183,9 +183,9 @@ class Zygote:
             os._exit(status)
 
     def _kill(self, job: int) -> None:
-        # Only children that were not reaped are in the table, so a pid is never used twice.
-        for pid, its_job in self._job_of_pid.items():
-            if its_job == job:
+        # The table holds only children that were not reaped, so their ids are not reused.
+        for pid, job_of_child in self._job_of_pid.items():
+            if job_of_child == job:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
@@ -196,7 +196,7 @@ class Zygote:
             self._report(self._job_of_pid.pop(pid), status)
 
     def _report(self, job: int, status: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone; serve() ends next
+        with contextlib.suppress(BrokenPipeError):  # the parent has ended, and serve() ends next
             self._control.send(json.dumps({"exit": job, "status": status}).encode())
 
     def _kill_all(self) -> None:
@@ -205,12 +205,12 @@ class Zygote:
 
 
 def main(arguments: list[str]) -> None:
-    """Load what is named and serve."""
+    """Load the named modules and functions, then serve."""
     control = socket.socket(fileno=int(arguments[0]))
     for name in arguments[1:]:
         loaded = load(name)
         if callable(loaded):
             loaded()
-    gc.freeze()  # what is loaded is never collected, so its pages stay shared with the children
+    gc.freeze()  # the collector skips loaded objects, so their pages stay shared
     with control:
         Zygote(control).serve()

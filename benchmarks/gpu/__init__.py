@@ -1,1 +1,1 @@
-"""Speed of the full-size model on one GPU, and of the service in front of it."""
+"""Measure the speed of the full-size model on one GPU, alone and behind the service."""

@@ -1,6 +1,6 @@
-"""Our scheduler for vLLM, which writes down its steps and can be told another rule meanwhile.
+"""Our scheduler for vLLM with a log of its steps, and settings that can change while it runs.
 
-`python -m benchmarks.gpu.steps` reads what it writes, and says how to start it.
+`benchmarks.gpu.steps` says how to start it, and reads the log.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final
 from asr.engines.omni.gather import GatheringScheduler
 
 READ_EVERY: Final = 0.5
-"""Seconds from one look at the settings to the next."""
+"""Seconds between two reads of the settings."""
 
 
 class Steps(GatheringScheduler):
-    """Our scheduler, which writes down its steps and can be told another rule meanwhile."""
+    """Our scheduler with a log of its steps and changeable settings."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,7 +29,7 @@ class Steps(GatheringScheduler):
         self._read_at = 0.0
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """One step, written down."""
+        """Plan one step and log it."""
         now = time.monotonic()
         if now - self._read_at > READ_EVERY:
             self._read_at = now

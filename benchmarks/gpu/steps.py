@@ -1,13 +1,14 @@
-"""What a step of vLLM's engine costs in which chunks begin, and one in which none does.
+"""The cost of a step of vLLM's engine in which chunks start, and of one in which none starts.
 
     export ASR_STEPS=/tmp/steps
     benchmarks/gpu/serve.sh MODEL --scheduler-cls benchmarks.gpu.step_log.Steps
     echo '{"share": 0}' > /tmp/steps/settings.json     # changes the rule while it runs
     python -m benchmarks.gpu.steps /tmp/steps --last 20
 
-Every step becomes a line `seconds running new tokens` in a file for each engine; `settings.json`
-beside them sets the scheduler's `share` and `patience`. Printed are what fits best: milliseconds of
-a step without a new chunk, what more one costs with new chunks, and each of them.
+Each step is a line `seconds running new tokens` in a file for each engine. `settings.json` beside
+these files sets the scheduler's `share` and `patience`. The output is a least-squares fit in
+milliseconds: a step without new chunks, the extra cost of a step with new chunks, and the cost of
+each new chunk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PAUSE = 1.0
-"""Seconds after which the engine had nothing to do, or compiled something."""
+"""A longer time between steps means that the engine was idle or compiled kernels. In seconds."""
 
 
 class Step(NamedTuple):

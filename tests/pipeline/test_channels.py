@@ -321,7 +321,7 @@ def test_a_channel_that_falls_silent_does_not_hold_the_other_back(transcribe, tm
 def test_equal_channels_are_told(transcribe, tmp_path):
     path = makers.write(tmp_path / "a.wav", makers.channels(makers.bursts(4, [(1, 2)]), 2))
     transcript, _ = transcribe(path)
-    assert "all 2 channels hold the same sound" in transcript.warnings[0]
+    assert "all 2 channels are identical" in transcript.warnings[0]
     assert [s.channel for s in transcript.segments] == [0, 1]
 
 

@@ -1,8 +1,8 @@
-"""The servers that can serve Omni, by how their chat completions differ.
+"""How servers for Omni differ in their chat completions.
 
-They share OpenAI's ``/v1/chat/completions`` and disagree on how audio is sent, on which fields
-beyond OpenAI's they take, and on how thinking is switched off. docs/servers.md says where each
-line of the table comes from, and what was tried against a real server.
+They share OpenAI's ``/v1/chat/completions``. They differ in the form of the audio part, in the
+fields that they accept beyond OpenAI's, and in how thinking is switched off. docs/servers.md gives
+the source of each line in the table, and says what was tried against a real server.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _AUDIO: Final = b"{audio}"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one kind of server wants to be asked.
+    """The form of requests to one kind of server.
 
     Attributes:
-        audio_part: type of the content part; "audio_url" takes a data: URL, "input_audio" bare
+        audio_part: type of the content part. "audio_url" holds a data: URL, "input_audio" bare
             base64 with a format.
         no_thinking: the fields that switch thinking off.
-        takes_top_k: whether that field beyond OpenAI's is accepted.
+        takes_top_k: whether it accepts `top_k`, which OpenAI does not have.
         logprobs: the fields that ask for the log-probability of every token.
         system: a system message that goes first, if any.
-        health: the path that answers 200 while the server can work.
-        audio_formats: what it decodes, of the formats that we write.
-        any_name: whether it answers to any name of a model, as it serves only one.
+        health: path that answers 200 while the server works.
+        audio_formats: those of our formats that it decodes.
+        any_name: whether it accepts any model name, because it serves only one model.
     """
 
     audio_part: Literal["audio_url", "input_audio"] = "audio_url"
@@ -64,7 +64,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
     "llamacpp": Dialect(
         any_name=True,
         audio_part="input_audio",
-        logprobs={"logprobs": True, "top_logprobs": 1},  # else it sorts out twenty for each
+        logprobs={"logprobs": True, "top_logprobs": 1},  # else it sorts twenty per token
         audio_formats=("wav",),
     ),
     "ollama": Dialect(
@@ -82,10 +82,10 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
 def request_body(
     model: str, audio: Audio, options: DecodeOptions, dialect: Dialect, audio_format: AudioFormat
 ) -> bytes:
-    """The JSON of a chat completion that transcribes one chunk.
+    """Return the JSON of a chat completion that transcribes one chunk.
 
-    The audio is put in afterwards: base64 needs no escapes, and a JSON encoder that looks for them
-    in a megabyte keeps every other thread waiting meanwhile.
+    The audio is inserted after encoding. Base64 needs no escapes, and a JSON encoder that looks for
+    them in a megabyte would hold the interpreter lock for too long.
     """
     drawn = omni.sampling(options, audio.duration)
     content = [
@@ -104,12 +104,14 @@ def request_body(
         **dialect.logprobs,
         **dialect.no_thinking,
     }
-    before, _, after = json.dumps(body).encode().partition(_AUDIO)  # all that others say is later
+    before, _, after = (
+        json.dumps(body).encode().partition(_AUDIO)
+    )  # the first match: user text comes later
     return b"".join((before, base64.b64encode(_ENCODERS[audio_format](audio)), after))
 
 
 def _audio_part(dialect: Dialect, audio_format: AudioFormat) -> dict[str, Any]:
-    """The content part, with `_AUDIO` where the audio goes."""
+    """Return the content part with the placeholder `_AUDIO`."""
     data = _AUDIO.decode()
     if dialect.audio_part == "input_audio":
         return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
@@ -118,7 +120,7 @@ def _audio_part(dialect: Dialect, audio_format: AudioFormat) -> dict[str, Any]:
 
 
 def to_wav(audio: Audio) -> bytes:
-    """Mono PCM16 WAV, which vLLM decodes cheapest: no codec, no resampling."""
+    """Encode as mono PCM16 WAV, the cheapest format for vLLM: no codec and no resampling."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -129,7 +131,7 @@ def to_wav(audio: Audio) -> bytes:
 
 
 def to_flac(audio: Audio) -> bytes:
-    """The same samples in about half the bytes, for slow links."""
+    """Encode as FLAC: the same samples in about half the bytes, for slow links."""
     buffer = io.BytesIO()
     samples = to_int16(audio.samples)
     soundfile.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
@@ -139,16 +141,16 @@ def to_flac(audio: Audio) -> bytes:
 _ENCODERS: Final = {"wav": to_wav, "flac": to_flac}
 
 
-def broke_off(body: Any) -> bool:
-    """Whether the server ended before its answer."""
+def was_aborted(body: Any) -> bool:
+    """Return whether the server aborted its answer."""
     try:
-        return body["choices"][0]["finish_reason"] in omni.BROKEN_OFF
+        return body["choices"][0]["finish_reason"] in omni.ABORTED
     except (KeyError, IndexError, TypeError):
         return False
 
 
 def read_answer(body: Any, chunk_index: int) -> Hypothesis:
-    """The transcript in a chat completion.
+    """Return the hypothesis in a chat completion.
 
     Raises:
         EngineFailed: the body is not a chat completion.
@@ -160,7 +162,7 @@ def read_answer(body: Any, chunk_index: int) -> Hypothesis:
         is_cut = choice.get("finish_reason") == "length"
         return omni.hypothesis(chunk_index, content, tokens, is_cut=is_cut)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        message = "the answer of the server is no chat completion"
+        message = "the server's answer is not a chat completion"
         raise EngineFailed(message, chunk_index) from error
 
 

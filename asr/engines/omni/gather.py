@@ -1,14 +1,14 @@
-"""A scheduler for vLLM under which chunks begin together.
+"""A scheduler for vLLM that starts chunks together.
 
-A step of vLLM's engine in which a chunk begins (encoder, prefill) costs far more than one that only
-writes words on, and little more for several chunks than for one. vLLM lets a chunk begin as soon as
-it has come; on an H200 under load the costly steps, one in ten, took more than half of the time.
-Here chunks wait a few steps for one another (benchmarks/gpu/README.md says what that brings):
+A step of vLLM's engine in which a chunk starts (encoder, prefill) costs far more than a decoding
+step, but little more for several chunks than for one. vLLM starts each chunk as soon as it arrives.
+On an H200 under load these steps, one in ten, took more than half of the time. With this scheduler
+chunks wait a few steps for each other (benchmarks/gpu/README.md has the gain):
 
     vllm serve MODEL --scheduler-cls asr.engines.omni.gather.GatheringScheduler
 
-This file needs nothing of this package, so that it can be copied beside a vLLM that lacks it. It
-changes when a chunk begins and nothing else; no answer depends on it.
+This file imports nothing of this package, so it can be copied to a vLLM server without the package.
+It changes only when a chunk starts, never an answer.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any, Final
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 SHARE: Final = 0.4
-"""Chunks begin when as many can as this share of those that are being written."""
+"""Chunks start when the number that can start reaches this share of the running chunks."""
 PATIENCE: Final = 32
-"""Steps that the longest waiting chunk waits at most: about a third of an answer."""
+"""The largest number of steps that a chunk waits: about a third of an answer."""
 
 
 class GatheringScheduler(AsyncScheduler):  # type: ignore[misc] # vLLM is not always here
-    """vLLM's own scheduler, which on most steps sees no room for another request.
+    """vLLM's scheduler with the limit of running requests lowered in most steps.
 
-    A chunk that comes while nothing is being written begins at once, so one alone loses no time.
+    A chunk that arrives while nothing runs starts at once, so a single chunk loses no time.
     """
 
     share: float = SHARE
@@ -34,13 +34,13 @@ class GatheringScheduler(AsyncScheduler):  # type: ignore[misc] # vLLM is not al
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # newer versions tell how many may run from how many they have room for
+        # newer versions separate the limit on active requests from the room for them
         name = "max_num_active_reqs"
         self._limit = name if hasattr(self, name) else "max_num_running_reqs"
         self._n_held = 0
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """One step; with no new chunk in it while too few can begin."""
+        """Plan one step, without new chunks while too few can start."""
         n_running, n_waiting = self.get_request_counts()
         limit = getattr(self, self._limit)
         n_new = min(n_waiting, limit - n_running)

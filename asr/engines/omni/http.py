@@ -1,8 +1,7 @@
-"""Omni on one or many vLLM servers, over HTTP; or on another server with OpenAI's chat completions.
+"""Omni over HTTP: on vLLM servers, or on other servers with OpenAI's chat completions.
 
-Batching is the server's own: vLLM batches continuously whatever is in flight, so this engine only
-keeps `slots` requests there. A task that is cancelled closes its connection, on which vLLM aborts
-the request.
+The server batches the requests in flight, so this engine only keeps `slots` requests there. If a
+task is cancelled, its connection closes, and vLLM aborts the request.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from asr.config import check
 from asr.counters import COUNTS
 from asr.engines.omni import prompt as omni
 from asr.engines.omni.connections import Connections
-from asr.engines.omni.dialects import DIALECTS, broke_off, read_answer, request_body
+from asr.engines.omni.dialects import DIALECTS, read_answer, request_body, was_aborted
 from asr.engines.omni.servers import Servers
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
 
@@ -40,31 +39,31 @@ logger = logging.getLogger(__name__)
 SLOTS_PER_SERVER: Final = 64
 RETRIES: Final = 3
 RETRIED_STATUSES: Final = frozenset({408, 409, 429})
-"""And all from 500 on. No other 4xx: what a server refuses once it refuses again."""
+"""Retried, like all statuses from 500 on. Another 4xx would only be repeated."""
 UNFIT_STATUSES: Final = frozenset({401, 403, 404})
-"""These say nothing of the chunk: the server does not take our key, or has another model."""
+"""The server rejects our key or has another model; the chunk is not the cause."""
 FIRST_DELAY: Final = 0.5
 MAX_RETRY_AFTER: Final = 120.0
 ANSWER_BASE: Final = 60.0
 ANSWER_PER_SECOND: Final = 4.0
-"""Seconds to wait for one answer, for any chunk and for each second of it."""
+"""Seconds to wait for one answer: for any chunk, and for each second of its audio."""
 DEADLINE_ANSWERS: Final = 2.0
-"""A chunk with all its attempts and waits gets as long as so many answers may take."""
+"""The deadline of a chunk with all its attempts, as a multiple of the wait for one answer."""
 SLOW_REST_SECONDS: Final = 30.0
-"""A server that gave no answer in that time is left alone for a while, if there are others."""
+"""A server that did not answer in time gets no requests for so long, if there are others."""
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 1.0
-"""Idle connections are closed by us, before uvicorn does it at 5 s while we write; it notices a
-request late when it is busy, and busy servers leave no connection idle."""
+"""We close idle connections before uvicorn does so after 5 s: a request that is being sent at that
+moment would fail. Busy servers leave no connection idle."""
 MAX_MESSAGE: Final = 300
 WRITERS: Final = 2
-"""Threads that write requests. When hundreds of chunks begin together, a thread for each core would
-only take the interpreter from the one that sends them."""
+"""Threads that build requests. If hundreds of chunks begin together, more threads would only take
+the interpreter lock from the thread that sends them."""
 
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
-    """Where the servers are and how to talk to them; the fields are settings of the service."""
+    """Addresses and dialect of the servers. The fields are settings of the service."""
 
     urls: tuple[str, ...]
     model: str = ""
@@ -78,16 +77,16 @@ class VllmOptions:
         formats = DIALECTS[self.dialect].audio_formats
         message = f"{self.dialect} decodes {' and '.join(formats)} only"
         check(self.audio_format in formats, "vllm_audio_format", message)
-        can_be_sent = self.api_key.isascii() and self.api_key.isprintable()
-        check(can_be_sent, "vllm_api_key", "must be letters, digits and signs of ASCII in one line")
+        is_printable = self.api_key.isascii() and self.api_key.isprintable()
+        check(is_printable, "vllm_api_key", "must be printable ASCII")
 
 
 class VllmHttpEngine:
     """Nemotron-3-Nano-Omni behind ``/v1/chat/completions``.
 
     Args:
-        options: servers and manners.
-        transport: for tests.
+        options: the servers.
+        transport: replaces the network, for tests.
     """
 
     language = "en"
@@ -101,8 +100,10 @@ class VllmHttpEngine:
         self.name = f"omni ({options.dialect}, model not yet known)"
         self._options = options
         self._dialect = DIALECTS[options.dialect]
-        make_client = functools.partial(_make_client, options, _trust(options.ca_file), transport)
-        self._client = make_client()  # for what must not wait behind chunks
+        make_client = functools.partial(
+            _make_client, options, _ssl_context(options.ca_file), transport
+        )
+        self._client = make_client()  # for health checks, which must not wait behind chunks
         self._connections = Connections(self.slots, make_client)
         self._writers = ThreadPoolExecutor(WRITERS, "omni-requests")
         self._servers = Servers(
@@ -110,11 +111,11 @@ class VllmHttpEngine:
         )
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Everything can be asked for; what is not read in full is a warning."""
+        """Accept everything; warn about text that is not read in full."""
         return omni.ignored(options)
 
     async def open(self) -> None:
-        """Ask the servers for their model, and begin to watch them."""
+        """Ask the servers for their models, and start the health checks."""
         answers = await asyncio.gather(*map(self._servers.models, self._servers.all))
         served = {it: ids for it, ids in zip(self._servers.all, answers, strict=True) if ids}
         if not served:
@@ -141,12 +142,14 @@ class VllmHttpEngine:
                 answer = await self._ask(body, patience, chunk)
         except TimeoutError as error:
             COUNTS["requests_failed"] += 1
-            message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
+            message = f"no answer for the chunk at {chunk.start:.1f} s before its deadline"
             raise EngineTimeout(message) from error
-        return read_answer(answer, chunk.index)  # takes less than a thread that waits for the GIL
+        return read_answer(
+            answer, chunk.index
+        )  # faster here than in a thread that waits for the GIL
 
     async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
-        """Send until it is answered; what a repetition cannot mend is not repeated."""
+        """Send until a server answers. Errors that a retry cannot fix are raised at once."""
         failed: set[Server] = set()
         for attempt in range(RETRIES + 1):
             if attempt:
@@ -156,11 +159,11 @@ class VllmHttpEngine:
             failed.add(server)
             try:
                 return await self._ask_once(server, body, patience, chunk, failed)
-            except _Again as again:
-                problem = f"{server.name}: {again}"
+            except _RetryableError as error:
+                problem = f"{server.name}: {error}"
                 logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
         COUNTS["requests_failed"] += 1
-        raise EngineUnavailable(f"no server gave an answer; the last was {problem}")
+        raise EngineUnavailable(f"no server answered; the last error was {problem}")
 
     async def _ask_once(
         self, server: Server, body: bytes, patience: float, chunk: Chunk, failed: set[Server]
@@ -171,22 +174,22 @@ class VllmHttpEngine:
             try:
                 answer = await self._connections.post(url, body, timeout)
             except httpx.ReadTimeout as error:
-                if len(self._servers.all) == 1:  # it would only get more to do
+                if len(self._servers.all) == 1:  # a retry would only add load
                     raise TimeoutError from error
                 server.rest(SLOW_REST_SECONDS)
-                raise _Again("no answer in time") from error
+                raise _RetryableError("no answer in time") from error
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 self._servers.lost(server, type(error).__name__)
-                raise _Again(type(error).__name__) from error
+                raise _RetryableError(type(error).__name__) from error
             except httpx.RequestError as error:
-                self._servers.look()
-                raise _Again(type(error).__name__) from error
+                self._servers.check_now()
+                raise _RetryableError(type(error).__name__) from error
         if not answer.is_success:
             return self._refused(server, answer, chunk, failed)
         said = _json(answer)
-        if broke_off(said):
-            self._servers.look()  # it is likely to end
-            raise _Again("it broke the answer off")
+        if was_aborted(said):
+            self._servers.check_now()  # it is probably shutting down
+            raise _RetryableError("it aborted the answer")
         self._servers.answered(server)
         return said
 
@@ -197,12 +200,12 @@ class VllmHttpEngine:
         if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
             server.rest(_retry_after(answer))
             if answer.is_server_error:
-                self._servers.look()
-            raise _Again(problem)
+                self._servers.check_now()
+            raise _RetryableError(problem)
         others = any(other.alive and other not in failed for other in self._servers.all)
         if answer.status_code in UNFIT_STATUSES and others:
             self._servers.bar(server, problem)
-            raise _Again(problem)
+            raise _RetryableError(problem)
         COUNTS["requests_failed"] += 1
         message = f"the server refused the chunk at {chunk.start:.1f} s: {problem}"
         raise EngineFailed(message, chunk.index)
@@ -215,8 +218,8 @@ class VllmHttpEngine:
         self._writers.shutdown(wait=False)
 
 
-class _Again(Exception):
-    """An attempt that failed in a way that may pass; says how."""
+class _RetryableError(Exception):
+    """An attempt that failed and may be repeated; the message says why."""
 
 
 def _make_client(
@@ -225,13 +228,13 @@ def _make_client(
     headers = {"content-type": "application/json"}
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    # No more requests are sent at once than there are slots, so that the pool needs no bound.
+    # The slots bound the requests in flight, so the pool needs no limit.
     limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
     return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
 
 
-def _trust(ca_file: str) -> ssl.SSLContext:
-    """What httpx trusts by itself, or the certificates in a file."""
+def _ssl_context(ca_file: str) -> ssl.SSLContext:
+    """Return a context that trusts the certificates in the file, or else httpx's defaults."""
     if not ca_file:
         return httpx.create_ssl_context()
     try:
@@ -242,12 +245,12 @@ def _trust(ca_file: str) -> ssl.SSLContext:
 
 
 def _backoff(attempt: int) -> float:
-    """Seconds before an attempt, drawn so that many that failed together do not return so."""
+    """Return seconds to wait before an attempt. Random, to spread chunks that failed together."""
     return float(FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """What the server asks for, in seconds or by a date, up to two minutes; 0 for nothing."""
+    """Return the seconds that Retry-After asks for, at most `MAX_RETRY_AFTER`; 0 without it."""
     value = answer.headers.get("retry-after", "")
     try:
         if re.fullmatch(r"[\d.]+", value):
@@ -263,11 +266,11 @@ def _json(answer: httpx.Response) -> Any:
     try:
         return answer.json()
     except ValueError:
-        return None  # read_answer says what is wrong with it
+        return None  # read_answer raises the error
 
 
 def _message(answer: httpx.Response) -> str:
-    """What the server says, after a colon; never the audio or text that it may repeat."""
+    """Return ": " and the server's message, without long audio data that it may repeat."""
     body = _json(answer)
     error = body.get("error", body) if isinstance(body, dict) else None
     said = error.get("message") if isinstance(error, dict) else error

@@ -1,10 +1,10 @@
-"""Omni on vLLM in this process, without a server in between: samples in, no base64, no HTTP.
+"""Omni on vLLM in this process, without a server: no HTTP and no base64.
 
-vLLM has an event loop and thread of its own here, since it loads for minutes without giving way,
-and a service that says nothing for so long counts as dead. The model itself runs in processes that
-vLLM starts; `asr.engines.omni.watchdog` ends them when this process is killed.
+vLLM runs on its own event loop in its own thread. It loads for minutes without yielding, and a
+service that is silent for so long counts as dead. The model runs in processes that vLLM starts;
+`asr.engines.omni.watchdog` ends them when this process is killed.
 
-The one module that imports vllm, and only when such an engine is opened.
+vllm is imported only when the engine opens.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ logger = logging.getLogger(__name__)
 SLOTS: Final = 64
 DEADLINE_BASE: Final = 120.0
 DEADLINE_PER_SECOND: Final = 8.0
-"""Seconds that any chunk gets, and for each of its own: what it gets over HTTP too."""
+"""Seconds for any chunk, and for each second of its audio: the same deadline as over HTTP."""
 PLACEHOLDER: Final = "<so_embedding>"
-"""Where vLLM puts the audio of this model in the text of a prompt."""
+"""Stands for the audio in the text of a prompt."""
 ENVIRONMENT: Final = {
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, which no fork survives
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, so forking is unsafe
     "VLLM_NO_USAGE_STATS": "1",
-    "OMP_NUM_THREADS": "1",  # more threads fight for the cores (benchmarks/gpu/README.md)
+    "OMP_NUM_THREADS": "1",  # more threads compete for the cores (benchmarks/gpu/README.md)
 }
 ARGUMENTS: Final[Mapping[str, Any]] = {
-    "trust_remote_code": True,  # the model brings its own configuration class
+    "trust_remote_code": True,  # the model has its own configuration class
     "max_model_len": 16384,  # 600 s of audio, the longest chunk, and the longest answer to it
     "limit_mm_per_prompt": {"audio": 1, "image": 0, "video": 0},
     "enable_prefix_caching": False,  # the audio comes first and is new each time
@@ -51,7 +51,7 @@ ARGUMENTS: Final[Mapping[str, Any]] = {
     "scheduler_cls": "asr.engines.omni.gather.GatheringScheduler",
     "disable_log_stats": True,
 }
-"""Arguments of vLLM's engine that fit one chunk of audio in each request."""
+"""Arguments of vLLM's engine for one chunk of audio in each request."""
 
 T = TypeVar("T")
 
@@ -60,9 +60,9 @@ class VllmLocalEngine:
     """Nemotron-3-Nano-Omni on an `AsyncLLM`.
 
     Args:
-        model: its folder or its id.
-        arguments: of `vllm.AsyncEngineArgs`, in the place of ours.
-        slots: chunks in flight at most.
+        model: folder or id of the model.
+        arguments: for `vllm.AsyncEngineArgs`; they override `ARGUMENTS`.
+        slots: largest number of chunks in flight, or 0 for `SLOTS`.
 
     Raises:
         EngineUnavailable: vLLM is not installed.
@@ -86,18 +86,18 @@ class VllmLocalEngine:
         self._opening = asyncio.Lock()
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Everything can be asked for; what is not read in full is a warning."""
+        """Accept everything; warn about text that is not read in full."""
         return omni.ignored(options)
 
     async def open(self) -> None:
-        """Load the model, if it is not loaded."""
+        """Load the model if it is not loaded."""
         await self._omni()
 
     async def _omni(self) -> _Omni:
-        """The loaded model; loaded again if its processes have died."""
+        """Return the loaded model; load it again if its processes have died."""
         async with self._opening:
             if self._loaded is not None and self._loaded.is_dead:
-                logger.warning("vLLM's processes have died and start again")
+                logger.warning("vLLM's processes have died and are started again")
                 await self._unload()
             if self._thread is None:
                 self._thread = _LoopThread("vllm")
@@ -106,7 +106,7 @@ class VllmLocalEngine:
             return self._loaded
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """Recognise one chunk; a task that is cancelled makes vLLM abort the request."""
+        """Recognise one chunk. Cancelling the task makes vLLM abort the request."""
         loaded = await self._omni()
         thread = self._thread
         if thread is None:
@@ -115,11 +115,11 @@ class VllmLocalEngine:
             async with asyncio.timeout(DEADLINE_BASE + DEADLINE_PER_SECOND * audio.duration):
                 return await thread.run(loaded.hear(chunk, audio, options))
         except TimeoutError as error:
-            message = f"no answer on the chunk at {chunk.start:.1f} s within its time"
+            message = f"no answer for the chunk at {chunk.start:.1f} s before its deadline"
             raise EngineTimeout(message) from error
 
     async def close(self) -> None:
-        """End vLLM's processes and our thread."""
+        """End vLLM's processes and its thread."""
         async with self._opening:
             await self._unload()
             thread, self._thread = self._thread, None
@@ -133,7 +133,7 @@ class VllmLocalEngine:
 
 
 class _LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -141,7 +141,7 @@ class _LoopThread:
         self._thread.start()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it there and wait for it; whoever is cancelled here cancels it there."""
+        """Run a coroutine in the thread and wait for it; cancellation reaches it."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def stop(self) -> None:
@@ -155,7 +155,7 @@ class _LoopThread:
 
 
 async def _load(arguments: Mapping[str, Any]) -> _Omni:
-    """Start vLLM and load the model; blocks the loop meanwhile."""
+    """Start vLLM and load the model; this blocks the loop."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     watchdog = Watchdog()
@@ -164,7 +164,7 @@ async def _load(arguments: Mapping[str, Any]) -> _Omni:
     except AsrError:
         watchdog.dismiss()
         raise
-    except Exception as error:  # vLLM's own have no common base through its versions
+    except Exception as error:  # vLLM's errors have no common base class
         watchdog.dismiss()
         raise EngineUnavailable(f"vLLM did not load the model: {error}") from error
 
@@ -176,16 +176,16 @@ async def _start(arguments: Mapping[str, Any], watchdog: Watchdog) -> _Omni:
     try:
         engine_arguments = AsyncEngineArgs(**arguments)
     except (TypeError, ValueError) as error:
-        raise InvalidOption("vllm_args", f"vLLM does not take them: {error}") from error
+        raise InvalidOption("vllm_args", f"vLLM rejects them: {error}") from error
     llm = AsyncLLM.from_engine_args(engine_arguments)
     tokenizer = llm.get_tokenizer()
-    if asyncio.iscoroutine(tokenizer):  # up to some version
+    if asyncio.iscoroutine(tokenizer):  # in older versions
         tokenizer = await tokenizer
     return _Omni(llm, tokenizer, watchdog)
 
 
 class _Omni:
-    """The model, loaded."""
+    """The loaded model."""
 
     def __init__(self, llm: Any, tokenizer: Any, watchdog: Watchdog) -> None:
         from vllm import SamplingParams
@@ -196,30 +196,30 @@ class _Omni:
         self._watchdog = watchdog
         self._new_sampling = SamplingParams
         self._usual = {
-            **llm.model_config.get_diff_sampling_param(),  # the model's own, as vLLM's server does
-            "logprobs": 0,  # of the token that was drawn, and of no other
+            **llm.model_config.get_diff_sampling_param(),  # as vLLM's server does
+            "logprobs": 0,  # only of the sampled token
             "output_kind": RequestOutputKind.FINAL_ONLY,
         }
         self._ids = itertools.count()
 
     @property
     def is_dead(self) -> bool:
-        """Whether the processes of the model have ended."""
+        """Whether vLLM's processes have ended."""
         return bool(self._llm.errored)
 
     async def hear(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """Ask the model about one chunk."""
+        """Recognise one chunk."""
         try:
             output = await self._generate(audio, options)
         except AsrError:
             raise
         except Exception as error:
             if self.is_dead:
-                raise EngineUnavailable("vLLM's processes died; they start again") from error
+                raise EngineUnavailable("vLLM's processes died and are started again") from error
             message = f"vLLM failed on the chunk at {chunk.start:.1f} s: {error}"
             raise EngineFailed(message, chunk.index) from error
-        if output.finish_reason in omni.BROKEN_OFF:
-            raise EngineUnavailable("vLLM broke its answer off")
+        if output.finish_reason in omni.ABORTED:
+            raise EngineUnavailable("vLLM aborted its answer")
         tokens = [
             _token(drawn[token_id])
             for token_id, drawn in zip(output.token_ids, output.logprobs or (), strict=False)
@@ -239,9 +239,9 @@ class _Omni:
         return final.outputs[0]
 
     def prompt(self, instruction: str) -> str:
-        """The text of a prompt with one audio, as vLLM's server makes it.
+        """Return the text of a prompt with one audio part, as vLLM's server builds it.
 
-        Some chat templates take parts; for others vLLM puts the audio in front of the text.
+        Some chat templates accept content parts. For others vLLM puts the audio before the text.
         """
         parts = [{"type": "audio"}, {"type": "text", "text": instruction}]
         for content in (parts, f"{PLACEHOLDER}\n{instruction}"):
@@ -253,7 +253,9 @@ class _Omni:
             )
             if text.count(PLACEHOLDER) == 1:
                 return str(text)
-        raise EngineUnavailable(f"the chat template of the model puts no {PLACEHOLDER} for audio")
+        raise EngineUnavailable(
+            f"the chat template of the model does not produce {PLACEHOLDER} for audio"
+        )
 
     async def close(self) -> None:
         """End vLLM's processes."""
@@ -267,10 +269,10 @@ def _token(drawn: Any) -> omni.Token:
 
 
 def read_arguments(text: str) -> dict[str, Any]:
-    """The engine arguments in a setting.
+    """Parse the engine arguments in a setting.
 
     Raises:
-        InvalidOption: it is not a JSON object.
+        InvalidOption: the text is not a JSON object.
     """
     try:
         arguments = json.loads(text or "{}")

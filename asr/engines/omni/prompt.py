@@ -1,12 +1,13 @@
-"""What to ask Nemotron-3-Nano-Omni, and how to read its answer. Pure functions.
+"""The prompt for Nemotron-3-Nano-Omni, and how to read its answer. Pure functions.
 
-The audio part goes before the text part: however a server joins the two, they then stay in that
-order. Thinking is switched off in every request. The sampling is the model card's instruct mode.
+The audio part goes before the text part, because servers join the two in different ways, and this
+order survives all of them. Thinking is off in every request. The sampling is the model card's
+instruct mode.
 
-The prompt and the keywords of a user are context and never an instruction: they come first, fenced
-and stripped of what a chat template or tokenizer could take for a control token (anything in < and
->, a capital name in square brackets, a switch of thinking), and our own instruction has the last
-word. Text of earlier chunks is never fed.
+The user's prompt and keywords are context, never an instruction. They come first, in quotes,
+without anything that a chat template or tokenizer could read as a control token: anything in < and
+>, a capital name in square brackets, a switch of thinking. Our instruction comes last. Text of
+earlier chunks is never part of a prompt.
 """
 
 from __future__ import annotations
@@ -34,31 +35,31 @@ INSTRUCTION: Final = (
 TEMPERATURE: Final = 0.2
 TOP_K: Final = 1
 TOP_K_ABOVE: Final = 20
-"""With a top_k of 1 no temperature has any effect, so a higher one comes with a wider choice."""
+"""With a top_k of 1 the temperature has no effect, so a higher one needs a larger top_k."""
 TOKENS_BASE: Final = 32
 TOKENS_PER_SECOND: Final = 12
 """Fast speech is 5 words a second, at about 1.4 tokens each; the rest is headroom."""
-BROKEN_OFF: Final = frozenset({"abort", "cancelled", "error"})
-"""The finish_reason of what a server ended before its end: vLLM aborts what it works on when it is
-told to end, and may answer with what it has so far. That is no transcript."""
+ABORTED: Final = frozenset({"abort", "cancelled", "error"})
+"""finish_reason of an incomplete answer. vLLM aborts its requests when it shuts down, and may
+return the text so far, which is not a transcript."""
 MAX_PROMPT: Final = 2000
 MAX_KEYWORD: Final = 100
 MAX_KEYWORDS: Final = 2000
-"""Characters that are passed on of the prompt, of each keyword and of all of them with what parts
-them. More would cost every chunk its time to read them, or not fit the server's context at all."""
+"""Largest number of characters of the prompt, of each keyword, and of all keywords with their
+separators. More would slow down every chunk, or exceed the server's context."""
 
 _BRACKETED: Final = re.compile(r"\[(/?[A-Z][A-Z0-9_]*)\]")
-"""Mistral's [INST], [/INST], [TOOL_CALLS] and their like; "[1]" and "[see below]" are none."""
+"""Control tokens such as Mistral's [INST], [/INST], [TOOL_CALLS]; not "[1]" or "[see below]"."""
 _THINK: Final = re.compile(r"(?<!\S)/(?:no_?)?think(?!\w)|/(?=(?:no_?)?think)", re.IGNORECASE)
-"""The templates of earlier Nemotrons look for "/think" in what a user says, even inside words. By
-itself it goes; in an address or a path only the slash does."""
+"""The templates of earlier Nemotrons look for "/think" in user text, even inside words. The pattern
+removes it if it stands alone, and only the slash in an address or a path."""
 
 _HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
-"""JSON may escape half a surrogate pair. It has no UTF-8, so no format could write it."""
+"""JSON may escape half a surrogate pair. It has no UTF-8 form, so no format could write it."""
 
 
 class Sampling(NamedTuple):
-    """How tokens are drawn, and how many at most."""
+    """How tokens are sampled, and the largest number of them."""
 
     temperature: float
     top_k: int
@@ -73,14 +74,14 @@ class Token(NamedTuple):
 
 
 def sampling(options: DecodeOptions, seconds: float) -> Sampling:
-    """How to sample the answer to a chunk of so many seconds."""
+    """Return the sampling for a chunk of `seconds`."""
     temperature = TEMPERATURE if options.temperature is None else options.temperature
     top_k = TOP_K if temperature <= TEMPERATURE else TOP_K_ABOVE
     return Sampling(temperature, top_k, TOKENS_BASE + round(TOKENS_PER_SECOND * seconds))
 
 
 def instruction(options: DecodeOptions) -> str:
-    """The text part: what the user says about the recording, then what to do."""
+    """Return the text part: the user's context first, then our instruction."""
     parts = []
     if context := _plain(options.prompt or "", MAX_PROMPT):
         parts.append(
@@ -98,7 +99,7 @@ def instruction(options: DecodeOptions) -> str:
 
 
 def ignored(options: DecodeOptions) -> tuple[str, ...]:
-    """Warnings about what the model is not asked, or not made for."""
+    """Return warnings about text that is not passed on, and languages without support."""
     language = (options.language or "en").lower().split("-")[0]
     keywords = [_plain(keyword) for keyword in options.keywords]
     n_read, n_words = len(_terms(options)), len([keyword for keyword in keywords if keyword])
@@ -116,7 +117,7 @@ def ignored(options: DecodeOptions) -> tuple[str, ...]:
 
 
 def _terms(options: DecodeOptions) -> list[str]:
-    """The keywords that are passed on: as many as there is room for, in their order."""
+    """Return the keywords that are passed on: as many as fit, in their order."""
     terms, room = [], MAX_KEYWORDS
     for keyword in options.keywords:
         term = _plain(keyword, MAX_KEYWORD)
@@ -130,7 +131,7 @@ def _terms(options: DecodeOptions) -> list[str]:
 
 
 def _plain(text: str, max_length: int | None = None) -> str:
-    """One line that no tokenizer takes for control tokens and that cannot end its own fence."""
+    """Return one line without control tokens and without quotes that could end the quotation."""
     for sign in '<>"`':
         text = text.replace(sign, " ")
     text = _THINK.sub(" ", _BRACKETED.sub(r" \1 ", text))
@@ -140,38 +141,38 @@ def _plain(text: str, max_length: int | None = None) -> str:
 def hypothesis(
     chunk_index: int, answer: str, tokens: Sequence[Token] = (), *, is_cut: bool = False
 ) -> Hypothesis:
-    """The transcript in an answer, in its lines, since a guard looks at their beginnings.
+    """Return the transcript in an answer. It keeps its lines: a guard checks their beginnings.
 
     Args:
-        chunk_index: which chunk was asked about.
-        answer: the content of the message, without or with thinking.
-        tokens: all that were generated, in order; more than those of `answer` do no harm.
+        chunk_index: index of the chunk.
+        answer: the content of the message, with or without thinking.
+        tokens: all generated tokens in order; they may include more than `answer`.
         is_cut: whether the answer ended at its token limit.
     """
     draft = spoken(answer)
     lines = (" ".join(line.split()) for line in draft.text.splitlines())
-    sure = _sureness(answer, draft, tokens)
+    confidence = _confidences(answer, draft, tokens)
     return Hypothesis(
         chunk_index,
         _HALF_CHARACTER.sub("\ufffd", "\n".join(line for line in lines if line)),
-        avg_logprob=sure.avg_logprob if sure else None,
-        word_confidences=sure.words if sure else None,
+        avg_logprob=confidence.avg_logprob if confidence else None,
+        word_confidences=confidence.words if confidence else None,
         is_cut=is_cut,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Sureness:
+class _Confidences:
     avg_logprob: float
     words: tuple[float, ...]
 
 
-def _sureness(answer: str, draft: Draft, tokens: Sequence[Token]) -> _Sureness | None:
-    """How sure the model was, by the tokens that wrote each word; None when they do not fit.
+def _confidences(answer: str, draft: Draft, tokens: Sequence[Token]) -> _Confidences | None:
+    """Return the confidence of each word, or None if the tokens do not match the answer.
 
-    A word's confidence is the geometric mean of the probabilities of its tokens. It is that of a
-    language model, not an acoustic one, and not calibrated. Tokens of nothing but punctuation do
-    not count: a doubtful comma makes no word doubtful.
+    A word's confidence is the geometric mean of the probabilities of its tokens. It comes from a
+    language model, not from acoustics, and is not calibrated. Tokens of only punctuation do not
+    count, so that an uncertain comma does not lower a word's confidence.
     """
     owners = _token_of_each_byte(answer, tokens)
     words = _words(draft)
@@ -188,11 +189,11 @@ def _sureness(answer: str, draft: Draft, tokens: Sequence[Token]) -> _Sureness |
         return None
     of = dict(zip(everything, logprobs, strict=True))
     confidences = (math.exp(sum(of[i] for i in word) / len(word)) for word in used)
-    return _Sureness(sum(logprobs) / len(logprobs), tuple(round(it, 4) for it in confidences))
+    return _Confidences(sum(logprobs) / len(logprobs), tuple(round(it, 4) for it in confidences))
 
 
 def _words(draft: Draft) -> list[list[int]]:
-    """For each word of the draft, the places of its letters and digits, or of all its signs."""
+    """Return for each word the places of its letters and digits, or else of all its characters."""
     words: list[list[tuple[str, int]]] = [[]]
     for sign, place in zip(draft.text, draft.places, strict=True):
         if sign.isspace():
@@ -207,7 +208,7 @@ def _words(draft: Draft) -> list[list[int]]:
 
 
 def _byte_offsets(text: str) -> list[int]:
-    """Where each character begins in UTF-8, and the length of the whole."""
+    """Return the UTF-8 offset of each character, and the total length."""
     offsets = [0]
     for sign in text:
         offsets.append(offsets[-1] + len(sign.encode(errors="surrogatepass")))
@@ -215,9 +216,9 @@ def _byte_offsets(text: str) -> list[int]:
 
 
 def _token_of_each_byte(answer: str, tokens: Sequence[Token]) -> list[int] | None:
-    """Which token wrote each byte of the answer, or None when the tokens did not write it.
+    """Return the token index of each byte of the answer, or None if the tokens differ from it.
 
-    Tokens may say more than the answer: thinking before it, an end token after it.
+    The tokens may include thinking before the answer and an end token after it.
     """
     written = b"".join(token.data for token in tokens)
     begin = written.rfind(answer.encode(errors="surrogatepass"))

@@ -1,9 +1,9 @@
-"""What was said, out of an answer that says more: thinking, labels, quotes, commentary.
+"""Remove text that nobody said from an answer: thinking, labels, quotes, commentary.
 
-Each rule takes away one kind of text that a language model adds, and is as narrow as it can be:
-what may be speech stays, since a guard can still doubt it but nothing can bring it back. Every
-character that stays remembers its place in the answer, so that the log-probabilities of the tokens
-find the words again.
+Each rule removes one kind of text that language models add, and is as narrow as possible. Text that
+may be speech stays: a guard can still find it suspicious, but nothing can restore it. Each
+remaining character keeps its place in the answer, which links words to the log-probabilities of
+tokens.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PASSES: Final = 8
-"""A rule can lay bare what another one takes away, such as quotes behind a preamble."""
+"""The rules run repeatedly: one may expose work for another, such as quotes after a preamble."""
 
 # --- the rules ----------------------------------------------------------------------------------
 
 _THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _UNPAIRED: Final = (
-    # The template opened it in the prompt. With nothing said behind it, the tag is a stray one.
+    # The chat template opened it in the prompt. With no text after it, the tag is a stray one.
     re.compile(r"\A(?>.*</think(?:ing)?>)(?!\W*\Z)", re.DOTALL | re.IGNORECASE),
     re.compile(r"</think(?:ing)?>", re.IGNORECASE),
-    # The token limit came before its end.
+    # The token limit came before the closing tag.
     re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE),
 )
 _CONTROL: Final = re.compile(
@@ -104,7 +104,7 @@ _TEXT: Final = (
     rf"{_ADJECTIVES}(?:transcript(?:ion)?s?\b|{_HEARD}"
     r"|(?:text|words|content)\b[^:\n]{0,60}?\b(?:audio|recording|clip|transcri\w+))"
 )
-"""A letter, a message and a song have a text, words and a content, too."""
+"""Names of a transcript; narrow, because letters and songs have a text and words too."""
 _PREAMBLE: Final = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay|ok|absolutely)\b\W{0,3})?(?:"
     r"(?:here(?:['\u2019]s| is| are)|(?:this|below|the following|following) is"
@@ -115,7 +115,7 @@ _PREAMBLE: Final = re.compile(
     rf"|(?:the\s+)?{_ADJECTIVES}transcript(?:ion)?"
     r"(?:\s+(?:of|from|for|is|reads|as)\b[^:\n]{0,80})?\s*:"
     rf"|the\s+{_HEARD}(?:\s+{_IN_IT})?(?:\s+(?:is|are|reads?)(?:\s+as\s+follows)?)?\s*:"
-    # Who tells what a speaker said may be heard as well, if no quotes set it off from the rest.
+    # Without quotes around the rest, this may be speech that reports other speech.
     r"|the\s+(?:speaker|audio|recording|voice|person|clip|speech)\s+"
     r"(?:says|said|states|is saying|reads)\s*:"
     r"(?=\s*(?:\"[^\"]*\"|\u201c[^\u201d]*\u201d|'[^\n]*'|\u00ab[^\u00bb]*\u00bb)\W*\Z)"
@@ -137,7 +137,7 @@ _QUOTES: Final = {
     "\u300c": "\u300d",
     "\u300e": "\u300f",
 } | {sign: sign for sign in "\"'`"}
-"""What closes the quotes that a sign opens."""
+"""Closing quotes for each opening quote."""
 _CLOSING: Final = frozenset("".join(_QUOTES.values()))
 
 
@@ -146,18 +146,18 @@ _CLOSING: Final = frozenset("".join(_QUOTES.values()))
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text on its way from an answer to a transcript.
+    """Text between an answer and a transcript.
 
     Attributes:
-        text: what is left of the answer.
-        places: where in the answer each character of `text` stood.
+        text: the remaining text.
+        places: position in the answer of each character of `text`.
     """
 
     text: str
     places: tuple[int, ...]
 
     def without(self, spans: Iterable[tuple[int, int]]) -> Draft:
-        """The draft without the characters in ordered, disjoint spans."""
+        """Return the draft without the given spans, which are ordered and disjoint."""
         text, places, end = "", self.places[:0], 0
         for start, stop in spans:
             text += self.text[end:start]
@@ -167,7 +167,7 @@ class Draft:
 
 
 def spoken(answer: str) -> Draft:
-    """The part of an answer that was said, with its white space as it came."""
+    """Return the spoken part of an answer, with its white space."""
     draft = Draft(answer, tuple(range(len(answer))))
     for _ in range(MAX_PASSES):
         before = draft
@@ -180,7 +180,7 @@ def spoken(answer: str) -> Draft:
 
 
 def _unquoted(draft: Draft) -> Draft:
-    """Without quotes around the whole: quotes that open or close inside are someone's speech."""
+    """Remove quotes around the whole text. Quotes that also open or close inside it stay."""
     text = draft.text.rstrip()
     start, end = len(text) - len(text.lstrip()), len(text)
     end -= text.endswith((".", "!", "?")) and text[-2:-1] in _CLOSING  # "it rained".

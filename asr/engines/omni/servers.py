@@ -1,9 +1,9 @@
-"""One or many servers with the same model: which one is asked next, and which one is away.
+"""Servers with the same model: choose the next one, and check their health.
 
-The next request goes to the server with the fewest in flight, which also favours the faster one.
-A server that refuses connections, or whose health check says so, leaves the rotation and is
-looked at every second until it is back, with the model that it shall serve. One that only answers
-slowly stays: under full load the health check of a server that works may well time out.
+The next request goes to the server with the fewest requests in flight, which also favours faster
+servers. A server leaves the rotation if it refuses connections or its health check fails. It is
+then checked every second, and returns when it serves the right model. A server that is only slow
+stays: under full load even a working server may miss a health check.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ logger = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 5.0
 RETURN_SECONDS: Final = 1.0
-"""Between health checks: of servers that are all there, and while one is away."""
+"""Seconds between health checks: when all servers are there, and while one is away."""
 HEALTH_TIMEOUT: Final = 5.0
 MAX_MISSES: Final = 3
-"""Health checks in a row without an answer, and no request answered since."""
+"""A server is lost after so many unanswered health checks in a row without any answered request."""
 OUTAGE_SECONDS: Final = 60.0
-"""How long a chunk waits for a server to come back when none is there."""
+"""How long a chunk waits for a server when all are away."""
 MODELS_TIMEOUT: Final = 5.0
 SPREAD_SECONDS: Final = 0.5
-"""Chunks that waited for the end of one rest return over so long, not in one moment."""
+"""Chunks that wait for the same server return spread over this time."""
 UNFIT_SECONDS: Final = 30.0
-"""A server that refuses our key or model is left alone for so long, whatever it says of itself."""
+"""A server that rejects our key or model stays out for so long, whatever its health check says."""
 NO_ROUTE: Final = frozenset({404, 405, 501})
 MAX_REASON: Final = 160
 _UNREAD: Final = (httpx.HTTPError, ValueError, LookupError, TypeError)
-"""What comes of a list of models that does not, or is none."""
+"""Errors of a list of models that is missing or malformed."""
 
 _turns = itertools.count()
 
 
 class Server:
-    """One address.
+    """One server.
 
     Attributes:
         url: without ``/v1``.
-        name: host and port, for messages; an address may hold a password.
-        in_flight: requests that it works on for us.
+        name: host and port, for messages; the URL may hold a password.
+        in_flight: number of our requests that it works on.
         alive: whether it is in the rotation.
-        reason: why it is not.
-        models: which ones it listed when it was last asked.
-        barred_until: loop time before which it is not taken back.
-        rest_until: loop time before which it asked not to be asked.
-        turn: grows with each request, so that equals take turns.
+        reason: why it is not, or an empty string.
+        models: the models that it listed last.
+        barred_until: loop time until which it may not return to the rotation.
+        rest_until: loop time until which it gets no requests.
+        turn: number of its latest request, so that equally busy servers take turns.
     """
 
     def __init__(self, url: str) -> None:
@@ -84,7 +84,7 @@ class Server:
             self.in_flight -= 1
 
     def rest(self, seconds: float) -> None:
-        """Leave it alone for a while; others are asked meanwhile."""
+        """Send it no requests for so many seconds."""
         self.rest_until = max(self.rest_until, asyncio.get_running_loop().time() + seconds)
 
 
@@ -92,14 +92,15 @@ class Servers:
     """The rotation.
 
     Attributes:
-        all: every server, there or not.
-        model: what they shall serve. As soon as one lists it, those that list others are not asked.
+        all: every server, in the rotation or not.
+        model: the model to serve. Once a server lists it, servers that list only others get no
+            requests.
 
     Args:
         urls: at least one.
-        client: for the health checks.
-        health: their path.
-        any_name: whether they answer to any name of a model.
+        client: client for the health checks.
+        health: path of the health check.
+        any_name: whether the servers accept any model name.
     """
 
     def __init__(
@@ -111,42 +112,42 @@ class Servers:
         self._health = health
         self._any_name = any_name
         self._is_listed = False
-        self._someone = asyncio.Event()
-        self._someone.set()
-        self._returned = asyncio.Event()  # another one after each return
+        self._any_alive = asyncio.Event()
+        self._any_alive.set()
+        self._returned = asyncio.Event()  # replaced after each return
         self._doubt = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
-        """All names, of those that are away with the reason."""
+        """Return all names, with the reason for servers that are away."""
         return ", ".join(
             server.name if server.alive else f"{server.name} ({server.reason})"
             for server in self.all
         )
 
     def watch(self) -> None:
-        """Begin the health checks, if they have not begun."""
+        """Start the health checks, if they do not run."""
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """End the health checks."""
+        """Stop the health checks."""
         watching, self._watching = self._watching, None
         if watching is not None:
             watching.cancel()
             await asyncio.wait([watching])
 
     async def pick(self, avoid: Collection[Server] = ()) -> Server:
-        """The server to ask next; waits while all rest or all are away.
+        """Return the server for the next request; wait while all rest or are away.
 
         Args:
-            avoid: those that have failed at the same, asked again only when there is no other.
+            avoid: servers that have failed on the same chunk, used only if there is no other.
 
         Raises:
-            EngineUnavailable: none came back in time.
+            EngineUnavailable: no server returned within `OUTAGE_SECONDS`.
         """
         while True:
-            await self._wait_for_someone()
+            await self._wait_for_any()
             now = asyncio.get_running_loop().time()
             alive = [server for server in self.all if server.alive]
             if rested := [server for server in alive if server.rest_until <= now]:
@@ -156,48 +157,48 @@ class Servers:
                 async with asyncio.timeout(rest + random.uniform(0, SPREAD_SECONDS)):  # noqa: S311
                     await self._returned.wait()
 
-    async def _wait_for_someone(self) -> None:
+    async def _wait_for_any(self) -> None:
         try:
             async with asyncio.timeout(OUTAGE_SECONDS):
-                await self._someone.wait()
+                await self._any_alive.wait()
         except TimeoutError:
             raise EngineUnavailable(f"no server answers at {self}") from None
 
     def lost(self, server: Server, reason: str) -> None:
-        """Take a server out of the rotation and look after it at once."""
-        is_news, server.reason = reason[:MAX_REASON] != server.reason, reason[:MAX_REASON]
+        """Take a server out of the rotation and start a health check."""
+        is_new, server.reason = reason[:MAX_REASON] != server.reason, reason[:MAX_REASON]
         if server.alive:
             server.alive = False
             COUNTS["servers_lost"] += 1
             logger.warning("server %s left the rotation: %s", server.name, server.reason)
             if not any(other.alive for other in self.all):
-                self._someone.clear()
-            self.look()
-        elif is_news:
+                self._any_alive.clear()
+            self.check_now()
+        elif is_new:
             logger.warning("server %s stays out of the rotation: %s", server.name, server.reason)
 
-    def look(self) -> None:
-        """Check the servers' health at once.
+    def check_now(self) -> None:
+        """Start a health check now.
 
-        For a connection that broke, as also a busy server does with one it takes for idle: that is
-        no reason for all other chunks to stay away.
+        Used when a connection breaks. That alone does not remove the server: a busy server may also
+        close a connection that it takes for idle.
         """
         self._doubt.set()
 
     def answered(self, server: Server) -> None:
-        """Note that a server works, whatever its health checks say."""
+        """Note that a server works, and return it to the rotation."""
         server.misses = 0
         server.reason = ""
         if not server.alive:
             server.alive = True
             COUNTS["servers_returned"] += 1
             logger.warning("server %s is back in the rotation", server.name)
-            self._someone.set()
+            self._any_alive.set()
             self._returned.set()
             self._returned = asyncio.Event()
 
     async def models(self, server: Server) -> tuple[str, ...]:
-        """What it serves; nothing when it does not say so, and then it is lost."""
+        """Return the models it serves. If it does not answer, mark it lost and return nothing."""
         try:
             return await self._listed(server)
         except _UNREAD as error:
@@ -213,12 +214,12 @@ class Servers:
         return found
 
     def expect(self, model: str) -> None:
-        """Set what they shall serve."""
+        """Set the model that the servers must serve."""
         self.model = model
         self._is_listed = False
 
     def admit(self, server: Server, models: tuple[str, ...]) -> None:
-        """Take a server into the rotation if it serves the model, and put out those that do not."""
+        """Add a server to the rotation if it serves the model, and remove those that do not."""
         server.models = models
         self._is_listed = self._is_listed or (self.model in models and not self._any_name)
         if self._serves(server):
@@ -228,11 +229,11 @@ class Servers:
                 self.lost(other, f"it serves {', '.join(other.models)} and not {self.model}")
 
     def _serves(self, server: Server) -> bool:
-        """Whether it does, or there is no telling."""
+        """Return whether it serves the model, or may do so because nobody lists it."""
         return not (self._is_listed and server.models) or self.model in server.models
 
     def bar(self, server: Server, reason: str) -> None:
-        """Take out a server that refuses what says nothing of the chunk: our key, or the model."""
+        """Remove a server that rejects our key or model, for at least `UNFIT_SECONDS`."""
         server.barred_until = asyncio.get_running_loop().time() + UNFIT_SECONDS
         self.lost(server, reason)
 
@@ -257,20 +258,20 @@ class Servers:
             self.lost(server, type(error).__name__)
         else:
             if answer.is_server_error:
-                self.lost(server, f"its health check says {answer.status_code}")
-            elif server.alive:  # also where that path is unknown
+                self.lost(server, f"its health check has status {answer.status_code}")
+            elif server.alive:  # even if it does not know the path
                 self.answered(server)
             elif asyncio.get_running_loop().time() >= server.barred_until:
                 await self._readmit(server)
 
     async def _readmit(self, server: Server) -> None:
-        """Back into the rotation, unless it came back with another model or refuses our key."""
+        """Return it to the rotation, unless it has another model now or rejects our key."""
         try:
             models = await self._listed(server)
         except _UNREAD as error:
             answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
             if answer is not None and answer.status_code in NO_ROUTE:
-                self.answered(server)  # its health is all that it tells
+                self.answered(server)  # it lists no models, so its health decides
             else:
                 self.lost(server, _why(error))
         else:
@@ -278,11 +279,11 @@ class Servers:
 
 
 def _why(error: Exception) -> str:
-    """Why a server does not say what it serves."""
+    """Return why a server's list of models could not be read."""
     match error:
         case httpx.HTTPStatusError():
             return f"/v1/models: status {error.response.status_code}"
-        case httpx.ConnectError():  # of TLS, its text is what helps
+        case httpx.ConnectError():  # for TLS errors the text helps
             return f"/v1/models: ConnectError: {error}"
         case LookupError():
             return "/v1/models: it lists no model"

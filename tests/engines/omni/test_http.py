@@ -180,13 +180,13 @@ def test_an_answer_cut_at_the_token_limit_is_marked() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_completion_is_an_error(body: object) -> None:
-    with pytest.raises(EngineFailed, match="no chat completion") as caught:
+    with pytest.raises(EngineFailed, match="not a chat completion") as caught:
         read_answer(body, 5)
     assert caught.value.chunk_index == 5
 
 
 def test_a_body_that_is_no_json_is_an_error() -> None:
-    with pytest.raises(EngineFailed, match="no chat completion"):
+    with pytest.raises(EngineFailed, match="not a chat completion"):
         transcribe(Vllm(httpx.Response(200, text="<html>")))
 
 
@@ -255,7 +255,7 @@ def test_a_retry_after_may_be_a_date() -> None:
 
 @pytest.mark.parametrize("finish", ["abort", "cancelled", "error"])
 def test_a_server_that_only_breaks_off_gives_no_transcript(finish: str) -> None:
-    with pytest.raises(EngineUnavailable, match="broke the answer off"):
+    with pytest.raises(EngineUnavailable, match="aborted the answer"):
         transcribe(Vllm(*[ok("half a sent", finish=finish)] * 4))
 
 
