@@ -16,7 +16,7 @@ from tests.support import makers
 
 LIMITS = AudioLimits(max_seconds=20, max_cpu_seconds=5, max_memory_bytes=1 << 30)
 PATIENCE = 15.0
-N_FEW = 25
+N_FEW = 40
 FEW = ("wav", "float.wav", "flac", "mp3", "ogg", "mp4", "webm", "wma")  # a demuxer each
 FORMATS = ("wav", "float.wav", "flac", "mp3", "ogg", "opus", "m4a", "mp4", "webm", "mkv", "wma")
 

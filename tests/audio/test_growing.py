@@ -22,8 +22,8 @@ from tests.support.fakes import FakeEngine
 from tests.support.makers import bursts, channels, write, write_container
 
 LIMITS = AudioLimits()
-SPANS = [(0.5, 4), (6.5, 11), (13.5, 17)]
-SECONDS = 18
+SPANS = [(0.5, 4), (6.5, 11), (13.5, 17), (19.5, 23), (25.5, 29)]
+SECONDS = 30
 
 
 def wav(path):

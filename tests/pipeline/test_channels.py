@@ -117,7 +117,7 @@ def test_mono_is_one_channel_and_absurd_samples_are_clipped(tmp_path):
 def test_too_many_channels_are_mixed_only(tmp_path):
     many = makers.channels(makers.tone(1), MAX_SPLIT_CHANNELS + 1)
     path = makers.write(tmp_path / "a.wav", many)
-    with pytest.raises(UnsupportedAudio, match=r"9 channels, and 8 .* Send channels=mix"):
+    with pytest.raises(UnsupportedAudio, match=r"9 channels; at most 8 .* Send channels=mix"):
         samples_of(path, split=True)
     assert samples_of(path, split=False).shape == (SAMPLE_RATE,)
 

@@ -131,7 +131,7 @@ class Worker:
                 return  # the client left: its files are gone, and a `Cancel` is on its way
             self._metrics.failed(error)
             logger.exception("request %s failed", command.request_id or command.id)
-            reports.put_nowait(Failed(RuntimeError(repr(error))))
+            reports.put_nowait(Failed(_portable(error)))
 
     def _make_metered(self, settings: Settings) -> Engine:
         return metered(self._make_engine(settings), self._metrics)
@@ -160,6 +160,13 @@ class Worker:
         except AsrError as error:
             return EngineState(name, name, ready=False, reason=str(error))
         return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as it can cross the queue; an OSError keeps its number, by which it is retried."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror)
+    return RuntimeError(repr(error))
 
 
 async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]:
