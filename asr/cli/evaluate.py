@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from asr.cli.arguments import add_quiet, add_recognition, options_of, settings_of
-from asr.config import ChunkOptions
+from asr.config import ChunkOptions, check
 from asr.pipeline.transcriber import collect, make_transcriber
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; return 1 if one of the files failed."""
-    # Only this command needs jiwer.
-    from asr.evaluation import ReferenceEngine, evaluate, read_manifest
-
+    try:  # only this command needs jiwer, which is an extra
+        from asr.evaluation import ReferenceEngine, evaluate, read_manifest
+    except ImportError:
+        check(False, "evaluate", "jiwer is not installed; pip install 'asr-service[evaluation]'")
     settings = settings_of(options)
     chosen = replace(
         options_of(options, settings), chunk=ChunkOptions(max_seconds=options.chunk_seconds)

@@ -54,6 +54,15 @@ def test_channels_apart(capsys, call):
     assert "channel 1: c0w0" in said.out
 
 
+def test_evaluate_without_its_extra_names_it(capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("asr.evaluation")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    code, said = run(capsys, "evaluate", "manifest.jsonl")
+    assert code == cli.USAGE_ERROR
+    assert "pip install 'asr-service[evaluation]'" in said.err
+
+
 def test_help_imports_nothing_heavy():
     heavy = ["litserve", "fastapi", "pydantic", "sqlalchemy", "jiwer", "librosa", "torch", "vllm"]
     code = "import asr.cli, sys; print(*sys.modules)"
