@@ -4,10 +4,10 @@ Stores, limits and queues raise them. `asr.service.http.problems` maps each clas
 
     Refused
       Malformed         the message cannot be read
-      NotFound          it does not exist, or belongs to another API key
-      Expired           it existed and was removed
-      Conflict          its state does not allow this
-      Locked            another request works on it; may be retried
+      NotFound          the resource does not exist, or belongs to another API key
+      Expired           the resource existed; it has ended or was removed
+      Conflict          the state of the resource does not allow the request
+      Locked            another request uses the resource; may be retried
       TooLarge          more bytes than allowed
       Damaged           the bytes differ from their checksum
       KeyReused         the Idempotency-Key was used for a different request
@@ -48,19 +48,19 @@ class Malformed(Refused):
 
 
 class NotFound(Refused):
-    """It does not exist, or it belongs to another API key."""
+    """The resource does not exist, or it belongs to another API key."""
 
 
 class Expired(Refused):
-    """It existed and was removed."""
+    """The resource existed; it has ended or was removed."""
 
 
 class Conflict(Refused):
-    """Its state does not allow this."""
+    """The state of the resource does not allow the request."""
 
 
 class Locked(Refused):
-    """Another request works on it."""
+    """Another request uses the resource."""
 
 
 class TooLarge(Refused):

@@ -71,8 +71,9 @@ def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
 async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
     """Make a folder, and remove it after the block, even if the block is cancelled.
 
-    Both steps run in threads and are waited for. Otherwise a cancellation could reach the removal
-    before its thread starts, and the recording would stay on disk until the service ends.
+    Each step runs in a thread, and a cancelled block waits until the thread ends. Otherwise a
+    cancellation could stop the removal before its thread starts. The recording would then stay on
+    disk until the service ends.
     """
     folder = parent / uuid.uuid4().hex
     try:

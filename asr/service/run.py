@@ -35,7 +35,7 @@ SOCKETS: Final[dict[str, Any]] = {
     "ws": LiveConnection,
     "ws_max_size": 21 << 20,  # OpenAI's 15 MiB of audio in base64, and a little JSON
     "ws_per_message_deflate": False,  # base64 of speech hardly shrinks
-    # No pings: a session that waits for the engine reads nothing, so it would miss the pongs.
+    # Pongs have no deadline: a session that waits for the engine does not read them.
     "ws_ping_timeout": None,
 }
 """uvicorn's options for connections."""
@@ -73,7 +73,11 @@ async def _lifespan(application: Application) -> AsyncGenerator[None]:
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, application: Application) -> None:
-    """Close the parts on SIGTERM and SIGINT, then let uvicorn act, which cuts open sockets."""
+    """On SIGTERM and SIGINT, close the parts of the service.
+
+    uvicorn's handler closes open WebSockets. So it runs after the live sessions have ended, or when
+    the grace period is over.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def end(signum: int, following: object) -> None:
@@ -104,7 +108,10 @@ def _data_directory(settings: Settings) -> Path:
 
 
 def _check_database(settings: Settings) -> None:
-    """Refuse to start with a database that is too new. One that is not reachable may come back."""
+    """Refuse to start with a database that is too new.
+
+    A database that cannot be reached causes only a warning, because it may come back.
+    """
     try:
         Database(settings.database).read_once(refuse_newer)
     except StoreTooNew as error:

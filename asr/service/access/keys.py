@@ -69,7 +69,7 @@ class Key(BaseModel):
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the key. It needs no salt, because a key has 256 random bits."""
+        """SHA-256 of the key. It has no salt, because a key from `new_key` has 256 random bits."""
         return bytes.fromhex(self.sha256)
 
     def may(self, scope: Scope | None) -> bool:
@@ -146,7 +146,10 @@ class Keyring:
         return next((k for k in self._fixed + self._from_file if k.name == name), None)
 
     def find(self, given: Iterable[bytes]) -> Key | None:
-        """The first valid key among `given`. The time this takes reveals nothing about the keys."""
+        """A valid key among `given`, or None. If several are valid, the last in the key list.
+
+        The time does not depend on which key is valid.
+        """
         self._reload()
         digests = [digest_of(key) for key in given]
         found = None

@@ -3,7 +3,7 @@
 Read in this order:
 
     problems      `Problem` and the one table from errors to HTTP statuses
-    body          receives request bodies to disk
+    body          receives request bodies and writes them to disk
     multipart     the parser of multipart forms
     fields        the parsers of urlencoded and JSON forms
     disconnect    stops work when its client leaves

@@ -1,8 +1,8 @@
 """Receives request bodies and writes them to disk as they arrive.
 
-LitServe reads a multipart body into memory: a file of 500 MB took 4.3 GB over its processes. Here
-each piece is parsed and written when it arrives, so that memory does not grow with the length. The
-file name that a client sends is never used.
+LitServe reads a multipart body into memory: for a file of 500 MB its processes took 4.3 GB in
+total. Here each piece is parsed and written when it arrives, so that memory does not grow with the
+length. The file name that a client sends is never used.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 WRITE_BYTES: Final = 1 << 20
 MAX_PIECES: Final = 4096
-"""Pieces collected for one write. A piece of one byte takes fifty times its size in memory."""
+"""The most pieces collected for one write. A piece of one byte takes fifty bytes of memory, so the
+number of bytes alone would not limit the memory."""
 DRAIN_BYTES: Final = 1 << 20
 DRAIN_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
-"""A connection that sends nothing for so long is dead, but may hold a place or a lock."""
+"""A connection that sends nothing for this time counts as dead. It may hold a place or a lock."""
 MIN_BYTES_PER_SECOND: Final = 100
-"""A body must arrive at this rate on average, after the first `IDLE_SECONDS`. The leanest speech
-codec needs 600."""
+"""A body must arrive at this rate on average, after the first `IDLE_SECONDS`. The speech codec with
+the lowest bit rate needs 600 bytes per second."""
 
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
 
@@ -126,7 +127,7 @@ class _Writer:
         self.n_bytes += len(data)
 
     async def flush(self, at_least: int = 1) -> None:
-        """Write what was collected, unless it is fewer than `at_least` bytes."""
+        """Write the collected pieces if they have `at_least` bytes, or are `MAX_PIECES`."""
         if self._n_collected >= at_least or len(self._pieces) >= MAX_PIECES:
             collected, self._pieces, self._n_collected = self._pieces, [], 0
             await finished_in_thread(write_all, self._file, b"".join(collected))
@@ -178,7 +179,9 @@ def is_raw(request: Request) -> bool:
 
 
 async def receive_growing(request: Request, target: GrowingFile, max_bytes: int) -> None:
-    """Write a bare recording to a file that others read meanwhile, so each piece at once.
+    """Write a bare recording to a file that is read at the same time.
+
+    Each piece is written when it arrives.
 
     Raises:
         Problem: 408 the client sends nothing, 413 the body is too large.
@@ -202,7 +205,7 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         Problem: 408, the client sends nothing, or so little that it only holds a place.
     """
     stream = request.stream()
-    credit = IDLE_SECONDS  # how long we may still wait, over all pieces to come
+    credit = IDLE_SECONDS  # the time that may still be spent waiting; each piece adds to it
     while True:
         started = time.monotonic()
         try:
@@ -211,7 +214,8 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            message = f"no data for {IDLE_SECONDS:g} seconds, or too little over a longer time"
+            message = f"no data for {IDLE_SECONDS:g} seconds, or on average less than"
+            message += f" {MIN_BYTES_PER_SECOND} bytes a second"
             raise Problem(408, message, "idle", None, 1) from None
         credit += len(piece) / MIN_BYTES_PER_SECOND - (time.monotonic() - started)
         yield piece

@@ -1,10 +1,11 @@
 """uvicorn's connections with limits for slow clients.
 
-uvicorn waits for ever in three cases: for the head of a request, for the rest of a body that it has
-answered already, and for a client that does not read. httptools keeps a head of any length in
-memory. Except for the last case, a client without an API key can cause all of these.
+The head of a request is its first line and its headers. uvicorn waits for ever in three cases: for
+the head of a request, for the rest of a body after it has sent the answer, and for a client that
+does not read its answer. httptools keeps a head of any length in memory.
 
-The head of a request is its first line and its headers.
+Only a client with an API key can cause the third wait. Any client can cause the other two,
+and can fill the memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
 STALL_SECONDS: Final = 60.0
-"""A client that reads none of the data waiting for it in so long is dead, but may hold a place."""
+"""A client that reads none of the data waiting for it during this time counts as dead. It may
+hold a place."""
 
 _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -78,7 +80,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Limit the bytes that arrive without completing a head or a piece of a body."""
+        """Close the connection after `HEAD_BYTES` without a complete head or a piece of a body."""
         self._n_idle_bytes += len(data)
         super().data_received(data)
         if self._n_idle_bytes > HEAD_BYTES and not self.transport.is_closing():
@@ -103,7 +105,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the next head. An unwanted rest of a body counts as well."""
+        """Start the time limit for the next head, and for the rest of this body if any."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._expect_head()
@@ -133,14 +135,14 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if self._is_answering():  # the request before, on the same connection
+        if self._is_answering():  # the previous request is still being answered
             self._expect_head()
         else:
             self.transport.close()
 
 
 class LiveConnection(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which stops reading while its client does not read."""
+    """uvicorn's WebSocket. It reads nothing from a client while the client reads nothing."""
 
     _stall: _Stall | None = None
 

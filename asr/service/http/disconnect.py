@@ -20,7 +20,8 @@ Interruption = Callable[[], Coroutine[Any, Any, NoReturn]]
 async def unless(work: Coroutine[Any, Any, T], *interruptions: Interruption) -> T:
     """Wait for `work`, and cancel it when an interruption raises first.
 
-    When both end at once, the result of `work` counts. On return all of them have ended.
+    If `work` and an interruption end at the same time, the result of `work` is returned. All tasks
+    have ended when this function returns.
 
     Raises:
         Exception: from `work`, or from the interruption.

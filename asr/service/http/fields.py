@@ -1,6 +1,7 @@
 """Form fields in a body without a file: urlencoded or JSON.
 
-Both become the pairs of name and value that a multipart form has, so that one parser checks all.
+Both parsers return pairs of name and value, as a multipart form does. So the same code can check
+the fields of all three.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class RequestLog:
         self._metrics.began()
         try:
             await self._traced(exchange)
-        except Exception as error:  # no other code would answer
+        except Exception as error:  # the application has no handler for it
             logger.exception("request %s failed", exchange.id)
             if exchange.status == NOT_SENT:
                 await problem_of(error).response()(scope, receive, exchange.send)
@@ -165,7 +165,9 @@ PROTOCOL_PREFIX: Final = "openai-insecure-api-key."
 
 
 class KeyCheck:
-    """Refuses requests and WebSockets without a valid API key, except probes, if there are keys.
+    """Refuses requests and WebSockets without a valid API key, or beyond its scopes and limits.
+
+    Probes need no key. In a service without keys, no request needs one.
 
     The key comes as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, or on a WebSocket as the
     subprotocol ``openai-insecure-api-key.KEY``. The query is not read, since it ends up in logs.
@@ -204,7 +206,7 @@ class KeyCheck:
 
 
 class _Refused(Exception):
-    """The key check refuses the request. Routes raise other errors."""
+    """Raised by the key check only, so that it does not catch the errors of routes."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -213,7 +215,11 @@ class _Refused(Exception):
 
 @contextlib.contextmanager
 def _place(scope: Scope_, meter: Meter) -> Generator[None]:
-    """Hold one of the key's places during a POST or a live session."""
+    """During a POST or a live session, count one open request of the key.
+
+    Raises:
+        _Refused: a limit of the key is reached.
+    """
     with contextlib.ExitStack() as stack:
         if scope["type"] == "websocket" or scope["method"] == "POST":
             try:
@@ -240,7 +246,7 @@ def _given(scope: Scope_) -> list[bytes]:
     headers = Headers(scope=scope)
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if scheme.lower() == "bearer" else ""
-    # Any of them may be valid: OpenAI's client always sends a bearer, besides other headers.
+    # OpenAI's client always sends a bearer token, even if the valid key is in another header.
     given = [bearer, headers.get("x-api-key", "")]
     given += [
         name.removeprefix(PROTOCOL_PREFIX)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class MultipartForm:
     """Collects the fields of a form and passes on the bytes of its file.
 
-    The parser calls the methods below in the order of the body. It limits the length and the number
-    of the headers of a part itself.
+    The parser of `python_multipart` calls the methods below in the order of the body. That parser
+    also limits the number and the length of the headers of a part.
 
     Args:
         boundary: from the content type.
@@ -65,7 +65,7 @@ class MultipartForm:
         """Parse the next bytes of the body.
 
         Raises:
-            Problem: 400, the form is malformed, or too much of it.
+            Problem: 400, the form is malformed, has too many fields or a field that is too long.
         """
         try:
             self._parser.write(data)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 MAX_RETRY_SECONDS = 120
-"""OpenAI's clients wait no longer than this. With a longer wait they must not retry at all."""
+"""OpenAI's clients wait at most this long. An answer with a longer wait tells them not to retry."""
 
 
 @dataclass(eq=False)  # not frozen: contextlib sets __traceback__

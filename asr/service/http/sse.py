@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEEP_ALIVE: Final = ": keep-alive\n\n"
 """A comment, which clients ignore."""
 KEEP_ALIVE_SECONDS: Final = 15.0
-"""A stream sends `KEEP_ALIVE` after so long without an event, so that proxies do not close it."""
+"""A stream without an event for this time sends `KEEP_ALIVE`, so that proxies do not close it."""
 
 
 def encode_event(
@@ -31,8 +31,8 @@ def encode_event(
     """The text of one event.
 
     Args:
-        data: a body for JSON, or one line of text.
-        name: the type of the event; clients take none for ``message``.
+        data: an object to encode as JSON, or one line of text.
+        name: the type of the event. Clients treat an event without a type as ``message``.
         number: the id, which a client that reconnects sends as ``Last-Event-ID``.
     """
     body = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)

@@ -69,8 +69,8 @@ class WorkerClient:
         finally:
             account.settle()
             if not finished:
-                # In a task of its own: the caller is often being cancelled itself, and would cancel
-                # an await here too.
+                # In a separate task: the caller is often being cancelled, and an await here would
+                # be cancelled too.
                 task = asyncio.create_task(self._cancel(command.id))
                 self._cancelling.add(task)
                 task.add_done_callback(self._cancelling.discard)
@@ -82,7 +82,7 @@ class WorkerClient:
                     pass
 
     async def engine_state(self) -> EngineState | None:
-        """Whether the engine is loaded; starts loading it. None if the worker died."""
+        """Start to load the engine, and return whether it is loaded. None if the worker died."""
         answer = await self._ask(GetEngineState())
         return answer if isinstance(answer, EngineState) else None
 
@@ -111,8 +111,9 @@ def _event_of(report: Report) -> WorkerEvent:
 class _Account:
     """Counts the seconds of one recording for its owner and reports them to the listeners once.
 
-    A client that leaves early has received segments, so they count. They also count when the
-    recording fails, because a client could append noise to make it fail.
+    If the client leaves early, the seconds transcribed so far count. They also count if the
+    recording fails because of its audio: a client could append noise to make it fail. If the
+    service fails, no seconds count.
     """
 
     def __init__(self, owner: str, listeners: Sequence[Listener]) -> None:

@@ -103,7 +103,7 @@ class EngineState:
 
     Attributes:
         name: the name of the engine.
-        model: the name of its model; the name of the engine until that is loaded.
+        model: the name of its model. Until the model is loaded, the name of the engine.
         ready: the engine is loaded.
         reason: why the engine is not loaded.
     """

@@ -20,7 +20,7 @@ from queue import Empty
 from typing import Any, Final
 
 MAX_HANDED: Final = 2
-"""A command is handed out at most this often: it may be what kills the workers."""
+"""A command is handed out at most this many times, because the command may kill its workers."""
 
 
 class CommandQueue:
@@ -39,7 +39,7 @@ class CommandQueue:
             self._changed.notify_all()
 
     def get(self, worker: int, timeout: float) -> Any:
-        """Hand out the next command. Asking proves that the worker received the one before.
+        """Hand out the next command. The call proves that the worker received the previous one.
 
         Args:
             worker: the number of the worker that asks.

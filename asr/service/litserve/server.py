@@ -51,7 +51,7 @@ class Interrupts:
 
     def _on_signal(self, *_: object) -> None:
         if os.getpid() != self._process:
-            return  # a fork that has no handlers of its own, before or after uvicorn runs in it
+            return  # in a fork without its own handlers, such as uvicorn's while it starts or ends
         if not self._held:
             raise KeyboardInterrupt
         self._arrived = True
@@ -84,7 +84,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         settings: Settings,
         interrupts: Interrupts,
     ) -> None:
-        # The engine chooses its own device, and a request may wait for any time.
+        # The engine chooses its own device. A request may wait without a time limit.
         super().__init__(api, accelerator="cpu", timeout=False, restart_workers=True)
         self.uvicorn_graceful_timeout = settings.shutdown_grace + 2
         self.monitor_internal = WATCH_SECONDS
@@ -140,7 +140,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         )
 
     def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
-        adopt_loggers(self._settings.log_format)  # `run` has just configured its own
+        adopt_loggers(self._settings.log_format)  # LitServe's `run` has just added its handlers
         register()
         with self._interrupts.held():
             manager = super()._init_manager(*args, **kwargs)
@@ -156,7 +156,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
             return super().launch_inference_worker(*args, **kwargs)
 
     def launch_single_inference_worker(self, lit_api: litserve.LitAPI, worker_id: int) -> Any:
-        """Replace a dead worker. The next one gets the commands that it did not receive."""
+        """Replace a dead worker. The new one gets the commands that the old one did not receive."""
         queues, path = self.litapi_request_queues, lit_api.api_path
         queues[path] = queues[path].renewed()
         return super().launch_single_inference_worker(lit_api, worker_id)
@@ -181,8 +181,8 @@ def make_server(settings: Settings, make_engine: EngineMaker, interrupts: Interr
 def bind_children() -> None:
     """Make every process that this one forks end with it, even when this one is killed.
 
-    This works for LitServe's manager and API process, which must be forked; before Python 3.14 that
-    is the default. The worker process is spawned, and `TranscriptionAPI.setup` does the same there.
+    This works for LitServe's manager and API process, which must be forked. Forking is the default
+    before Python 3.14. The worker process is spawned, so `TranscriptionAPI.setup` does this there.
     """
     multiprocessing.set_start_method("fork", force=True)
     os.register_at_fork(after_in_child=die_with_parent)

@@ -28,15 +28,14 @@ START_SECONDS = 30.0
 """How long a command may wait for a worker to take it. A worker that died is replaced within about
 5 s, and its successor takes the commands that wait in the queue."""
 _TAKEN = object()
-"""Stands in a stream of reports for the moment in which a worker took the command."""
+"""Marks the moment in a stream of reports when a worker took the command."""
 
 
 class _Answers(ResponseBufferItem):  # type: ignore[misc]  # litserve has no types
     """The reports to one command, and a mark when a worker takes the command.
 
     LitServe sets `worker_id` when a worker takes the command, before that worker asks for another.
-    So when a worker dies, each of its commands was either marked as taken or goes to the next
-    worker.
+    So if a worker dies, each of its commands is marked as taken or goes to the next worker.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -172,9 +172,10 @@ def _portable(error: Exception) -> Exception:
 async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]:
     """Yield reports until None, at most one `Progress` per `PROGRESS_SECONDS`.
 
-    A `Progress` that comes too early is held back, and a newer one replaces it. It is sent when no
-    other report comes in time, or before the transcript. A `Heartbeat` is sent when nothing comes
-    and nothing is held back.
+    A `Progress` that comes too early is held back, and a newer one replaces it. The `Progress`
+    held back is sent when no other report comes for `PROGRESS_SECONDS`, or just before the
+    transcript. If none is held back and no report comes for `HEARTBEAT_SECONDS`, a `Heartbeat` is
+    sent.
     """
     held: Progress | None = None
     due = 0.0

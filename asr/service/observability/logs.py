@@ -65,7 +65,7 @@ def configure_logging(level: str, form: str = "text") -> None:
     """Log to standard error, in the same format in every process.
 
     Args:
-        level: the least level of this package's messages. Others log from warning up.
+        level: the lowest level that this package logs. For other packages it is warning.
         form: text or json.
     """
     logging.basicConfig(level=logging.WARNING, format=TEXT)

@@ -1,7 +1,7 @@
 """Prometheus metrics of the API process and of the worker process.
 
 Each process has its own registry. The worker answers the command `GetMetrics` with its metrics as
-text, and `/metrics` returns the texts of both processes. This is valid because they share no name.
+text, and `/metrics` returns the texts of both processes. No metric has the same name in both.
 A restarted worker begins at zero, which Prometheus handles as a counter reset.
 
 Every label has few values: route templates, statuses, names of API keys, classes of errors.

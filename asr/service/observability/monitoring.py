@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from asr.service.observability.metrics import ApiMetrics, PolledGauge
 
 MEASURE_SECONDS: Final = 2.0
-"""A worker that takes longer counts as down in this answer."""
+"""How long ``/metrics`` waits for each source. After this time the worker is reported as
+down, and a gauge has no values."""
 
 Count = Callable[[], Awaitable[Mapping[str, float]]]
 

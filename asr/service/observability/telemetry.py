@@ -71,7 +71,10 @@ class OpenTelemetry:
 
 
 def set_up() -> OpenTelemetry | None:
-    """Trace this process if the environment asks for it. Call it in each process after the fork."""
+    """Start tracing in this process, if the environment asks for it.
+
+    Call this function in each process, after the process was forked or spawned.
+    """
     if not os.environ.get(ENDPOINT):
         return None
     try:

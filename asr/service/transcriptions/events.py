@@ -40,7 +40,7 @@ class EventEncoder:
                     continue
                 sent = time.monotonic()
                 yield text or KEEP_ALIVE
-        except Exception as error:  # noqa: BLE001  # the status was sent, so an event must tell
+        except Exception as error:  # noqa: BLE001  # the status is already sent
             yield encode_event(problem_of(error).body, name="error")
 
     def _encode(self, event: WorkerEvent) -> str:

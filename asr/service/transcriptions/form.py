@@ -1,7 +1,7 @@
 """The fields of a request: a pydantic form, and the checked `TranscriptionRequest` made from it.
 
-The names of the fields are OpenAI's. The fields after the comment "ours" are extensions. Code that
-gets a `TranscriptionRequest` sees no unchecked string of a client.
+The names of the fields are OpenAI's. The fields after the comment "ours" are extensions. All values
+in a `TranscriptionRequest` have been checked.
 """
 
 from __future__ import annotations
@@ -220,7 +220,10 @@ def _is_list(name: str) -> bool:
 
 
 def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Collect values by name: lists, objects from ``a[b]=c``, no empty strings."""
+    """Collect values by name. Skip empty strings.
+
+    The values of a list field become a list, and fields like ``a[b]=c`` become an object.
+    """
     gathered: dict[str, Any] = {}
     for raw_name, value in pairs:
         name, _, rest = raw_name.partition("[")

@@ -56,7 +56,7 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
 
     @router.post(
         "/v1/align",
-        summary="Time the words of a known text",
+        summary="Align a known text with its recording",
         openapi_extra={"requestBody": transcription_body(AlignmentForm)},
         responses={status: {"model": ErrorBody} for status in ERRORS},
         response_class=Response,

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS: Final = 3.0
 HEADER_SECONDS: Final = 10.0
-"""The answer to a recording that still arrives begins after so long, even without any event."""
+"""The answer to a recording that still arrives begins after this time, even without an event."""
 
 
 class Service:
@@ -146,7 +146,7 @@ class Service:
         stack: AsyncExitStack,
         files: AsyncExitStack,
     ) -> AsyncGenerator[WorkerEvent]:
-        """The events of the work: new, or begun by an earlier attempt at the same request.
+        """The events of new work, or of the work that an earlier attempt at this request began.
 
         Args:
             request: may be a retry.

@@ -3,8 +3,9 @@
 OpenAI's clients give up after 600 s of silence and send the request again. Without sharing, each
 attempt would start from the beginning while the earlier ones still run. A request is a retry if its
 client counts its attempts (``x-stainless-retry-count``) or names the request (``Idempotency-Key``).
-It joins work of the same API key with the same content and options that waits, runs or has just
-ended. Other requests begin their own work.
+A retry joins earlier work if the API key, the content and the options are the same, and the
+``Idempotency-Key`` if there is one. That work may wait, run, or have just ended. Other requests
+begin their own work.
 
 The work is known to one API process only. Use a job for work that must outlive the process.
 """
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
     from asr.service.transcriptions.form import TranscriptionRequest
 
 LINGER_SECONDS: Final = 60.0
-"""How long work runs on, and its result is kept, for a client that is expected to retry."""
+"""After the last client left, work and its result are kept for this time if a retry is expected."""
 SLACK_SECONDS: Final = 1.0
-"""A client that left this much before its own time limit still counts as timed out."""
+"""A client that left at most this time before its own time limit counts as timed out."""
 
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Caller:
-    """What the headers of a request tell about retries.
+    """The headers of a request that concern retries.
 
     Args:
         request: the request.
@@ -77,8 +78,8 @@ class Work:
     """A transcription that several requests can follow, each from its beginning.
 
     Args:
-        begin: waits for a turn and returns the events. It pushes what they need on the stack.
-        resources: this stack, freed when the work ends.
+        begin: waits for a turn and returns the events. It pushes their resources on `resources`.
+        resources: the stack that is freed when the work ends.
 
     Attributes:
         n_followers: the number of requests that follow now.
@@ -168,9 +169,9 @@ class Sharing:
     async def following(self, work: Work, caller: Caller) -> AsyncGenerator[None]:
         """Count the caller as a follower of `work` inside the block.
 
-        The work ends when its last follower leaves, or `LINGER_SECONDS` later if that one is
+        The work ends when its last follower leaves, or `LINGER_SECONDS` later if that follower is
         expected to retry. Work that still waits for its turn ends at once: it has no result to
-        lose, and its files would exceed the limit on open requests.
+        lose, and the limit on open requests would no longer count its files.
         """
         loop = asyncio.get_running_loop()
         since = loop.time()

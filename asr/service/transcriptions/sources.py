@@ -70,7 +70,7 @@ class Incoming:
         return self._file.info.exists() and self._file.length() is not None
 
     async def ended(self) -> NoReturn:
-        """Wait until no more will come.
+        """Wait until the client leaves or its body is refused.
 
         Raises:
             ClientDisconnect: the client left.
@@ -80,7 +80,9 @@ class Incoming:
         raise self.error or ClientDisconnect
 
     async def left(self) -> NoReturn:
-        """Wait until the client leaves. Once the body is refused that cannot be noticed.
+        """Wait until the client leaves.
+
+        If the body is refused, this waits for ever, because nothing reads from the client any more.
 
         Raises:
             ClientDisconnect: the client left.
