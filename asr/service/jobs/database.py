@@ -110,7 +110,8 @@ class Database:
         """Run `prepare` under a lock that excludes other servers. Then allow `read` and `run`.
 
         Raises:
-            StoreUnavailable: the database is unavailable, or another server keeps the lock.
+            StoreUnavailable: the database is unavailable, or another server holds the lock
+                for too long.
             StoreTooNew: `prepare` raised it. `read` and `run` then fail with the same message.
         """
 

@@ -1,9 +1,9 @@
 """Jobs as the runners see them: who works on which job, and the results that are written.
 
 A running job has a lease. Each claim gets a new token, and a runner can write only while the job
-still carries its token. A runner renews its leases. When it dies, they
-expire, and any runner may claim the jobs. If the first runner is alive after all, it cannot write
-any more, because its token is no longer valid.
+still carries its token. A runner renews its leases. If it dies, its leases expire, and any runner
+may claim its jobs. A claim replaces the token. So a runner that was only slow, not dead, cannot
+write any more.
 
 Two runners never claim the same job: SQLite has one writer at a time, and Postgres uses
 ``FOR UPDATE SKIP LOCKED``.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ORPHAN_SECONDS: Final = 3600.0
-"""A recording is stored moments before its job. One this old without a job is an orphan."""
+"""A job follows its recording within moments. A recording this old without a job is an orphan."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0
 MAX_STALLS: Final = 10
-"""After this many attempts in a row without a new chunk, the job fails."""
+"""After this many attempts in a row without a new chunk, the job fails, because the cause must be
+in the job itself."""
 MAX_POSTPONE_SECONDS: Final = 300.0
 """After this time the job is claimed again, even if its owner's day has not ended. The limit may
 have been raised, or another server may still have audio left for the owner."""
@@ -164,7 +165,8 @@ class JobRunner:
         except LeaseLost:
             logger.info("job %s was cancelled or claimed by another runner", job.id)
         except asyncio.CancelledError:
-            # The service is shutting down, or the lease is lost. If it is lost, nothing is changed.
+            # The service is shutting down, or the lease is lost. In the second case, `release`
+            # raises LeaseLost.
             with contextlib.suppress(LeaseLost, StoreUnavailable):
                 await self._leases.release(job.id, lease, 0, counts=False)
             raise

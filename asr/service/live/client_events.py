@@ -180,7 +180,7 @@ class SessionConfig:
 
     @property
     def vad_options(self) -> VadOptions:
-        """Options of the VAD. It finds the turns, or the speech in turns that the client commits."""
+        """Options of the VAD. It finds turns, or the speech in turns that the client commits."""
         if self.turn_detection is None:
             return VadOptions(kind=self.vad)
         kind: VadKind = "webrtc" if self.vad == "off" else self.vad

@@ -69,7 +69,7 @@ class LiveSession:
         session_id: as the client sees it.
         socket: accepted already.
         backend: the service.
-        config: until the client changes it.
+        config: the settings at the start.
         folder: for the files of turns; the caller deletes it.
         limits: when the server ends the session.
     """

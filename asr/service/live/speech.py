@@ -33,7 +33,7 @@ class Speech:
         self._end_sample = 0  # of the last file
 
     def add(self, turn: Turn, transcript: Transcript) -> Transcript:
-        """The part of `transcript` that is new after the turns before, in the session's times."""
+        """The part of `transcript` that the previous turns do not contain, in session time."""
         start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
         overlap = max(0, self._end_sample - start)
         if not overlap:  # this turn is the first one, or the turn before it failed
