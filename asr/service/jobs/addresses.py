@@ -1,7 +1,7 @@
 """Which addresses callbacks may go to: public ones, unless the settings allow private ones.
 
-A host name is resolved once. All its addresses are checked, and the connection goes to one of
-them, so that no name can lead the server into its own network.
+A host name is resolved once. All its addresses are checked, and the connection goes to one of them.
+A second look-up could return a private address (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RefusedAddress(Exception):
 
 
 def check_callback_url(url: str, settings: Settings) -> None:
-    """Check everything about a URL that shows before its host is resolved.
+    """Check a URL as far as possible without resolving its host.
 
     Raises:
         InvalidOption: callbacks must not go there.
@@ -64,7 +64,7 @@ def _objection(url: str, settings: Settings) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Whether the resolver accepts it. Python's raises on an empty label and on a long one."""
+    """Whether Python's resolver accepts `host`. It raises for a label that is empty or too long."""
     try:
         return bool(host.encode("idna"))
     except UnicodeError:

@@ -34,12 +34,12 @@ MAX_DELAY: Final = 60.0
 class Attempt:
     """One attempt at one job.
 
-    Every method waits while the database is away, and raises `LeaseLost` when the job was
-    cancelled or claimed by another runner.
+    Every method waits while the database is unavailable. `postpone` and `follow` raise `LeaseLost`
+    when the job was cancelled, deleted or claimed by another runner. `release` and `fail` do not.
 
     Args:
         leases: where results are written.
-        job: that was claimed.
+        job: the claimed job.
         lease: the token of the claim.
     """
 
@@ -64,13 +64,13 @@ class Attempt:
         return await self._until_available(partial(self._leases.finished_chunks, job))
 
     async def postpone(self, seconds: float) -> None:
-        """Postpone all jobs of the owner, who has used up the audio of a day."""
-        logger.info("jobs of %s wait: its hours of audio are used up", self._owner)
+        """Postpone all jobs of the owner, who has used up the hours of audio for today."""
+        logger.info("jobs of %s wait: the owner's hours of audio are used up", self._owner)
         postpone = partial(self._leases.postpone, *self._job_and_lease, self._owner, seconds)
         await self._until_available(postpone)
 
     async def follow(self, events: AsyncGenerator[WorkerEvent]) -> None:
-        """Write all results until the transcript is written.
+        """Write the results of the worker as they arrive, and finally the transcript.
 
         Raises:
             WorkerDied: the events ended without a transcript.
@@ -112,7 +112,7 @@ class Attempt:
         self._has_news.set()
 
     async def _write(self) -> None:
-        """Write as fast as the disk allows: results during one transaction go into the next."""
+        """Write new results at once. Results that arrive during a transaction go into the next."""
         await self._has_news.wait()
         while not self._is_over:
             results = self._take_results()
@@ -149,7 +149,10 @@ class Attempt:
             await self._until_available(partial(self._leases.fail, *self._job_and_lease, error))
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `work` until the database is there. The lease tells whether the job is ours."""
+        """Repeat `work` until the database is available.
+
+        The lease may be lost meanwhile. Then a write raises `LeaseLost`.
+        """
         while True:
             try:
                 return await work()

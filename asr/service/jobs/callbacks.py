@@ -1,4 +1,4 @@
-"""The callbacks of jobs that ended, until they are delivered."""
+"""The queue of callbacks. A callback is due when its job has ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CallbackQueue:
         """A callback that is due. It is due again after `seconds`, unless it is settled before.
 
         Raises:
-            StoreUnavailable: the database is away.
+            StoreUnavailable: the database is unavailable.
         """
         return await self._database.run(lambda c: _next(c, seconds))
 
@@ -35,11 +35,11 @@ class CallbackQueue:
 
         Args:
             callback: as `next` returned it.
-            outcome: pending for another attempt.
+            outcome: "pending" means that another attempt follows.
             delay: seconds until that attempt.
 
         Raises:
-            StoreUnavailable: the database is away.
+            StoreUnavailable: the database is unavailable.
         """
         statement = (
             sa.update(callbacks)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_KEY_LENGTH: Final = 255
 _JOB_FIELDS: Final = ("upload_id", "callback_url")
-"""Fields that the form of a transcription lacks."""
+"""Fields of a job that a transcription does not have."""
 _NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
 """Fields of a transcription that do not change a job: clients choose the format at download."""
 
@@ -44,8 +44,9 @@ class JobCreation:
         store: of jobs.
         recordings: where the recording is stored.
         settings: of the service.
-        incoming: a folder for bodies while they arrive, on the file system of the recordings.
-        uploads: that ``upload_id`` may name.
+        incoming: a folder for request bodies while they arrive. It must be on the file system of
+            the recordings.
+        uploads: those to which ``upload_id`` may refer.
     """
 
     def __init__(
@@ -80,7 +81,11 @@ class JobCreation:
             return await self._store_job(owner_of(request), received, pairs, key)
 
     async def _check(self, request: Request) -> str | None:
-        """Check what the headers show before the body is read. Returns the idempotency key."""
+        """Before the body is read, check the idempotency key, and whether the queue is full.
+
+        Returns:
+            The idempotency key, or None if the client sent none.
+        """
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             message = f"must have 1 to {MAX_KEY_LENGTH} characters"
@@ -120,8 +125,8 @@ class JobCreation:
         new = await self._adopt(owner, received, asked)
         callback = (uuid.uuid4().hex, callback_url) if callback_url else None
         max_waiting = self._settings.max_waiting_jobs
-        # If the database does not answer, the job may exist all the same. So its recording stays,
-        # and `Jobs._sweep` removes it later if there is no job.
+        # If the database does not answer, it may still have created the job. So keep the
+        # recording. `Jobs._sweep` removes it later if there is no job.
         try:
             job, is_new = await self._store.create(
                 new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)

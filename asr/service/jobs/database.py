@@ -1,7 +1,7 @@
 """The database of jobs: SQLite in a file, or Postgres.
 
-Every piece of work is one transaction in a thread. Every way in which the database can be away is
-the one error `StoreUnavailable`.
+Every piece of work is one transaction in a thread. If the database is unavailable for any reason,
+the error is `StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUEUE_LOCK: Final = 4_701_973
 _POSTGRES: Final = {
     "connect_timeout": CONNECT_SECONDS,
     "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={CONNECT_SECONDS}s",
-    # Detects a host that vanished within about 15 s.
+    # After about 15 s these detect that the host has vanished.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
@@ -84,7 +84,7 @@ class Database:
         """Do `work`, which only reads, on one snapshot of the database.
 
         Raises:
-            StoreUnavailable: the database is away.
+            StoreUnavailable: the database is unavailable.
         """
         self._check()
         return await self._in_thread(self._reader, work)
@@ -107,10 +107,11 @@ class Database:
             raise StoreUnavailable(self._obstacle)
 
     async def open(self, prepare: Callable[[sa.Connection], None]) -> None:
-        """Run `prepare` on the tables while no other server does, and allow `read` and `run`.
+        """Run `prepare` under a lock that excludes other servers. Then allow `read` and `run`.
 
         Raises:
-            StoreUnavailable: the database is away, or another server holds the lock for too long.
+            StoreUnavailable: the database is unavailable, or another server holds the lock
+                for too long.
             StoreTooNew: `prepare` raised it. `read` and `run` then fail with the same message.
         """
 
@@ -130,7 +131,7 @@ class Database:
         """Do `work`, which only reads, in this thread, and close the connection.
 
         Raises:
-            StoreUnavailable: the database is away.
+            StoreUnavailable: the database is unavailable.
         """
         try:
             return _transact(self._reader, work)
@@ -169,7 +170,7 @@ def _postgres(url: str) -> sa.Engine:
 
 
 def _sqlite(url: str) -> sa.Engine:
-    """SQLite that survives a loss of power, and whose readers do not wait for the writer."""
+    """SQLite, configured to survive a loss of power. Readers do not wait for the writer."""
     connect = {"timeout": CONNECT_SECONDS, "check_same_thread": False, "isolation_level": None}
     engine = sa.create_engine(url, connect_args=connect, pool_timeout=CONNECT_SECONDS)
 
@@ -180,7 +181,8 @@ def _sqlite(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        # A writer takes the lock at once. At its first write, SQLite could only refuse it.
+        # A writer takes the lock at BEGIN, where SQLite waits for it. If it took the lock at its
+        # first write, after a read, SQLite could refuse it without waiting.
         only_reads = connection.get_execution_options().get("only_reads")
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
@@ -196,7 +198,10 @@ def lock_queue(connection: sa.Connection) -> None:
 def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *changed: str
 ) -> None:
-    """Insert `rows`. Where the primary key exists, update the `changed` columns, if any."""
+    """Insert `rows`. If the primary key of a row exists, update its `changed` columns instead.
+
+    Without `changed`, rows that violate a unique constraint are skipped.
+    """
     if not rows:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

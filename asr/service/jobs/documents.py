@@ -34,7 +34,7 @@ async def document(
 
     Args:
         store: all jobs.
-        job: must be read before its segments, which this function reads.
+        job: must be read before its segments. This function reads the segments.
         extension: one of `EXTENSIONS`.
         query: may override the job's options for subtitles.
         known_tags: the header If-None-Match.
@@ -72,7 +72,7 @@ def _matches(tag: str, known: str) -> bool:
 def _transcript(
     job: Job, request: JobRequest, segments: tuple[Segment, ...], speech: float
 ) -> Transcript:
-    """The transcript that the pipeline made, or a partial one as if the recording ended here."""
+    """The complete transcript, or a partial one that ends where the job's progress ends."""
     if job.summary:
         whole = unpack_summary(job.summary, segments)
         return replace(whole, warnings=(*request.warnings, *whole.warnings))

@@ -1,9 +1,12 @@
 """Jobs as the runners see them: who works on which job, and the results that are written.
 
 A running job has a lease. Each claim gets a new token, and a runner can write only while the job
-still carries its token. So a runner that was thought dead but is not cannot write anything. A lease
-expires when its holder dies, and then any runner may claim the job. SQLite has one writer at a
-time; in Postgres ``FOR UPDATE SKIP LOCKED`` keeps two claims apart.
+still carries its token. A runner renews its leases. If it dies, its leases expire, and any runner
+may claim its jobs. A claim replaces the token. So a runner that was only slow, not dead, cannot
+write any more.
+
+Two runners never claim the same job: SQLite has one writer at a time, and Postgres uses
+``FOR UPDATE SKIP LOCKED``.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class NewResults:
     """The results of a job since the last write.
 
     Attributes:
-        chunks: that were recognised.
+        chunks: the newly recognised chunks.
         segments: index and record of each new segment.
         progress: seconds decoded, seconds transcribed, and seconds in total if known.
         work_seconds: time spent.
@@ -47,7 +50,7 @@ class NewResults:
 class Leases:
     """Claims jobs and writes their results.
 
-    Every method raises `StoreUnavailable` when the database is away.
+    Every method raises `StoreUnavailable` when the database is unavailable.
     """
 
     def __init__(self, database: Database) -> None:
@@ -112,7 +115,7 @@ class Leases:
         return await self._database.read(lambda c: list(c.scalars(query)))
 
     async def record(self, job: str, lease: str, results: NewResults) -> None:
-        """Write results. Except for the work seconds, writing twice is the same as once.
+        """Write results. The call is idempotent, except that it adds the work seconds each time.
 
         Raises:
             LeaseLost: nothing was written.
@@ -180,8 +183,8 @@ class Leases:
     async def postpone(self, job: str, lease: str, owner: str, delay: float) -> None:
         """Release a job that was not begun, and postpone all queued jobs of its owner.
 
-        One statement for all of them: claiming and releasing thousands of jobs one by one would
-        keep other owners waiting.
+        One statement postpones all queued jobs. Claiming and releasing thousands of jobs one by one
+        would delay the jobs of other owners.
 
         Args:
             job: its id.

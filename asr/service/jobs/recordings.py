@@ -1,4 +1,7 @@
-"""The recordings of jobs on disk. Each is named by the id of its job, and removed at its end."""
+"""The recordings of jobs on disk. A file's name is its job's id.
+
+A recording is removed when its job ends.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ORPHAN_SECONDS: Final = 3600.0
-"""A recording is stored moments before its job. One of this age without a job never gets one."""
+"""A job follows its recording within moments. A recording this old without a job is an orphan."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

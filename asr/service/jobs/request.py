@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """The options of a job, without the limits, which belong to the server."""
+    """The options of a job. The limits are not among them: each server sets its own."""
 
     vad: VadOptions
     chunk: ChunkOptions
@@ -48,7 +48,7 @@ class JobRequest:
         return Options(self.vad, self.chunk, self.decode, limits, self.channels)
 
     def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
-        """A digest, equal exactly for the same owner, recording, options and engine."""
+        """A digest. It is equal if and only if owner, recording, options and engine are equal."""
         options = asdict(self)
         del options["warnings"]
         return _digest([owner, sha256, engine, options])
@@ -59,7 +59,10 @@ class JobRequest:
 
     @classmethod
     def unpack(cls, text: str) -> JobRequest:
-        """Decode JSON, also of another version: missing fields get their defaults."""
+        """Decode JSON, possibly of another version of the service.
+
+        Options that are missing get their defaults; options that are unknown are ignored.
+        """
         body = json.loads(text)
         body["decode"]["keywords"] = tuple(body["decode"]["keywords"])
         return cls(
@@ -73,7 +76,7 @@ class JobRequest:
 
 
 def digest_of_sent(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
-    """A digest, equal exactly for the same recording and fields as sent, in any order of names."""
+    """A digest of the recording and the fields as sent. The order of different names is ignored."""
     return _digest([sha256, sorted(sent, key=itemgetter(0))])
 
 

@@ -58,7 +58,7 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         openapi_extra={"requestBody": transcription_body(for_job=True)},
     )
     async def create_job(request: Request) -> Response:
-        """202 with a new job, or 200 with the job that does the same already."""
+        """Answer 202 with a new job, or 200 with the existing job for the same request."""
         job, is_new = await jobs.create(request)
         headers = {"location": f"/v1/jobs/{job.id}"}
         return JSONResponse(job_body(job), 202 if is_new else 200, headers)
@@ -108,7 +108,10 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
         responses={304: {"description": "not modified since the ETag"}, **_errors(400, 404)},
     )
     async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
-        """`x-transcript-complete` tells whether it is complete. The query may shape subtitles."""
+        """The header `x-transcript-complete` tells whether the transcript is complete.
+
+        The query may override the job's options for subtitles.
+        """
         if extension not in EXTENSIONS:
             message = f"there is no transcript.{extension}: ask for {', '.join(EXTENSIONS)}"
             raise NotFound(message, "no_such_format", "extension")

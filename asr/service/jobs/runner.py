@@ -42,9 +42,11 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0
 MAX_STALLS: Final = 10
-"""After this many attempts without a new chunk the job itself must be the reason."""
+"""After this many attempts in a row without a new chunk, the job fails, because the cause must be
+in the job itself."""
 MAX_POSTPONE_SECONDS: Final = 300.0
-"""Then the job is claimed again: the limit may have been raised, or another server have room."""
+"""After this time the job is claimed again, even if its owner's day has not ended. The limit may
+have been raised, or another server may still have audio left for the owner."""
 
 _TRANSIENT = (EngineUnavailable, EngineTimeout, WorkerDied)
 
@@ -145,7 +147,7 @@ class JobRunner:
             ours = list(self._tasks)
             if not ours:
                 continue
-            # While the database is away, no other runner can claim the jobs either.
+            # While the database is unavailable, no other runner can claim the jobs either.
             with contextlib.suppress(StoreUnavailable):
                 held = await self._leases.renew(ours, self._settings.job_lease)
                 for lease in set(ours) - held:
@@ -163,7 +165,8 @@ class JobRunner:
         except LeaseLost:
             logger.info("job %s was cancelled or claimed by another runner", job.id)
         except asyncio.CancelledError:
-            # Either the service ends, or this job was cancelled: then the release does nothing.
+            # The service is shutting down, or the lease is lost. In the second case, `release`
+            # raises LeaseLost.
             with contextlib.suppress(LeaseLost, StoreUnavailable):
                 await self._leases.release(job.id, lease, 0, counts=False)
             raise
@@ -191,10 +194,10 @@ class JobRunner:
                 await attempt.follow(events)
 
     async def _end(self, job: Job, attempt: Attempt, error: Exception) -> None:
-        """Write that an attempt failed: try again if the error is transient, else end the job."""
+        """After a failed attempt, release the job if the error is transient; otherwise end it."""
         is_disk_full = _is_disk_full(error)
         if isinstance(error, _TRANSIENT) or is_disk_full:
-            # The job is not to blame for an absent engine or a full disk: it waits for ever.
+            # An unavailable engine or a full disk is not the job's fault: retry without limit.
             counts = not isinstance(error, EngineUnavailable) and not is_disk_full
             await attempt.release(error, counts=counts)
         else:

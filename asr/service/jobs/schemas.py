@@ -1,4 +1,4 @@
-"""The bodies of answers about jobs."""
+"""The response bodies of the job routes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ProgressBody(_Answer):
     transcribed: float = Field(description="Everything before this time is in the transcript.")
     decoded: float
     total: float | None = Field(
-        description="From the header of the recording, until it is decoded."
+        description="The length in the recording's header; after decoding, the real length."
     )
 
 
@@ -43,7 +43,7 @@ class JobBody(_Answer):
     finished_at: float | None
     progress: ProgressBody
     rtfx: float | None = Field(description="Seconds of audio transcribed per second of work.")
-    attempts: int = Field(description="More than 1 if a process died while it worked on the job.")
+    attempts: int = Field(description="More than 1 after a failed attempt or a restart.")
     n_bytes: int
     sha256: str = Field(description="Of the recording.")
     engine: str | None = Field(description="Null until the job is done.")

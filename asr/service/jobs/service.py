@@ -1,4 +1,4 @@
-"""`Jobs`: everything about jobs in one API process, and the work that no request asks for."""
+"""`Jobs`: all parts of the package in one API process, and their background tasks."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Jobs:
         client: sends commands to the worker.
         settings: of the service.
         run_dir: a folder for decoded audio.
-        incoming: a folder for bodies while they arrive, on the file system of the data directory.
-        uploads: that ``upload_id`` may name.
+        incoming: a folder for request bodies while they arrive. It must be on the file system of
+            the data directory.
+        uploads: those to which ``upload_id`` may refer.
         weight_of: an owner's share of the engine.
         audio_wait: seconds until an owner may use more audio; 0 means now.
 
@@ -95,7 +96,7 @@ class Jobs:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None]:
-        """Work on jobs in this block. The tables exist when it begins, if the database is there."""
+        """Work on jobs in this block. Create the tables first, if the database is available."""
         with contextlib.suppress(StoreUnavailable):
             await self.store.open()
         self._work = asyncio.create_task(self._run())
@@ -105,7 +106,7 @@ class Jobs:
             await self.close()
 
     async def close(self) -> None:
-        """Refuse new jobs and release those in work."""
+        """Refuse new jobs and release the running ones."""
         self.is_closing = True
         if self._work is not None:
             self._work.cancel()
@@ -151,7 +152,7 @@ class Jobs:
     # --- one request ----------------------------------------------------------------------------
 
     async def create(self, request: Request) -> tuple[Job, bool]:
-        """Make a job of a request. Returns the job, and whether it is new.
+        """Create a job from a request. Returns the job, and whether it is new.
 
         Raises:
             ShuttingDown: the service ends.
@@ -204,12 +205,12 @@ def _error_body(error: Exception) -> dict[str, Any]:
 
 def _found(job: Job | None) -> Job:
     if job is None:
-        # The same answer for jobs of other owners, so that nobody can tell them apart.
+        # Jobs of other owners get the same answer, so that clients cannot find out which ids exist.
         raise NotFound("there is no job with this id", "no_such_job", "id")
     return job
 
 
 def _check_id(job: str) -> None:
-    """Keep any other text away from the database, which may choke on it."""
+    """Refuse text that is not an id: the database may raise an error for some characters."""
     if not is_id(job):
         _found(None)

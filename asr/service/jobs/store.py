@@ -36,7 +36,7 @@ MAX_PER_QUERY: Final = 100
 class JobStore:
     """All jobs of all owners.
 
-    Every method raises `StoreUnavailable` when the database is away.
+    Every method raises `StoreUnavailable` when the database is unavailable.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,7 +46,7 @@ class JobStore:
         """Create the tables, if they do not exist.
 
         Raises:
-            StoreUnavailable: the database is away.
+            StoreUnavailable: the database is unavailable.
             StoreTooNew: a newer service made the tables.
         """
         await self._database.open(create_tables)
@@ -65,15 +65,16 @@ class JobStore:
         max_waiting: int | None = None,
         sent: str = "",
     ) -> tuple[Job, bool]:
-        """Create a job, or find the one that does the same.
+        """Create a job, or find the existing job for the same request.
 
         Args:
             new: the job. An unfinished or successful job of the same fingerprint is used instead.
             key: the client's idempotency key.
             callback: id and address of a callback.
             max_waiting: how many jobs may wait, including a new one.
-            sent: a digest of the request that came with the key. The fingerprint depends on the
-                server's settings, too, and those may change before the client repeats the request.
+            sent: a digest of the request as the client sent it, to compare if the key comes again.
+                The fingerprint is not enough: it depends on the server's settings, which may change
+                before the client repeats the request.
 
         Returns:
             The job, and whether it is new.
@@ -192,7 +193,7 @@ def _read_many(
 
 
 def _n_waiting(connection: sa.Connection) -> int:
-    # Jobs that were postponed for their owner's limit must not close the queue to others.
+    # Jobs that wait for their owner's limit are not counted, so they cannot fill the queue.
     may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.attempts > 0)
     is_waiting = sa.and_(jobs.c.state == QUEUED, may_begin)
     query = sa.select(sa.func.count()).select_from(jobs).where(is_waiting)
@@ -213,7 +214,7 @@ def _create(
         if max_waiting is not None:
             lock_queue(connection)
         job, is_new = _insert(connection, new)
-        # Only the insert shows whether the job is new. An error here rolls it back.
+        # Whether the job is new is known only after the insert. The error rolls the insert back.
         if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
             raise too_many_jobs()
         if key and _store_key(connection, new, key, job, sent) != job.id:
@@ -251,7 +252,10 @@ def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
 
 
 def _store_key(connection: sa.Connection, new: NewJob, key: str, job: Job, sent: str) -> str:
-    """Store the key of a job. Returns the job it belongs to: a concurrent request may be first."""
+    """Store the key of a job. Returns the id of the job that has the key.
+
+    It is another job if a concurrent request stored the key first.
+    """
     row = {"owner": new.owner, "key": key, "job": job.id, "fingerprint": sent or new.fingerprint}
     upsert(connection, idempotency_keys, [row])
     columns = idempotency_keys.c

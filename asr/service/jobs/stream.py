@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
-    """Yield the events of a job behind the first `n_seen` segments, until it ends."""
+    """Yield the events of a job until it ends. Its first `n_seen` segments are skipped."""
     encoder = _EventEncoder(n_seen)
     sent = time.monotonic()
     while True:
@@ -65,7 +65,7 @@ class _EventEncoder:
 
         Args:
             job: as it was when `records` were read, or None if it was deleted.
-            records: of the segments behind the first `n_segments`.
+            records: the segments after the first `n_segments`.
         """
         for record in records:
             segment = unpack_segment(record)

@@ -1,7 +1,7 @@
 """The tables of jobs and their version. Times are seconds since 1970 by the database's clock.
 
-Databases with these tables exist. Adopt Alembic when the first migration comes: when a table
-changes, `VERSION` must rise, and databases of version 1 must be migrated.
+Users have databases with these tables. So when a table changes, increase `VERSION` and migrate
+databases of version 1. Adopt Alembic for this first migration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from asr.errors import StoreTooNew
 
 VERSION: Final = 1
-"""Of the tables below, as the table ``asr_schema`` stores it."""
+"""The version of the tables below. The table ``asr_schema`` stores it."""
 
 QUEUED: Final = "queued"
 RUNNING: Final = "running"
@@ -32,7 +32,7 @@ jobs = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("request", sa.Text, nullable=False),  # request.JobRequest as JSON
-    sa.Column("fingerprint", sa.String(64), nullable=False),  # of owner, content and options
+    sa.Column("fingerprint", sa.String(64), nullable=False),  # JobRequest.fingerprint
     sa.Column("sha256", sa.String(64), nullable=False),  # of the recording
     sa.Column("n_bytes", sa.BigInteger, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
@@ -43,7 +43,8 @@ jobs = sa.Table(
     sa.Column("lease", sa.String(64)),
     sa.Column("lease_until", sa.Double),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("stalls", sa.Integer, nullable=False, server_default="0"),  # without a new chunk
+    # Attempts since the last new chunk.
+    sa.Column("stalls", sa.Integer, nullable=False, server_default="0"),
     # Progress in seconds of audio, and seconds of work.
     sa.Column("decoded", sa.Double, nullable=False, server_default="0"),
     sa.Column("transcribed", sa.Double, nullable=False, server_default="0"),

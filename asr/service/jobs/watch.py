@@ -1,6 +1,6 @@
-"""Polls the database once for all clients of this process that follow jobs.
+"""Polls the database for all clients of this process that follow jobs.
 
-A client asks for news and waits for the next poll. One poll answers everyone who has asked by then,
+A client asks for news and waits for the next poll. One poll answers all clients that wait for it,
 so the number of queries does not grow with the number of clients. Each process polls for itself:
 processes share nothing but the database.
 """
@@ -35,8 +35,8 @@ class Watch:
     """Answers the clients of one process.
 
     Args:
-        store: that is polled.
-        poll_seconds: between two polls.
+        store: the jobs to poll.
+        poll_seconds: seconds between two polls.
     """
 
     def __init__(self, store: JobStore, poll_seconds: float = POLL_SECONDS) -> None:
@@ -51,10 +51,10 @@ class Watch:
 
         Args:
             job: its id.
-            n_seen: segments that the client has; later ones are returned.
+            n_seen: number of segments that the client has. Later segments are returned.
 
         Raises:
-            StoreUnavailable: the database is away; ask again.
+            StoreUnavailable: the database is unavailable; ask again.
         """
         question = _Question(job, n_seen, asyncio.get_running_loop().create_future())
         self._questions.append(question)

@@ -1,6 +1,6 @@
 """Callbacks: a signed POST to the client's server when a job ends.
 
-Signed as https://www.standardwebhooks.com describes: HMAC-SHA256 over ``id.timestamp.body``.
+The signature follows https://www.standardwebhooks.com: HMAC-SHA256 over ``id.timestamp.body``.
 Redirects are not followed. `asr.service.jobs.addresses` keeps callbacks out of private networks.
 """
 
@@ -57,7 +57,7 @@ class Webhooks:
     Args:
         queue: the callbacks that are due. The database's clock decides when the next attempt is.
         settings: of the service.
-        sleep: waits the seconds between two looks at an empty queue; tests replace it.
+        sleep: waits between two polls of an empty queue; tests replace it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Webhooks:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Deliver callbacks until cancelled."""
+        """Deliver callbacks until cancelled. Without a secret, return at once."""
         if not self._secret:
             return
         places = asyncio.Semaphore(MAX_CONCURRENT)
@@ -99,7 +99,7 @@ class Webhooks:
             status = await self._post(pool, callback)
             with contextlib.suppress(StoreUnavailable):  # it will be sent again, with the same id
                 await self._settle(callback, status)
-        except Exception:  # would end the task group, and with it all deliveries and jobs in work
+        except Exception:  # else it would end the task group, with all deliveries and jobs
             logger.exception("callback of job %s", callback.job.id)
 
     async def _settle(self, callback: Callback, status: int) -> None:

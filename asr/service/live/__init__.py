@@ -9,12 +9,12 @@ Modules in reading order:
 
     formats.py        the client's bytes -> 16 kHz PCM16
     turns.py          samples -> turns in files
-    input_buffer.py   `InputBuffer`: both together, OpenAI's "input audio buffer"
+    input_buffer.py   `InputBuffer`: formats and turns, OpenAI's "input audio buffer"
     client_events.py  the events that a client sends, and the settings of a session
     server_events.py  the events that the server sends
-    speech.py         joins the transcripts of turns that one speech was cut into
-    backend.py        what a session needs of the service: transcription, limits, transcripts
-    items.py          `Items`: turns on their way to transcripts
+    speech.py         stitches the transcripts of turns that were cut from one speech region
+    backend.py        the service for a session: transcription, limits, transcripts
+    items.py          `Items`: the turns that are being transcribed
     socket.py         `ClientSocket`: the WebSocket
     session.py        `LiveSession`: one client from the first event to the last
     transcripts.py    transcripts that clients can fetch after the socket closed

@@ -1,4 +1,4 @@
-"""What a session needs of the service: transcription, the limits of its key, its transcripts."""
+"""The service for one live session: transcription, the limits of its key, its transcripts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Backend:
         transcripts: of all sessions.
         session_id: of this session.
         folder: of this session.
-        meter: of its key, or None where there are no keys.
+        meter: counts the usage of the client's key; None if the server uses no keys.
         origin: owner, weight and trace of the request, as fields of `Transcribe`.
     """
 

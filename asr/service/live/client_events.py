@@ -61,7 +61,7 @@ class TurnDetection(ServerVad):
 
 
 class Input(_Given):
-    """``session.audio.input``. A setting whose field is absent does not change."""
+    """``session.audio.input``. If a field is absent, its setting does not change."""
 
     format: Format | None = None
     transcription: Transcription | None = None
@@ -151,7 +151,7 @@ class SessionConfig:
     )
 
     def updated(self, update: SessionUpdate) -> SessionConfig:
-        """The settings with the changes that the client sent. Null turns turn detection off.
+        """The settings with the client's changes. A null `turn_detection` disables the server VAD.
 
         Raises:
             InvalidOption: a value that the recogniser cannot use.
@@ -180,7 +180,7 @@ class SessionConfig:
 
     @property
     def vad_options(self) -> VadOptions:
-        """The VAD that finds turns, or finds speech inside committed turns."""
+        """Options of the VAD. It finds turns, or the speech in turns that the client commits."""
         if self.turn_detection is None:
             return VadOptions(kind=self.vad)
         kind: VadKind = "webrtc" if self.vad == "off" else self.vad

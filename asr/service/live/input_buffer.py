@@ -49,7 +49,7 @@ class InputBuffer:
         self._begin(config)
 
     def append(self, data: bytes) -> list[InputEvent]:
-        """Append bytes in the client's format; returns what began and ended in them."""
+        """Append bytes in the client's format; returns the events that they cause."""
         step = self._config.format.bytes_per_second * STEP_SECONDS
         events: list[InputEvent] = []
         for start in range(0, len(data), step):
@@ -57,7 +57,7 @@ class InputBuffer:
         return events
 
     def commit(self) -> list[InputEvent]:
-        """End the turn here. The result holds a `Turn` if there was one."""
+        """End the current turn. The result contains its `Turn`, unless there was no turn."""
         return self._push(self._converter.finish()) + self._turns.commit()
 
     def clear(self) -> None:

@@ -1,7 +1,7 @@
-"""The turns of a session on their way to transcripts, several at a time.
+"""Transcribes the turns of a session, several at a time.
 
-Each turn is an item of OpenAI's "conversation". While too many are in work, `Items.add` waits, so
-that a client that is faster than the engine cannot fill the memory.
+Each turn is an item of OpenAI's "conversation". `Items.add` waits while too many turns are being
+transcribed. So a client that is faster than the engine cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_PENDING: Final = 8
-"""Turns of a session in work. At this number the socket is not read."""
+"""Turns of a session that are transcribed at the same time. `Items.add` makes further turns wait.
+Meanwhile the session does not read its socket."""
 RETRY_SECONDS: Final = 1.0
-"""After the worker died: its successor is about to start."""
+"""Pause before a second attempt after the worker died. A new worker starts in this time."""
 
 
 class Items:
@@ -80,7 +81,10 @@ class Items:
         speech: Speech,
         previous: asyncio.Task[None] | None,
     ) -> None:
-        """Transcribe a turn. If it continues the turn of the task `previous`, wait for that one."""
+        """Transcribe a turn. `previous` transcribes the turn before it in the same speech region.
+
+        The segments of a turn that was cut are sent after those of the turn before it.
+        """
         try:
             transcript = await self._recognise(turn, config)
             if not turn.is_whole:

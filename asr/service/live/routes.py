@@ -24,7 +24,7 @@ def make_live_router(live: Live) -> APIRouter:
 
     @router.get("/v1/realtime/sessions/{session_id}", summary="The transcripts of a live session")
     def session(request: Request, session_id: str) -> dict[str, Any]:
-        """All items of a session that is open or ended within the last hour."""
+        """All items of a session that is open or still kept (ASR_LIVE_KEEP_SECONDS)."""
         return live.read(session_id, owner_of(request))
 
     return router

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asr.settings import Settings
 
 SUBPROTOCOL: Final = "realtime"
-NORMAL, RESTART, TRY_LATER = 1000, 1012, 1013  # close codes of RFC 6455
+NORMAL, RESTART, TRY_LATER = 1000, 1012, 1013  # close codes in IANA's WebSocket registry
 
 
 class Live:

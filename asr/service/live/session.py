@@ -1,7 +1,7 @@
 """One live session: receives the client's events, sends its turns to the worker, sends transcripts.
 
-It reads the socket one message at a time, and stops reading while `Items` has too many turns in
-work. When the client leaves, audio that it sent before is still transcribed and kept.
+It reads the socket one message at a time. It stops reading while too many turns wait for their
+transcripts. When the client leaves, audio that it sent before is still transcribed and kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SessionLimits:
     """When the server ends a session.
 
     Attributes:
-        idle_seconds: without a message.
+        idle_seconds: the longest time without a message.
         max_seconds: of audio or of wall time, whichever comes first.
     """
 
@@ -55,7 +55,7 @@ class SessionLimits:
 
 
 class Ended(Exception):
-    """The session ends: for a reason that the client is told, or because the client left."""
+    """The session ends. The client gets `reason`, which is None if the client left."""
 
     def __init__(self, reason: Exception | None = None) -> None:
         super().__init__("the session ends")
@@ -69,9 +69,9 @@ class LiveSession:
         session_id: as the client sees it.
         socket: accepted already.
         backend: the service.
-        config: at the start.
+        config: the settings at the start.
         folder: for the files of turns; the caller deletes it.
-        limits: after which the session ends.
+        limits: when the server ends the session.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LiveSession:
             self._ending.set_result(reason)
 
     async def run(self) -> Exception | None:
-        """Serve until the client leaves or the session ends, and until the last transcript is sent.
+        """Serve until the client leaves or the session ends. Then wait for the last transcripts.
 
         Returns:
             Why the session ended, or None when the client left.
@@ -155,7 +155,7 @@ class LiveSession:
         raise Ended(Expired(f"nothing was sent for {seconds:g} s", "idle_timeout"))
 
     async def _serve(self, text: str) -> None:
-        """Carry out one event of the client. After a wrong one the session continues."""
+        """Handle one event of the client. An invalid event does not end the session."""
         event_id = None
         try:
             event = await _in_thread_if_large(len(text), parse_event, text)

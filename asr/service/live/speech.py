@@ -1,9 +1,9 @@
-"""Joins the transcripts of turns, and moves them to the times of the session.
+"""Stitches the transcripts of turns, and moves them to the times of the session.
 
-The worker transcribes each turn on its own. Where one speech was cut into several turns, the files
-of both turns contain the audio around the cut, and their transcripts are stitched like the chunks
-of a file. A turn does not wait for the next one: its transcript ends at the cut, and the transcript
-of the next turn continues there.
+The worker transcribes each turn on its own. Where a speech region was cut into two turns, both
+files contain the audio around the cut, and the two transcripts are stitched like the chunks of a
+file. A turn does not wait for the next one: its transcript ends at the cut, and the transcript of
+the next turn continues there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Speech:
-    """The turns that one speech was cut into, in order."""
+    """Stitches the transcripts of the turns that one speech region was cut into, in order."""
 
     def __init__(self) -> None:
         self._begin()
@@ -33,7 +33,7 @@ class Speech:
         self._end_sample = 0  # of the last file
 
     def add(self, turn: Turn, transcript: Transcript) -> Transcript:
-        """The part of the transcript that follows the turns before, at the times of the session."""
+        """The part of `transcript` that the previous turns do not contain, in session time."""
         start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
         overlap = max(0, self._end_sample - start)
         if not overlap:  # this turn is the first one, or the turn before it failed

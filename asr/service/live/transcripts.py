@@ -86,7 +86,7 @@ class Transcripts:
         """
         kept = self._sessions.get(session_id)
         if kept is None or kept.owner != owner:
-            message = "there is no such session, or no longer"
+            message = "there is no such session, or it is no longer kept"
             raise NotFound(message, "not_found", "session_id")
         path = kept.folder / NAME
         with kept.lock:

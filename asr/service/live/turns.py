@@ -63,8 +63,8 @@ class Turn:
 
     Attributes:
         path: the file.
-        lead: samples in the file before the turn, if speech was cut at its start; else 0.
-        tail: samples in the file after the turn, if speech was cut at its end; else 0.
+        lead: number of samples in the file before `start_sample`; 0 unless speech was cut there.
+        tail: number of samples in the file after `end_sample`; 0 unless speech was cut there.
     """
 
     item_id: str
@@ -91,7 +91,7 @@ class Turn:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the turn is a complete speech, not cut out of a longer one."""
+        """Whether the turn was not cut from a longer speech region."""
         return not self.lead and not self.tail
 
 
@@ -102,11 +102,11 @@ class Turns(Protocol):
     """Cuts samples into turns."""
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
-        """Add int16 samples of shape (n,); returns what began and ended in them."""
+        """Add int16 samples of shape (n,); returns the events that they cause."""
         ...
 
     def commit(self) -> list[InputEvent]:
-        """End the turn here. The result is empty if there is none."""
+        """End the current turn. The result is empty if there is no turn."""
         ...
 
     def clear(self) -> None:
@@ -125,8 +125,8 @@ class SpokenTurns:
     Args:
         options: of the VAD.
         folder: for the files of turns.
-        origin: sample of the session with which the first push begins.
-        classifier: instead of the one that the options choose; for tests.
+        origin: index in the session of the first sample that is pushed.
+        classifier: replaces the one that `options` select; for tests.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class SpokenTurns:
         self._options = options
         self._folder = folder
         self._classifier = classifier
-        # How far a region can extend back from the frame that opened it.
+        # A region can start this far before the frame that opens it.
         onset = max(ONSET_SECONDS, 2 * options.min_speech)
         self._onset = round((onset + options.padding + 0.1) * SAMPLE_RATE)
         self._restart(origin)
@@ -154,7 +154,7 @@ class SpokenTurns:
         self._item_id: str | None = None
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
-        """Add samples; returns what began and ended in them."""
+        """Add samples; returns the events that they cause."""
         events: list[InputEvent] = []
         for begin in range(0, len(pcm), BLOCK_SAMPLES):
             events += self._push_block(pcm[begin : begin + BLOCK_SAMPLES])
@@ -183,7 +183,10 @@ class SpokenTurns:
         self._restart(self._origin + self._detector.n_samples)
 
     def _grow(self, region: SpeechRegion) -> list[InputEvent]:
-        """Extend the current turn to a region that may still be open. Cut it if it is too long."""
+        """Extend the current turn to the end of `region`, or begin a turn at its start.
+
+        `region` may still grow. A turn that is too long for the engine is cut at a quiet place.
+        """
         events: list[InputEvent] = []
         if self._item_id is None:
             events += self._begin(region.start_sample)
@@ -223,7 +226,7 @@ class CommittedTurns:
 
     Args:
         folder: for the files of turns.
-        origin: sample of the session with which the first push begins.
+        origin: index in the session of the first sample that is pushed.
     """
 
     def __init__(self, folder: Path, origin: int = 0) -> None:

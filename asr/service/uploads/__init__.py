@@ -9,6 +9,7 @@ Modules in reading order:
     headers.py  reads and checks the headers of tus
     routes.py   the methods of tus over HTTP
 
-The modules up to `store` raise `asr.service.errors` and know nothing of HTTP. The package knows
-nothing of transcription: other packages read finished or growing uploads through `Uploads`.
+The modules up to `store` do not use the HTTP framework. They raise the exceptions of `asr.errors`
+and `asr.service.errors`. The package does not depend on transcription: other packages read finished
+or growing uploads through `Uploads`.
 """

@@ -22,7 +22,7 @@ class UploadInfo:
     """What the client said about an upload.
 
     Attributes:
-        length: bytes in total, or None while the client has not said.
+        length: bytes in total, or None until the client declares it.
         metadata: the header Upload-Metadata as it was sent.
     """
 
@@ -73,7 +73,7 @@ class UploadFiles:
         draft.rename(self.info)
 
     def remove(self, *, keep_info: bool = False) -> None:
-        """Remove the upload. With `keep_info` it counts as expired, otherwise as unknown."""
+        """Remove the upload. With `keep_info`, later requests get Expired; otherwise NotFound."""
         if not keep_info:
             self.info.unlink(missing_ok=True)
         self.data.unlink(missing_ok=True)
@@ -118,5 +118,5 @@ def not_found() -> NotFound:
 
 
 def expired() -> Expired:
-    """The error for an upload that existed."""
+    """The error for an upload that has expired."""
     return Expired("the upload has expired", "upload_expired", "upload_id")

@@ -50,7 +50,8 @@ def declared_length(request: Request) -> int | None:
     """The length of a new upload, or None when the client defers it.
 
     Raises:
-        InvalidOption: the request says both or neither.
+        InvalidOption: the request does not have exactly one of Upload-Length and
+            Upload-Defer-Length: 1.
     """
     length = number(request, "Upload-Length")
     deferred = request.headers.get("upload-defer-length")

@@ -44,7 +44,7 @@ class Checksum:
 
 
 class Part:
-    """Bytes that count as soon as they are written."""
+    """A part without a checksum. Each write appends to the upload at once."""
 
     def __init__(self, data: BinaryIO) -> None:
         self._data = data
@@ -58,16 +58,16 @@ class Part:
         os.fdatasync(self._data.fileno())
 
     def give_up(self) -> None:
-        """The client disconnected: the bytes that arrived count."""
+        """Keep the bytes that arrived before the request failed."""
         self.finish()
 
 
 class VerifiedPart(Part):
-    """Bytes that count only after their checksum was compared.
+    """A part with a checksum. It is appended to the upload only if the checksum matches.
 
     Args:
         data: the upload, to which `finish` appends the part.
-        unverified: a file for the bytes until then.
+        unverified: a file for the bytes until `finish` compares the checksum.
         checksum: of the whole part.
     """
 
@@ -98,4 +98,4 @@ class VerifiedPart(Part):
         super().finish()
 
     def give_up(self) -> None:
-        """The client disconnected: nothing was verified, so nothing counts."""
+        """Append nothing: an incomplete part cannot be verified."""

@@ -1,7 +1,7 @@
 """The protocol tus 1.0 over HTTP (https://tus.io/protocols/resumable-upload).
 
-With the extensions creation, creation-with-upload, creation-defer-length, checksum, expiration and
-termination. `asr.service.uploads.store` says how an upload lies on disk.
+The server supports the extensions creation, creation-with-upload, creation-defer-length, checksum,
+expiration and termination. `asr.service.uploads.store` describes the files of an upload.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ EXTENSIONS: Final = (
 )
 PART_TYPE: Final = "application/offset+octet-stream"
 GATHER_SECONDS: Final = 0.1
-"""How long bytes may wait for more before they are written. Until then they do not count, and a
-request that follows the upload cannot read them."""
+"""How long received bytes may stay in memory, so that several pieces are written at once. Until
+they are written, Upload-Offset does not include them, and a transcription of the growing upload
+cannot read them."""
 
 EXPOSED_HEADERS: Final = (
     "Location",
@@ -152,7 +153,7 @@ class UploadRoutes:
         return Response(status_code=204)
 
     async def _append(self, request: Request, upload: Upload, checksum: Checksum | None) -> Upload:
-        """Append a body to an upload whose offset must still be that of `upload`."""
+        """Append the body of a request to `upload`. Fail if its offset has changed meanwhile."""
         owner = owner_of(request)
         async with contextlib.AsyncExitStack() as stack:
             lock = self._uploads.writing(upload.id, owner)
@@ -223,7 +224,7 @@ class _Buffer:
 
 
 async def _receive(request: Request, writer: Writer, part: Part) -> None:
-    """Write the body of a request to a part, in memory that does not grow with the body."""
+    """Write the body of a request to a part. Memory use does not grow with the body."""
     buffer, room = _Buffer(part), writer.room
     stream = pieces(request)
     following = asyncio.ensure_future(anext(stream, None))
@@ -265,7 +266,7 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
     router = APIRouter()
     routes = UploadRoutes(uploads)
     one = f"{PATH}/{{upload_id}}"
-    # POST on an upload is for clients that override the method.
+    # Clients that send X-HTTP-Method-Override use POST on the address of an upload, too.
     for path, methods in ((PATH, _COLLECTION), (one, [*_UPLOAD, "POST"])):
         for method in methods:
             name = f"tus_{method.lower()}_{'one' if path == one else 'all'}"

@@ -6,10 +6,11 @@
     <folder>/held/                              hard links to finished uploads that are being read
 
 The offset is stored nowhere else, so a killed process cannot leave a wrong one. A writer holds a
-lock on the .bin file, and the kernel releases the lock with the process. A part with a checksum
-is written to its own file and appended after the comparison: unverified bytes never count.
+lock on the .bin file, and the kernel releases the lock when the process ends. A part with a
+checksum is written to its own file first. It is appended to the .bin file only if the checksum
+matches.
 
-Every method blocks on the disk, so routes call them in threads.
+All methods except `counts` block on the disk. Call them in threads.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 ID: Final = re.compile(r"[0-9a-f]{32}")
 HELD: Final = "held"
 MAX_UPLOADS: Final = 10_000
-"""Per owner. More would make counting slow, and empty uploads cost no quota."""
+"""Uploads of one owner. Uploads of length 0 use no quota, so their number needs its own limit. The
+limit also keeps it fast to count the uploads of an owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class Upload:
     """The state of an upload.
 
     Attributes:
-        offset: bytes that arrived and count.
-        length: bytes in total, or None while the client has not said.
+        offset: bytes in the upload so far.
+        length: bytes in total, or None until the client declares it.
         metadata: as the client sent it; names in it are never used as paths.
         expires: seconds since 1970.
     """
@@ -76,9 +78,9 @@ class Uploads:
     Args:
         folder: made when it is needed; shared by all processes of the service.
         max_bytes: of one upload.
-        quota_bytes: of all uploads of one owner. An upload counts with its whole length from its
-            creation on, and with `max_bytes` while the length is unknown.
-        ttl: seconds after the last byte at which an upload expires.
+        quota_bytes: of all uploads of one owner. A new upload uses its full length of the quota at
+            once. While its length is unknown, it uses `max_bytes`.
+        ttl: an upload expires this many seconds after its last byte arrived.
     """
 
     def __init__(self, folder: Path, max_bytes: int, quota_bytes: int, ttl: float) -> None:
@@ -137,7 +139,7 @@ class Uploads:
             yield Writer(files, data, upload.length, self.max_bytes)
 
     def remove(self, upload_id: str, owner: str) -> None:
-        """Remove an upload. Links made by `link` and `held` stay; readers of `growing` are told.
+        """Remove an upload. Links of `link` and `held` stay; a reader of `growing` gets an error.
 
         Raises:
             NotFound, Expired: as `status`.
@@ -163,7 +165,7 @@ class Uploads:
         return self._files(upload_id, owner).data
 
     def link(self, upload_id: str, owner: str, target: Path) -> None:
-        """Make `target` a hard link to a finished upload, which outlives the upload.
+        """Make `target` a hard link to a finished upload. The link outlives the upload.
 
         Args:
             upload_id: of the upload.
@@ -180,7 +182,9 @@ class Uploads:
             raise not_found() from None
 
     def growing(self, upload_id: str, owner: str) -> GrowingFile:
-        """An upload to read while it arrives. Its reader gets an error when the upload ends early.
+        """An upload to read while it arrives.
+
+        If the upload is removed or expires, the reader gets an error.
 
         Raises:
             NotFound, Expired: as `status`.
@@ -249,7 +253,7 @@ class Uploads:
             if os.fstat(data.fileno()).st_mtime + self.ttl > _now():
                 return False
             files.remove(keep_info=True)
-        os.utime(files.info)  # `status` raises Expired for another `ttl`
+        os.utime(files.info)  # `status` raises Expired for `ttl` more seconds
         return True
 
     def _home(self, owner: str) -> Path:
@@ -270,7 +274,7 @@ class Uploads:
             message = f"this key already has {MAX_UPLOADS} uploads; delete some"
             raise LimitReached(message, "too_many_uploads", retry_after=60)
         if used > self._quota:
-            message = f"this key may have {self._quota} bytes of uploads; delete some"
+            message = f"this key may have at most {self._quota} bytes of uploads; delete some"
             raise TooLarge(message, "upload_quota_exceeded", "Upload-Length")
 
 

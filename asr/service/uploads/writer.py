@@ -22,8 +22,8 @@ class Writer:
     Args:
         files: of the upload.
         data: its bytes, open for writing.
-        length: in total, or None while the client has not said.
-        max_bytes: that an upload may have.
+        length: bytes in total, or None until the client declares it.
+        max_bytes: the limit of one upload.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class Writer:
 
     @property
     def offset(self) -> int:
-        """Bytes that count."""
+        """Bytes in the upload so far."""
         return os.fstat(self._data.fileno()).st_size
 
     @property
     def room(self) -> int:
-        """Bytes that may follow."""
+        """Bytes that may still be appended."""
         return (self._max_bytes if self._length is None else self._length) - self.offset
 
     def declare(self, length: int) -> None:
         """Set the length. It can be set once.
 
         Raises:
-            InvalidOption: another length was set before, or more bytes have arrived.
+            InvalidOption: another length was set before, or more than `length` bytes have arrived.
             TooLarge: it is larger than allowed.
         """
         if self._length not in (None, length) or length < self.offset:
@@ -76,5 +76,5 @@ class Writer:
 
 def too_large(max_bytes: int) -> TooLarge:
     """The error for an upload of more than `max_bytes`."""
-    message = f"an upload may have {max_bytes} bytes (ASR_MAX_UPLOAD_BYTES)"
+    message = f"an upload may have at most {max_bytes} bytes (ASR_MAX_UPLOAD_BYTES)"
     return TooLarge(message, "too_large", "Upload-Length")
