@@ -61,17 +61,18 @@ class JobRequest:
     def unpack(cls, text: str) -> JobRequest:
         """Decode JSON, possibly of another version of the service.
 
-        Options that are missing get their defaults; options that are unknown are ignored.
+        Every version writes the four groups. An option that is missing in its group gets its
+        default; an unknown option is ignored.
         """
         body = json.loads(text)
-        body["decode"]["keywords"] = tuple(body["decode"]["keywords"])
+        body["decode"]["keywords"] = tuple(body["decode"].get("keywords", ()))
         return cls(
             _make(VadOptions, body["vad"]),
             _make(ChunkOptions, body["chunk"]),
             _make(DecodeOptions, body["decode"]),
             _make(SubtitleOptions, body["subtitles"]),
             body.get("channels", "mix"),
-            tuple(body["warnings"]),
+            tuple(body.get("warnings", ())),
         )
 
 
