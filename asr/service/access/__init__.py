@@ -4,7 +4,7 @@ Read in this order:
 
     keys        API keys with names, scopes and limits
     limits      counts the usage of each key and refuses what exceeds its limits
-    admission   limits the requests of all keys together: those in work and those that wait
+    admission   limits the requests of all keys together: those in progress and those that wait
 
 Nothing here knows HTTP statuses, routes or the worker.
 """

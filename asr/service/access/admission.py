@@ -1,4 +1,4 @@
-"""Limits how many requests are in work and how many wait. Others are told to retry later."""
+"""Limits how many requests are in progress and how many wait. Others are told to retry later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Admission:
     """Counts requests from their first byte to their last.
 
     Args:
-        max_active: the most requests in work.
+        max_active: the most requests in progress.
         max_waiting: the most requests that upload or wait for a turn.
     """
 
@@ -35,7 +35,7 @@ class Admission:
         """
         if self._places <= 0:
             wait = max(1, round(self._mean_seconds))
-            message = "too many requests are in work"
+            message = "too many requests are in progress"
             raise LimitReached(message, "too_many_requests", retry_after=wait)
         self._places -= 1
         self._n_open += 1

@@ -72,10 +72,10 @@ class Service:
         self._sources = Sources(settings, uploads)
         self._sharing = Sharing()
         self._closing = asyncio.Event()  # refuse requests that wait
-        self._closed = asyncio.Event()  # refuse requests in work, too
+        self._closed = asyncio.Event()  # refuse requests in progress, too
 
     async def close(self) -> None:
-        """Refuse waiting requests now, and requests in work after the grace period."""
+        """Refuse waiting requests now, and requests in progress after the grace period."""
         self._closing.set()
         await asyncio.sleep(self._settings.shutdown_grace)
         self._closed.set()
