@@ -2,8 +2,8 @@
 
 First we look for runs of several words that text and recognition share and that are unique in both.
 These runs divide both into smaller stretches, which are searched in the same way. ``patience diff``
-does this with lines. Stretches without such runs are aligned by dynamic programming. A word that
-matches far from any other match proves nothing and is dropped.
+does this with lines. Stretches without such runs are aligned by dynamic programming. Isolated
+matches prove nothing: groups of fewer than `ISLAND_WORDS` neighbouring matches are dropped.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_CELLS = 4_000_000
 MAX_DEPTH = 100
 """Deepest recursion of divisions; a natural text needs about ten."""
 ISLAND_WORDS = 3
-"""Fewest matches close together (an island) that count."""
+"""An island is a group of matches close together. It counts if it has at least this many."""
 ISLAND_GAP = 3
-"""Largest distance between two matches of an island, in words of the text or the recognition."""
+"""Largest distance between consecutive matches of an island, in words of text or recognition."""
 
 _RUNS = (4, 3, 2)
 """Lengths of the unique runs, in the order of the search."""
@@ -74,7 +74,7 @@ def find_anchors(tokens: Sequence[str], heard: Sequence[Word]) -> list[Anchor]:
 
 
 def match(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
-    """Pair equal items of two sequences by their indexes, which rise on both sides."""
+    """Match equal items of two sequences; return pairs of indexes, ascending on both sides."""
     bounds = _split(left, right, (0, len(left)), (0, len(right)), _RUNS)
     pairs: list[Pair] = []
     for (i, j), (i_next, j_next) in pairwise([(-1, -1), *bounds, (len(left), len(right))]):

@@ -30,7 +30,7 @@ class Aligner(Protocol):
         ...
 
     async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
-        """Time every word of ``hypothesis.text``; words that the hypothesis has are replaced.
+        """Time every word of ``hypothesis.text``. The new words replace ``hypothesis.words``.
 
         Returns:
             The same hypothesis with one `Word` for each token of ``text.split()``, in order and

@@ -17,7 +17,7 @@ from asr.types import SAMPLE_RATE, Audio, Hypothesis, Word
 HOP_SAMPLES = SAMPLE_RATE // 100
 HOP_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 LOUD_SHARE = 0.02
-"""A hop is loud if it has at least this share of the power of the loudest tenth of all hops."""
+"""A hop is loud if its power is above this share of the 90th percentile of all hops' power."""
 
 
 def interpolate(audio: Audio, hypothesis: Hypothesis) -> Hypothesis:

@@ -2,14 +2,15 @@
 
 A forced aligner needs pieces of some seconds and exactly the words that are said in them. So the
 recording is first recognised roughly. Words that the text and the recognition share are anchors
-(`asr.align.anchors`): they tell at which time the text has come how far. `make_plan` cuts text and
-recording between two consecutive words that are both anchors, where the pause between them is
-longest. So a piece holds exactly its own words, even if the recognition inside it is wrong.
+(`asr.align.anchors`). They give the position in the text at several times of the recording.
+`make_plan` cuts text and recording at pauses. It cuts only where the words on both sides of the
+pause are anchors, and prefers the longest pauses. So a piece holds exactly its own words, even if
+the recognition inside it is wrong.
 
 Two kinds of mismatch go into no piece and give a warning:
 
 - Text that cannot have been said, because it has too many letters for the time between two anchors.
-  Its words share that time, as "interpolated" with confidence 0.
+  Its words are spread over that time. They are marked "interpolated" and get confidence 0.
 - Speech between two consecutive words of the text.
 """
 
@@ -32,18 +33,25 @@ if TYPE_CHECKING:
 
 MIN_SECONDS = 4.0
 MAX_SECONDS = 20.0
-"""A piece is cut at its longest pause between these two. It is longer only for lack of anchors."""
+"""A piece ends at the longest pause from MIN_SECONDS to MAX_SECONDS after its start.
+
+It is longer only where anchors are missing.
+"""
 LIMIT_SECONDS = 60.0
-"""A longer piece is cut without an anchor, and its text in proportion to the speech."""
+"""A longer piece is cut at silences, even without anchors (see `_force`)."""
 PAD_SECONDS = 0.3
 """How far a piece reaches into a stretch of mismatch beside it."""
 FASTEST = 25.0
-"""Most letters per second of speech; fast speech has about 20."""
+"""Maximum letters per second of speech; fast speech has about 20."""
 UNSAID_LETTERS = 15
-"""Text was not said if it has at least this many letters too many. Anchors are imprecise."""
+"""Text was not said if it has at least this many letters more than `FASTEST` allows.
+
+The tolerance is needed because the times of anchors are imprecise.
+"""
 UNWRITTEN_SECONDS = 1.5
 UNWRITTEN_WORDS = 3
-"""The text lacks speech if two of its consecutive words are this far apart in both measures."""
+"""The text lacks speech if two of its consecutive words are at least UNWRITTEN_SECONDS apart and at
+least UNWRITTEN_WORDS words were recognised between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,10 @@ class _Script:
         self._before = [0.0, *accumulate(self._lengths)]
 
     def span(self, left: int, right: int) -> tuple[float, float]:
-        """Return (start, end) between two known tokens; -1 and `n_tokens` are the ends."""
+        """Return (start, end) of the time between two known tokens.
+
+        -1 stands for the start of the speech, and `n_tokens` for its end.
+        """
         start = self.known[left].end if left >= 0 else self.start
         end = self.known[right].start if right < self.n_tokens else self.end
         return start, max(start, end)
@@ -196,7 +207,7 @@ def _cut(stretch: Piece, known: dict[int, Word]) -> Iterator[Piece]:
 
 
 def _force(piece: Piece, tokens: Sequence[str], regions: Sequence[SpeechRegion]) -> list[Piece]:
-    """Cut a piece that is too long at silences, and its text in proportion to the speech."""
+    """If a piece is too long, cut it at silences; divide its text in proportion to the speech."""
     n_parts = math.ceil((piece.end - piece.start) / LIMIT_SECONDS)
     if n_parts == 1:
         return [piece]
@@ -242,7 +253,7 @@ def place(tokens: Sequence[str], plan: Plan, aligned: Iterable[Sequence[Word]]) 
     placed: list[Word | None] = [None] * len(tokens)
     for piece, words in zip(plan.pieces, aligned, strict=True):
         placed[piece.first : piece.last] = _overlay(piece, words, plan.known)
-    # Text after the last piece was not said: it gets no time, at the end of that piece.
+    # Text after the last piece was not said. Its words get zero duration at the end of that piece.
     return fill_missing(tokens, placed, 0.0, 0.0, functools.partial(spread_words, confidence=0.0))
 
 

@@ -1,9 +1,9 @@
 """Find evidence in the audio against a recognised text.
 
-A language model with audio input can invent, repeat and omit words, and its text does not show it.
-The aligner's results do: the confidence of each word, and speech that belongs to no word. The
-witness adds up this evidence over neighbouring words, because single words are often mumbled. Its
-messages are for people and quote no text.
+A language model with audio input can invent, repeat and omit words. The text alone does not show
+such errors. The aligner's results show them: the confidence of each word, and speech that belongs
+to no word. The witness adds up this evidence over neighbouring words, because single words are
+often mumbled. Its messages are for people and quote no text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from asr.types import Audio, Hypothesis, Word
 
 MIN_DOUBT: Final = 4.0
-"""Nats of evidence against a run of words from which on it is reported (benchmarks/witness.py)."""
+"""A run of words is reported if the evidence against it is at least this many nats.
+
+Measured by benchmarks/witness.py.
+"""
 MAX_CONFIDENCE: Final = 0.97
 """Higher confidences count as this one, so that one word cannot outweigh its neighbours."""
 RATE_WORDS: Final = 8
@@ -91,7 +94,7 @@ def _unheard(words: Sequence[Word]) -> Iterator[Doubt]:
 
 
 def evidence(word: Word) -> float:
-    """Return nats against a word; positive if it probably was not said."""
+    """Return the evidence against a word in nats; positive if it probably was not said."""
     if word.confidence is None:
         return 0.0
     probability = min(max(word.confidence, 0.01), MAX_CONFIDENCE)

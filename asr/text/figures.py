@@ -85,7 +85,7 @@ def _with_and(value: int) -> Reading:
 
 
 def figure(core: str, before: str, after: str) -> list[Reading] | None:
-    """List the readings of a number, date, time or sum.
+    """List the readings of a number, date, time or sum of money.
 
     Args:
         core: the token without punctuation around it.
@@ -148,7 +148,7 @@ def _ordinal(found: re.Match[str]) -> list[Reading]:
 
 
 def plural(found: re.Match[str]) -> list[Reading]:
-    """List the readings of a number in the plural, such as a decade; its digits are group 1."""
+    """List the readings of a plural number, such as a decade; group 1 matched its digits."""
     text = found[1]
     value = int(text)
     if len(text) > 6:

@@ -1,5 +1,6 @@
-"""Where a text may be split: ends of sentences and clauses, words that belong together, lines.
+"""Find where a text may be split: ends of sentences and clauses, and line breaks.
 
+`belong_together` finds words that must not be split: numbers, quantities, dates and names.
 Only words and punctuation are considered. The word lists are English. In other languages they do no
 harm, because words that are not listed get no special treatment.
 """
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _UNEVEN_COST = 10.0
-"""Cost of a line of full width, on the scale of the costs of breaks in `line_bounds`."""
+"""Cost of a line of full width. `line_bounds` adds it to the costs of the line breaks."""
 
 
 def _lexicon(words: str) -> frozenset[str]:
@@ -131,13 +132,13 @@ def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tup
     n_lines = len(wrap(texts, width))
     if n_lines == 1:
         return 0, len(texts)
-    # For each number of words: the price and the bounds of the best lines that hold them.
+    # Key n: the price and the bounds of the best lines for the first n words.
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, (0,))}
     for _ in range(n_lines):
         longer: dict[int, tuple[float, tuple[int, ...]]] = {}
         for start, (price, bounds) in best.items():
             for end, length in _line_ends(texts, start, width):
-                # The sum of the lengths is fixed, so their squares favour equal lengths.
+                # The sum of the lengths is fixed, so the sum of squares is least for equal lengths.
                 broken = costs[end] if end < len(texts) else 0.0
                 found = (price + broken + _UNEVEN_COST * (length / width) ** 2, (*bounds, end))
                 longer[end] = min(longer.get(end, found), found)

@@ -38,17 +38,17 @@ Slot = tuple[Reading, ...]
 
 UNREADABLE: Final[tuple[Slot, ...]] = (((),),)
 MAX_READINGS: Final = 12
-"""Most readings of a slot."""
+"""Maximum readings of a slot."""
 MAX_TOKEN: Final = 200
 """Longest readable token, in characters."""
 MAX_RUN: Final = 40
-"""This many letters, or digits, in a row are unreadable."""
+"""A token with at least this many letters, or digits, in a row is unreadable."""
 MAX_ACRONYM: Final = 5
 """Longest word in capitals that may be spelled letter by letter."""
 
 _ENDLESS: Final = re.compile(rf"[^\W\d_]{{{MAX_RUN},}}|\d{{{MAX_RUN},}}")
 _AROUND: Final = re.compile(r"\A[^\w$€£¥#@&+\u2212°~.%=\u00d7<>-]+|[^\w%°+'\"&=$€£#*]+\Z")
-"""Punctuation around a token that is never read aloud."""
+"""Punctuation at the edges of a token; it is never read aloud."""
 _RUN: Final = re.compile(
     r"\d{2,4}'?s(?![A-Za-z])|\d+(?:[.,]\d+)*|[A-Za-z]+(?:'[A-Za-z]+)*'?|[^\w\s]|_"
 )
@@ -67,7 +67,8 @@ def spoken(tokens: Sequence[str], known: Container[str]) -> list[tuple[Slot, ...
 
     Args:
         tokens: in the order of the text.
-        known: words that can be pronounced as words, so that NASA need not be spelled.
+        known: words that have a pronunciation. For an acronym in it, such as "nasa", the word is
+            the likeliest reading; for other acronyms it is the letters.
 
     Returns:
         For each token its slots: empty if it is silent, `UNREADABLE` if its words are unknown.
@@ -119,7 +120,10 @@ class _Token:
         )
 
     def _symbol(self, text: str) -> list[Reading]:
-        """Name a symbol that stands alone; a dash is read only before a number."""
+        """Name a symbol that stands alone.
+
+        A symbol whose likeliest reading is silence is not read, except a dash before a number.
+        """
         signs = [sign for sign in text if sign in SYMBOLS]
         if len(signs) != 1:
             return [()]

@@ -1,7 +1,7 @@
-"""Times for words that nobody timed: share a span of time among them.
+"""Give times to words that have none: divide a span of time among them.
 
-The one place that does this. The aligners and the long alignment give a word time in proportion to
-its letters; callers that know only the number of words use equal weights.
+No other module does this. The aligners and `asr.align.longform` give each word time in proportion
+to its letters. Callers that know only the number of words use equal weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def divide(start: float, end: float, weights: Sequence[int]) -> list[tuple[float
     Args:
         start: in any unit, usually seconds.
         end: in the same unit, not before `start`.
-        weights: one positive number for each part; none gives no parts.
+        weights: one positive number for each part; may be empty.
     """
     if not weights:
         return []
@@ -61,7 +61,7 @@ def fill_missing(
     end: float,
     spread: Callable[[Sequence[str], float, float], Sequence[Word]] = spread_words,
 ) -> list[Word]:
-    """Give the words without a time the span between their timed neighbours.
+    """Spread the words without a time over the span between their timed neighbours.
 
     Args:
         texts: all words.

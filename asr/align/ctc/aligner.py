@@ -2,9 +2,10 @@
 
     samples -> features -> model, in batches -> log-probabilities -> trellis -> words with times
 
-Three kinds of thread keep the event loop and the model busy: a few threads prepare single chunks,
-one thread runs the model, and one searches the trellis of the previous batch. Concurrent calls of
-`align` are collected into padded batches; the next batch collects while the model runs.
+Three kinds of thread keep the event loop free and the model busy: a few threads prepare single
+chunks, one thread runs the model, and one searches the trellis of the previous batch. Concurrent
+calls of `align` are collected into padded batches. While the model runs, the next batch is
+collected.
 
 This is the only module that imports torch.
 """
@@ -47,9 +48,9 @@ logger = logging.getLogger(__name__)
 WINDOW_SECONDS: Final = 0.01
 """How long an idle model waits for more chunks after the first one."""
 BATCH_SECONDS: Final = {"cpu": 60.0, "cuda": 240.0}
-"""Most audio in a batch, padding included. More takes memory without being faster."""
+"""Maximum seconds of audio in a batch, padding included. More needs memory and is no faster."""
 TRELLIS_FRAMES: Final = 50_000
-"""Most frames in a batch of the search, padding included."""
+"""Maximum frames in a batch of the search, padding included."""
 CHUNK_THREADS: Final = 4
 """Threads that spell, compute features and time words, one chunk each."""
 
@@ -58,14 +59,15 @@ class CtcModel:
     """A model with its feature extractor and its alphabet; knows nothing of words or asyncio.
 
     Args:
-        model: a transformers model with a CTC head, already on its device and in its type.
+        model: a transformers model with a CTC head, already on its device and in its dtype.
         extractor: computes the model's input from samples.
         speller: for the model's alphabet.
 
     Attributes:
         grid: the times of its frames.
         can_pad: whether its input has a mask. Without a mask, padding would change the scores of a
-            chunk, as in wav2vec2-base, which normalises over time. Such chunks run alone.
+            chunk, so every chunk runs alone. An example is wav2vec2-base, which normalises over
+            time.
     """
 
     def __init__(self, model: Any, extractor: Any, speller: Speller) -> None:
@@ -174,7 +176,8 @@ class CtcAligner:
         device: auto, cpu or cuda.
         speak: gives the spoken words of each token.
         load: loads the model; tests and benchmarks replace it.
-        batch_seconds: most audio in a batch, padding included; None takes the device's default.
+        batch_seconds: maximum seconds of audio in a batch, padding included; None means the default
+            of the device.
     """
 
     def __init__(

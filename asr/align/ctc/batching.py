@@ -1,7 +1,7 @@
 """Collect concurrent calls into batches, for work that is cheaper in batches; one worker thread.
 
 If the batcher is idle, the first item waits a short time for more. Under load there is no wait: the
-next batch collects while the previous one is processed.
+next batch is collected while the previous one is processed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Batcher(Generic[Item, Result]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finish the current batch and fail all waiting calls."""
+        """Fail all calls without a result, then wait until the thread has finished its batch."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

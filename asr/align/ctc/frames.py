@@ -1,8 +1,9 @@
 """The times of a model's output frames, measured on the model.
 
 In a stack of convolutions each frame is `hop` samples after the previous one, and the shortest
-input with n frames has ``n * hop + margin`` samples. Two such lengths give both numbers. Half of
-the margin lies before the first frame. It is 40 samples for wav2vec2, and negative if an encoder
+input with n frames has ``n * hop + margin`` samples. We measure the shortest inputs for two
+consecutive numbers of frames and compute `hop` and `margin` from them. Half of the margin lies
+before the first frame. For wav2vec2 this half is 40 samples. The margin is negative if the encoder
 pads its input, as Parakeet's does. The simpler formula, audio length divided by number of frames,
 would be wrong by up to a frame at the end of a chunk.
 """
@@ -38,7 +39,10 @@ class FrameGrid:
         return (frame * self.hop + self.margin / 2) / SAMPLE_RATE
 
     def n_frames(self, n_samples: int) -> int:
-        """Count the frames whose middle lies in the audio; the model gives more for padding."""
+        """Count the frames whose middle lies in the audio.
+
+        The model may return more frames, because the batch or the encoder pads the audio.
+        """
         complete = (n_samples - self.margin) // self.hop
         inside = -((self.margin / 2 + self.hop / 2 - n_samples) // self.hop)
         return max(0, min(complete, int(inside)))
@@ -57,7 +61,11 @@ def measure_grid(count: Callable[[int], int]) -> FrameGrid:
 
 
 def _next_step(count: Callable[[int], int], n_samples: int) -> tuple[int, int]:
-    """Find the smallest length that gives more frames than `n_samples`; return both numbers."""
+    """Find the smallest length that gives more frames than `n_samples` does.
+
+    Returns:
+        That length in samples, and its number of frames.
+    """
     n_frames = count(n_samples)
     low, high = n_samples, n_samples + MAX_HOP
     while high - low > 1:

@@ -122,7 +122,11 @@ class Speller:
                 yield self._encode(text) or (STAR,)
 
     def _look_up(self, letter: str) -> str | None:
-        """Find how the model writes a letter: "" if it has no sound, None if it cannot."""
+        """Find how the model writes a letter.
+
+        Returns:
+            "" if the letter has no sound, None if the model cannot write it.
+        """
         bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not _is_mark(c))
         forms = (letter, letter.lower(), letter.upper(), bare, bare.lower(), bare.upper())
         category = unicodedata.category(letter)

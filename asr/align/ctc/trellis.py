@@ -6,13 +6,15 @@ in a row need a blank frame between them. Three additions suit real transcripts:
 
 - The label `STAR` matches any sound. It stands for letters that the model cannot write.
 - A gap between two words may hold blank, the model's word delimiter or, at `STAR_PRICE` per frame,
-  any sound. So speech that the text lacks moves no word. This needs no additional states.
+  any sound. So speech that the text lacks does not shift the words around it. This needs no
+  additional states.
 - Scores are relative to the likeliest label of each frame. This changes no path, keeps precision in
-  long chunks, and lets the star have one price.
+  long chunks, and allows the same price for the star in every frame.
 
 Sources: the recursion is from Graves et al. 2006, "Connectionist temporal classification", section
 4.1, with maxima instead of sums. The star is from Pratap et al. 2023, "Scaling speech technology to
-1,000+ languages", section 3.1.3. Ours has a price; a free star takes the ends of words.
+1,000+ languages", section 3.1.3. Our star has a price, because a free star would also cover the
+ends of words.
 """
 
 from __future__ import annotations
@@ -77,8 +79,9 @@ def best_paths(
         symbols: the columns of blank and delimiter.
 
     Returns:
-        For each chunk the index into `Target.labels` of each frame, or `NO_LABEL`, shape
-        (n_frames,); None if the target needs more frames than the chunk has.
+        One array for each chunk, shape (n_frames,). It holds for each frame the index of its label
+        in `Target.labels`, or `NO_LABEL`. None replaces the array if the target needs more frames
+        than the chunk has.
     """
     paths: list[np.ndarray | None] = [None] * len(targets)
     fits = [i for i, goal in enumerate(targets) if goal.min_frames <= len(emissions[i])]
@@ -123,8 +126,8 @@ class _Trellis:
     """Scores of all states of all chunks, and the moves that led to them.
 
     Each chunk is a row with the states pause 0, label 0, pause 1, ..., label n - 1, pause n. A
-    pause is a gap between words, or blank inside a word. Rows are padded to the longest. Padding
-    follows a row's last state, and no path leads back from it.
+    pause is a gap between words, or blank inside a word. Rows are padded to the longest. The
+    padding comes after a row's last state, and no path leads from it back into the row.
     """
 
     def __init__(self, targets: Sequence[Target]) -> None:
@@ -147,7 +150,7 @@ class _Trellis:
         gaps = self._is_gap[row, : n_labels + 1]
         gaps[:-1] = target.opens_word
         gaps[-1] = True
-        gaps[:-1] &= ~is_star  # beside a star the sound belongs to the star
+        gaps[:-1] &= ~is_star  # beside a star only blank: sound belongs to the star
         gaps[1:] &= ~is_star
 
     def forward(self, scores: Sequence[_Scores]) -> None:
@@ -193,8 +196,9 @@ class _Trellis:
         predecessor.
 
         Returns:
-            The moves, shape (n_frames, 3, n_rows, n_labels): into each label from the pause before
-            it, into it from its predecessor, and from it into the pause after it.
+            Whether the best path into a state takes a move, shape (n_frames, 3, n_rows, n_labels).
+            The three moves of each label are: from the pause before it to the label, from the
+            previous label to the label, and from the label to the pause after it.
         """
         label_scores, pause_scores = emitted
         moves = np.empty((len(label_scores), 3, *self._skip.shape), bool)
@@ -227,7 +231,7 @@ class _Trellis:
         packed = np.concatenate([block[:, :, row] for block in self._moves])[:n_frames]
         moves, width = packed.tobytes(), packed.shape[-1]
         path = [NO_LABEL] * n_frames
-        # The current state is label `at` or, unless `in_label`, the pause after it.
+        # If `in_label`, the current state is label `at`; otherwise it is the pause after it.
         at, in_label = self._sizes[row] - 1, self._ends_in_label[row]
         for frame in range(n_frames - 1, -1, -1):
             if in_label:

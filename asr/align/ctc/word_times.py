@@ -28,9 +28,9 @@ def place_words(
     """Time every word by the frames that the path gives to its labels.
 
     A word's confidence is the mean probability of its labels in these frames. Stars do not count,
-    because any sound matches them. A word made of stars only keeps the time of its frames, but is
-    marked "interpolated". A word without labels is "interpolated" too: consecutive words of this
-    kind share the pause between their neighbours.
+    because any sound matches them. A word that consists only of stars keeps the time of its frames,
+    but is marked "interpolated". A word without labels is "interpolated" too: consecutive words
+    without labels share the pause between their neighbours.
 
     Args:
         texts: the words as written.

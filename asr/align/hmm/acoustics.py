@@ -72,7 +72,7 @@ class Phones:
         return self.names.index(name)
 
     def monophone(self, phone: int) -> Senones:
-        """Return the senones of a phone independent of its context."""
+        """Return the context-independent senones of a phone."""
         return self._senones(self._single[phone])
 
     @property
@@ -84,7 +84,8 @@ class Phones:
     def triphone(self, phone: int, left: int, right: int, position: int) -> Senones:
         """Return the senones of a phone between two others.
 
-        If the model lacks this triphone, silence replaces one neighbour, then both are ignored.
+        If the model lacks this triphone, we try silence as the left neighbour, then silence as the
+        right neighbour. If it lacks these too, we take the monophone.
         """
         silent = self.index(SILENCE)
         for context in ((left, right), (silent, right), (left, silent)):
@@ -188,7 +189,7 @@ class Scorer:
         self.phones = read_phones(folder)
         self._mixtures = Mixtures(folder, self.phones.phone_of_senone)
         options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "samprate": SAMPLE_RATE}
-        # pocketsphinx must search for something to end an utterance. These options make it cheap.
+        # pocketsphinx cannot end an utterance without a search. These options make it cheap.
         options |= {"mfclogdir": ".", "topn": 1, "ds": 1000}
         self._decoder = pocketsphinx.Decoder(**options)
         self._decoder.set_align_text("a")

@@ -4,8 +4,9 @@ The lattice of the text is searched exactly and as a whole, so nothing needs to 
 search may skip a token that does not fit the audio. The price for that is high enough to keep words
 that are only mumbled. Speech that the text lacks becomes a filler instead of stretching a word.
 
-Long audio is searched in windows. A path may end anywhere in the text, except in the last window.
-The last seconds of each window are searched again in the next one.
+Long audio is searched in windows. In the last window the path must end at the end of the text; in
+the others it may end anywhere in the text. The last seconds of each window are searched again in
+the next one.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ if TYPE_CHECKING:
 PRICES: Final = Prices(skip=40.0, skip_phone=8.0, filler=50.0, filler_frame=2.0)
 WINDOW_SECONDS: Final = 60.0
 DOUBTED_SECONDS: Final = 10.0
-"""The end of a window, where the path is unreliable because the text continues behind it."""
+"""The path is unreliable this close to the end of a window, because the text continues after it."""
 MAX_TOKENS_PER_SECOND: Final = 10.0
-"""Nobody speaks faster, so more text than this is not searched for."""
+"""Nobody speaks faster. A window is searched for at most this much text.
+
+If the last window has more text left than that, none of it is searched for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Words with times, and (start, end) in seconds of speech that belongs to no word."""
+    """Words with times, and spans of speech that belongs to no word: (start, end) in seconds."""
 
     words: tuple[Word, ...]
     unwritten: tuple[tuple[float, float], ...]
@@ -105,7 +109,7 @@ class ForcedAligner:
     def _search(
         self, audio: Audio, slots: Sequence[tuple[Slot, ...]], *, is_last: bool
     ) -> tuple[list[FoundToken | None], list[tuple[int, int]]]:
-        """Search one window; return only the tokens and spans that the next cannot change."""
+        """Search one window; return only tokens and spans that the next window cannot change."""
         n_most = round(MAX_TOKENS_PER_SECOND * audio.duration)
         if is_last and len(slots) > n_most:
             return [None] * len(slots), []

@@ -6,8 +6,9 @@ speech. So each chunk is compared with itself:
 
 - Only frames that are as loud as the words of the chunk, and sound similar to them, count as
   speech. The distance from the most similar frame of a word is called strangeness.
-- Each of these frames counts as many nats as the phone-loop background model explains it better
-  than a pause does.
+- Each of these frames counts with its log-likelihood under the phone-loop background model minus
+  its log-likelihood under a pause, in nats. A frame of a filler counts with the filler's price per
+  frame instead.
 - Where the text lacks speech, the search often places neighbouring words inside that speech. Such
   words fit poorly. So gaps are added up if the words between them fit poorly.
 
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from asr.align.hmm.viterbi import Step
 
 MIN_NATS: Final = 60.0
-"""Evidence against a pause from which on gaps hold speech (benchmarks/witness.py)."""
+"""Gaps hold speech if the evidence against a pause is at least this (benchmarks/witness.py)."""
 MIN_FRAMES: Final = 40
 """Frames of speech; fewer may be an "um" or the end of a word."""
 GAP_NATS: Final = 20.0
-"""Each further gap must have this much before it adds to the gaps before it."""
+"""Subtracted for each gap after the first one of a run: only evidence above this adds up."""
 SEPARATION_NATS: Final = 0.6
 """How much a word separates the gaps on its sides: per frame, per nat above `POOR_FIT`."""
 SKIPPED_NATS: Final = 0.8
@@ -54,13 +55,16 @@ POOR_FIT: Final = -2.5
 MIN_WORD_FRAMES: Final = 50
 MAX_WORD_FRAMES: Final = 1500
 NEIGHBOURS: Final = 20
-"""Frames this close in time are similar whatever they are, so they are not compared."""
+"""Frames closer together than this many frames are always similar, so they are not compared."""
 PAUSE_STRANGENESS: Final = 0.9
 """Limit for frames of pauses, as a quantile of the strangeness of the words' own frames."""
 FILLER_STRANGENESS: Final = 2.5
-"""Limit for frames of fillers, as a multiple of the median of the words' own frames."""
+"""Limit for frames of fillers, as a multiple of the median strangeness of the words' own frames.
+
+It is never below the limit for frames of pauses.
+"""
 FRAMES_PER_PHONE: Final = (4.0, 14.0)
-"""Plausible lowest and highest speaking rate."""
+"""Plausible range: from the fastest speech to the slowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Gap:
         scores: for each frame the log-likelihood ratio of a pause, or minus the price of a filler.
         is_filler: for each frame whether the search assigned it to a filler.
         separation: nats by which the words since the previous gap separate the two gaps.
-        n_phones: how many phones the words have that the search skipped in this gap.
+        n_phones: number of phones of all words that the search skipped in this gap.
     """
 
     start: int
@@ -126,12 +130,15 @@ def _gap(steps: Sequence[Step], separation: float, n_phones: int) -> Gap:
 def _runs(
     gaps: Sequence[Gap], speech: Sequence[np.ndarray], frames_per_phone: float
 ) -> list[tuple[int, int]]:
-    """Find runs of gaps that together hold enough speech; a run spans first to last speech frame.
+    """Find runs of gaps that together hold enough speech.
 
     Args:
         gaps: in order.
         speech: for each gap the numbers of its frames of speech.
         frames_per_phone: how slowly the chunk is spoken.
+
+    Returns:
+        The frames [start, end) of each run, from its first frame of speech to its last.
     """
     found: list[tuple[int, int]] = []
     run: list[np.ndarray] = []

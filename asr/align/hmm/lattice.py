@@ -1,9 +1,10 @@
 """The lattice of a chunk: the words of the text in order, pauses, and fillers.
 
-Nodes lie between the tokens of the text. An arc leads from one node to the next through the states
-of a pronunciation, or from a node back to itself. An arc of the second kind is a pause or a filler,
-which is speech that the text lacks. A token can be skipped at a price. `asr.align.hmm.viterbi`
-searches the lattice for the best path.
+Nodes lie between the tokens of the text, and between the words of a token. An arc that leads from
+one node to the next is a word: it holds the states of a pronunciation. If the pronunciation is
+unknown, this arc is a filler, which any speech fits. An arc that leads from a node back to itself
+is a pause or a filler for speech that the text lacks. A token can be skipped at a price.
+`asr.align.hmm.viterbi` searches the lattice for the best path.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Lattice:
     Attributes:
         phones: of the model.
         filler_price: nats for each frame of a filler.
-        senones: of each state, of which the best counts in each frame; a filler's state has none.
+        senones: the senones of each state. In each frame the best of them counts. The state of a
+            filler has none.
         stay: log-probability of staying in each state.
         step: log-probability of entering each state from the one before it.
         junctions: the nodes between tokens, one more than there are tokens.
@@ -95,7 +97,14 @@ class Lattice:
     def add_word(
         self, source: int, target: int, token: int, phones: Sequence[tuple[int, Sequence[Senones]]]
     ) -> None:
-        """Add a pronunciation: pairs of a phone and its senones in each possible context."""
+        """Add one pronunciation of a word.
+
+        Args:
+            source: node.
+            target: node.
+            token: the token that the word belongs to.
+            phones: each phone with its senones in each possible context.
+        """
         first = len(self.senones)
         numbers = [phone for phone, _ in phones]
         stay = self.phones.stay[numbers].ravel().tolist()

@@ -28,7 +28,7 @@ MAX_NEIGHBOURS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the search pays for deviating from the text, in nats.
+    """The costs of deviating from the text, in nats.
 
     Attributes:
         skip: to skip a token.
@@ -147,7 +147,7 @@ class LatticeBuilder:
         found = []
         for place, phone in enumerate(phones):
             position = _position(place, len(phones))
-            # sides[0] is the left context of the first phone, so sides[place] is that of any.
+            # sides[0] is the left context of phone 0, so sides[place] is that of phone `place`.
             pairs = itertools.product(sides[place], sides[place + 2])
             found.append((phone, [self._phones.triphone(phone, *pair, position) for pair in pairs]))
         return found

@@ -3,12 +3,13 @@
 There are three feature streams: the cepstra, their differences, and the differences of these. In
 each stream all senones of a phone share 128 Gaussians, and each senone has its own weights for
 them. pocketsphinx computes the same likelihoods, but for all 5,126 senones of the model and one
-number at a time. A text needs about a thousand, and matrix products take a sixth of the time.
+number at a time. We compute only the senones that a text needs, about a thousand, and use matrix
+products. This takes a sixth of the CPU time that pocketsphinx needs for all senones.
 
 pocketsphinx approximates to save time. We make the same approximations, because the prices of the
 search and the confidences of words were measured with them: only the best four Gaussians of a phone
 count, none counts less than `FLOOR`, and log-likelihoods of Gaussians are truncated to whole units.
-The results differ by about 0.1 nats, which pocketsphinx loses in later rounding.
+Our results differ from pocketsphinx's by about 0.1 nats, because pocketsphinx rounds again later.
 
 Sources: the formats and the arithmetic of ``ms_gauden.c``, ``ptm_mgau.c``, ``feat.c`` and ``cmn.c``
 in https://github.com/cmusphinx/pocketsphinx
@@ -33,7 +34,7 @@ LOG_UNIT: Final = float(np.log(1.0001))
 WEIGHT_UNIT: Final = 1024 * LOG_UNIT
 """Nats; the logarithms of weights are stored without their lowest ten bits."""
 FLOOR: Final = -96 * WEIGHT_UNIT
-"""Lowest score of a Gaussian, in nats relative to the best one of the stream in any phone."""
+"""Lowest score of a Gaussian, in nats relative to the best Gaussian of the stream (all phones)."""
 MIN_VARIANCE: Final = 1e-4
 BLOCK_FRAMES: Final = 64
 """How many frames are scored at once; intermediate results then stay in the CPU's cache."""
@@ -86,7 +87,7 @@ class Mixtures:
         return scores[:, np.argsort(order)]
 
     def _fits(self, features: np.ndarray, stream: int) -> np.ndarray:
-        """Density of each Gaussian relative to the best one of the stream; the best few per phone.
+        """Compute the density of each Gaussian relative to the best Gaussian of the stream.
 
         Returns:
             Shape (n_frames, n_phones, n_gaussians); 0 for all but the best `BEST` of each phone.
@@ -122,7 +123,7 @@ def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _forms(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Coefficients of a value's square, the value and 1 in the log-density of each Gaussian.
+    """Compute the coefficients of x * x, x and 1 in the log-density of each Gaussian at x.
 
     Args:
         means: shape (n_phones, n_gaussians, CEPSTRA).

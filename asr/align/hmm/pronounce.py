@@ -16,7 +16,7 @@ Pronunciation = tuple[str, ...]
 
 MAX_PRONUNCIATIONS: Final = 6
 MAX_SPELLED: Final = 30
-"""Letters of a word that are pronounced; longer words are cut."""
+"""Maximum letters of a word whose pronunciation is guessed; later letters are ignored."""
 
 _VOICELESS: Final = frozenset(("P", "T", "K", "F", "TH"))
 _HISSING: Final = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))

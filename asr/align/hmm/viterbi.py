@@ -1,8 +1,9 @@
 """Exact search for the best path through a lattice, frame by frame.
 
 A score is a log-likelihood ratio: the log-likelihood of a frame minus its log-likelihood under the
-phone-loop background model (`background_scores`). So 0 means "as good as any sequence of phones",
-and one price per filler frame suits loud, noisy and telephone speech alike.
+phone-loop background model (`background_scores`). So 0 means that the frame fits as well as in the
+best sequence of phones. For this reason one price per filler frame suits loud, noisy and telephone
+speech alike.
 
 This is Viterbi in numpy over all states at once, without beams. 30 s of audio with 100 words take
 3,000 steps over 1,500 states.
@@ -147,7 +148,7 @@ class _Search:
         self._main = np.array(lattice.junctions)
         self._skips = np.concatenate(([0.0], np.cumsum(lattice.skips)))
         self._at_node = np.full(lattice.n_nodes, _NEVER)
-        # What `backward` needs, for each frame.
+        # `forward` keeps these for `backward`: one item for each frame.
         self._moved: list[np.ndarray] = []
         self._ends: list[np.ndarray] = []
         self._skipped: list[np.ndarray] = []
@@ -180,7 +181,7 @@ class _Search:
         self._at_node[self._main] = best - self._skips
 
     def backward(self, *, whole: bool) -> list[Step]:
-        """Trace the path that ends in the last junction or, unless `whole`, in the best one."""
+        """Trace the path that ends in the last junction if `whole`, otherwise in the best one."""
         steps: list[Step] = []
         frame = len(self._scores)
         at = len(self._main) - 1 if whole else int(self._at_node[self._main].argmax())
