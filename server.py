@@ -1,4 +1,4 @@
-"""Start the service: ``python server.py``. The README lists the ``ASR_*`` settings."""
+"""Start the service: ``python server.py``. docs/settings.md lists the ``ASR_*`` settings."""
 
 from asr.service import serve
 from asr.settings import Settings

@@ -63,7 +63,7 @@ class ChunkOptions:
     """How speech regions are packed into chunks.
 
     Attributes:
-        max_seconds: longest chunk; vLLM drops Omni's audio after 30 s.
+        max_seconds: longest chunk; vLLM drops Omni's audio beyond 30 s.
         max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
         overlap: seconds that two chunks share where speech is cut.
         search: seconds before the limit in which to look for the quietest place.

@@ -4,7 +4,7 @@ A key exists in `COUNTS` only after its first event:
 
 - ``chunks``: chunks processed, with any result.
 - ``guard_NAME``: answers that the guard NAME of `asr.engines.guards` found suspicious.
-- ``guard_witness``: answers that the aligner could not find in the audio.
+- ``guard_witness``: answers that the witness of `asr.align.witness` doubts.
 - ``attempts_retry``: chunks recognised again at a higher temperature.
 - ``attempts_split``: chunks recognised again in two halves.
 - ``attempts_failed``: attempts of these two kinds that ended with an error.

@@ -1,7 +1,7 @@
 """The settings of the service, read once from ``ASR_*`` variables or the flags of ``asr serve``.
 
-The README's table of settings is generated from the fields below by ``make docs``, and a test keeps
-it current.
+``make docs`` generates the table in docs/settings.md from the fields below. A test checks that the
+table is current.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The samples are concatenated to a recording of five minutes, whose word times are known exactly. It
 is aligned with four texts: the right one, one with an additional paragraph, one that lacks a
 paragraph, and one in which every tenth word is wrong. Only words that are both said and written are
-scored, each against its own time.
+scored. The time found for each is compared with its true time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CPU time per chunk on our side of vLLM: build the request, send it, read the answer.
+"""CPU time of our client of vLLM per chunk: build the request, send it, read the answer.
 
 The engine is the real one, with many chunks of 30 s of noise in flight. The server is a stand-in in
 its own process, which reads a request and returns a fixed text some seconds later.

@@ -45,7 +45,7 @@ def monotone(ratios: np.ndarray, right: np.ndarray) -> np.ndarray:
             blocks[-1][1] += count
     firsts = np.array([block[2] for block in blocks])
     shares = np.array([block[0] / block[1] for block in blocks])
-    # The table is interpolated linearly, so each point takes the mean of its surroundings.
+    # The table is interpolated linearly, so each point is the mean of the steps around it.
     fine = np.linspace(GRID[0] - 1, GRID[-1] + 1, 2000)
     steps = shares[np.clip(np.searchsorted(firsts, fine, side="right") - 1, 0, None)]
     near = [np.abs(fine - place) <= 0.5 for place in GRID]
@@ -58,8 +58,8 @@ class Case:
 
     Attributes:
         ratio: mean log-likelihood ratio of its frames; None if the search skipped it.
-        confidence: that the current table gives it.
-        is_right: it was said, and at this time.
+        confidence: according to the current table.
+        is_right: the word was said and found at its true time. For a skipped word: it was said.
         chunk: number of its chunk.
     """
 

@@ -1,9 +1,9 @@
 """Measure the cost of forced alignment with a full-size CTC model on the recogniser's GPU.
 
 The models have the published sizes but random weights. So speed and memory are those of a real
-model, and the word times are meaningless. Each row of the result is one model, type and batch size:
-the stages one by one, the whole aligner with many chunks at once, and the delay of the event loop
-during that.
+model, and the word times are meaningless. Each row of the result is for one model, data type and
+batch size. It shows each stage alone, the whole aligner with many chunks at once, and how long the
+event loop is delayed while the aligner works.
 
     PYTHONPATH=. python3 benchmarks/ctc_gpu.py [--models wav2vec2-large] [--batches 1,8,32]
 
@@ -69,7 +69,7 @@ def wav2vec2_large(layers: int | None) -> tuple[Any, Any, Speller]:
 
 
 def parakeet_ctc(layers: int | None) -> tuple[Any, Any, Speller]:
-    """Make a model of the size of parakeet-ctc-1.1b; a word has two pieces, more than usual."""
+    """Make a model of the size of parakeet-ctc-1.1b; each word has two pieces, more than usual."""
     encoder = {
         "hidden_size": 1024,
         "num_hidden_layers": layers or 42,
@@ -100,7 +100,10 @@ def make_text(seed: int, n_words: int) -> str:
 
 
 def repeat(work: Callable[[], object]) -> float:
-    """Measure the median seconds of a call: at least three calls and `MIN_SECONDS` / 4, warm."""
+    """Measure the median seconds of a call, after one call to warm up.
+
+    It measures at least three calls, and at least `MIN_SECONDS` / 4 in total.
+    """
     work()
     seconds: list[float] = []
     while len(seconds) < 3 or sum(seconds) < MIN_SECONDS / 4:

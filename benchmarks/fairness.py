@@ -173,7 +173,7 @@ class Measurement:
         self._http = http
         self._long, self._short = recordings
         self._times = times
-        self._length = 0.0  # of the short recording's only chunk, which tells it from others
+        self._length = 0.0  # of the short recording's only chunk; identifies it
 
     async def short(self) -> Answer:
         """Send the short recording."""
@@ -209,7 +209,7 @@ class Measurement:
 
     @contextlib.asynccontextmanager
     async def _sending(self, keys: list[str]) -> AsyncGenerator[list[asyncio.Event]]:
-        """Keep long recordings busy during this block; each event is set when one is fully sent."""
+        """Send long recordings during this block; set the event of each when it is fully sent."""
         sent = [asyncio.Event() for _ in keys]
         work = [
             asyncio.create_task(post(self._http, self._long, key, event))
@@ -221,7 +221,7 @@ class Measurement:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        await asyncio.sleep(SETTLE_SECONDS)  # the service ends them
+        await asyncio.sleep(SETTLE_SECONDS)  # until the service has ended them
 
 
 async def measure(

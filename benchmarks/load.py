@@ -105,7 +105,7 @@ class Client:
 
     async def job(self) -> bool:
         """Make a job, follow it, fetch its subtitles and delete it."""
-        wav = self._wav[:-2] + self._random.randbytes(2)  # else it was transcribed before
+        wav = self._wav[:-2] + self._random.randbytes(2)  # makes the recording a new one
         made = await self._http.post("/v1/jobs", content=wav, headers={"content-type": "audio/wav"})
         if not self._tally.note(made):
             return False
@@ -113,7 +113,7 @@ class Client:
         events = await self._http.get(f"{url}/events")
         srt = await self._http.get(f"{url}/transcript.srt")
         gone = await self._http.delete(url)
-        notes = [self._tally.note(answer) for answer in (events, srt, gone)]  # each is noted
+        notes = [self._tally.note(answer) for answer in (events, srt, gone)]  # count all
         return all(notes)
 
     async def upload(self) -> bool:

@@ -147,7 +147,7 @@ def _with(piece: Piece, sound: np.ndarray) -> tuple[Piece, float]:
 
 
 def right(piece: Piece, _: random.Random, __: Sequence[str]) -> Planted:
-    """Take the text as it was said."""
+    """Keep the text as it was said."""
     return Planted(list(piece.texts), list(piece.starts))
 
 
@@ -180,7 +180,7 @@ def replaced(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Plante
 
 
 def swapped(piece: Piece, chance: random.Random, pool: Sequence[str]) -> Planted:
-    """Take as many words of another text."""
+    """Replace the text by as many words of another text."""
     n_words = min(len(piece.texts), len(pool) - 1)
     at = chance.randrange(len(pool) - n_words)
     return Planted(list(pool[at : at + n_words]), [None] * n_words)

@@ -16,7 +16,7 @@ TELEPHONE_BAND = (300.0, 3400.0)
 FADE_SECONDS = 0.02
 
 Sound: TypeAlias = "Callable[[np.ndarray, np.random.Generator], np.ndarray]"
-"""Makes a sound of any level and of the same length, from samples and a random generator."""
+"""Makes a sound from samples and a random generator: as long as the samples, at any level."""
 
 
 def spoil(samples: np.ndarray, condition: str, seed: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """pocketsphinx on one core and on all cores: does the process pool scale?
 
 The same recording is transcribed with the whole pipeline pinned to one core, then to all cores. The
-recording repeats the samples: with few chunks, the last one alone would decide the time.
+recording repeats the samples to have many chunks: with few, the last chunk would decide the time.
 
 The cores of a virtual machine may be hyperthreads, or shared with other machines. So processes that
 only count are measured too. Their speed-up is the most that any program can reach.

@@ -1,8 +1,9 @@
 """Time from the last byte of an upload to its transcript, transcribed after or during the upload.
 
-Starts the real service, sends a recording over tus at a steady rate, and takes the time from the
-answer to the last part to the last event of the transcript. The recordings are concatenated
-samples. With --delay, a test double replaces the engine and takes that long for each chunk.
+The benchmark starts the real service and sends a recording over tus at a steady rate. The time
+starts when the service answers the last part. It ends with the last event of the transcript. The
+recordings are concatenated samples. With --delay, a test double replaces the engine and takes that
+long for each chunk.
 
     python -m benchmarks.uploading [--seconds 120] [--upload-seconds 40] [--delay 3] [wav mp3 m4a]
 """
@@ -91,7 +92,7 @@ class Transcription:
                     raise RuntimeError(line)
 
     def wait(self) -> None:
-        """Until it is finished."""
+        """Wait until the transcription has ended."""
         self._thread.join()
 
 

@@ -74,7 +74,10 @@ class Judge:
         return doubts(heard), heard
 
     def finds(self, audio: Audio, planted: Planted) -> bool:
-        """Whether a doubt lies at the mistake; for a wholly wrong text, whether there is any."""
+        """Whether a doubt lies at the mistake.
+
+        If no single place is known, as in a wholly wrong text, any doubt counts.
+        """
         found, heard = self.doubts(audio, planted.texts)
         span = planted.span
         if planted.words is not None:
@@ -143,7 +146,10 @@ def _parity(file: Path) -> int:
 
 
 def disturbed(half: Half, piece: Piece, number: int) -> Iterator[Piece]:
-    """Yield a chunk as it is and in bad conditions: all if it is clean, else only the hard ones."""
+    """Yield a chunk as it is, in bad conditions, and interrupted by a sound.
+
+    A clean chunk gets all conditions of its half, any other chunk only `HARD`.
+    """
     seed = half.seed + number
     yield piece
     for condition in half.conditions if piece.category == "clean" else HARD:
@@ -170,8 +176,8 @@ def measure(judge: Judge, half: Half, some: list[Piece], pool: list[str]) -> lis
 
 
 def measure_answers(judge: Judge, half: Half, some: list[Piece]) -> dict[str, Any]:
-    """Measure a row for five words of another speaker, in a pause, that the text lacks."""
-    # The chunks are sorted by speaker, so half of the list further on somebody else speaks.
+    """Measure a row: another speaker says five words in a pause, and the text lacks them."""
+    # The chunks are sorted by speaker, so the chunk half a list away has another speaker.
     others = some[len(some) // 2 :] + some[: len(some) // 2]
     cases = [answered(piece, other) for piece, other in zip(some, others, strict=True)]
     n_found = sum(judge.finds(whole.audio, planted) for whole, planted in cases)

@@ -197,7 +197,10 @@ def to_speech(file: Path, sentence: str, spans: Sequence[tuple[float, float]]) -
 
 
 def resample(samples: Samples, sample_rate: int, target: int) -> Samples:
-    """Resample by the spectrum: no delay. Sound: shape (n_samples,), quiet at both ends."""
+    """Resample in the frequency domain, which adds no delay.
+
+    The samples have shape (n_samples,) and must be quiet at both ends.
+    """
     length = round(len(samples) * target / sample_rate)
     return np.fft.irfft(np.fft.rfft(samples), n=length) * (length / len(samples))
 
@@ -212,7 +215,7 @@ def band_pass(samples: Samples, sample_rate: int, band: tuple[float, float]) -> 
 
 
 def plan_gaps(sizes: Sequence[int], pauses: Sequence[float], seed: int) -> list[float]:
-    """Return the seconds before each sentence, given the number of them in each paragraph."""
+    """Return the silence in seconds before each sentence; `sizes` is sentences per paragraph."""
     random = np.random.default_rng(seed)
     gaps: list[float] = []
     for size, pause in zip(sizes, (EDGE_SECONDS, *pauses), strict=True):
@@ -280,7 +283,7 @@ def decode_av(file: Path) -> tuple[Samples, int]:
 
 
 def measure_delay(reference: Samples, decoded: Samples) -> int:
-    """Return the samples by which decoded is later, at the peak of the cross-correlation."""
+    """Return the delay of `decoded` in samples: the peak of the cross-correlation."""
     size = len(reference) + len(decoded)
     spectrum = np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(reference, size))
     lag = int(np.argmax(np.fft.irfft(spectrum, size)))

@@ -1,11 +1,16 @@
 """Measure the numbers in README.md: word errors by voice, word times, delays of codecs.
 
 The word error rate is that of pocketsphinx with its US-English model, each recording in one piece.
-Words are compared in lower case without punctuation, so texts with digits are left out. Word times
-are compared with the forced alignment of pocketsphinx, which is independent of the synthesiser: its
-errors scatter, but their median would show a shift of our times. The delay of a codec is the peak
-of the cross-correlation between encoded and decoded samples, decoded by libsndfile and by FFmpeg's
-libraries. It is measured over the first and the last 15 s, which differ if the clocks drift.
+Words are compared in lower case without punctuation and digits. So a recording whose text has
+digits is left out of the word errors and the word times, but not of the codec delays.
+
+Word times are compared with the forced alignment of pocketsphinx, which is independent of the
+synthesiser. The differences of single words scatter, but their median would show a shift of our
+times.
+
+The delay of a codec is the peak of the cross-correlation between the samples before encoding and
+the decoded samples. libsndfile and FFmpeg's libraries decode. The delay is measured over the first
+and over the last 15 s; the two values differ if the clocks drift.
 
 Needs what generate.py needs, and pocketsphinx and jiwer.
 

@@ -28,7 +28,7 @@ STOP_SECONDS = 15.0
 
 
 def main() -> None:
-    """Run the demo; return the exit code."""
+    """Run the demo; exit with an error if no words were recognised."""
     with service() as url:
         print(f"\nPOST {SAMPLE.relative_to(ROOT)} as response_format=srt\n")
         print(post(url, "srt").strip())

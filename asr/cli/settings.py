@@ -23,7 +23,7 @@ def run(_: argparse.Namespace) -> int:
 
 
 def settings_table() -> str:
-    """All settings as a Markdown table, for the README."""
+    """All settings as a Markdown table, for docs/settings.md."""
     rows = ["| variable | flag | default | meaning |", "| --- | --- | --- | --- |"]
     for item in fields(Settings):
         flag = "--" + item.name.replace("_", "-")

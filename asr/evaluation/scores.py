@@ -116,9 +116,10 @@ def score_words(reference: str, hypothesis: str) -> WordScore:
 def score_times(reference: Iterable[Word], hypothesis: Iterable[Word]) -> TimeScore:
     """Compare the times of words that the WER alignment matches.
 
-    A written word may have several tokens. It matches if all of them match and its edges are edges
-    of hypothesis words. So "25" matches "twenty five", but "twenty" in the reference does not match
-    half of "twenty-five"; that lowers the matched share.
+    A written word may have several tokens. It matches if all its tokens match, its first token
+    starts a hypothesis word, and its last token ends one. So "25" matches
+    "twenty five", but "twenty" in the reference does not match half of "twenty-five"; that lowers
+    the matched share.
     """
     (ref_tokens, ref_words), (hyp_tokens, hyp_words) = _spread(reference), _spread(hypothesis)
     hits = {

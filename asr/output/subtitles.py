@@ -90,8 +90,8 @@ def make_cues(
     Args:
         segments: ordered by start; those of several channels may overlap.
         options: the limits.
-        labels: start each cue of a known speaker with ``speaker:``. The label counts as text. A
-            cue whose only word leaves no room for it has none.
+        labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
+            a cue has only one word, which leaves no room for the label, the label is left out.
     """
     limits = _Limits(options)
     cues: list[Cue] = []
@@ -101,7 +101,7 @@ def make_cues(
         label = f"{' '.join(speaker.split())}:" if speaker else ""
         next_ms = following[0].start_ms if following else None
         if next_ms is not None and next_ms <= words[-1].start_ms:
-            next_ms = None  # both speak at once, so this is no limit for the later words
+            next_ms = None  # both speak at once: the later words may stay longer
         label = label if len(label) <= options.max_line_width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
     return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)

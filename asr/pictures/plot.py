@@ -161,7 +161,7 @@ def _draw_mel(axis: Any, mel: np.ndarray, origin: float, span: tuple[float, floa
             part, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-70, vmax=0
         )
     axis.set_yticks([])
-    axis.set_facecolor("0.93")  # seen after the end of the recording
+    axis.set_facecolor("0.93")  # visible only after the end of the recording
     axis.set_ylabel("80 mel", fontsize=8)
 
 

@@ -70,7 +70,7 @@ class ChannelPipeline:
         return segments
 
     def rest(self) -> list[Segment]:
-        """The segments that the stitcher holds, if the next chunk can only follow a silence."""
+        """The segments that the stitcher holds; none while a chunk waits or is being built."""
         if self._waiting or self._chunker.start_sample is not None:
             return []
         self.transcribed = max(self.transcribed, self._listened)
@@ -102,7 +102,9 @@ class Merger:
         self._n_segments = 0
 
     def push(self, channel: int, segments: Iterable[Segment], settled: float) -> list[Segment]:
-        """Take the next segments of a channel; return those that are next, with new ids.
+        """Add segments of a channel; return the segments that come next, with new ids.
+
+        A segment of any channel is returned once no other channel can still produce an earlier one.
 
         Args:
             channel: its number.

@@ -49,7 +49,10 @@ class Records:
         self._known = {place: heard for place, heard, name in found if name == engine}
 
     def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:
-        """A hypothesis counts only if the whole chunk is equal: options or VAD may have changed."""
+        """The stored hypothesis of exactly this chunk, or None.
+
+        All fields of the chunk must be equal, because the options or the VAD may have changed.
+        """
         return self._known.get((channel, chunk))
 
     def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HOP_SAMPLES = SAMPLE_RATE // 100
 SMOOTH_HOPS = 10
-"""Loudness is averaged over this many hops: a shorter dip is a closure inside a word."""
+"""Loudness is averaged over this many hops, because shorter dips are closures inside words."""
 
 
 class Chunker:

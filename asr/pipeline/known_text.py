@@ -1,4 +1,4 @@
-"""A known text and its recording -> a time for every word of it.
+"""Find the time of every word of a known text in its recording.
 
     bytes -> decode -> speech regions -> chunks -> engine -> anchors -> pieces -> aligner -> words
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 MAX_TEXT: Final = 2_000_000
 """Characters; reading so many aloud takes more than a day."""
 MAX_RATE: Final = 100.0
-"""Characters per second of audio, four times what anybody says. A faster text belongs to another
-recording."""
+"""Characters per second of audio, four times as fast as anybody speaks. A text that would have to
+be spoken faster belongs to another recording."""
 
 T = TypeVar("T")
 
@@ -95,16 +95,16 @@ async def align_file(
     """Align one recording.
 
     Args:
-        transcriber: gives the engine and the aligner. Without an aligner, a word has the time at
-            which the engine heard it, and the other words lie between.
+        transcriber: gives the engine and the aligner. Without an aligner, words that the engine
+            heard too have the engine's times, and the other words are interpolated.
         source: the file.
         text: the words of the recording.
         options: how to read the recording; its channels are always mixed.
         work_dir: folder for the decoded audio while this runs.
 
     Yields:
-        `Progress`, where recognition is the first half; at the end each `Segment` and the
-        `Transcript`.
+        `Progress`: its first half is recognition, its second half alignment. At the end each
+        `Segment` and the `Transcript`.
 
     Raises:
         AudioError: the recording cannot be used.

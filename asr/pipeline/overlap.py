@@ -1,7 +1,8 @@
 """Merge the words that two chunks heard in their overlap.
 
-`merge_by_time` goes by the times of the words. Where those are only interpolated, `merge_by_text`
-aligns the words themselves. Both keep one copy of every word that both chunks heard.
+`merge_by_time` compares the times of the words. Where the times are only interpolated,
+`merge_by_text` compares the texts of the words. Both keep one copy of every word that both
+chunks heard.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MATCH_SECONDS: Final = 0.3
-"""Two chunks time the same word alike within this."""
+"""Two chunks may time the same word differently by at most this."""
 GUESSED_SECONDS: Final = 2.5
-"""An interpolated word may be this far from its sound. Near a cut it is usually less, because the
-ends of a chunk hold its first and last word in place."""
+"""The time of an interpolated word may be wrong by at most this. Near a cut the error is usually
+smaller, because the first and the last word of a chunk cannot lie outside the chunk."""
 SKIPPED: Final = 0.5
 """Penalty for a word that only one side has; a word that both have gains 1."""
 HALF_HEARD: Final = 0.1
 """The same penalty for the last word of the left side and the first of the right side, which the
 cut may have halved."""
 MAX_SHARED: Final = 64
-"""Words compared on each side: ten for each second that may be shared. A hallucinated loop may have
-thousands there, and the time of the comparison grows with the square."""
+"""At most this many words are compared on each side: ten for each second that may be shared. A
+hallucinated loop may have thousands of words there, and the cost of the comparison is quadratic."""
 ENOUGH: Final = 3
-"""So many equal words occur by chance only in repetitions. More of them prove no more."""
+"""The most that equal words can gain as evidence. This many words are equal by chance only where
+words are repeated, and there more equal words prove no more."""
 
 
 class HeardWord(NamedTuple):
@@ -51,8 +53,9 @@ class HeardWord(NamedTuple):
 def merge_by_time(left: list[HeardWord], right: list[HeardWord], chunk: Chunk) -> list[HeardWord]:
     """Merge the words of two chunks by their times.
 
-    Each side is most reliable far from its cut. So the seam is the word nearest to the middle of
-    the overlap that both heard: words up to it come from the left, later ones from the right.
+    Each side is most reliable far from its cut. So the seam is a word that both sides heard: the
+    one nearest to the middle of the overlap. Words up to the seam come from the left, later words
+    from the right.
 
     Args:
         left: words of the earlier chunks.
@@ -91,7 +94,7 @@ def _is_interpolated(heard: HeardWord) -> bool:
 
 
 def slack(left: Sequence[HeardWord], start: float) -> float:
-    """Seconds before `start` in which `left` may have words that the next chunk hears too.
+    """How many seconds before `start` a word of `left` may end and still be in the next chunk too.
 
     The value never shrinks as later words arrive. That matters because released words are not
     merged any more.
@@ -123,11 +126,11 @@ def has_measured_times(left: Sequence[HeardWord], right: Sequence[HeardWord], ch
 def merge_by_text(
     left: list[HeardWord], right: list[HeardWord], chunk: Chunk, n_released: int
 ) -> tuple[list[HeardWord], list[HeardWord]]:
-    """Choose which words to keep of each side by comparing texts, where times are interpolated.
+    """Compare texts to choose the words to keep of each side, where times are interpolated.
 
-    The seam is the word that both sides heard, after the released ones, whose times differ least.
-    Where no word matches, both sides keep all their words: a repeated word is better than a lost
-    one.
+    The seam is a word that both sides heard. If possible, it is not before the last released word.
+    Of several such words, the one whose two times differ least is the seam. Where no word matches,
+    both sides keep all their words: a repeated word is better than a lost one.
 
     Args:
         left: words of the earlier chunks.
@@ -152,10 +155,10 @@ def merge_by_text(
 def _same_texts(left: Sequence[HeardWord], right: Sequence[HeardWord]) -> Sequence[tuple[int, int]]:
     """Align a suffix of `left` with a prefix of `right`; return the indexes of equal words.
 
-    This is the overlap alignment of genome assembly: words before it on the left and after it on
-    the right cost nothing. Times, though inexact, choose between several alignments ("no, no, no").
-    They also decide whether an alignment that skips words is worth it, because a chance match
-    would lose those words.
+    This is the overlap alignment of genome assembly: words of `left` before it and words of
+    `right` after it cost nothing. The times are inexact, but they choose between several alignments
+    ("no, no, no"). They also decide whether to accept an alignment that skips words: if its words
+    match only by chance, the skipped words are lost.
     """
     texts = [_bare(heard.word.text) for heard in right]
     row: list[tuple[float, tuple[tuple[int, int], ...]]] = [(0.0, ())]
@@ -216,7 +219,11 @@ def concatenated(left: list[HeardWord], right: list[HeardWord], earliest: float)
 
 
 def without_released(released: Sequence[HeardWord], merged: Iterable[HeardWord]) -> list[HeardWord]:
-    """The merged words without the released ones and without another reading of a released one."""
+    """The merged words that are not released yet.
+
+    A merged word at the time of a released word that is not in `merged` is another reading of that
+    word. It is left out.
+    """
     merged = list(merged)
     replaced = [it for it in released if it not in merged]
     return [
@@ -261,8 +268,8 @@ def _one_at_a_time(
 ) -> list[HeardWord]:
     """Merge two sides that have no word in common.
 
-    Where both heard a word at the same time, the left side counts before the middle and the right
-    side after it. Words that only one side heard stay.
+    If both sides heard a word at the same time, the left one is kept before the middle, and the
+    right one after it. Words that only one side heard are kept.
     """
 
     def is_among(heard: HeardWord, others: Iterable[HeardWord]) -> bool:

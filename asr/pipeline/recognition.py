@@ -1,9 +1,9 @@
 """One chunk from samples to timed words: engine, aligner, and checks for doubtful text.
 
 If a check finds something, the chunk is recognised again at a higher temperature, which breaks most
-loops. If that is doubtful too, each half of the chunk is recognised, cut where it is quietest. The
-best attempt is kept, and a warning in the transcript says what happened. Attempts are independent:
-none is prompted with an earlier answer.
+loops. If that is doubtful too, the chunk is cut at a quiet place near its middle, and each half is
+recognised. The best attempt is kept, and a warning in the transcript says what happened.
+Attempts are independent: none is prompted with an earlier answer.
 
 A slot of the engine is held only while the engine works; alignment has its own processes.
 """
@@ -202,7 +202,11 @@ class _Work:
         return await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
 
     async def tried(self, step: Callable[[], Awaitable[_Attempt | None]]) -> list[_Attempt]:
-        """The attempt of one step; empty if it failed, because an earlier answer exists."""
+        """A list with the attempt of one step.
+
+        The list is empty if the step failed or was not possible. That is no error, because an
+        earlier answer exists.
+        """
         try:
             attempt = await step()
         except EngineError as error:
@@ -240,7 +244,11 @@ class _Work:
 
 
 def _speaks(aligner: Aligner, language: str | None) -> bool:
-    """Whether the aligner knows a language. An aligner without one knows all; None is English."""
+    """Whether the aligner knows a language.
+
+    If `aligner.language` is None, the aligner knows every language. If `language` is None, English
+    is meant.
+    """
     asked = (language or "en").lower().split("-")[0]
     return aligner.language is None or asked in (aligner.language, "english")
 

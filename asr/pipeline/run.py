@@ -2,8 +2,8 @@
 
     bytes -> decode -> 16 kHz mono -> speech regions -> chunks -> engine -> stitch -> segments
 
-`Run` does this with three tasks joined by queues. Decoding runs ahead in a child process. Chunks
-go to the engine, only a limited number at once, so that one long recording does not fill the
+`Run` does this with three tasks joined by queues. Decoding runs ahead in a child process. Only a
+limited number of chunks are at the engine at once, so that one long recording does not fill the
 engine's own queue. Hypotheses return in any order and are stitched in the order of the chunks.
 Segments are handed out as soon as later audio cannot change them.
 

@@ -10,11 +10,11 @@ what it has used of the engine, divided by its weight. The share with the smalle
 served next, so each uses the engine in proportion to its weight and long chunks count for more than
 short ones. The jobs of a share are chosen in the same way, but every chunk counts as 1.
 
-A share or job that begins to wait starts at the virtual time of the last grant. No other is behind
-that, so a short recording is answered at once. One that leaves and returns keeps its virtual time,
-so it gains nothing. Among several new ones the shortest chunk goes first: where ten long
-recordings arrive together with a short one, only the length of their chunks tells which of them
-can be finished soon.
+A share or job that begins to wait starts at the virtual time of the last grant. No waiting share or
+job has a smaller virtual time, so a short recording is answered at once. A share or job that leaves
+and returns keeps its virtual time, so leaving gains nothing. Among several new shares or jobs, the
+shortest chunk goes first. When ten long recordings arrive together with a short one, only the
+lengths of the chunks show which recording can be finished soon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Whose work it is, and its weight: the part of the engine it gets beside other shares."""
+    """An owner of work. Its weight sets how much of the engine it gets, relative to the others."""
 
     name: Hashable = None
     weight: float = 1.0
@@ -188,7 +188,7 @@ class FairSlots:
         except asyncio.CancelledError:
             if turn.granted.cancelled():
                 self.n_waiting -= 1
-            else:  # it was granted in the same moment, and would stay unused
+            else:  # granted at the same moment: free the slot that nobody will use
                 self._release()
             raise
 

@@ -90,7 +90,8 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
         try:
             return thread.submit(asyncio.run, announce()).result()
         except BaseException:
-            if not begun.cancel():  # otherwise it has not begun and never will
+            # If `begun` can still be cancelled, the work has not begun and never will.
+            if not begun.cancel():
                 loop, task = begun.result()
                 with contextlib.suppress(RuntimeError):  # it has ended
                     loop.call_soon_threadsafe(task.cancel)
@@ -117,10 +118,11 @@ def make_transcriber(
     """
     aligner = load_aligner(settings)
     engine = (make_engine or load_engine)(settings)
-    # The witness adds up confidences. Only sphinx's are calibrated as the share of correct words.
+    # The witness adds up confidences, so each must be the probability that the word is correct.
+    # Only the confidences of sphinx are calibrated in this way.
     can_witness = settings.aligner_name == "sphinx"
-    # A decoder for every active recording: with fewer, a short recording would wait behind long
-    # ones, while the operating system shares the processors fairly.
+    # One decoder for each active recording; the operating system shares the processors fairly.
+    # With fewer decoders, a short recording would have to wait for long ones.
     n_decoders = settings.max_active_requests
     return Transcriber(engine, aligner, n_decoders, witness if can_witness else None)
 
