@@ -80,7 +80,7 @@ class Readable(Protocol):
 
 @dataclass(slots=True)
 class Decoding:
-    """A recording being decoded. Iterate over `blocks` once; `warnings` is complete only then.
+    """A recording being decoded. Iterate over `blocks` once; `warnings` is complete after that.
 
     Attributes:
         blocks: float32 samples.

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 SLOTS_PER_SERVER: Final = 64
 RETRIES: Final = 3
 RETRIED_STATUSES: Final = frozenset({408, 409, 429})
-"""These and all statuses from 500 on are retried. Any other 4xx would come again."""
+"""These and all statuses from 500 on are retried. The same server would repeat any other 4xx."""
 UNFIT_STATUSES: Final = frozenset({401, 403, 404})
 """The server rejects our key or has another model; the chunk is not the cause."""
 FIRST_DELAY: Final = 0.5
