@@ -1,8 +1,8 @@
-"""Detect files of several recordings, as ``cat a.mp3 b.mp3`` makes, and mp3s of unknown length.
+"""Detect files with several recordings (``cat a.mp3 b.mp3``), and mp3s of unknown length.
 
 Players play all recordings in such a file. libsndfile decodes the first one and stops. The headers
-show it: the Xing or Info tag of an mp3 gives the number of frames and bytes of its recording, and
-each Ogg page says whether a stream begins there.
+show whether there are more: the Xing or Info tag of an mp3 gives the number of frames and bytes of
+its recording, and each Ogg page says whether a stream begins there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_concatenated(path: Path) -> bool:
 
 
 def is_counted(path: Path) -> bool:
-    """Return whether an mp3 says how many frames it has. An encoder cannot in a pipe."""
+    """Return whether an mp3 states its number of frames. One made in a pipe does not."""
     with path.open("rb") as file:
         n_frames, _ = _promise(file, _id3_bytes(file.read(_ID3_HEADER_BYTES)))
     return bool(n_frames)  # an encoder that was interrupted leaves 0

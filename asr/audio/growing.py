@@ -1,8 +1,8 @@
 """Decode a recording while it arrives.
 
-The receiver writes two files: the bytes as they arrive, and a small JSON file with their final
-number, ``{"length": null}`` while that is unknown. The recording is complete when the first file
-has that length. If one of the files is gone, the upload was abandoned.
+The receiver writes two files. One holds the bytes as they arrive. The other is a small JSON file
+with the final number of bytes, or ``{"length": null}`` while that is unknown. The recording is
+complete when the first file has that length. If one of the files is gone, the upload was abandoned.
 
 Most formats can be decoded from front to back. Others, such as an MP4 with its index at the end,
 and all unknown formats are decoded only when they are complete.
@@ -37,7 +37,8 @@ MAX_POLL: Final = 0.25
 PROBE_BYTES: Final = 5_000_000
 """FFmpeg's default for detecting the format. It mostly stops after a few kilobytes."""
 WAV_PROBE_BYTES: Final = 65_536
-"""FFmpeg reads this much of any wav, as it may not hold PCM. 5 MB would be minutes of speech."""
+"""FFmpeg reads this much of any wav before it decodes, because not every wav holds PCM. 5 MB would
+be minutes of speech."""
 
 _STREAMABLE: Final = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
 """First bytes of wav, flac, ogg and opus, of the tag of an mp3 or aac, of matroska and webm."""
@@ -73,7 +74,7 @@ class GrowingFile:
         """
         try:
             length: int | None = json.loads(self.info.read_bytes())["length"]
-            self.path.stat()  # an upload that expires leaves its JSON
+            self.path.stat()  # raises if it is gone: an expired upload leaves only its JSON
         except FileNotFoundError:
             raise AudioIncomplete(_ENDED) from None
         return length
@@ -85,7 +86,7 @@ class GrowingFile:
 
 
 class _Reader:
-    """Reads a growing file, and waits at its end. It has no seek(), so FFmpeg does not try.
+    """Reads a growing file, and waits at its end. It has no seek(), so FFmpeg does not seek.
 
     Args:
         source: the file.
@@ -152,7 +153,7 @@ class _Reader:
 def decode_growing(
     source: GrowingFile, limits: AudioLimits, on_wait: Callable[[], None], *, split: bool = False
 ) -> Decoding:
-    """Open a recording that is still arriving; wait for the bytes that this needs.
+    """Open a recording that is still arriving. Block until enough bytes are there to open it.
 
     Args:
         source: the recording.

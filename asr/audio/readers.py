@@ -36,8 +36,8 @@ BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
 """Seconds. Larger jumps of a container's timestamps become silence, so times stay true."""
 MAX_LEAD_SECONDS: Final = 0.01
-"""Seconds. The same before the first sound of a track that begins after the picture. This gap has
-no jitter, and without silence every word would come too early."""
+"""Seconds. The limit for the gap before the first sound, if the audio begins after the video. This
+gap has no jitter. Without silence in its place every word would come too early."""
 
 MAX_TRAILER_BYTES: Final = 16_384
 """More bytes than this after the audio are not a tag, but may be a second recording."""
@@ -80,7 +80,7 @@ class Readable(Protocol):
 
 @dataclass(slots=True)
 class Decoding:
-    """A recording being decoded. Iterate over `blocks` once; this also sets the other fields.
+    """A recording being decoded. Iterate over `blocks` once; `warnings` is complete after that.
 
     Attributes:
         blocks: float32 samples.
@@ -107,7 +107,7 @@ def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
     several = is_concatenated(path)
     source = None if several else _open_libsndfile(path, decoding)
     if source is None:
-        # "file:" because a name may have a colon, and "12:30.m4a" is no protocol.
+        # Without "file:" FFmpeg would take the "12" of a file called "12:30.m4a" for a protocol.
         source = _open_ffmpeg(f"file:{path}", decoding)
     if several:
         decoding.promised_seconds = None  # it describes only the first recording
@@ -115,7 +115,7 @@ def open_file(path: Path, decoding: Decoding) -> RatedBlocks:
 
 
 def open_stream(file: Readable, decoding: Decoding, probe_bytes: int) -> RatedBlocks:
-    """Return the blocks of a file that cannot seek; else as `open_file`.
+    """Return the blocks of a file that cannot seek, with the same errors as `open_file`.
 
     Uses FFmpeg only: libsndfile reads the end of a file before it decodes the beginning.
     """
@@ -134,7 +134,8 @@ def _check_layout(rate: int, channels: int) -> None:
 
 def _open_libsndfile(path: Path, decoding: Decoding) -> RatedBlocks | None:
     """Return the blocks, or None if libsndfile does not know the format or the length."""
-    # By descriptor: given a name, libsndfile reads any bytes called x.vox or x.au as samples.
+    # By descriptor, so that libsndfile does not see the name: it reads the bytes of any file called
+    # x.vox or x.au as samples.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         file = soundfile.SoundFile(descriptor, closefd=True)
@@ -170,9 +171,10 @@ def _libsndfile_blocks(
 
 
 def _promised_share(descriptor: int) -> float:
-    """Return the ratio of audio bytes in the header to those in the file, at least 1.
+    """Return the audio bytes that the header states, divided by those in the file; at least 1.
 
-    libsndfile reduces its count of frames to what the file holds.
+    libsndfile counts only the frames that the file holds. Multiply its count by this number to get
+    the count in the header.
     """
     place = _data_chunk(descriptor)
     if place is None:

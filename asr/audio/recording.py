@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from asr.audio.readers import Decoding
     from asr.workers.template import Channel
 
-# PyAV, and a module that it imports when it opens a file: a child under RLIMIT_AS may fail to.
+# av.subtitles.stream brings in PyAV. PyAV imports it only when it opens a file, and under RLIMIT_AS
+# that import may fail in a child.
 PRELOAD = ("asr.audio.recording", "av.subtitles.stream")
 REPORT_SAMPLES = 10 * SAMPLE_RATE
 LONG_SAMPLES = 60 * SAMPLE_RATE
@@ -82,7 +83,7 @@ class Decoded:
         warnings: defects that were repaired; set in the last report of channel 0.
         settled_sample: future regions begin at this sample or later.
         channel: 0 if the channels are mixed.
-        n_channels: the same number in every report.
+        n_channels: number of channels. It is the same in every report.
     """
 
     n_samples: int
@@ -138,7 +139,7 @@ async def decode_recording(
 
 
 async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerator[Decoded]:
-    """Find the speech in a decoded recording. Runs in a thread: PCM needs no protection.
+    """Find the speech in a decoded recording. A thread is enough: no codec runs that could crash.
 
     Raises:
         InvalidOption: the VAD is not installed.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_SPLIT_CHANNELS: Final = 8
 """Each separate channel costs as much as a whole recording."""
 MAX_PEAK: Final = 8.0
-"""Float samples beyond this are garbage, and are clipped before the resampling filter."""
+"""A float sample beyond this is garbage. Its block is clipped to [-1, 1] before resampling."""
 
 _HEADER_SLACK: Final = 1.0
 
@@ -172,7 +172,10 @@ def _to_mono(block: np.ndarray) -> np.ndarray:
 
 
 def _clip_garbage(samples: np.ndarray) -> np.ndarray:
-    """Return the samples, clipped if one is absurd: the filter would spread it."""
+    """If a sample is NaN or beyond `MAX_PEAK`, clip all of them to [-1, 1]; NaN becomes 0.
+
+    Otherwise the resampling filter would spread the garbage to other samples.
+    """
     with np.errstate(invalid="ignore"):
         is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false if there is a NaN
     if not is_sane:

@@ -5,7 +5,7 @@ mixture on six sub-bands, from the WebRTC project) or silero (32 ms frames; a sm
 `SpeechDetector` turns these flags into regions with hysteresis. Several voiced frames close
 together open a region, a long enough silence closes it, and padding keeps soft onsets and endings.
 
-The regions do not depend on how the samples are split into pushes.
+The regions do not depend on the sizes of the blocks in which the samples are pushed.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 - `machine`: this machine, the settings, and our own service.
 - `server`: a server that recognises speech.
 
-A server gets the same requests as from the engine, with a tone as audio. So the checks say nothing
-about the quality of recognition.
+The checks send a server the same requests as the engine does, but with a tone as audio. So they say
+nothing about the quality of recognition.
 """
 
 from __future__ import annotations

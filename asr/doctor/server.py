@@ -72,7 +72,7 @@ class VllmCheckup:
         self._model = settings.vllm_model
 
     def checks(self) -> Iterator[Check]:
-        """Run the checks. Stop after the first one if the server does not answer."""
+        """Run the checks. Stop if the server cannot be used or does not serve the model."""
         first = self.reachable()
         yield first
         if first.level == "fail":
@@ -101,7 +101,7 @@ class VllmCheckup:
             fix = "start it, or correct ASR_VLLM_URL; it answers only after minutes of loading"
             return Check("server", "fail", f"{where} does not answer: {error}", fix)
         if self._is_ourselves():
-            fix = "give the recogniser's address with ASR_VLLM_URL, or move one with ASR_PORT"
+            fix = "set ASR_VLLM_URL to the recogniser, or move this service with ASR_PORT"
             found = f"{where} is this service itself, not its recogniser"
             return Check("server", "fail", found, fix)
         if answer.status_code in (401, 403):
@@ -164,7 +164,7 @@ class VllmCheckup:
         """Check that the model does not think before it answers.
 
         The chat template puts <think> into the prompt, so an answer may show no sign of thinking.
-        If the server can show the prompt, the prompt decides.
+        If the server can show the prompt, the prompt is checked too.
         """
         message = as_object(_choice(tone_answer).get("message"))
         content = str(message.get("content") or "")

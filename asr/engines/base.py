@@ -1,7 +1,7 @@
 """The interface of an engine: one chunk of audio in, one hypothesis out.
 
-An engine knows nothing of files, of other chunks, or of HTTP. It does its own batching:
-`slots` says how many chunks it wants in flight, and the pipeline keeps that many there.
+An engine knows nothing of files, of other chunks, or of HTTP. It does its own batching: `slots` is
+the number of chunks that the pipeline keeps in flight.
 """
 
 from __future__ import annotations

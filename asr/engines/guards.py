@@ -31,18 +31,20 @@ MAX_WORDS_PER_SECOND: Final = 7.0
 MAX_LETTERS_PER_SECOND: Final = 40.0
 FREE_WORDS: Final = 4
 FREE_LETTERS: Final = 30
-"""The fastest speakers reach 6 words per second. Some words are free: regions are not exact."""
+"""The fastest speakers reach 6 words per second. Regions are not exact, so an answer may have
+`FREE_WORDS` words and `FREE_LETTERS` letters more than these rates allow."""
 MIN_WORDS_PER_SECOND: Final = 0.6
 MIN_LETTERS_PER_SECOND: Final = 4.0
 SLOW_SECONDS: Final = 3.0
-"""Fewer words and fewer letters than these, over `SLOW_SECONDS` of speech or more, are too few: the
-answer "Hello!" may be a reply. In 29 recordings with references, the slowest (digits with pauses of
-0.3 s, memos) have 1.27 words and 6 letters per second of speech, in webrtcvad's regions of 3 s and
-more, at any aggressiveness. A lone "um" has 0.8 words per second in 1.2 s. Letters count because
-other languages say in one word what English says in three. webrtcvad takes music for speech, so too
-little text is only a weak finding."""
+"""An answer is too short if it is below both rates and the speech lasts `SLOW_SECONDS` or more. For
+example, the answer "Hello!" may be a reply. The slowest of 29 recordings with references (digits
+with pauses of 0.3 s, memos) have 1.27 words and 6 letters per second of speech. These are rates in
+webrtcvad's regions of 3 s and more, at any aggressiveness. A lone "um" in a region of 1.2 s has 0.8
+words per second. Letters count too, because other languages say in one word what English says in
+three. webrtcvad takes music for speech, so too little text is only a weak finding."""
 EMPTY_SECONDS: Final = 1.5
-"""Speech of this length contains words. With padding, one voiced burst is a region of 0.6 s."""
+"""Speech of this length contains words. A shorter region may be noise: padding turns one voiced
+burst into a region of 0.6 s."""
 
 WITNESS: Final = 1
 CUT: Final = 2
@@ -53,13 +55,15 @@ LOOP: Final = 20
 UNHEARD: Final = 24
 REPLY: Final = 30
 TOO_MANY: Final = 40
-"""Weights of the findings. The pipeline adds them and keeps the answer with the lowest sum. From
-best to worst:
+"""Weights of the findings. The pipeline adds them, counting each guard once, and keeps the answer
+with the lowest sum. On a tie it keeps the answer with fewer findings, then the one with the higher
+average log-probability, then the earliest. From best to worst:
 
-    WITNESS   1   the aligner doubts an answer that no guard doubts
+    WITNESS   1   the witness objects to an answer in which no guard found anything
     CUT       2   the answer reached its token limit
     TOO_FEW   4   few words; together with CUT (6) still better than a remark
-    REMARK    8   a remark after words; with CUT and TOO_FEW (14) still better than nothing
+    REMARK    8   a remark after words, or a long answer that begins like a reply; with CUT and
+                  TOO_FEW (14) still better than nothing
     EMPTY    16   nothing, which is better than invented text
     LOOP     20   a loop, mostly music that was taken for speech
     UNHEARD  24   the aligner cannot find most of the words in the audio
@@ -67,14 +71,15 @@ best to worst:
     TOO_MANY 40   more words than anyone can say in the time
 """
 MAX_REPLY_WORDS: Final = 25
-"""A longer answer that begins like a reply may be real speech."""
+"""A longer answer that begins like a reply may be real speech, so it gets `REMARK`, not `REPLY`."""
 
 _CANNOT: Final = (
     r"(?:can['\u2019]?t|cannot|could\s?n['\u2019]t|could\s+not|am\s+unable\s+to|['\u2019]m\s+unable\s+to|"
     r"unable\s+to|(?:am\s+|['\u2019]m\s+)?not\s+able\s+to|do\s?n['\u2019]t\s+have|do\s+not\s+have)"
 )
-# Refusals are searched at the start of every line and sentence, remarks at the first and the last,
-# replies only at the first: the more often people say such things, the fewer places are searched.
+# People say some of these things in real speech. The more common a phrase is, the fewer places are
+# searched: refusals at the start of every line and sentence, remarks at the start of the first and
+# the last one, and replies only at the start of the first.
 _REFUSAL: Final = re.compile(
     rf"""\W{{0,9}}+(?:unfortunately\W+|i(?:['\u2019]m|\s+am)\s+afraid\s+(?:that\s+)?)?(?:
       (?:i['\u2019]?m\s+|i\s+am\s+|i\s+|we\s+)?(?:sorry|apologi[sz]e)\W+(?:but\s+)?(?:i|we)\b\s*{_CANNOT}\b.{{0,40}}?
@@ -152,12 +157,12 @@ def loop(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
 
 
 def cut(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
-    """Find an answer that reached its token limit, which real speech should not."""
+    """Find an answer that reached its token limit. A transcript of real speech should not."""
     return Finding("cut", "it was cut at its token limit", CUT) if hypothesis.is_cut else None
 
 
 def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
-    """Find more text than anyone can say in the time: invented, or a followed instruction."""
+    """Find more text than anyone can say in the time. It is invented or follows an instruction."""
     seconds = chunk.duration if chunk.speech_seconds is None else chunk.speech_seconds
     n_words = len(hypothesis.text.split())
     n_letters = len(hypothesis.text)
@@ -199,7 +204,7 @@ def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     begins = [match.end() for match in _SENTENCE_END.finditer(text)]
     is_remarked = any(_REFUSAL.match(text, begin) for begin in begins)
     if is_remarked or (begins and _REMARK.match(text, begins[-1])):
-        return Finding("commentary", "what stands in it reads like a reply", REMARK)
+        return Finding("commentary", "a part of it reads like a reply", REMARK)
     return None
 
 
@@ -216,8 +221,9 @@ GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
 def compression(text: str) -> float:
     """Return the ratio of text bytes to zlib bytes, or 1 for texts that are too short.
 
-    The letters of every script count as one byte each. In UTF-8 most scripts use two or three bytes
-    with the same beginning, which compress so well that normal Hindi or Thai looks like a loop.
+    A letter of any script counts as one byte; in a text with more than 128 different non-ASCII
+    letters it counts as two. In UTF-8 most scripts use two or three bytes with the same beginning,
+    which compress so well that normal Hindi or Thai looks like a loop.
     """
     others = dict.fromkeys(letter for letter in text if not letter.isascii())
     if len(others) <= 128:
@@ -229,7 +235,7 @@ def compression(text: str) -> float:
 
 
 def _n_words(text: str) -> int:
-    """Count spoken words: a digit is one, and so are two letters of a script without spaces."""
+    """Count spoken words. A digit is one word; two letters of a script without spaces are one."""
     n_unspaced = len(_UNSPACED.findall(text))
     n_further_digits = len(_FURTHER_DIGIT.findall(text))
     return len(text.split()) + n_unspaced // 2 + n_further_digits
@@ -242,7 +248,10 @@ def has_run(words: Sequence[str]) -> bool:
 
 
 def _longest_run(words: Sequence[str], size: int) -> int:
-    """Return the most repetitions in a row of a phrase of `size` words; 0 below `MIN_RUN_WORDS`."""
+    """Return how often a phrase of `size` words occurs in the longest run of such a phrase.
+
+    Return 0 if the run has fewer than `MIN_RUN_WORDS` words in total.
+    """
     best = same = 0
     for here in range(size, len(words)):
         same = same + 1 if words[here] == words[here - size] else 0

@@ -27,13 +27,15 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-# A narrower search than the defaults. On 81 clips (728 s, 1,481 words) WER is 62.2% against 62.0%,
-# which is within the effect of clip order, at RTFx 3.13 against 1.61 on a machine under load.
+# A narrower search than with the defaults. On 81 clips (728 s, 1,481 words) RTFx is 3.13 instead of
+# 1.61, on a machine under load. WER is 62.2% instead of 62.0%, a difference that the order of the
+# clips can also make.
 DECODER_OPTIONS: Final = {"maxhmmpf": 3000, "maxwpf": 10, "loglevel": "FATAL"}
 FRAME_SECONDS: Final = 0.01
 CPU_SECONDS_BASE: Final = 60
 CPU_SECONDS_PER_SECOND: Final = 20
-"""CPU seconds for any chunk, and for each second of audio. Decoding needs about 0.3 per second."""
+"""The limit on CPU time: seconds for any chunk, plus seconds for each second of its audio. Decoding
+needs about 0.3 s of CPU time per second of audio."""
 
 _VARIANT = re.compile(r"\(\d+\)$")
 

@@ -48,15 +48,15 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
     bind_children()
     try:
         logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
-        with (
-            run_directory(Path(settings.work_dir)) as run_dir,
-            run_directory(_data_directory(settings)) as incoming,
-            children_ended(),
-        ):
-            _check_database(settings)
-            server = make_server(settings, make_engine, interrupts)
-            application = Application(server.submit, settings, run_dir, incoming)
-            server.mount(application.install, lambda: _lifespan(application))
+        with contextlib.ExitStack() as stack:
+            with interrupts.held():
+                run_dir = stack.enter_context(run_directory(Path(settings.work_dir)))
+                incoming = stack.enter_context(run_directory(_data_directory(settings)))
+                stack.enter_context(children_ended(interrupts))
+                _check_database(settings)
+                server = make_server(settings, make_engine, interrupts)
+                application = Application(server.submit, settings, run_dir, incoming)
+                server.mount(application.install, lambda: _lifespan(application))
             server.serve(**SOCKETS)
     except KeyboardInterrupt:  # during the start, or a second one during shutdown
         logger.info("interrupted")

@@ -6,7 +6,7 @@
 
 At most `max_jobs` children run at once; further jobs wait. Leaving the ``async with`` block kills
 the child, so cancelling the waiting task frees the CPU at once. An error of `asr.errors` in the
-child is raised here. Any other end raises `WorkerDied`, whose attributes say what happened: the
+child is raised here. Any other failure raises `WorkerDied`, whose attributes say what happened: the
 signal, the errno of an OSError, or a lack of memory.
 """
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 EXIT_REPORT_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
 MAX_PATIENT = 256
-"""Largest number of jobs of a pool that mostly wait. Each is a sleeping process."""
+"""Largest number of patient jobs in a pool. Such a job mostly waits, as a sleeping process."""
 _START = """
 import json, sys
 sys.path = json.loads(sys.argv[1])

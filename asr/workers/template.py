@@ -10,8 +10,9 @@ audio.
 ``asr.transcribe()`` in a script without a main guard. Its pools cannot kill one task or give a task
 fresh state.
 
-The process has one thread, because forking with several is unsafe. Children answer in JSON frames,
-never in pickles: they decode hostile files, and a compromised child must not control the parent.
+The process has one thread, because forking with several is unsafe. Children decode hostile files,
+and a compromised child must not control the parent. So children answer in JSON frames, never in
+pickles.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _report_error(error: Exception, talk: Channel) -> int:
         traceback.print_exc()
     if isinstance(error, MemoryError):
         error = WorkerDied("a helper process ran out of memory", out_of_memory=True)
-    elif isinstance(error, OSError):  # without the path, which is not for clients to see
+    elif isinstance(error, OSError):  # leave out the path: clients must not see it
         message = f"a helper process failed: {error.strerror or type(error).__name__}"
         error = WorkerDied(message, errno=error.errno)
     if not isinstance(error, AsrError):
@@ -117,7 +118,7 @@ def _report_error(error: Exception, talk: Channel) -> int:
     return 0
 
 
-class Zygote:
+class TemplateProcess:
     """Forks children on request and reports their exit statuses."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -213,4 +214,4 @@ def main(arguments: list[str]) -> None:
             loaded()
     gc.freeze()  # the collector skips loaded objects, so their pages stay shared
     with control:
-        Zygote(control).serve()
+        TemplateProcess(control).serve()

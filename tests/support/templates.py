@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asr.workers import pool
-from asr.workers.template import Zygote, load
+from asr.workers.template import TemplateProcess, load
 
 _START = """
 import json, sys
@@ -168,7 +168,7 @@ def _become_template(request, control, errors):
         os.chdir(request["folder"])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with socket.socket(fileno=control) as talk:
-            Zygote(talk).serve()
+            TemplateProcess(talk).serve()
         status = 0
     finally:
         os._exit(status)

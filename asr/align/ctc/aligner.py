@@ -232,7 +232,7 @@ class CtcAligner:
             logger.warning("chunk %d cannot be aligned: %r", hypothesis.chunk_index, error)
             return _spread(audio, hypothesis, f"the aligner failed ({type(error).__name__})")
         if words is None:
-            reason = f"the text does not fit {audio.duration:.1f} s of audio"
+            reason = f"its words do not fit {audio.duration:.1f} s of audio, or have no labels"
             return _spread(audio, hypothesis, reason)
         return dataclasses.replace(hypothesis, words=words)
 

@@ -83,14 +83,16 @@ class Batcher(Generic[Item, Result]):
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         try:
             while True:
-                batch = await self._collect()
+                batch = []
+                await self._collect(batch)
                 await self._process([entry for entry in batch if not entry[1].done()])
         finally:
             for _, future in [*batch, *([self._left_over] if self._left_over else [])]:
                 _refuse(future)
 
-    async def _collect(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        batch = [self._left_over or await self._waiting.get()]
+    async def _collect(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        """Fill a batch. What it holds when this is cancelled is refused by the caller."""
+        batch.append(self._left_over or await self._waiting.get())
         self._left_over = None
         if self._waiting.empty() and self._window:
             await asyncio.sleep(self._window)
@@ -102,7 +104,6 @@ class Batcher(Generic[Item, Result]):
                 self._left_over = entry
                 break
             batch.append(entry)
-        return batch
 
     async def _process(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         """Process a batch; if it fails, try each half, so that only the bad item fails."""

@@ -64,7 +64,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
     "llamacpp": Dialect(
         any_name=True,
         audio_part="input_audio",
-        logprobs={"logprobs": True, "top_logprobs": 1},  # else it sorts twenty per token
+        logprobs={"logprobs": True, "top_logprobs": 1},  # by default it sorts 20 per token
         audio_formats=("wav",),
     ),
     "ollama": Dialect(

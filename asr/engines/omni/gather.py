@@ -1,9 +1,10 @@
 """A scheduler for vLLM that starts chunks together.
 
-A step of vLLM's engine in which a chunk starts (encoder, prefill) costs far more than a decoding
-step, but little more for several chunks than for one. vLLM starts each chunk as soon as it arrives.
-On an H200 under load these steps, one in ten, took more than half of the time. With this scheduler
-chunks wait a few steps for each other (benchmarks/gpu/README.md has the gain):
+When a chunk starts, vLLM's engine runs the encoder and the prefill. A step with a start costs far
+more than a decoding step, but starting several chunks in it costs little more than starting one.
+vLLM starts each chunk as soon as it arrives. On an H200 under load, one step in ten had a start,
+and these steps took more than half of the time. With this scheduler chunks wait a few steps for
+each other (benchmarks/gpu/README.md has the gain):
 
     vllm serve MODEL --scheduler-cls asr.engines.omni.gather.GatheringScheduler
 
@@ -20,11 +21,12 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 SHARE: Final = 0.4
 """Chunks start when the number that can start reaches this share of the running chunks."""
 PATIENCE: Final = 32
-"""The largest number of steps that a chunk waits: about a third of an answer."""
+"""The largest number of steps in a row in which chunks wait although there is room for them. It is
+about a third of the steps of an answer."""
 
 
 class GatheringScheduler(AsyncScheduler):  # type: ignore[misc] # vLLM is not always here
-    """vLLM's scheduler with the limit of running requests lowered in most steps.
+    """vLLM's scheduler, with a lower limit on running requests while chunks wait for each other.
 
     A chunk that arrives while nothing runs starts at once, so a single chunk loses no time.
     """
@@ -34,7 +36,8 @@ class GatheringScheduler(AsyncScheduler):  # type: ignore[misc] # vLLM is not al
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # newer versions separate the limit on active requests from the room for them
+        # In newer versions max_num_running_reqs is the number of slots of the model runner, and
+        # max_num_active_reqs limits how many requests may run. Older versions use one for both.
         name = "max_num_active_reqs"
         self._limit = name if hasattr(self, name) else "max_num_running_reqs"
         self._n_held = 0

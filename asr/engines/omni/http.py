@@ -1,7 +1,8 @@
 """Omni over HTTP: on vLLM servers, or on other servers with OpenAI's chat completions.
 
-The server batches the requests in flight, so this engine only keeps `slots` requests there. If a
-task is cancelled, its connection closes, and vLLM aborts the request.
+The server batches the requests in flight, so this engine does no batching. `slots` says how many
+requests it wants in flight. If a task is cancelled, its connection closes, and vLLM aborts the
+request.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ logger = logging.getLogger(__name__)
 SLOTS_PER_SERVER: Final = 64
 RETRIES: Final = 3
 RETRIED_STATUSES: Final = frozenset({408, 409, 429})
-"""Retried, like all statuses from 500 on. Another 4xx would only be repeated."""
+"""These and all statuses from 500 on are retried. The same server would repeat any other 4xx."""
 UNFIT_STATUSES: Final = frozenset({401, 403, 404})
 """The server rejects our key or has another model; the chunk is not the cause."""
 FIRST_DELAY: Final = 0.5
 MAX_RETRY_AFTER: Final = 120.0
 ANSWER_BASE: Final = 60.0
 ANSWER_PER_SECOND: Final = 4.0
-"""Seconds to wait for one answer: for any chunk, and for each second of its audio."""
+"""How long to wait for one answer: seconds for any chunk, plus seconds per second of its audio."""
 DEADLINE_ANSWERS: Final = 2.0
 """The deadline of a chunk with all its attempts, as a multiple of the wait for one answer."""
 SLOW_REST_SECONDS: Final = 30.0
-"""A server that did not answer in time gets no requests for so long, if there are others."""
+"""If a server does not answer in time and there are others, it gets no requests for this time."""
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 1.0
-"""We close idle connections before uvicorn does so after 5 s: a request that is being sent at that
-moment would fail. Busy servers leave no connection idle."""
+"""uvicorn closes idle connections after 5 s, and a request that is sent at that moment fails. So we
+close them earlier. This costs nothing under load, because then no connection is idle."""
 MAX_MESSAGE: Final = 300
 WRITERS: Final = 2
 """Threads that build requests. If hundreds of chunks begin together, more threads would only take

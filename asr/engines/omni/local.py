@@ -1,8 +1,8 @@
 """Omni on vLLM in this process, without a server: no HTTP and no base64.
 
-vLLM runs on its own event loop in its own thread. It loads for minutes without yielding, and a
-service that is silent for so long counts as dead. The model runs in processes that vLLM starts;
-`asr.engines.omni.watchdog` ends them when this process is killed.
+vLLM runs on its own event loop in its own thread. It blocks its loop for minutes while it loads. On
+the service's loop that would stop all answers, and a silent service counts as dead. The model runs
+in processes that vLLM starts; `asr.engines.omni.watchdog` ends them when this process is killed.
 
 vllm is imported only when the engine opens.
 """
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 SLOTS: Final = 64
 DEADLINE_BASE: Final = 120.0
 DEADLINE_PER_SECOND: Final = 8.0
-"""Seconds for any chunk, and for each second of its audio: the same deadline as over HTTP."""
+"""The deadline of a chunk: seconds for any chunk, plus seconds for each second of its audio. It is
+the same as over HTTP."""
 PLACEHOLDER: Final = "<so_embedding>"
 """Stands for the audio in the text of a prompt."""
 ENVIRONMENT: Final = {

@@ -1,13 +1,13 @@
 """The prompt for Nemotron-3-Nano-Omni, and how to read its answer. Pure functions.
 
-The audio part goes before the text part, because servers join the two in different ways, and this
-order survives all of them. Thinking is off in every request. The sampling is the model card's
-instruct mode.
+The audio part goes before the text part. Servers join the two parts in different ways, but all of
+them keep this order. Thinking is off in every request. The sampling is the model card's instruct
+mode.
 
-The user's prompt and keywords are context, never an instruction. They come first, in quotes,
-without anything that a chat template or tokenizer could read as a control token: anything in < and
->, a capital name in square brackets, a switch of thinking. Our instruction comes last. Text of
-earlier chunks is never part of a prompt.
+The user's prompt and keywords are context, never an instruction. They come first, in quotes. Signs
+that could make a control token for a chat template or tokenizer are removed: < and >, square
+brackets around a name in capitals, and switches of thinking such as /no_think. Our instruction
+comes last. Text of earlier chunks is never part of a prompt.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INSTRUCTION: Final = (
 TEMPERATURE: Final = 0.2
 TOP_K: Final = 1
 TOP_K_ABOVE: Final = 20
-"""With a top_k of 1 the temperature has no effect, so a higher one needs a larger top_k."""
+"""top_k for temperatures above `TEMPERATURE`. With a top_k of 1 the temperature has no effect."""
 TOKENS_BASE: Final = 32
 TOKENS_PER_SECOND: Final = 12
 """Fast speech is 5 words a second, at about 1.4 tokens each; the rest is headroom."""
@@ -52,7 +52,7 @@ _BRACKETED: Final = re.compile(r"\[(/?[A-Z][A-Z0-9_]*)\]")
 """Control tokens such as Mistral's [INST], [/INST], [TOOL_CALLS]; not "[1]" or "[see below]"."""
 _THINK: Final = re.compile(r"(?<!\S)/(?:no_?)?think(?!\w)|/(?=(?:no_?)?think)", re.IGNORECASE)
 """The templates of earlier Nemotrons look for "/think" in user text, even inside words. The pattern
-removes it if it stands alone, and only the slash in an address or a path."""
+matches the whole switch if it stands alone. In an address or a path it matches only the slash."""
 
 _HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 """JSON may escape half a surrogate pair. It has no UTF-8 form, so no format could write it."""
@@ -141,7 +141,7 @@ def _plain(text: str, max_length: int | None = None) -> str:
 def hypothesis(
     chunk_index: int, answer: str, tokens: Sequence[Token] = (), *, is_cut: bool = False
 ) -> Hypothesis:
-    """Return the transcript in an answer. It keeps its lines: a guard checks their beginnings.
+    """Return the transcript in an answer. Its line breaks stay: a guard checks how lines begin.
 
     Args:
         chunk_index: index of the chunk.
@@ -193,7 +193,7 @@ def _confidences(answer: str, draft: Draft, tokens: Sequence[Token]) -> _Confide
 
 
 def _words(draft: Draft) -> list[list[int]]:
-    """Return for each word the places of its letters and digits, or else of all its characters."""
+    """Return the places of each word's letters and digits; of all its characters if it has none."""
     words: list[list[tuple[str, int]]] = [[]]
     for sign, place in zip(draft.text, draft.places, strict=True):
         if sign.isspace():

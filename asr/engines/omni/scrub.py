@@ -22,7 +22,8 @@ MAX_PASSES: Final = 8
 
 _THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _UNPAIRED: Final = (
-    # The chat template opened it in the prompt. With no text after it, the tag is a stray one.
+    # The chat template opened the thinking in the prompt, so the answer has only the closing tag.
+    # A closing tag with no text after it is a stray one: only the tag is removed.
     re.compile(r"\A(?>.*</think(?:ing)?>)(?!\W*\Z)", re.DOTALL | re.IGNORECASE),
     re.compile(r"</think(?:ing)?>", re.IGNORECASE),
     # The token limit came before the closing tag.
@@ -42,8 +43,8 @@ _ADJECTIVES: Final = (
 )
 _REST: Final = r"(?:(?!\n[ \t]*\n).)*\Z"
 _REMARK: Final = re.compile(
-    # A last paragraph behind others that is set off as no speech. People do say "let me know if you
-    # need anything else", as a paragraph of its own too where turns are paragraphs.
+    # The last of several paragraphs, if it is marked as not spoken. Without a mark it stays: people
+    # do say "let me know if you need anything else", and each turn may be a paragraph.
     r"(?<=\S)[ \t]*\n[ \t]*\n\s*+(?:"
     r"\*\*(?:note|summary|translation|explanation|analysis|key\s+(?:points|takeaways))"
     rf"(?::\s*\*\*|\*\*\s*:)\s*{_REST}"
@@ -69,16 +70,17 @@ _AFTER: Final = r"playing|plays|fades?|fading|out|in|continues|stops|starts|soun
 _NAMED: Final = rf"\s*(?:(?:{_MANNER})\s+){{0,3}}(?:{_SOUND})(?:\s+(?:{_AFTER})){{0,2}}\s*[.!]?\s*"
 _HAPPENS: Final = r"(?=[^()\n]*\s[^()\n]*)(?=[^()\n]*(?:ing|plays|fades|laughs)\b)"
 _ASIDE: Final = re.compile(
-    # Round brackets may hold what was said, "a (static) field": only where a sentence begins,
+    # Round brackets may hold spoken words, as in "a (static) field". They are removed where a
+    # sentence begins.
     rf"\[{_NAMED}\]|\*(?!\*){_NAMED}\*"
     rf"|(?:\A\s*|(?<=[\n.!?>\u2026\"\u201d])[ \t]*)\({_NAMED}\)(?:\s*\({_NAMED}\))*"
-    # or if it is more than a name, at a comma and at the end of a line.
+    # If they describe an event, also after a comma or semicolon and at the end of a line.
     rf"|(?<=[,;])\s*\({_HAPPENS}{_NAMED}\)|\({_HAPPENS}{_NAMED}\)(?=\s*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TIME: Final = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?"
 _CLOCK: Final = re.compile(
-    # A verse is "(3:16)", but no line begins with it.
+    # "(3:16)" may be a verse. No line begins with one, so at the start of a line it is a time.
     rf"\[{_TIME}(?:\s*-+>?\s*{_TIME})?\]|\({_TIME}\s*-+>?\s*{_TIME}\)|^[ \t]*\({_TIME}\)"
     r"|\(\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?|[.,]\d+)\)",
     re.MULTILINE,
@@ -87,7 +89,7 @@ _WHO: Final = r"(?:speaker|spk|voice|person|participant)(?:[ _-]?#?\d{1,2}|[ _-]
 _ALIAS: Final = r"(?:\s*\([^()\n]{1,20}\))?"
 _LABEL: Final = re.compile(
     rf"(?<!\w)(?:\[{_WHO}\]\s*:?|\({_WHO}\)\s*:?|(?=sp){_WHO}{_ALIAS}\s*:)"
-    # Someone may have spoken with person A.
+    # Elsewhere in a sentence it may be speech: "I spoke with person A: she agreed".
     rf"|(?:^|(?<=[.!?\u2026\"\u201d]))[ \t]*{_WHO}{_ALIAS}\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -104,7 +106,8 @@ _TEXT: Final = (
     rf"{_ADJECTIVES}(?:transcript(?:ion)?s?\b|{_HEARD}"
     r"|(?:text|words|content)\b[^:\n]{0,60}?\b(?:audio|recording|clip|transcri\w+))"
 )
-"""Names of a transcript; narrow, because letters and songs have a text and words too."""
+"""Phrases for a transcript. They are narrow, because speakers also talk of the text of a letter or
+the words of a song."""
 _PREAMBLE: Final = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay|ok|absolutely)\b\W{0,3})?(?:"
     r"(?:here(?:['\u2019]s| is| are)|(?:this|below|the following|following) is"
@@ -146,11 +149,11 @@ _CLOSING: Final = frozenset("".join(_QUOTES.values()))
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text between an answer and a transcript.
+    """An answer from which some text may have been removed.
 
     Attributes:
         text: the remaining text.
-        places: position in the answer of each character of `text`.
+        places: for each character of `text`, its position in the answer.
     """
 
     text: str
@@ -180,7 +183,7 @@ def spoken(answer: str) -> Draft:
 
 
 def _unquoted(draft: Draft) -> Draft:
-    """Remove quotes around the whole text. Quotes that also open or close inside it stay."""
+    """Remove quotes around the whole text, unless one of the two signs also occurs inside it."""
     text = draft.text.rstrip()
     start, end = len(text) - len(text.lstrip()), len(text)
     end -= text.endswith((".", "!", "?")) and text[-2:-1] in _CLOSING  # "it rained".

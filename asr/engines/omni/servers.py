@@ -30,14 +30,14 @@ RETURN_SECONDS: Final = 1.0
 """Seconds between health checks: when all servers are there, and while one is away."""
 HEALTH_TIMEOUT: Final = 5.0
 MAX_MISSES: Final = 3
-"""A server is lost after so many unanswered health checks in a row without any answered request."""
+"""A server is lost after this many unanswered health checks, with no successful request between."""
 OUTAGE_SECONDS: Final = 60.0
 """How long a chunk waits for a server when all are away."""
 MODELS_TIMEOUT: Final = 5.0
 SPREAD_SECONDS: Final = 0.5
 """Chunks that wait for the same server return spread over this time."""
 UNFIT_SECONDS: Final = 30.0
-"""A server that rejects our key or model stays out for so long, whatever its health check says."""
+"""A server that rejects our key or model stays out for this time, healthy or not."""
 NO_ROUTE: Final = frozenset({404, 405, 501})
 MAX_REASON: Final = 160
 _UNREAD: Final = (httpx.HTTPError, ValueError, LookupError, TypeError)
@@ -56,8 +56,8 @@ class Server:
         alive: whether it is in the rotation.
         reason: why it is not, or an empty string.
         models: the models that it listed last.
-        barred_until: loop time until which it may not return to the rotation.
-        rest_until: loop time until which it gets no requests.
+        barred_until: it may return to the rotation at this time of the event loop.
+        rest_until: it gets requests again at this time of the event loop.
         turn: number of its latest request, so that equally busy servers take turns.
     """
 
@@ -229,7 +229,10 @@ class Servers:
                 self.lost(other, f"it serves {', '.join(other.models)} and not {self.model}")
 
     def _serves(self, server: Server) -> bool:
-        """Return whether it serves the model, or may do so because nobody lists it."""
+        """Return whether it serves the model.
+
+        It does if it lists the model. It may if it lists no models, or if no server lists this one.
+        """
         return not (self._is_listed and server.models) or self.model in server.models
 
     def bar(self, server: Server, reason: str) -> None:

@@ -1,10 +1,10 @@
-"""End the processes that vLLM started when the process that used vLLM is killed.
+"""When the process that uses vLLM is killed, end the processes that vLLM started.
 
 vLLM's processes do not notice the death of their parent, and keep the GPU's memory. The watchdog is
 a small process that ends them. It holds the reading end of a pipe, which closes when its owner ends
-for any reason. While the owner lives, the watchdog lists the owner's descendants every half second,
-because the kernel no longer tells them afterwards. A mark in the environment of vLLM's processes
-would get lost: they set their titles, and on Linux a title overwrites the environment.
+for any reason. After the owner's death the kernel cannot list its descendants, so the watchdog
+lists them every half second while the owner lives. An environment variable could not mark vLLM's
+processes: they set their titles, and on Linux a title overwrites the environment.
 
 This file runs as a script in the watchdog process, so it imports only the standard library.
 """

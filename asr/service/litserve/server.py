@@ -3,8 +3,8 @@
 SIGTERM or Ctrl-C ends the main process, and the main process ends all others.
 
 LitServe ends on KeyboardInterrupt in its main process. If the exception comes while LitServe starts
-a process, that process is never ended. If it comes inside a callback of ``os.fork``, Python drops
-it, and the server runs on. So signals are held back while processes start.
+a process, that process is never ended, so signals are held back meanwhile. If it comes inside a
+finalizer or a callback of ``os.fork``, Python drops it, so it is raised again until the end begins.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ WATCH_SECONDS = 0.5
 """How often LitServe checks that the worker is alive."""
 
 
+REPEAT_SECONDS = 0.5
+"""An interrupt that Python dropped is raised again after this."""
+
+
 class Interrupts:
     """Turns SIGTERM and SIGINT into KeyboardInterrupt in this process, not in its forks."""
 
@@ -46,15 +50,26 @@ class Interrupts:
         self._process = os.getpid()
         self._held = False
         self._arrived = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._is_ending = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, *_: object) -> None:
         if os.getpid() != self._process:
             return  # in a fork without its own handlers, such as uvicorn's while it starts or ends
-        if not self._held:
-            raise KeyboardInterrupt
         self._arrived = True
+        if not self._held:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if not self._is_ending:
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+        raise KeyboardInterrupt
+
+    def ending(self) -> None:
+        """Stop raising: the interrupt has reached the code that ends the processes."""
+        self._is_ending = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
@@ -71,7 +86,7 @@ class Interrupts:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             self._held = False
         if self._arrived:
-            raise KeyboardInterrupt
+            self._interrupt()
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
@@ -166,6 +181,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
             return super()._start_server(*args, **kwargs)
 
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
+        self._interrupts.ending()
         self._shutdown_event.set()  # or LitServe would replace the workers it is ending
         super()._perform_graceful_shutdown(*args, **kwargs)
 
@@ -189,11 +205,12 @@ def bind_children() -> None:
 
 
 @contextlib.contextmanager
-def children_ended() -> Generator[None]:
+def children_ended(interrupts: Interrupts) -> Generator[None]:
     """Kill the processes that LitServe left, or multiprocessing would wait for them for ever."""
     try:
         yield
     finally:
+        interrupts.ending()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         while children := multiprocessing.active_children():
