@@ -1,6 +1,6 @@
-"""What needs the processes of a real server: curl, memory, SIGTERM, and the traces of both.
+"""Tests that need real server processes: curl, memory use, SIGTERM, and traces across processes.
 
-The tests share one server, whose start costs 3 s of CPU time.
+Most tests share one server, since a start costs 3 s of CPU time.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from tests.support.serving import FAKE, HTTP, PATH, make_wav, serving, wait_for
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """What an OTLP collector is to the exporter."""
+    """An OTLP collector that keeps the traces that it receives."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -60,7 +60,7 @@ def collector():
 
 @pytest.fixture(scope="module")
 def server(collector):
-    """Exports its traces, and takes uploads of 100 GB."""
+    """A server that exports its traces and accepts uploads of 100 GB."""
     env = {
         ENDPOINT: f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
@@ -154,7 +154,7 @@ def test_both_processes_of_the_service_export_one_trace(server, collector):
 
 
 def peak_kib(pid):
-    """The most memory that a process has ever held (VmHWM), in KiB."""
+    """The peak resident memory of a process (VmHWM), in KiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     if found is None:
@@ -163,7 +163,7 @@ def peak_kib(pid):
 
 
 def wav_of_silence(n_bytes):
-    """A wav of that many bytes in a multipart body, made as it is sent."""
+    """A multipart body with a WAV file of `n_bytes`, generated while it is sent."""
     yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\n'.encode()
     header = bytearray(make_wav(0))
     header[4:8] = (n_bytes - 8).to_bytes(4, "little")
@@ -177,7 +177,7 @@ def wav_of_silence(n_bytes):
 
 @contextlib.contextmanager
 def watched_memory(server):
-    """Yields a dict that gathers by how many KiB the peak of each process has grown."""
+    """Yields a dict: for each pid, by how many KiB its peak memory has grown in this block."""
     before = {pid: peak_kib(pid) for pid in server.pids()}
     growth, ended = {}, threading.Event()
 
@@ -215,9 +215,9 @@ def test_memory_stays_flat_for_1_gb():
         check_memory(server, 1 << 30)
 
 
-def test_the_end_of_an_upload_of_100_gb(client, server):
+def test_memory_stays_flat_at_the_end_of_an_upload_of_100_gb(client, server):
     location = create(client, LIMIT)
-    os.truncate(stored(server, location), LIMIT - 5)  # as if they had come; a hole takes no disk
+    os.truncate(stored(server, location), LIMIT - 5)  # as if received; a sparse file needs no disk
     before = resident(server)
     assert patch(client, location, b"hello", LIMIT - 5, **checksum(b"hello")).status_code == 204
     assert offset_of(client, location) == LIMIT
@@ -237,7 +237,7 @@ def test_memory_does_not_grow_with_a_part(client, server):
 
 
 def resident(server):
-    """Bytes of the largest process of the server."""
+    """Resident memory of the largest process of the server, in bytes."""
     sizes = [Path(f"/proc/{pid}/statm").read_text("ascii").split()[1] for pid in server.pids()]
     return max(map(int, sizes)) * os.sysconf("SC_PAGE_SIZE")
 
@@ -251,7 +251,7 @@ def rss_bytes(pids):
 
 
 def stream(server, n_minutes, on_minute):
-    """Speech with pauses as fast as it is taken, and the events that come back."""
+    """Send minutes of speech as fast as the server takes them; returns the number of turns."""
     minute = pcm16(bursts(60.0, [(s, s + 8) for s in range(1, 55, 10)], 24_000))
     n_done, seconds = 0, 0.0
     with session(server) as connection:
@@ -286,13 +286,13 @@ def soak(server, n_minutes, warm_up):
 
 
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
-def test_five_minutes_leave_memory_flat(server):
+def test_memory_stays_flat_for_five_minutes_of_live_audio(server):
     soak(server, 5, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
-def test_an_hour_leaves_memory_flat():
+def test_memory_stays_flat_for_an_hour_of_live_audio():
     with serving(*FAKE) as server:
         soak(server, 60, 5)
 
@@ -300,9 +300,9 @@ def test_an_hour_leaves_memory_flat():
 # --- signals ------------------------------------------------------------------------------------
 
 
-# OpenAI's client opens its socket in the old way of `websockets`.
+# OpenAI's client uses a deprecated way of `websockets` to open its socket.
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
-def test_sigterm_lets_a_speaker_hear_the_tail():
+def test_at_sigterm_the_last_turn_is_still_transcribed():
     with serving(*FAKE) as server, session(server) as connection:
         append(connection, pcm16(speech(2.0, 24_000)))
         receive(connection, "speech_started")
@@ -312,4 +312,4 @@ def test_sigterm_lets_a_speaker_hear_the_tail():
         assert len(of_type(events, "completed")) == 1
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             connection.recv()
-        assert closed.value.rcvd.code == 1012  # OpenAI's client comes back after this one
+        assert closed.value.rcvd.code == 1012  # OpenAI's client reconnects after this code

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes of our OpenAPI document: right ones, and wrong ones."""
+"""Valid and invalid requests that schemathesis generates from the OpenAPI document, in process."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
@@ -19,7 +19,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def job(server):
-    """A finished one, so that not all requests end at an unknown id."""
+    """The id of a finished job, so that some requests name a job that exists."""
     made = HTTP.post(f"{server.url}/v1/jobs", headers=RAW, content=make_wav(1.0)).json()["id"]
 
     def state():
@@ -31,7 +31,7 @@ def job(server):
 
 def operations(server):
     document = HTTP.get(f"{server.url}/openapi.json").json()
-    import schemathesis  # 0.3 s, in each worker of pytest
+    import schemathesis  # here, since it costs 0.3 s in each pytest worker
 
     found = [
         result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()
@@ -41,7 +41,7 @@ def operations(server):
 
 
 def check(case, server):
-    """Answered in time, and by no failure of the server."""
+    """Send the request; it must be answered in time and without a server error."""
     answer = case.call(base_url=server.url, timeout=ANSWER_SECONDS)
     told_to_wait = answer.status_code == 503 and "retry-after" in answer.headers
     assert answer.status_code < 500 or told_to_wait, answer.text
@@ -51,7 +51,7 @@ def check(case, server):
 
 
 def fuzz_one(server, job, operation, n_examples):
-    """The statuses of an operation."""
+    """The set of statuses that an operation answered."""
     from schemathesis import GenerationMode
 
     modes = [operation.as_strategy(mode) for mode in GenerationMode]
@@ -77,7 +77,7 @@ def fuzz_one(server, job, operation, n_examples):
 
 
 def fuzz(server, job, n_examples):
-    """Statuses by operation."""
+    """The set of statuses for each operation."""
     return {
         operation.label: fuzz_one(server, job, operation, n_examples)
         for operation in operations(server)

@@ -1,4 +1,7 @@
-"""What strangers and other keys can do to the service: nothing. docs/security.md names these."""
+"""Attacks by clients without a key or with another key, on an in-process service.
+
+docs/security.md names these tests.
+"""
 
 import base64
 import contextlib
@@ -26,7 +29,7 @@ LIMIT = 1 << 20
 SCOPES = ("transcribe", "jobs", "uploads", "realtime", "metrics")
 NOBODYS = "0" * 32
 OPEN = {"/health", "/ready"}
-# Paths that no OpenAPI document lists, or that none can.
+# Methods and paths that the OpenAPI document does not list.
 UNLISTED = [
     ("GET", "/docs"),
     ("GET", "/redoc"),
@@ -48,7 +51,7 @@ UNLISTED = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Two keys that may do the same, one of each scope, and small limits."""
+    """Two keys with all scopes, one key for each single scope, and small limits."""
     keys = {"a": {"scopes": SCOPES}, "b": {"scopes": SCOPES}}
     keys |= {f"only-{scope}": {"scopes": [scope]} for scope in SCOPES}
     path = tmp_path_factory.mktemp("keys") / "keys.jsonl"
@@ -63,7 +66,7 @@ def server(tmp_path_factory):
 
 
 def ask(server, name, method, path, headers=(), **options):
-    """An answer to the key `name`; none is sent with ""."""
+    """The answer to a request with the key `name`; "" sends no key."""
     key = {"authorization": f"Bearer key-{name}"} if name else {}
     return HTTP.request(method, server.url + path, headers=key | dict(headers), **options)
 
@@ -74,7 +77,7 @@ def address(server):
 
 
 def talk(server, *sent, key="a"):
-    """The whole answer to bytes as they are, which get the key in the place of {key}."""
+    """Send raw bytes, with the key in place of {key}, and return the whole answer."""
     with socket.create_connection(address(server), timeout=20) as connection:
         for piece in sent:
             connection.sendall(piece.replace(b"{key}", f"X-API-Key: key-{key}".encode()))
@@ -90,7 +93,7 @@ def status_of(answer):
 
 
 def operations(server):
-    """Every method and path of the OpenAPI document, with ids that nobody was given."""
+    """Every method and path of the OpenAPI document, with ids that do not exist."""
     document = ask(server, "a", "GET", "/openapi.json").json()
     fill = {"extension": "srt", "name": "x", "session_id": f"sess_{NOBODYS}"}
     for path, methods in document["paths"].items():
@@ -133,7 +136,7 @@ def scope_of(path):
 
 
 def test_every_route_that_does_something_has_a_scope(server):
-    """A route without a scope is open to every key: each is listed here, or the test fails."""
+    """A route without a scope is open to every key, so each such route must be listed here."""
     unscoped = {path for _, path in operations(server) if scope_of(path) is None}
     assert unscoped == OPEN | {"/v1/models", "/v1/models/x", "/v1/schemas/transcript.json"}
     for method, path in operations(server):
@@ -143,7 +146,7 @@ def test_every_route_that_does_something_has_a_scope(server):
             assert (status == 403) == (scope not in (None, held)), (method, path, held, status)
 
 
-def test_no_key_reaches_what_is_anothers(server):
+def test_no_key_reaches_the_data_of_another(server):
     job = ask(server, "a", "POST", "/v1/jobs", RAW, content=make_wav(0.7)).json()["id"]
     created = ask(server, "a", "POST", "/v1/uploads", TUS | {"upload-length": "5"})
     upload = created.headers["location"]
@@ -164,12 +167,12 @@ def test_no_key_reaches_what_is_anothers(server):
         answer = ask(server, "b", method, path, headers)
         assert answer.status_code == 404, (method, path)
         if "jobs" in path:
-            assert answer.json() == unknown.json()  # not even that it is there
+            assert answer.json() == unknown.json()  # does not reveal that the job exists
     for name in ("a", "b"):
         listed = ask(server, name, "GET", "/v1/jobs?limit=100").json()["data"]
         assert (job in [item["id"] for item in listed]) == (name == "a")
     after = ask(server, "b", "GET", f"/v1/jobs?after={job}").json()
-    assert after.get("data", []) == []  # nor does it tell what is older
+    assert after.get("data", []) == []  # nor which jobs are older
     upload_id = upload.rpartition("/")[2]
     for path in (PATH, "/v1/jobs", "/v1/align"):
         fields = (
@@ -183,7 +186,7 @@ def test_no_key_reaches_what_is_anothers(server):
 
 
 def test_a_key_shares_no_work_with_another(server):
-    """Idempotency keys and equal recordings join requests of one key, never of two."""
+    """Idempotency keys and equal recordings join requests of one API key, never of two."""
     same = RAW | {"idempotency-key": "the same"}
     made = [ask(server, name, "POST", "/v1/jobs", same, content=WAV) for name in "aab"]
     assert [answer.status_code for answer in made] == [202, 200, 202]
@@ -191,7 +194,7 @@ def test_a_key_shares_no_work_with_another(server):
     assert first == again != others
 
 
-def test_a_live_session_is_its_keys_own(server):
+def test_a_live_session_belongs_to_its_key(server):
     url = server.url.replace("http", "ws") + "/v1/realtime"
     with connect(url, additional_headers={"x-api-key": "key-a"}) as raw:
         session = json.loads(raw.recv())["session"]["id"]
@@ -240,7 +243,7 @@ TEMPLATES = [
 
 @pytest.mark.parametrize(("method", "template"), TEMPLATES)
 def test_no_name_leads_out_of_its_folder(server, method, template):
-    """Sent as bytes: clients would tidy the paths first."""
+    """The paths are sent as raw bytes, since HTTP clients would normalise them."""
     for name in NAMES:
         target = f"{method} {template.format(name)} HTTP/1.1".encode()
         more = b"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Length: 0\r\n"
@@ -250,7 +253,7 @@ def test_no_name_leads_out_of_its_folder(server, method, template):
         assert b"root:" not in answer
 
 
-def test_names_in_bodies_are_only_names(server, tmp_path):
+def test_names_in_bodies_never_become_paths(server, tmp_path):
     for name in ("../../evil", "/etc/passwd", "evil\0.wav", "..\\evil", "\u202eevil", "a" * 8000):
         files = {"file": (name, WAV, "audio/wav")}
         assert ask(server, "a", "POST", PATH, files=files).status_code in (200, 400)
@@ -302,7 +305,7 @@ def form(*parts):
         ("/v1/uploads", {"headers": TUS | {"upload-length": "9" * 400}}, 400),
     ],
 )
-def test_beyond_every_limit(server, path, options, status):
+def test_requests_beyond_each_limit_are_refused(server, path, options, status):
     answer = ask(server, "a", "POST", path, **options)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["message"]
@@ -327,20 +330,20 @@ def test_a_part_beyond_its_upload_adds_nothing(server):
     ],
     ids=["a header", "headers", "a path"],
 )
-def test_a_head_without_an_end_is_not_kept(server, head):
+def test_an_endless_head_is_refused(server, head):
     answer = talk(server, head)
     assert answer == b"" or status_of(answer) == 431  # the reset may overtake the answer
 
 
-def test_trailers_without_an_end_are_not_kept(server):
+def test_endless_trailers_are_refused(server):
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n".encode()
     chunked = b"{key}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"
     answer = talk(server, head + chunked + b"X: " + b"x" * (400 << 10))
     assert answer == b"" or 400 <= status_of(answer) < 500
 
 
-def test_a_large_head_and_a_large_body_are_no_such_thing(server):
-    """On one connection, whose heads together are beyond the limit of one."""
+def test_large_heads_and_bodies_within_the_limits_are_accepted(server):
+    """On one connection: its heads together exceed the limit of a single head."""
     with httpx.Client(base_url=server.url, headers={"x-api-key": "key-a"}) as client:
         for _ in range(3):
             answer = client.post(
@@ -373,7 +376,7 @@ def test_a_large_head_and_a_large_body_are_no_such_thing(server):
         b"",
     ],
 )
-def test_json_that_is_no_request(server, path, body):
+def test_malformed_json_is_a_client_error(server, path, body):
     headers = {"content-type": "application/json"}
     answer = ask(server, "a", "POST", path, headers, content=body)
     assert answer.status_code in (400, 404), answer.text
@@ -382,7 +385,7 @@ def test_json_that_is_no_request(server, path, body):
 
 @pytest.mark.parametrize("path", [PATH, "/v1/align", "/v1/jobs"])
 @pytest.mark.parametrize("field", ["text", "prompt", "keywords", "model", "\ud800"])
-def test_half_a_character_in_a_request_that_would_else_be_met(server, path, field):
+def test_lone_surrogate_in_a_valid_request_is_refused(server, path, field):
     headers = TUS | {"upload-length": str(len(WAV)), "content-type": PART_TYPE}
     made = ask(server, "a", "POST", "/v1/uploads", headers, content=WAV).headers["location"]
     fields = {"text": "word"} if path == "/v1/align" else {}
@@ -420,7 +423,7 @@ def test_half_a_character_in_a_request_that_would_else_be_met(server, path, fiel
         b"GET / HTTP/9.9\r\nA: b",
     ],
 )
-def test_heads_that_are_none(server, head):
+def test_malformed_heads_cause_no_server_error(server, head):
     rest = b"\r\nHost: x\r\n{key}\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n\r\n"
     answer = talk(server, head + rest)
     assert answer == b"" or status_of(answer) < 500, answer
@@ -447,8 +450,8 @@ def test_lengths_that_contradict_each_other_are_refused(server, smuggled):
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_frames_that_are_none_of_ours(server):
-    """Each is answered or closes its own socket, and the next session works."""
+def test_malformed_messages_and_frames_do_not_stop_live(server):
+    """Each is answered with an error or closes only its own socket; the next session works."""
     url = server.url.replace("http", "ws") + "/v1/realtime"
     append, update = {"type": "input_audio_buffer.append"}, {"type": "session.update"}
     sent = [
@@ -476,10 +479,10 @@ def test_frames_that_are_none_of_ours(server):
     frames = [
         b"\x81\x82\0\0\0\0\xff\xff",  # text that is not UTF-8
         b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff",  # a length of 2**64
-        b"\x81\x05hello",  # not masked
+        b"\x81\x05hello",  # an unmasked frame
         b"\xc1\x80\0\0\0\0",  # a reserved bit
         b"\x89\xfe\x01\x00\0\0\0\0" + bytes(256),  # a long ping
-        b"\x80\x80\0\0\0\0",  # the end of nothing
+        b"\x80\x80\0\0\0\0",  # a final continuation frame without a start
     ]
     for frame in frames:
         with connect(url, additional_headers={"x-api-key": "key-a"}) as raw:
@@ -492,7 +495,7 @@ def test_frames_that_are_none_of_ours(server):
         assert json.loads(raw.recv(10))["type"] == "session.created"
 
 
-def test_sockets_are_only_for_live(server):
+def test_only_live_accepts_websockets(server):
     for path in ("/v1/jobs", "/v1/uploads", "/health", "/x"):
         with pytest.raises(websockets.exceptions.InvalidHandshake):
             connect(
@@ -508,24 +511,24 @@ def test_sockets_are_only_for_live(server):
         *("max_line_width=" + "9" * 5000, "max_cue_duration=-inf", "%ff=%ff", "max_lines=%00"),
     ],
 )
-def test_downloads_shaped_by_nonsense(server, query):
+def test_invalid_download_options_cause_no_server_error(server, query):
     job = ask(server, "a", "POST", "/v1/jobs", RAW, content=make_wav(0.9)).json()["id"]
     for kind in ("srt", "vtt", "json"):
         answer = ask(server, "a", "GET", f"/v1/jobs/{job}/transcript.{kind}?{query}")
         assert answer.status_code in (200, 400), answer.text
 
 
-# --- nobody waits for the slow ------------------------------------------------------------------
+# --- slow clients -------------------------------------------------------------------------------
 
 
 N_PLACES = 8
 PATIENCE = 1.0
-"""Seconds; the service has 30 to 60."""
+"""Time limit for slow clients in seconds; in production 30 to 60."""
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """It waits a second for what the service waits a minute for."""
+    """A service whose time limits for slow clients are 1 s or less."""
     path = tmp_path_factory.mktemp("keys") / "keys.jsonl"
     path.write_text(lines({"a": {}, "watcher": {"scopes": ["metrics"]}}))
     places = {"ASR_MAX_ACTIVE_REQUESTS": "2", "ASR_MAX_WAITING_REQUESTS": str(N_PLACES - 2)}
@@ -540,7 +543,7 @@ def impatient(tmp_path_factory):
 
 @contextlib.contextmanager
 def connections(server, heads):
-    """Sockets that have sent these bytes."""
+    """Open one socket for each head and send it."""
     with contextlib.ExitStack() as stack:
         sockets = []
         for head in heads:
@@ -551,7 +554,7 @@ def connections(server, heads):
 
 
 def drip(server, sockets, drop, seconds):
-    """Send a drop to each now and then; meanwhile the service answers others."""
+    """Send `drop` on each socket every 0.2 s; meanwhile the service must answer others."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert HTTP.get(f"{server.url}/health", timeout=2).status_code == 200
@@ -562,7 +565,7 @@ def drip(server, sockets, drop, seconds):
 
 
 def last_words(connection):
-    """What comes until the server closes, which it must within the timeout of the socket."""
+    """What the server sends before it closes, which it must do within the socket's timeout."""
     answer = b""
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(65536):
@@ -616,8 +619,8 @@ def test_slow_heads_are_closed(impatient, drop):
         assert [last_words(connection) for connection in sockets] == [b""] * len(sockets)
 
 
-def test_what_follows_an_answer_keeps_no_connection(impatient):
-    """Nobody needs a key for that: an empty line before the next head, or the rest of a body."""
+def test_data_after_an_answer_keeps_no_connection_open(impatient):
+    """An empty line before the next head, or the rest of a body. Neither needs a key."""
     probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     keyless = slow_body(PATH, "audio/wav", b"x", key="X: no key")
     requests = [probe, keyless.replace(b"100000", b"2"), keyless]
@@ -627,7 +630,7 @@ def test_what_follows_an_answer_keeps_no_connection(impatient):
             connection.sendall(rest)
         drip(impatient, sockets[2:], b"x", 1.6)
         for connection in sockets:
-            assert b"HTTP/1.1" not in last_words(connection)  # closed, with no second answer
+            assert b"HTTP/1.1" not in last_words(connection)  # closed without a second answer
 
 
 def gauge(server, name):
@@ -637,7 +640,7 @@ def gauge(server, name):
 
 @contextlib.contextmanager
 def deaf(server):
-    """A socket that takes in next to nothing."""
+    """A socket with a receive buffer of 4 KiB, which fills at once when nobody reads."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(2)
@@ -645,16 +648,16 @@ def deaf(server):
         yield connection
 
 
-def test_who_reads_no_answer_holds_no_place(impatient):
+def test_a_client_that_reads_no_answer_frees_its_place(impatient):
     with deaf(impatient) as connection:
         request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-API-Key: key-a\r\n\r\n"
         connection.sendall(request * 200)
-        in_flight = "asr_http_requests_in_flight"  # it, and the one that asks
+        in_flight = "asr_http_requests_in_flight"  # includes the request for /metrics
         wait_for(lambda: gauge(impatient, in_flight) == 2, 5, "an answer that nobody reads")
         wait_for(lambda: gauge(impatient, in_flight) == 1, 5, "its end")
 
 
-def test_who_reads_no_event_holds_no_session(impatient):
+def test_a_client_that_reads_no_events_loses_its_session(impatient):
     text = json.dumps({"type": "nonsense", "event_id": "x" * 500}).encode()
     frame = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
     with deaf(impatient) as connection:
@@ -666,8 +669,8 @@ def test_who_reads_no_event_holds_no_session(impatient):
         wait_for(lambda: gauge(impatient, "asr_live_sessions") == 0, 5, "its end")
 
 
-def test_pings_whose_pongs_nobody_reads_fill_no_memory(impatient):
-    """A ping of 125 bytes asks for as many; the kernel holds some megabytes of them."""
+def test_unread_pongs_do_not_fill_memory(impatient):
+    """Each ping of 125 bytes requires a pong of 125; the kernel buffers some megabytes of them."""
     n_sent, frames = 0, (b"\x89\xfd" + bytes(4 + 125)) * 1000
     with deaf(impatient) as connection:
         connection.sendall(HANDSHAKE)
@@ -679,8 +682,8 @@ def test_pings_whose_pongs_nobody_reads_fill_no_memory(impatient):
 
 
 @pytest.mark.slow
-def test_patience_with_those_who_have_it(impatient):
-    """A body in good time, an answer that takes long, and a socket that lives are not closed."""
+def test_slow_but_active_clients_are_not_closed(impatient):
+    """A slow but steady body, a slow answer and an idle live socket are not closed."""
 
     def body():
         for start in range(0, len(WAV), 4000):
@@ -688,7 +691,7 @@ def test_patience_with_those_who_have_it(impatient):
             yield WAV[start : start + 4000]
 
     assert ask(impatient, "a", "POST", PATH, RAW, content=body()).status_code == 200
-    seconds = {"prompt": "1.3"}  # that the fake engine takes
+    seconds = {"prompt": "1.3"}  # how long the fake engine takes
     answer = ask(impatient, "a", "POST", PATH, files={"file": WAV}, data=seconds)
     assert answer.status_code == 200
     url = impatient.url.replace("http", "ws") + "/v1/realtime"

@@ -1,7 +1,7 @@
-"""Let the tests and the processes that they start compile each module once.
+"""Let the tests and the processes that they start compile each module only once.
 
-With PYTHONDONTWRITEBYTECODE, which images for containers like to set, each of the hundred processes
-compiles `asr` again (0.3 s of CPU time), and each worker of pytest all the tests (3 s).
+Container images often set PYTHONDONTWRITEBYTECODE. Then each of the hundred processes compiles
+`asr` again (0.3 s of CPU time), and each pytest worker compiles all tests (3 s).
 """
 
 import os

@@ -1,10 +1,10 @@
 """Kills the server, the worker and the database at random moments, and counts what is lost.
 
-    python -m tests.support.chaos --kills 50 --database postgres
+    python -m tests.support.chaos --kills 50 --database postgres --folder chaos
 
-Every accepted job must end, with the transcript that it has when nobody kills anything. The engine
-is a pretender whose words are a checksum of the chunk's samples: a chunk that is lost, doubled,
-swapped or heard with other samples shows in the text, and its place in the times.
+Every accepted job must succeed, with the same transcript as without kills. The fake engine's words
+are a checksum of the chunk's samples. A chunk that is lost, repeated, swapped or cut differently
+therefore changes the text, and a wrong position changes the times.
 """
 
 import argparse
@@ -38,21 +38,21 @@ END_SECONDS = 120
 
 
 def recording(number):
-    """Noise that no other number has."""
+    """Noise that differs for each number."""
     return wav_bytes(noise(LENGTHS[number % len(LENGTHS)], seed=number))
 
 
 @dataclass
 class Outcome:
-    """What was lost, and what it cost.
+    """What was lost, and how much work was repeated.
 
     Attributes:
-        client: which jobs were accepted, in how many attempts they were done.
-        killed: how often each victim.
-        differing: numbers of the jobs whose transcripts are not as they should be.
-        n_needed: chunks that the engine has to recognise when nobody kills it.
-        n_recognised: chunks that it did.
-        log: of all servers.
+        client: has the accepted jobs and the number of attempts that they took.
+        killed: number of kills per victim.
+        differing: numbers of the jobs whose transcripts are wrong.
+        n_needed: chunks that the engine recognises when nothing is killed.
+        n_recognised: chunks that it recognised with kills.
+        log: the logs of all servers.
     """
 
     client: "Client"
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class Client:
-    """Sends jobs until they are accepted, as a client must that wants none lost and none twice."""
+    """Sends each job with an idempotency key until it is accepted, so that it is created once."""
 
     def __init__(self):
         self.url = None
@@ -102,7 +102,7 @@ class Client:
 
 
 class Site:
-    """A server on a data directory that outlives it, and perhaps a Postgres."""
+    """A server that is restarted on the same data directory, optionally with a Postgres."""
 
     def __init__(self, folder, database, client):
         self.database = database
@@ -125,7 +125,7 @@ class Site:
         self.server.wait_ready("/health")
 
     def wait_for_work(self, seconds=15):
-        """Until the engine begins with a chunk; what is killed at once may die in its start."""
+        """Wait until the engine begins a chunk. Without this, kills often hit a process start."""
         began = self.n_began()
         deadline = time.monotonic() + seconds
         while self.n_began() == began and time.monotonic() < deadline:
@@ -143,7 +143,7 @@ class Site:
     def kill_server(self):
         os.kill(self.server.pid, signal.SIGKILL)
         self.server.process.wait()
-        self.close()  # takes its children along
+        self.close()  # kills its child processes as well
         self.start()
 
     def kill_worker(self):
@@ -161,7 +161,7 @@ class Site:
 
 
 def reference(client, n_jobs):
-    """The transcripts when nobody kills anything: those of the synchronous route."""
+    """The expected transcripts: those of the synchronous route, without kills."""
     path = "/v1/audio/transcriptions?response_format=full_json&prompt=0"
     headers = {"content-type": "audio/wav"}
     return [
@@ -171,7 +171,7 @@ def reference(client, n_jobs):
 
 
 def finish(client, n_jobs):
-    """Wait for all jobs and take their transcripts."""
+    """Wait until all jobs have succeeded and return their transcripts."""
     deadline = time.monotonic() + END_SECONDS
     for number in range(n_jobs):
         while (job := client.job(number))["state"] in ("queued", "running"):
@@ -183,17 +183,17 @@ def finish(client, n_jobs):
 
 
 def chaos(folder, n_jobs, n_kills, database=None, seed=0):
-    """Kill while jobs are sent and done, then do them again and let them live.
+    """Kill processes while jobs are sent and run, then transcribe the same audio without kills.
 
     Args:
-        folder: for everything.
-        n_jobs: are sent over the time.
-        n_kills: are made over the time, of each victim in turn.
+        folder: holds the data directory, the work directory and the engine's log.
+        n_jobs: how many jobs are sent, spread over the kills.
+        n_kills: how many kills; the victims take turns.
         database: a Postgres; without one SQLite is used, which has no process to kill.
-        seed: of the moments.
+        seed: of the random delays before the kills.
 
     Returns:
-        What there is to compare.
+        The differences between the two runs.
     """
     chance = random.Random(seed)
     client = Client()
@@ -204,7 +204,7 @@ def chaos(folder, n_jobs, n_kills, database=None, seed=0):
     site.start()
     site.wait()
     killed = collections.Counter()
-    # Jobs come while kills come: the n-th job is sent after its share of the kills.
+    # The jobs are spread evenly over the kills.
     senders = [threading.Thread(target=client.send, args=[0])]
     senders[0].start()
     try:

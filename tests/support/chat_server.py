@@ -1,7 +1,7 @@
 """Stand-ins for vLLM: one on a real socket, and one for httpx's mock transport.
 
-They prove the wire, not the answers. The one on a socket runs in the event loop of the test, so
-that the test can look at it at any moment.
+They test the protocol, not the quality of the answers. The one on a socket runs in the event loop
+of the test, so that the test can inspect it at any moment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def completion(text: str, finish: str = "stop", **choice: object) -> dict:
 
 
 def ok(text: str = "at last", **choice: Any) -> httpx.Response:
-    """A response with one."""
+    """A response 200 with a chat completion."""
     return httpx.Response(200, json=completion(text, **choice))
 
 
@@ -65,15 +65,15 @@ class ChatServer:
     """Answers chat completions with its own name, `delay` seconds later.
 
     Attributes:
-        port: the same after a restart.
-        in_flight: chat completions that it works on.
-        served: how many it has answered.
-        aborted: how many clients left before their answer.
-        connections: how many were opened.
-        answers: (status, headers, body) to give instead, one each.
-        healthy: what ``/health`` says.
-        gate: answers wait until it is set, as it is at first.
-        model: which one it lists; None for a server that has no such route.
+        port: stays the same after a restart.
+        in_flight: number of chat completions in progress.
+        served: number of chat completions that were answered.
+        aborted: number of clients that disconnected before their answer.
+        connections: number of connections that were opened.
+        answers: (status, headers, body) of the next answers; when empty, it answers normally.
+        healthy: whether ``/health`` answers 200 or 503.
+        gate: answers wait until it is set; it is set at first.
+        model: the one that ``/v1/models`` lists; with None that route answers 404.
     """
 
     def __init__(self, name: str = "one", delay: float = 0.0, tls: ssl.SSLContext | None = None):
@@ -103,7 +103,7 @@ class ChatServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:
-        """Vanish like a killed process: connections are reset, new ones refused."""
+        """Stop like a killed process: connections are reset, new ones are refused."""
         self._server.close()
         self.reset_connections()
         for task in list(self._tasks):
@@ -111,7 +111,7 @@ class ChatServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset_connections(self) -> None:
-        """Break every connection and take new ones."""
+        """Reset every open connection; new ones are still accepted."""
         for writer in list(self._writers):
             writer.transport.abort()
 
@@ -171,7 +171,7 @@ class ChatServer:
         return 200, {}, completion(f"hello from {self.name}")
 
     async def _work(self, reader) -> None:
-        """Take as long as it takes, and notice at once when the client has left."""
+        """Wait for the delay and the gate; stop at once when the client disconnects."""
         left = asyncio.create_task(reader.read(1))
         done = asyncio.create_task(self._finish())
         await asyncio.wait([left, done], return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +199,7 @@ async def running(engine: VllmHttpEngine):
 
 @contextlib.asynccontextmanager
 async def pair(first_delay: float = 0.0, second_delay: float = 0.0):
-    """Two servers and an engine that knows them both."""
+    """Two servers and an engine that uses both."""
     async with (
         ChatServer("one", first_delay) as one,
         ChatServer("two", second_delay) as two,

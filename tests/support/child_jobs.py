@@ -1,4 +1,4 @@
-"""What the children of `tests.workers.test_pool` do. Imported by the template process."""
+"""Jobs that the child processes of `tests.workers.test_pool` run. The template imports them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def count(channel):
 
 
 def state(channel):
-    """Change the module, which no other job may notice."""
+    """Change the state of the module; no other job may see the change."""
     global loaded
     channel.receive()
     loaded += 1
@@ -131,7 +131,7 @@ def surroundings(channel):
 
 
 def send_bytes(channel):
-    """Send what a child that was taken over might."""
+    """Send arbitrary bytes, as a compromised child might."""
     _, payload = channel.receive()
     channel._sock.sendall(payload)
 

@@ -1,13 +1,13 @@
-"""The real service around an engine that only pretends: ``python -m tests.support.fake_server``.
+"""The real service with a fake engine: ``python -m tests.support.fake_server``.
 
-The engine is told what to do by variables that the service does not know:
+Environment variables that the service ignores control the engine:
 
-    FAKE_ENGINE_DELAY       seconds that it takes for a chunk
-    FAKE_ENGINE_OPEN_DELAY  seconds that it takes to load
-    FAKE_ENGINE_ECHO        when set, words are of its audio: no other chunk has the same
-    FAKE_ENGINE_LOG         a file to which it appends what it did, a word in a line
+    FAKE_ENGINE_DELAY       seconds per chunk
+    FAKE_ENGINE_OPEN_DELAY  seconds that loading takes
+    FAKE_ENGINE_ECHO        when set, each word contains a checksum of the chunk's samples
+    FAKE_ENGINE_LOG         a file to which it appends what it does, one word per line
 
-and by the prompt of a request, which is a number of seconds that replaces FAKE_ENGINE_DELAY.
+The prompt of a request, if any, is a number of seconds that replaces FAKE_ENGINE_DELAY.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ WORDS_PER_SECOND = 2
 
 
 class FakeEngine:
-    """Hears word0, word1, ... at two a second, whatever is said."""
+    """Returns word0, word1, ... at two words per second of audio, whatever the audio is."""
 
     name = "fake engine 1.0"
     model = "fake"
@@ -68,12 +68,12 @@ class FakeEngine:
 
 
 def make_engine(settings):
-    """Runs in the spawned worker, which imports this module by its name."""
+    """Called in the spawned worker, which imports this module by its name."""
     return FakeEngine(os.environ)
 
 
 if __name__ == "__main__":
-    # `__main__` has another name in the worker; the module itself has not.
+    # In the worker `__main__` has another name, so take the function from the module by its name.
     from tests.support.fake_server import make_engine as importable
 
     serve(Settings.from_env(), importable)

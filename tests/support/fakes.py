@@ -1,4 +1,4 @@
-"""An engine that recognises nothing and says what it was told to."""
+"""A fake engine with configurable words, delays and errors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class FakeEngine:
     """Answers each chunk with evenly spaced words that name the chunk: "c0w0 c0w1 ...".
 
     Args:
-        slots: chunks that it wants at once.
-        delay: seconds that a chunk takes, or a function of the chunk.
-        words_per_second: 0 for an engine that hears nothing.
-        timed: whether its words have times; else they come as text alone.
-        answer: makes the hypothesis instead, or raises.
+        slots: number of chunks that it takes at once.
+        delay: seconds per chunk, or a function of the chunk.
+        words_per_second: 0 for an engine that returns no words.
+        timed: whether its words have times; otherwise it returns only text.
+        answer: a function of the chunk that returns the hypothesis instead, or raises an error.
 
     Attributes:
-        chunks: those it was given, in that order.
-        samples: how many samples came with each.
-        running: chunks in work now.
-        max_running: the most that were in work at once.
+        chunks: the chunks that it received, in order.
+        samples: number of samples of each chunk.
+        running: number of chunks in progress now.
+        max_running: the highest number of chunks in progress at once.
         opened: how often it was opened; `closed` likewise.
     """
 
@@ -91,10 +91,10 @@ class FakeEngine:
 
 
 def instant_engine(settings: Settings) -> FakeEngine:
-    """For ``load_engine`` to be replaced with."""
+    """A replacement for ``load_engine`` whose engine answers at once."""
     return FakeEngine(settings.workers)
 
 
 def slow_engine(settings: Settings) -> FakeEngine:
-    """One that takes as long as the environment says."""
+    """A replacement whose engine takes the delay that an environment variable sets."""
     return FakeEngine(settings.workers, float(os.environ.get(DELAY_VARIABLE, "0.5")))

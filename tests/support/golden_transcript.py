@@ -1,6 +1,6 @@
 """The transcript behind ``tests/support/golden``; run this module to write the files.
 
-Look at the difference before you commit it: those files are what users get.
+Review the diff before you commit it: users get output of exactly this form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "golden"
 
 
 def _segment(index, start, step, text, **rest):
-    """Words of equal length that follow each other; every third has no confidence."""
+    """A segment of consecutive words of equal length; every third has no confidence."""
     parts = text.split(" ")
     words = tuple(
         Word(

@@ -1,9 +1,9 @@
 """The service in a thread of the test process: the real application, worker, routes and sockets.
 
-Only LitServe and its processes are missing. In their place a queue carries pickled commands to an
-`asr.service.litserve.worker.Worker` in the same event loop, and pickled reports back. As with
-LitServe, the worker goes on when a client leaves, until it gets a `Cancel`. Clients connect to a
-real socket, so slow bodies, streams and broken connections behave as in production.
+Only LitServe and its processes are missing. A queue replaces them: it carries pickled commands to
+an `asr.service.litserve.worker.Worker` in the same event loop, and pickled reports back. As with
+LitServe, the worker continues after a client has disconnected, until it gets a `Cancel`. Clients
+connect to a real socket, so slow bodies, streams and broken connections behave as in production.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log: ContextVar[Path | None] = ContextVar("log of the server of this task", def
 
 
 class LogOf(logging.FileHandler):
-    """Takes the lines of one server; several may run in this process."""
+    """Writes the log lines of one server to its file; several servers may run in this process."""
 
     def __init__(self, path):
         super().__init__(path)
@@ -47,7 +47,7 @@ class LogOf(logging.FileHandler):
     @contextlib.contextmanager
     def attached(self, settings):
         root, ours, uvicorns = (logging.getLogger(name) for name in ("", "asr", "uvicorn.error"))
-        others, root.handlers = root.handlers, [self]  # pytest's keep their own format
+        others, root.handlers = root.handlers, [self]  # pytest's handlers keep their format
         configure_logging(settings.log_level, settings.log_format)
         root.handlers = [*others, self]
         uvicorns.setLevel(logging.INFO)
@@ -63,12 +63,12 @@ class LogOf(logging.FileHandler):
 
 
 class Queue:
-    """Between the application and the worker, as LitServe's is."""
+    """Connects the application with the worker, in place of LitServe's queue."""
 
     def __init__(self, worker):
         self._worker = worker
         self._works = set()
-        self._context = contextvars.copy_context()  # the worker knows nothing of a request
+        self._context = contextvars.copy_context()  # that of no request, as in another process
 
     async def submit(self, command):
         reports = asyncio.Queue()
@@ -107,7 +107,7 @@ class Thread(Site):
         return not self._thread.is_alive()
 
     def stop(self):
-        """End as at SIGTERM."""
+        """Shut down as at SIGTERM."""
         if self._loop is not None and not self.has_ended():
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 asyncio.run_coroutine_threadsafe(self._end(), self._loop)
@@ -117,7 +117,7 @@ class Thread(Site):
             raise self._failure
 
     async def _end(self):
-        """As `asr.service.run` does on a signal."""
+        """Do what `asr.service.run` does on a signal."""
         for part in (self._application.service, self._application.jobs):
             self._ending.append(asyncio.create_task(part.close()))
         await self._application.live.close()
@@ -157,11 +157,11 @@ class Thread(Site):
 
 @contextlib.contextmanager
 def serving(*, until="/ready", **env):
-    """A service that answers `until` with 200, around a fake engine; it must end within 10 s.
+    """A service with a fake engine, once it is ready. It must end within 10 s.
 
     Args:
-        until: the path.
-        env: settings and what `tests.support.fake_server` reads, as variables.
+        until: the service is ready when it answers this path with 200.
+        env: settings, and the variables that `tests.support.fake_server` reads.
     """
     home = Path(tempfile.mkdtemp(prefix="serving-"))
     work = home / "work"

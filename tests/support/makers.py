@@ -1,6 +1,6 @@
 """Recordings made at test time: signals by numpy, files by soundfile and PyAV.
 
-No binary fixtures: what a test needs to know of a file stands where it is made.
+There are no binary fixtures, so that a test shows the properties of the file that it uses.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def noise(seconds: float, rate: int = RATE, level: float = 0.1, seed: int = 0) -
 
 
 def speech(seconds: float, rate: int = RATE, level: float = 0.3) -> np.ndarray:
-    """Harmonics of 120 Hz, four syllables a second: webrtcvad takes it for speech."""
+    """Harmonics of 120 Hz, four syllables per second; webrtcvad classifies it as speech."""
     time = np.arange(round(seconds * rate)) / rate
     voice = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 25))
     syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)
@@ -63,7 +63,7 @@ def bursts(seconds: float, spans: Sequence[tuple[float, float]], rate: int = RAT
 def click(seconds: float, at: float, rate: int = RATE) -> np.ndarray:
     """Silence with one pulse of about 2 ms, whose highest sample is at `at` seconds.
 
-    A 1.5 kHz cosine under a bell, so that every codec has a band for it.
+    It is a 1.5 kHz cosine with a bell-shaped envelope, so that every codec keeps it.
     """
     time = np.arange(round(seconds * rate)) / rate - at
     pulse = np.cos(2 * np.pi * 1500 * time) * np.exp(-0.5 * (time / 0.0005) ** 2)
@@ -81,7 +81,7 @@ def channels(samples: np.ndarray, count: int) -> np.ndarray:
 def write(
     path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "", kind: str = ""
 ) -> Path:
-    """Write by libsndfile; `kind` is its name of the format when the path does not tell."""
+    """Write with libsndfile; `kind` is its format name, for a path without a known suffix."""
     if path.suffix == ".opus":
         kind, subtype = "OGG", "OPUS"
     soundfile.write(path, samples, rate, subtype=subtype or None, format=kind or None)
@@ -100,17 +100,17 @@ def write_container(
     options: dict[str, str] | None = None,
     coding: dict[str, str] | None = None,
 ) -> Path:
-    """Write by FFmpeg.
+    """Write with FFmpeg.
 
     Args:
         path: the file.
         samples: shape (n_samples,) or (n_samples, n_channels).
         codec: FFmpeg's name of the audio encoder.
-        rate: Hz.
-        kind: FFmpeg's name of the container when the path does not tell.
-        video: encoder of a small video track, if there is to be one.
+        rate: sample rate in Hz.
+        kind: FFmpeg's name of the container, for a path without a known suffix.
+        video: encoder of a small video track; without one there is no video.
         shift: maps the time of each audio packet to another, in seconds.
-        options: of the container.
+        options: options of the container.
         coding: options of the audio encoder.
     """
     with av.open(str(path), "w", format=kind, container_options=options or {}) as container:
@@ -161,14 +161,14 @@ def _encode_video(
 
 
 def write_amr(path: Path, seconds: float) -> Path:
-    """AMR-NB of 12.2 kbit/s with empty frames of 20 ms (RFC 4867): PyAV need not encode it."""
+    """AMR-NB of 12.2 kbit/s with empty frames of 20 ms (RFC 4867), written without an encoder."""
     frame = bytes([7 << 3 | 4]) + bytes(31)
     path.write_bytes(b"#!AMR\n" + frame * round(seconds * 50))
     return path
 
 
 def wav_bytes(samples: np.ndarray, rate: int = RATE, data_size: int | None = None) -> bytes:
-    """PCM16 mono WAV whose header may lie about the size of the data."""
+    """PCM16 mono WAV; `data_size` replaces the data size in the header with a false one."""
     data = (samples * 32767).astype("<i2").tobytes()
     claimed = len(data) if data_size is None else data_size
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)

@@ -1,4 +1,4 @@
-"""A real Postgres for tests: made, started, killed and started again by them."""
+"""A real Postgres server that tests can start, kill and restart."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ START_SECONDS = 30
 
 
 def find(program):
-    """A program of Postgres; Debian keeps most of them out of PATH."""
+    """The path of a Postgres program; Debian keeps most of them out of PATH."""
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), reverse=True)
     return shutil.which(program) or next((str(path) for path in places), None)
 
@@ -30,14 +30,14 @@ needs_postgres = pytest.mark.skipif(
 
 
 class Postgres:
-    """A database server on a port of its own, gone with its folder at the end."""
+    """A database server on its own port, in a temporary folder."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
         self.url = f"postgresql://test@127.0.0.1:{self.port}/postgres"
         self.process = None
-        # It refuses to run as root.
+        # Postgres refuses to run as root.
         self.user = "postgres" if os.getuid() == 0 else None
         if self.user:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
@@ -62,7 +62,7 @@ class Postgres:
             time.sleep(0.05)
 
     def kill(self):
-        """SIGKILL to all of it, as the kernel does when memory is short."""
+        """Send SIGKILL to all its processes, as the kernel does when memory runs out."""
         victims = [self.process.pid, *children(self.process.pid)]
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):

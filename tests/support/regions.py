@@ -1,4 +1,4 @@
-"""Speech regions of samples in memory."""
+"""Voice activity detection on samples in memory, for tests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Real server processes for tests: start, watch, stop, and prove that nothing is left of them.
+"""Real server processes for tests: start, inspect and stop them, and check that nothing is left.
 
-A real server costs 3 s of CPU time. Tests that are not about processes, signals or memory take
+A real server costs 3 s of CPU time. Tests that are not about processes, signals or memory use
 `tests.support.inprocess.serving`, which costs a tenth of that.
 """
 
@@ -26,16 +26,16 @@ from tests.support.paths import ROOT
 
 FAKE = ("-m", "tests.support.fake_server")
 REAL = ("server.py",)
-MARK = "SERVING_TEST_MARK"  # names all processes of one server, whoever their parents are
+MARK = "SERVING_TEST_MARK"  # identifies all processes of one server, whatever their parents are
 START_SECONDS = 60
 STOP_SECONDS = 10
 PATH = "/v1/audio/transcriptions"
-# In the place of httpx.get and its like, each of which makes a TLS context: 20 ms of CPU.
+# Use it instead of httpx.get and the like: each call of those makes a TLS context, 20 ms of CPU.
 HTTP = httpx.Client(timeout=20, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def wait_for(condition, seconds, what="the condition"):
-    """Poll until `condition()` is true and return what it gave."""
+    """Poll until `condition()` returns a true value, and return that value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := condition():
@@ -45,14 +45,14 @@ def wait_for(condition, seconds, what="the condition"):
 
 
 async def until(condition, seconds=60.0):
-    """Poll until `condition()` is true, while the event loop goes on."""
+    """Poll until `condition()` is true, without blocking the event loop."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 def make_wav(seconds=2.0, rate=16_000, amplitude=3000):
-    """A square wave of 100 Hz as a wav file; silence with amplitude 0."""
+    """A square wave of 100 Hz as a WAV file; amplitude 0 gives silence."""
     period = amplitude.to_bytes(2, "little", signed=True) * (rate // 200)
     period += (-amplitude).to_bytes(2, "little", signed=True) * (rate // 200)
     n_bytes = int(seconds * rate) * 2
@@ -72,7 +72,7 @@ def free_port():
 
 
 def clean_env(extra):
-    """Our environment without settings of whoever runs the tests."""
+    """The current environment without the service settings of the developer, plus `extra`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ASR_", "FAKE_ENGINE_"))}
     return env | extra
 
@@ -93,12 +93,12 @@ def marked_processes(mark):
 
 @dataclass
 class Site:
-    """Where a service can be reached and what it leaves there, in whatever process it runs.
+    """The URL and the files of a running service, in this or in another process.
 
     Attributes:
-        log_path: what it wrote to standard output and error.
+        log_path: its standard output and standard error.
         work_dir: its ASR_WORK_DIR.
-        engine_log: where a fake engine notes what it does.
+        engine_log: the file in which a fake engine records what it does.
     """
 
     url: str
@@ -113,7 +113,7 @@ class Site:
         return self.log_path.read_text(errors="replace")
 
     def client(self, **options):
-        """An httpx client of this server, closed with it."""
+        """An httpx client for this server. It is closed when the server stops."""
         made = httpx.Client(base_url=self.url, timeout=30, verify=False, **options)
         self.clients.append(made)
         return made
@@ -134,11 +134,11 @@ class Site:
         assert not self.has_ended(), f"the server ended:\n{self.log}"
 
     def engine_did(self):
-        """What the fake engine noted so far."""
+        """What the fake engine has recorded so far."""
         return self.engine_log.read_text().split() if self.engine_log.exists() else []
 
     def work_files(self):
-        """Files of requests that lie on disk."""
+        """The files of requests that are on disk."""
         return [path for path in self.work_dir.rglob("*") if path.is_file()]
 
     def request_folders(self):
@@ -150,11 +150,11 @@ class Site:
 
 @dataclass
 class Server(Site):
-    """A service in processes of its own.
+    """A service in its own processes.
 
     Attributes:
-        process: the main process, leader of a session of its own.
-        mark: names all its processes.
+        process: the main process, which leads its own session.
+        mark: identifies all its processes.
     """
 
     process: subprocess.Popen | None = None
@@ -168,7 +168,7 @@ class Server(Site):
         return marked_processes(self.mark)
 
     def worker_pid(self):
-        """The process with the engine: the spawned one, which is not the resource tracker."""
+        """The pid of the process with the engine: the spawned one that is no resource tracker."""
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -180,7 +180,7 @@ class Server(Site):
         return self.process.poll() is not None
 
     def stop(self, number=signal.SIGTERM, *, group=False):
-        """Ask it to end, and wait for all its processes; returns (exit code, seconds)."""
+        """Send a signal and wait until all processes have ended; returns (exit code, seconds)."""
         started = time.monotonic()
         if self.process.poll() is None:
             (os.killpg if group else os.kill)(self.pid, number)
@@ -192,7 +192,7 @@ class Server(Site):
         wait_for(lambda: not self.pids(), seconds, f"the end of all processes\n{self.log}")
 
     def kill_all(self):
-        """Last resort, so that a failed test leaves nothing behind."""
+        """Kill all processes, so that a failed test leaves none behind."""
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -200,7 +200,7 @@ class Server(Site):
 
 
 def variables_of(home, work):
-    """What every service of the tests is told: places, and that any sound is speech."""
+    """Settings of every service in the tests: its folders, and no VAD, so all audio is speech."""
     return {
         "ASR_WORK_DIR": str(work),
         "ASR_DATA_DIR": str(home / "data"),
@@ -211,14 +211,14 @@ def variables_of(home, work):
 
 @contextlib.contextmanager
 def launched(*command, work_dir=None, python=sys.executable, start_seconds=START_SECONDS, **env):
-    """A server that has been started and may not be ready; killed at the end.
+    """A server that has been started and may not be ready yet. It is killed at the end.
 
     Args:
-        command: what follows ``python``.
-        work_dir: shared with another server; by default its own.
-        python: interpreter of another environment.
-        start_seconds: what it gets to be ready.
-        env: settings and other variables.
+        command: the arguments of ``python``.
+        work_dir: a directory that another server uses too; by default a new one.
+        python: the interpreter, for example that of another environment.
+        start_seconds: how long it may take to become ready.
+        env: settings and other environment variables.
     """
     home = Path(tempfile.mkdtemp(prefix="serving-"))
     port, mark = free_port(), uuid.uuid4().hex
@@ -227,7 +227,7 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
     chosen = {
         "ASR_PORT": str(port),
         **variables_of(home, work),
-        # Words of engines that only pretend have times, and its models take a second to load.
+        # Fake engines return word times, so no aligner is needed; its models load for a second.
         **({"ASR_ALIGNER": "none"} if command in ((), FAKE) else {}),
         "TMPDIR": str(home),
         MARK: mark,

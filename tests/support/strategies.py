@@ -1,4 +1,4 @@
-"""Hypothesis strategies for everything that flows from the engines to the writers."""
+"""Hypothesis strategies for words, segments, transcripts, hypotheses of engines and options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logprobs = st.none() | st.integers(-9000, 0).map(lambda n: n / 1000)
 
 
 def words(start_ms: int, end_ms: int, max_size: int = 30) -> st.SearchStrategy[list[Word]]:
-    """Words as a segment allows them: starts in order, many equal, ends anywhere after."""
+    """Valid words of a segment: starts are in order and often equal, ends are arbitrary."""
     times = st.tuples(st.integers(start_ms, end_ms), st.integers(0, 3000))
 
     def build(items):
@@ -79,7 +79,7 @@ PHRASES = (
 
 @st.composite
 def conversations(draw, max_size: int = 12) -> list[Segment]:
-    """What people say, at a human or inhuman speed, each in a channel, often at the same time."""
+    """Segments of two channels that often overlap in time, some spoken impossibly fast."""
     ends_ms = [0, 0]
     made: list[Segment] = []
     for _ in range(draw(st.integers(0, max_size))):
@@ -120,7 +120,7 @@ subtitle_options = st.builds(
 
 
 def hypotheses(index: int, seconds: float) -> st.SearchStrategy[Hypothesis]:
-    """What a careless engine says: times that run backwards, overlap, and leave the chunk."""
+    """Hypotheses of a careless engine: times run backwards, overlap, or lie outside the chunk."""
     times = st.tuples(st.floats(0, seconds * 1.2), st.floats(0, 2))
     texts = st.sampled_from(["no", "No,", "yes.", "well"]) | word_texts
 
@@ -133,7 +133,7 @@ def hypotheses(index: int, seconds: float) -> st.SearchStrategy[Hypothesis]:
 
 @st.composite
 def heard_chunks(draw, max_overlap: float = 0.0) -> list[tuple[Chunk, Hypothesis]]:
-    """Chunks with careless hypotheses; overlaps, if any, of at most `max_overlap` seconds."""
+    """Chunks with careless hypotheses. Chunks overlap by at most `max_overlap` seconds."""
     pairs = []
     end = 0
     for index in range(draw(st.integers(1, 4))):
@@ -149,7 +149,7 @@ def heard_chunks(draw, max_overlap: float = 0.0) -> list[tuple[Chunk, Hypothesis
 
 @dataclass(frozen=True)
 class Speech:
-    """Known words, and what an engine heard of them in overlapping chunks."""
+    """Known words, and the hypotheses of an engine for overlapping chunks of them."""
 
     truth: list[Word]
     pairs: list[tuple[Chunk, Hypothesis]]
@@ -157,10 +157,10 @@ class Speech:
 
 @st.composite
 def spoken_words(draw) -> list[Word]:
-    """What is said without a pause, to the millisecond.
+    """Words with short gaps, in whole milliseconds.
 
-    Equal words are at least 0.45 s apart: closer ones and 0.16 s of jitter between two copies of
-    them would leave no telling.
+    The ends of equal neighbours are at least 0.45 s apart. The copies of a word in two chunks
+    differ by up to 0.16 s, so that closer words could not be told apart.
     """
     vocabulary = st.sampled_from(["no", "yes", "five", "the", "a", "recognise"])
     lengths = st.tuples(vocabulary, st.integers(120, 450), st.integers(20, 400))
@@ -177,7 +177,7 @@ def spoken_words(draw) -> list[Word]:
 
 @st.composite
 def overlapping_speech(draw) -> Speech:
-    """Speech cut without regard to words, heard as `hear` does."""
+    """Speech that is cut at arbitrary times, also inside words, and recognised by `hear`."""
     truth = draw(spoken_words())
     overlap = draw(st.integers(700, 1500)) * 16
     length = draw(st.integers(5000, 10_000)) * 16
@@ -193,10 +193,10 @@ def overlapping_speech(draw) -> Speech:
 
 @st.composite
 def guessed_speech(draw, is_same: bool = True) -> Speech:
-    """Speech whose words were heard right, each copy up to 2 s off its time; no word repeats.
+    """Distinct words that are recognised correctly, but up to 2 s off their times.
 
-    A cut leaves no word half. With `is_same` both chunks heard the same words in their overlap,
-    else each others.
+    No word is cut in half. With `is_same` two chunks return the same words in their overlap;
+    without it they return entirely different words.
     """
     lengths = st.tuples(st.integers(120, 450), st.integers(0, 300))
     overlap = draw(st.integers(700, 1500))
@@ -227,9 +227,9 @@ def guessed_speech(draw, is_same: bool = True) -> Speech:
 
 
 def hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
-    """What an engine hears in the chunk: every copy of a word up to 80 ms off.
+    """The hypothesis of an engine for a chunk: times are up to 80 ms off.
 
-    A word that a cut leaves half is heard right, wrong or not at all.
+    A word that the chunk cuts in half is recognised correctly, wrongly or not at all.
     """
     heard = []
     for word in truth:
@@ -248,10 +248,11 @@ def hear(truth: list[Word], chunk: Chunk, noise: random.Random) -> Hypothesis:
 
 
 def assert_said(truth: list[Word], words: list[Word]) -> None:
-    """What `hear` made of these chunks was put together again: every word once, at its time.
+    """Check that the words that were stitched from `hear` are complete: each once, at its time.
 
-    A time may be 80 ms off and as much again where the next word ends it, and further where the cut
-    left enough (0.25 s) of the longest word (0.45 s) for it to be heard right.
+    A time may be 80 ms off, and another 80 ms where the next word ends it. It may be further off
+    where a chunk has only a part (at least 0.25 s) of the longest word (0.45 s): `hear` may
+    recognise such a part correctly.
     """
     assert [w.text for w in words] == [w.text for w in truth]
     for word, true in zip(words, truth, strict=True):

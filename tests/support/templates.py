@@ -1,11 +1,11 @@
-"""Template processes for tests: forked from a process that has loaded, instead of loading again.
+"""Template processes for tests: forked from a process that has already loaded the modules.
 
-`asr.workers.pool` starts a Python process for each pool and lets it import and load what the jobs
+`asr.workers.pool` starts a Python process for each pool, which imports and loads what the jobs
 need. That costs 0.4 s of CPU time, or 1 s with an acoustic model, and hundreds of tests make a
-pool. Here the first pool with a list of names starts a *nursery*, a process that loads them. This
-pool and all later ones with the same list get a fork of it, which runs the same code as a template
-process that was started: in a session of its own, with the environment, the working directory and
-the standard error of the test that asks for it.
+pool. Here the first pool with a given list of names starts a *nursery*, a process that loads them.
+This pool and all later pools with the same list get a fork of the nursery. The fork runs the same
+code as in production: in its own session, with the environment, the working directory and the
+standard error of the test.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_REQUEST = 1 << 17
 
 
 class Nursery:
-    """A process that has loaded, and forks itself when asked to."""
+    """A process that has loaded the modules, and forks itself on request."""
 
     def __init__(self, names):
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,14 +52,14 @@ class Nursery:
             )
 
     def fork(self, control, env):
-        """A template process that is told what to do over the socket `control`."""
+        """A template process that takes its commands from the socket `control`."""
         request = json.dumps({"env": dict(env), "folder": str(Path.cwd())}).encode()
         assert len(request) < MAX_REQUEST
         try:
             socket.send_fds(self._control, [request], [control, 2])
             return Template(int(self._control.recv(100)))
         except (OSError, ValueError):
-            return None  # it could not load
+            return None  # the nursery could not load its modules
 
     def close(self):
         self._control.close()
@@ -67,12 +67,12 @@ class Nursery:
 
 
 class Template:
-    """What `asr.workers.pool` uses of `subprocess.Popen`, for a process that is not our child."""
+    """The part of `subprocess.Popen` that `asr.workers.pool` uses, for a process not our child."""
 
     def __init__(self, pid):
         self.pid = pid
         self._handle = None
-        with contextlib.suppress(ProcessLookupError):  # it has ended already
+        with contextlib.suppress(ProcessLookupError):  # the process has already ended
             self._handle = os.pidfd_open(pid)
 
     def wait(self, timeout=None):
@@ -90,7 +90,7 @@ class Template:
 
 @contextlib.contextmanager
 def forked_templates():
-    """Let every pool that starts in this block take its template process from a nursery."""
+    """Every pool that starts in this block gets its template process from a nursery."""
     nurseries = {}
 
     def start(command, *, env, pass_fds, **options):
@@ -117,7 +117,7 @@ def forked_templates():
 
 @contextlib.contextmanager
 def started_templates():
-    """Let every pool that starts in this block start its template process, as in production."""
+    """Every pool that starts in this block starts its template process, as in production."""
     forked, pool.subprocess = pool.subprocess, subprocess
     try:
         yield
@@ -129,7 +129,7 @@ def started_templates():
 
 
 def nurse(arguments):
-    """Load what is named, and fork on request until the other side closes the socket."""
+    """Load the named modules, then fork on request until the other side closes the socket."""
     control = socket.socket(fileno=int(arguments[0]))
     for name in arguments[1:]:
         loaded = load(name)
@@ -141,7 +141,7 @@ def nurse(arguments):
     while True:
         data, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
         if not data:
-            return  # what still runs ends with its pool, and its CPU time is not counted
+            return  # forks that still run end with their pools; their CPU time is not counted
         if (pid := os.fork()) == 0:
             control.close()
             _become_template(json.loads(data), *fds)
@@ -151,7 +151,7 @@ def nurse(arguments):
 
 
 def _reap(*_):
-    """Wait for forks that have ended, so that their CPU time counts as ours."""
+    """Reap forks that have ended, so that their CPU time is added to ours."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,7 @@
-"""One place in work and one in wait: what is too much, and what a client that leaves gives back."""
+"""An in-process service with one request in progress and one waiting.
+
+Further requests are refused, and a client that leaves frees its place.
+"""
 
 import json
 import socket
@@ -28,7 +31,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def leaves_nothing(server):
-    """Every test gives back the place, the files and the engine that it used, and nothing fails."""
+    """After each test no files remain, the engine's work has ended, and no error was logged."""
     began = count(server, "began")
     yield
     wait_for(lambda: not server.request_folders(), 5, "an empty work directory")
@@ -46,14 +49,14 @@ def post(server, **options):
 
 
 def open_raw(server, query=""):
-    """A request on a socket, which can be left at any moment."""
+    """Send a request on a raw socket, which the test can close at any moment."""
     connection = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 10)
     head = f"POST {PATH}{query} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
     connection.sendall(f"{head}Content-Length: {len(WAV)}\r\n\r\n".encode() + WAV)
     return connection
 
 
-def test_one_works_one_waits_the_third_is_refused(server):
+def test_the_third_request_at_once_is_refused(server):
     began = count(server, "began")
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(post, server)
@@ -74,8 +77,8 @@ def test_one_works_one_waits_the_third_is_refused(server):
 
 
 @pytest.mark.slow
-def test_openais_client_comes_back_by_itself(server):
-    """It sleeps for as long as Retry-After says, so what was refused is served in the end."""
+def test_openais_client_retries_a_refused_request(server):
+    """The client waits as long as Retry-After says, so the refused request succeeds later."""
     with ThreadPoolExecutor(2) as threads:
         others = [threads.submit(post, server) for _ in range(2)]
         wait_for(lambda: len(server.request_folders()) == 2, 10, "a full server")
@@ -99,8 +102,8 @@ def test_a_client_that_leaves_frees_its_place(server, query):
     assert time.monotonic() - started < ENGINE_SECONDS + 1
 
 
-def test_a_client_that_leaves_in_the_midst_of_events(server):
-    """After the status line is out."""
+def test_a_client_that_leaves_during_a_stream(server):
+    """The client disconnects after the status line was sent."""
     began, cancelled = count(server, "began"), count(server, "cancelled")
     connection = open_raw(server, "?stream=true")
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
@@ -133,7 +136,7 @@ def test_a_client_that_leaves_while_it_sends(server):
 
 
 def test_many_at_once_are_all_answered(server):
-    """Twelve clients on two places: each gets its words or a 429, and nothing else."""
+    """Twelve clients for two places: each gets its transcript or a 429."""
     barrier = threading.Barrier(12)
 
     def one(_):

@@ -1,4 +1,4 @@
-"""Keys, their scopes and their limits: as rules, and on a running service."""
+"""API keys, their scopes and their limits: as units, and over HTTP on an in-process service."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ def key_of(**fields):
 # --- the file -----------------------------------------------------------------------------------
 
 
-def test_a_new_key_opens_with_its_line():
+def test_a_new_key_matches_its_line():
     key, line = new_key("alice")
     assert key.startswith(PREFIX)
     assert len(key) > 40
@@ -90,7 +90,7 @@ def test_a_wrong_line_is_named_and_its_key_is_not_shown(line, says):
     assert "hidden" not in str(error.value)
 
 
-def test_all_sources_count_together(tmp_path):
+def test_keys_of_all_sources_are_accepted(tmp_path):
     path = tmp_path / "keys"
     path.write_text('{"name": "filed", "key": "one"}\n')
     ring = Keyring(
@@ -102,7 +102,7 @@ def test_all_sources_count_together(tmp_path):
     assert ring.find([]) is None
 
 
-def test_no_keys_and_a_file_without_keys_are_not_the_same(tmp_path):
+def test_an_empty_key_file_is_not_the_same_as_no_keys(tmp_path):
     (tmp_path / "keys").write_text("# nobody\n")
     assert not Keyring(Settings())
     assert Keyring(Settings(api_keys_file=str(tmp_path / "keys")))
@@ -150,7 +150,7 @@ def test_the_rate_is_a_bucket_that_fills_evenly():
 
 
 @given(st.integers(1, 30), st.lists(st.floats(0, 20, allow_nan=False), min_size=1, max_size=80))
-@example(1, [9.6, 0.0])  # in floating point, a minute's token was not quite one
+@example(1, [9.6, 0.0])  # a rounding error once denied the token after Retry-After
 @settings(max_examples=60)
 def test_no_minute_sees_more_than_twice_the_rate(rate, waits):
     clock, passed = Clock(), []
@@ -162,13 +162,13 @@ def test_no_minute_sees_more_than_twice_the_rate(rate, waits):
                 passed.append(clock.seconds)
         except LimitReached as problem:
             clock.seconds += problem.retry_after
-            with meter.request():  # what it was told was true
+            with meter.request():  # accepted after Retry-After
                 passed.append(clock.seconds)
     for start in passed:
         assert sum(start <= moment < start + 60 for moment in passed) <= 2 * rate
 
 
-def test_concurrency_counts_what_is_open():
+def test_concurrency_counts_open_requests():
     meter = Meter(key_of(concurrency=2))
     with meter.request(), meter.request():
         assert refused(meter).code == "concurrency_limit_exceeded"
@@ -184,7 +184,7 @@ def test_a_request_that_fails_gives_its_place_back():
         pass
 
 
-def test_the_bytes_of_a_day_come_back_at_midnight():
+def test_the_daily_bytes_are_reset_at_midnight():
     now = Clock(10 * DAY_SECONDS + 86_000)
     meter = Meter(key_of(bytes_per_day=1000), Clock(), now)
     meter.add_bytes(1000)
@@ -196,7 +196,7 @@ def test_the_bytes_of_a_day_come_back_at_midnight():
     meter.add_bytes(1000)
 
 
-def test_the_hours_of_a_day_refuse_the_next_request_not_the_last():
+def test_used_up_daily_hours_refuse_the_next_request_not_the_current_one():
     meters, key = Meters(), key_of(audio_hours_per_day=1)
     meter = meters.of(key)
     meters.add_audio("k", 3599)
@@ -207,7 +207,7 @@ def test_the_hours_of_a_day_refuse_the_next_request_not_the_last():
     meters.add_audio("nobody", 1)
 
 
-def test_the_hours_of_a_day_come_back_at_midnight():
+def test_the_daily_hours_are_reset_at_midnight():
     now = Clock(10 * DAY_SECONDS + 86_000)
     meter = Meter(key_of(audio_hours_per_day=1), Clock(), now)
     meter.add_audio(3599)
@@ -282,12 +282,12 @@ def test_probes_need_no_key(server):
         assert HTTP.get(server.url + path).status_code == 200
 
 
-def test_the_old_setting_is_a_key_that_may_do_all(server):
+def test_the_key_of_the_old_setting_is_accepted(server):
     answer = HTTP.post(server.url + PATH, content=WAV, headers=RAW | {"x-api-key": "sesame"})
     assert answer.status_code == 200
 
 
-def test_a_key_in_the_query_is_none(server):
+def test_a_key_in_the_query_is_ignored(server):
     answer = HTTP.get(f"{server.url}/v1/models?api_key=key-all")
     assert answer.status_code == 401
 
@@ -302,7 +302,9 @@ def test_no_upload_is_written_without_the_key(server):
     assert http.post("/v1/uploads", content=b"hello", headers=headers).status_code == 401
     assert stored() == before
     asks = {"origin": "https://app.example", "access-control-request-method": "POST"}
-    assert http.options("/v1/uploads", headers=asks).status_code == 200  # browsers send no key here
+    assert (
+        http.options("/v1/uploads", headers=asks).status_code == 200
+    )  # browsers send no key in a preflight
     headers["authorization"] = "Bearer sesame"
     assert http.post("/v1/uploads", content=b"hello", headers=headers).status_code == 201
     assert len(stored()) > len(before)
@@ -322,18 +324,18 @@ def test_openais_client_sees_the_errors_it_knows(server):
         transcribe("nobody")
 
 
-def test_too_many_requests_are_told_when_to_come_back(server):
+def test_too_many_requests_get_a_retry_after(server):
     answers = [ask(server, "slow") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert error_of(answers[-1], 429)["code"] == "rate_limit_exceeded"
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 30
     assert answers[-1].headers["x-should-retry"] == "true"
-    assert ask(server, "slow", "GET", "/v1/models").status_code == 200  # looking is free
-    assert ask(server, "plain").status_code == 200  # others do not notice
+    assert ask(server, "slow", "GET", "/v1/models").status_code == 200  # GETs are not counted
+    assert ask(server, "plain").status_code == 200  # other keys are not affected
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_too_many_bytes_are_refused_while_they_come(server, chunked):
+def test_too_many_bytes_are_refused_while_they_arrive(server, chunked):
     body = make_wav(5)  # 160 kB
 
     def pieces():
@@ -405,7 +407,7 @@ def test_an_open_session_is_a_request_of_its_key(server):
     wait_for(lambda: ask(server, "narrow").status_code == 200, 5, "the end of the session")
 
 
-def test_a_session_ends_when_its_key_has_sent_enough_and_keeps_its_tail(server):
+def test_a_session_beyond_the_byte_limit_of_its_key_ends_with_its_last_turn(server):
     second = base64.b64encode((speech(1.0, 24_000) * 32767).astype("<i2").tobytes()).decode()
     with socket_of(server, additional_headers={"x-api-key": "key-stream"}) as raw:
         for _ in range(3):
@@ -424,7 +426,7 @@ def test_no_key_sees_the_session_of_another(server):
         assert ask(server, "all", "GET", path).status_code == 404
 
 
-def test_the_weight_of_a_name_is_that_of_its_key_now(tmp_path):
+def test_the_weight_of_a_name_is_that_of_its_current_key(tmp_path):
     path = tmp_path / "keys"
     path.write_text(json.dumps({"name": "a", "key": "x", "scopes": ["jobs"], "weight": 4}))
     ring = Keyring(Settings(api_keys_file=str(path)))

@@ -1,4 +1,4 @@
-"""Work stops when its client leaves, and never runs on behind the answer."""
+"""`unless` and `client_left`: work stops when its client disconnects, and no task outlives it."""
 
 import asyncio
 from functools import partial
@@ -20,7 +20,7 @@ async def fail(error):
     raise error
 
 
-def test_the_result_of_the_work_ends_the_interruptions():
+def test_the_result_of_the_work_cancels_the_interruptions():
     ended = []
 
     async def work():
@@ -31,7 +31,7 @@ def test_the_result_of_the_work_ends_the_interruptions():
     assert ended == ["ended", "ended"]
 
 
-def test_an_interruption_ends_the_work():
+def test_an_interruption_cancels_the_work():
     ended = []
     with pytest.raises(ClientDisconnect):
         asyncio.run(unless(forever(ended), partial(fail, ClientDisconnect())))
@@ -43,7 +43,7 @@ def test_an_error_of_the_work_comes_before_an_interruption():
         asyncio.run(unless(fail(ValueError("work")), partial(fail, ClientDisconnect())))
 
 
-def test_a_cancelled_caller_ends_both():
+def test_a_cancelled_caller_cancels_both():
     ended = []
 
     async def run():

@@ -1,4 +1,4 @@
-"""The text of server-sent events."""
+"""The encoding of server-sent events."""
 
 from asr.service.http.sse import encode_event
 

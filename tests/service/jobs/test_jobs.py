@@ -1,4 +1,7 @@
-"""Jobs over HTTP, against a real server with a pretended engine; downloads with a real curl."""
+"""Jobs over HTTP with a fake engine, in an in-process service.
+
+Tests that stop or kill servers use real server processes.
+"""
 
 import contextlib
 import hashlib
@@ -37,7 +40,7 @@ def client(server):
 
 
 def recording(seconds=2.0):
-    """A recording that no test had before."""
+    """A recording that no other test has used."""
     return wav_bytes(noise(seconds, seed=next(_seeds)))
 
 
@@ -154,7 +157,7 @@ def test_idempotency_key(client):
     assert answer.status_code == 400
 
 
-def test_key_of_a_failed_job_names_it_still_and_the_content_may_be_sent_again(client):
+def test_key_of_a_failed_job_still_names_it_but_the_content_may_be_sent_again(client):
     key = {"idempotency-key": uuid.uuid4().hex}
     content = b"this is no audio" + uuid.uuid4().bytes
     job = ended(client, create(client, content, headers=key))
@@ -219,7 +222,7 @@ def test_job_of_a_resumable_upload(client):
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_events_and_where_they_resume(client):
+def test_events_resume_after_the_last_event_id(client):
     job = create(client, recording(130), prompt="0.2", language="en")
     told = events(client, job)
     assert told[-1][0] == "done"
@@ -248,7 +251,7 @@ def test_failure_is_an_error_event(client):
     assert data["error"]["code"] == "unsupported_audio"
 
 
-def test_partial_transcript_says_so(client):
+def test_partial_transcript_is_marked_as_partial(client):
     job = create(client, recording(200), prompt="1")
     assert events(client, job, upto=1)[-1][0] == "segment"
     answer = client.get(job["urls"]["json"])
@@ -264,7 +267,7 @@ def test_partial_transcript_says_so(client):
     assert whole.headers["etag"] != answer.headers["etag"]
 
 
-def test_query_shapes_the_subtitles(client):
+def test_query_sets_the_subtitle_options(client):
     job = ended(client, create(client, recording(20), max_line_width="30"))
     lines = [
         client.get(job["urls"]["srt"], params=query).text.splitlines()
@@ -337,10 +340,10 @@ def test_expired_jobs_are_forgotten():
         wait_for(lambda: client.get(job["urls"]["self"]).status_code == 404, 10, "its end")
 
 
-# --- what outlives a server ---------------------------------------------------------------------
+# --- restarts and several servers ---------------------------------------------------------------
 
 
-def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
+def test_after_sigterm_the_next_server_continues_the_job(tmp_path):
     env = {"ASR_DATA_DIR": str(tmp_path), "FAKE_ENGINE_ECHO": "1"}
     with launched(*FAKE, **env, FAKE_ENGINE_DELAY="1") as first:
         first.wait_ready()
@@ -367,7 +370,7 @@ def test_sigterm_keeps_what_is_done_and_the_next_server_goes_on(tmp_path):
         direct = client.post(PATH, params=query, content=content, headers=RAW)
         n_chunks = second.engine_did().count("finished") - n_second
     assert resumed.text == direct.text
-    # Nothing was recognised twice but chunks whose end nobody wrote down any more.
+    # Only chunks whose results were not stored before the shutdown were recognised twice.
     assert n_chunks <= n_first + n_second <= n_chunks + 4
 
 
@@ -386,8 +389,8 @@ def test_a_key_still_names_its_job_after_the_settings_changed(tmp_path):
 
 
 @pytest.mark.slow
-def test_other_server_takes_over_and_tells_of_it(tmp_path):
-    """Two servers on one database; the one that works is killed."""
+def test_another_server_takes_over_the_job_and_its_events(tmp_path):
+    """Two servers use one database; the one that runs the job is killed."""
     env = {"ASR_DATA_DIR": str(tmp_path), "FAKE_ENGINE_ECHO": "1", "ASR_JOB_LEASE": "1"}
     content = recording(300)
     with launched(*FAKE, **env, FAKE_ENGINE_DELAY="4") as first:
@@ -410,7 +413,7 @@ def test_other_server_takes_over_and_tells_of_it(tmp_path):
             assert second.client().get(job["urls"]["json"]).text == direct.text
 
 
-# --- the hours of a key ---------------------------------------------------------------------------
+# --- daily hours of a key -------------------------------------------------------------------------
 
 
 def state_of(client, job):
@@ -429,7 +432,7 @@ def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path
     }
     short, free = ({"headers": {"x-api-key": key}} for key in "sf")
     with serving(**env, FAKE_ENGINE_DELAY="3600") as server:
-        # Nothing is done before all of them are accepted.
+        # No job ends before all of them are accepted.
         made = [create(server.client(**short), recording(20)) for _ in range(4)]
     with serving(**env) as server:
         client, other = server.client(**short), server.client(**free)
@@ -445,11 +448,11 @@ def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path
         assert state_of(server.client(**short), made[1]) == "queued"
 
 
-# --- requests that are sent again ---------------------------------------------------------------
+# --- repeated requests --------------------------------------------------------------------------
 
 
-def test_openai_client_that_sends_again_joins_the_work(server):
-    """Its patience ends before the engine has; the engine works once all the same."""
+def test_openai_client_that_retries_joins_its_first_request(server):
+    """The client times out and retries before the engine has finished; the engine runs once."""
     began = server.engine_did().count("began")
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", timeout=2.5, max_retries=3)
     with client:
@@ -483,7 +486,7 @@ def narrow_server():
 
 @contextlib.contextmanager
 def working(server, content):
-    """While the engine is at a recording, for as long as the block takes."""
+    """Keep the engine busy with a recording during the block."""
     began = server.engine_did().count("began")
     with sending(server, content, "prompt=3600"):
         wait_for(lambda: server.engine_did().count("began") == began + 1, 20, "it in work")
@@ -492,7 +495,7 @@ def working(server, content):
 
 @contextlib.contextmanager
 def sending(server, content, query, headers=""):
-    """A request whose client leaves at the end of the block."""
+    """Send a request; the client disconnects at the end of the block."""
     with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 10) as connection:
         head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n{headers}"
         connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
@@ -504,7 +507,7 @@ def send_with_key(server, content, key):
     return HTTP.post(server.url + PATH, content=content, headers=headers, timeout=60)
 
 
-def test_what_waits_for_its_turn_is_joined(narrow_server):
+def test_a_waiting_request_is_joined(narrow_server):
     server, content, key = narrow_server, recording(), uuid.uuid4().hex
     with ThreadPoolExecutor(3) as threads:
         with working(server, recording()):
@@ -517,7 +520,7 @@ def test_what_waits_for_its_turn_is_joined(narrow_server):
     assert server.engine_did().count("began") == began + 1
 
 
-def test_who_waits_where_others_may_join_and_leaves_frees_its_files(narrow_server):
+def test_a_waiting_request_with_a_key_that_leaves_frees_its_files(narrow_server):
     server, content, key = narrow_server, recording(), uuid.uuid4().hex
     with working(server, recording()):
         began = server.engine_did().count("began")

@@ -1,4 +1,7 @@
-"""Jobs outlive the death of everything: the long runs are ``make test-kill``."""
+"""No job is lost when the server, the worker or the database is killed, or the disk is full.
+
+With real server processes. ``make test-kill`` runs the long tests.
+"""
 
 import contextlib
 import os
@@ -12,7 +15,7 @@ from tests.support.postgres import needs_postgres, postgres
 from tests.support.serving import FAKE, HTTP, launched, wait_for
 
 N_IN_FLIGHT = 4 + 12
-"""Chunks that may be redone for one kill: the engine's slots, and what was not yet written down."""
+"""Chunks that one kill may repeat: those in the engine's slots and those not stored yet."""
 
 
 def check(folder, n_jobs, n_kills, database=None, seed=0):
@@ -48,7 +51,7 @@ def test_fifty_kills_on_postgres(tmp_path):
 
 @pytest.mark.slow
 @needs_postgres
-def test_postgres_that_is_away_is_503_and_loses_nothing():
+def test_stopped_postgres_is_503_and_loses_nothing():
     with (
         postgres() as database,
         launched(*FAKE, ASR_DATABASE_URL=database.url, FAKE_ENGINE_DELAY="1") as server,
@@ -77,7 +80,7 @@ def test_postgres_that_is_away_is_503_and_loses_nothing():
 
 @contextlib.contextmanager
 def small_disk(folder, megabytes):
-    """A file system of its own; skips where we may not mount one."""
+    """A small file system in the folder. Skips the test where mounting is not allowed."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("mounting a small file system needs root and CAP_SYS_ADMIN")

@@ -1,4 +1,4 @@
-"""The version of the tables of jobs, on SQLite and on a real Postgres."""
+"""Versions and migrations of the tables of jobs, on SQLite and on a real Postgres."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def url_of_another(url):
 
 
 def plainly(url):
-    """An engine without our settings."""
+    """An SQLAlchemy engine without the settings of `Database`."""
     return sa.create_engine(
         url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
     )
@@ -65,7 +65,7 @@ def make_v1(url):
 
 
 def shape(url):
-    """Everything that the inspector reports about the tables, without the order of columns."""
+    """The schema of all tables as the inspector reports it, ignoring the order of columns."""
     inspector = sa.inspect(plainly(url))
     found = {}
     for table in inspector.get_table_names():
@@ -99,12 +99,12 @@ def new(owner="me"):
     return NewJob(identity, owner, "{}", identity, "0" * 64, 1)
 
 
-def test_a_fresh_database_says_its_version(url):
+def test_a_fresh_database_stores_its_version(url):
     asyncio.run(opened(url))
     assert ask(url, "SELECT version FROM asr_schema") == 1
 
 
-def test_the_first_release_becomes_what_a_fresh_one_is(url):
+def test_migrated_tables_equal_fresh_ones(url):
     """Fails when someone changes the tables without a migration."""
     fresh_url = url_of_another(url)
     make_v1(url)
@@ -115,7 +115,7 @@ def test_the_first_release_becomes_what_a_fresh_one_is(url):
     assert shape(url) == shape(fresh_url)
 
 
-def test_jobs_of_the_first_release_go_on(url):
+def test_jobs_of_the_first_release_are_kept(url):
     make_v1(url)
     identity = uuid.uuid4().hex
     execute(
@@ -147,7 +147,7 @@ def test_opening_again_changes_nothing(url):
 
 @pytest.mark.parametrize("is_old", [True, False], ids=["old", "empty"])
 def test_servers_that_start_at_once_create_the_tables_once(url, is_old):
-    """Each has its own connections, as each server has."""
+    """Each start has its own connections, as separate servers would."""
     if is_old:
         make_v1(url)
 
@@ -155,14 +155,14 @@ def test_servers_that_start_at_once_create_the_tables_once(url, is_old):
         for _ in range(100):
             try:
                 return await opened(url)
-            except StoreUnavailable:  # SQLite refuses when two servers turn on WAL at once,
-                await asyncio.sleep(0.05)  # and the service tries again as well
+            except StoreUnavailable:  # SQLite refuses when two servers enable WAL at once
+                await asyncio.sleep(0.05)  # the service retries too
         raise AssertionError("never opened")
 
     async def run():
         await asyncio.gather(*(start() for _ in range(6)))
 
-    asyncio.run(run())  # creating a table twice would be an error
+    asyncio.run(run())  # creating a table twice would raise an error
     assert ask(url, "SELECT count(*) FROM asr_schema") == 1
     assert ask(url, "SELECT version FROM asr_schema") == VERSION
 

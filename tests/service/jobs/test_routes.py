@@ -1,4 +1,4 @@
-"""The routes of jobs without a worker: owners, finished uploads, the queue."""
+"""The routes of jobs in process, without a worker: owners, finished uploads, the queue."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ RAW = {"content-type": "audio/wav"}
 
 
 class Uploads:
-    """One finished upload of alice."""
+    """Uploads that contain one finished upload, which belongs to alice."""
 
     def __init__(self, path):
         self.path = path
@@ -33,7 +33,7 @@ class Uploads:
 
 @contextlib.asynccontextmanager
 async def serving(folder, **settings):
-    """An HTTP client whose header x-owner replaces a key."""
+    """An HTTP client and the jobs. The header x-owner names the owner, in place of a key."""
     upload = folder / "upload"
     upload.write_bytes(b"uploaded")
     settings = Settings(data_dir=str(folder), work_dir=str(folder), **settings)
@@ -124,8 +124,8 @@ def test_full_queue_is_429(tmp_path):
     asyncio.run(run())
 
 
-def test_requests_at_once_do_not_pass_the_bound(tmp_path):
-    """All of them read the length of the queue before any of them adds a job."""
+def test_concurrent_requests_do_not_exceed_the_bound(tmp_path):
+    """All requests read the length of the queue before any of them adds a job."""
 
     async def run():
         async with serving(tmp_path, max_waiting_jobs=2) as (client, jobs):
@@ -158,7 +158,7 @@ def test_requests_at_once_do_not_pass_the_bound(tmp_path):
     asyncio.run(run())
 
 
-def test_keep_alives_fill_silence_and_the_end_of_the_service_ends_a_stream(tmp_path, monkeypatch):
+def test_a_stream_has_keep_alives_and_ends_with_the_service(tmp_path, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.05)
 
     async def run():

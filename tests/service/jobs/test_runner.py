@@ -1,4 +1,4 @@
-"""The runner without a worker process: which errors count against a job."""
+"""The job runner with a fake worker: which errors count as a stall of the job."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ JOB = "a" * 32
 
 
 class Failing:
-    """A worker that fails with one error."""
+    """A worker that always raises the same error."""
 
     def __init__(self, error):
         self.error = error
@@ -28,7 +28,7 @@ class Failing:
 
 
 async def job_after(folder, error):
-    """A job as it is after one attempt that failed with `error`."""
+    """Run a job once with a worker that raises `error`, and return the job."""
     settings = Settings(data_dir=str(folder), work_dir=str(folder))
     jobs = Jobs(
         client=Failing(error), settings=settings, run_dir=folder, incoming=folder, uploads=None
@@ -55,7 +55,7 @@ async def job_after(folder, error):
     ],
     ids=repr,
 )
-def test_a_job_is_tried_again_and_not_blamed_for_a_full_disk(tmp_path, error, stalls):
+def test_a_job_is_retried_and_a_full_disk_is_no_stall(tmp_path, error, stalls):
     job = asyncio.run(job_after(tmp_path, error))
     assert (job.state, job.stalls, job.error) == ("queued", stalls, None)
 

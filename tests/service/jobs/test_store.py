@@ -59,13 +59,13 @@ def new(owner, fingerprint=None):
 
 
 async def drain(leases):
-    """End the jobs of other tests, so that the next claim finds ours."""
+    """End the jobs of other tests, so that the next claim finds a job of this test."""
     while job := await leases.claim(uuid.uuid4().hex, 60):
         await leases.fail(job.id, job.lease, "{}")
 
 
 async def one_after_another(store, owner):
-    """A job that is older than the next one: SQLite's clock counts milliseconds."""
+    """Create a job, then wait 2 ms so that the next one is newer: SQLite's clock has 1 ms steps."""
     job, _ = await store.create(new(owner))
     await asyncio.sleep(0.002)
     return job.id
@@ -169,7 +169,7 @@ def test_recording_twice_is_the_same_as_once(store, leases, owner):
 
 
 def test_a_partial_transcript_is_as_long_as_its_segments(store, leases, owner):
-    """The stored progress may be behind the segments."""
+    """The stored progress may be older than the segments."""
 
     async def run():
         await drain(leases)
@@ -298,7 +298,7 @@ def test_finished_jobs_expire_and_others_do_not(store, leases, owner):
     asyncio.run(run())
 
 
-def test_locked_sqlite_is_unavailable_and_then_is_not(tmp_path, owner, monkeypatch):
+def test_sqlite_is_unavailable_while_it_is_locked(tmp_path, owner, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.database.CONNECT_SECONDS", 0.5)
     path = tmp_path / "jobs.db"
     store = JobStore(Database(f"sqlite:///{path}"))
@@ -338,7 +338,7 @@ def test_postponed_jobs_wait_and_those_of_other_owners_do_not(store, leases, own
     asyncio.run(run())
 
 
-def test_postponed_jobs_do_not_close_the_queue(store, leases, owner):
+def test_postponed_jobs_do_not_fill_the_queue(store, leases, owner):
     async def run():
         await drain(leases)
         before = await store.n_waiting()
@@ -351,7 +351,7 @@ def test_postponed_jobs_do_not_close_the_queue(store, leases, owner):
         with pytest.raises(LimitReached):
             await store.create(new(owner + "x"), max_waiting=before + 1)
         assert (await leases.claim("b", 60)).id == theirs.id
-        await leases.release(theirs.id, "b", 60, counts=True)  # as if the engine were away
+        await leases.release(theirs.id, "b", 60, counts=True)  # as when the engine is unavailable
         assert await store.n_waiting() == before + 1
 
     asyncio.run(run())

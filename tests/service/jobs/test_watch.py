@@ -120,7 +120,7 @@ def test_queries_do_not_grow_with_the_listeners(tmp_path, monkeypatch):
     assert all(len(wanted) == 1 for wanted in polls)
 
 
-def test_each_listener_continues_where_it_was(tmp_path):
+def test_each_listener_gets_every_segment_after_its_start(tmp_path):
     """Listeners that come late or with a Last-Event-ID, in two processes, to two jobs."""
 
     async def run():
@@ -165,7 +165,7 @@ def test_a_listener_that_leaves_does_not_disturb_others(tmp_path):
     asyncio.run(run())
 
 
-def test_a_database_that_was_away_is_asked_again(tmp_path, monkeypatch):
+def test_polling_continues_after_a_database_failure(tmp_path, monkeypatch):
     async def run():
         async with processes(tmp_path) as (jobs,):
             worker = Worker(jobs)

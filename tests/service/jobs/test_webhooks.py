@@ -1,4 +1,7 @@
-"""Callbacks: signed, repeated, and never sent into the server's own network."""
+"""Callbacks are signed, retried, and never sent to private addresses.
+
+Mostly in process, with a simulated clock and receivers on real sockets.
+"""
 
 import asyncio
 import base64
@@ -48,7 +51,7 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
 
 @contextlib.contextmanager
 def receiver(*statuses, clock=None):
-    """A server that answers with these statuses, the last one for ever.
+    """A server that answers with these statuses in order, and then always with the last one.
 
     Yields:
         Its URL, and a list of (time, headers, body) of what it received.
@@ -80,18 +83,18 @@ def receiver(*statuses, clock=None):
 
 
 def verify(headers, body):
-    """Whether the signature is right, as Standard Webhooks tells receivers to check."""
+    """Whether the signature is valid, checked as Standard Webhooks tells receivers to do."""
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return headers["webhook-signature"] == f"v1,{expected}"
 
 
-# --- from a job to its callback, on a clock of the test -------------------------------------------
+# --- from a job to its callback, with a simulated clock -------------------------------------------
 
 
 class Clock:
-    """Time that passes only when a test says so, for SQLite as well as for `Webhooks`."""
+    """A simulated clock for SQLite and for `Webhooks`; only tests advance it."""
 
     def __init__(self):
         self.now = time.time()
@@ -102,7 +105,7 @@ class Clock:
 
         @sa.event.listens_for(database._engine, "connect")
         def connect(connection, _):
-            days = 2440587.5  # from the Julian epoch to 1970
+            days = 2440587.5  # Julian day number of 1970-01-01
             connection.create_function("julianday", 1, lambda _: days + self.now / 86_400)
 
     async def sleep(self, seconds):
@@ -122,7 +125,7 @@ class Clock:
 
 
 class CountingQueue(CallbackQueue):
-    """Knows how many deliveries are under way."""
+    """Counts the deliveries that are in progress."""
 
     n_open = 0
 
@@ -137,7 +140,7 @@ class CountingQueue(CallbackQueue):
 
 
 class Recogniser:
-    """A worker that recognises nothing, and refuses what says that it is no audio."""
+    """A worker with empty transcripts, which rejects recordings that begin with "no audio"."""
 
     async def transcribe(self, command):
         if command.source.read_bytes().startswith(b"no audio"):
@@ -182,7 +185,7 @@ class Service:
         return job
 
     async def pass_time(self, *seconds):
-        """Let time pass, in these steps. Each ends when no callback is due or under way."""
+        """Advance the clock in these steps; each waits until no callback is due or in progress."""
         for step in (0.0, *seconds):
             await until(self.clock.is_idle)
             self.clock.advance(max(step, POLL_SECONDS))
@@ -205,7 +208,7 @@ def test_signed_and_sent_again_until_it_is_accepted(tmp_path):
         with receiver(500, 302, 204, clock=service.clock) as (url, got):
             job = await service.ended(await service.create(b"audio", callback_url=url))
             await service.pass_time(*[1.0] * 10, 3600.0)
-            assert len(got) == 3  # and no redirect was followed
+            assert len(got) == 3  # no redirect was followed
         for _, headers, body in got:
             assert verify(headers, body)
             assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
@@ -218,11 +221,11 @@ def test_signed_and_sent_again_until_it_is_accepted(tmp_path):
     with_service(tmp_path, test)
 
 
-def test_attempts_become_rare_and_end(tmp_path):
+def test_attempts_back_off_and_end(tmp_path):
     async def test(service):
         with receiver(500, clock=service.clock) as (url, got):
             await service.ended(await service.create(b"audio", callback_url=url))
-            # SQLite's clock is exact to some 50 us, so let a little more time pass.
+            # SQLite's clock is exact to about 50 us, so each step is 10 ms longer.
             await service.pass_time(*(2.0**n + 0.01 for n in range(1, 20)))
         times = [time for time, _, _ in got]
         assert len(got) == MAX_ATTEMPTS
@@ -233,7 +236,7 @@ def test_attempts_become_rare_and_end(tmp_path):
     with_service(tmp_path, test)
 
 
-def test_a_receiver_that_is_gone_is_called_once(tmp_path):
+def test_a_receiver_that_answers_410_is_called_once(tmp_path):
     async def test(service):
         with receiver(410, clock=service.clock) as (url, got):
             await service.ended(await service.create(b"audio", callback_url=url))
@@ -243,7 +246,7 @@ def test_a_receiver_that_is_gone_is_called_once(tmp_path):
     with_service(tmp_path, test)
 
 
-def test_told_of_failures_and_of_jobs_that_ended_before(tmp_path):
+def test_callbacks_of_failed_jobs_and_of_jobs_that_had_already_ended(tmp_path):
     async def test(service):
         await service.ended(await service.create(b"audio"))
         with receiver(200, clock=service.clock) as (url, got):
@@ -261,8 +264,8 @@ def test_told_of_failures_and_of_jobs_that_ended_before(tmp_path):
 
 
 @pytest.mark.slow
-def test_names_that_lead_inside_are_not_called():
-    """Only resolving the name shows that its address is private."""
+def test_names_with_private_addresses_are_not_called():
+    """A name reveals its private address only when it is resolved."""
     with serving(ASR_WEBHOOK_SECRET="plain") as server, receiver(200) as (url, got):
         client = server.client()
         inside = url.replace("127.0.0.1", "localhost")
@@ -300,7 +303,7 @@ def test_refused_addresses(url, reason):
     assert problem.status == 400
 
 
-def test_off_without_a_secret():
+def test_callbacks_need_a_secret():
     with pytest.raises(InvalidOption, match="ASR_WEBHOOK_SECRET"):
         check_callback_url("https://example.org/", Settings())
     check_callback_url("https://example.org:8443/a?b=c", Settings(webhook_secret="s"))
@@ -340,7 +343,7 @@ def test_secret_with_and_without_prefix():
     assert sign("k", "id", 1, b"{}") == signature
 
 
-# --- where names lead -----------------------------------------------------------------------------
+# --- addresses of names ---------------------------------------------------------------------------
 
 
 async def connect_to(host, allow_private=False):
@@ -354,7 +357,7 @@ async def connect_to(host, allow_private=False):
         *("::ffff:127.0.0.1", "::127.0.0.1", "fe80::1", "169.254.169.254", "0xa9fea9fe"),
     ],
 )
-def test_no_notation_leads_inside(host):
+def test_private_addresses_are_refused_in_every_notation(host):
     with pytest.raises(RefusedAddress):
         asyncio.run(connect_to(host))
 
@@ -371,7 +374,7 @@ def test_a_name_with_one_private_address_is_not_called(monkeypatch, addresses):
 
 
 def resolver(*answers):
-    """A replacement of getaddrinfo that gives these answers one after the other."""
+    """A replacement for getaddrinfo that returns these answers in order."""
     left = list(answers)
 
     async def getaddrinfo(host, port, **_):
@@ -381,7 +384,7 @@ def resolver(*answers):
 
 
 def test_a_name_is_resolved_once(monkeypatch):
-    """The connection goes to the address that was checked, whatever a nameserver says later."""
+    """The connection uses the address that was checked, even if the name resolves anew later."""
     called = []
 
     async def connect_tcp(self, host, *rest):
@@ -402,11 +405,11 @@ LABELS = ["a" * 64 + ".org", "a..org", ".org", "x." + "b" * 200]
 
 @pytest.mark.parametrize("host", LABELS)
 def test_names_that_no_resolver_accepts(host):
-    """One such callback, retried for ever, must not stop the jobs of others."""
+    """A callback to such a name must fail cleanly, or its retries would stop other jobs."""
     with pytest.raises(InvalidOption) as caught:
         check_callback_url(f"http://{host}/", Settings(webhook_secret="s"))
     assert caught.value.name == "callback_url"
-    with pytest.raises(httpcore.ConnectError):  # if it were in the database already
+    with pytest.raises(httpcore.ConnectError):  # for one that is already in the database
         asyncio.run(connect_to(host))
 
 
@@ -420,8 +423,8 @@ async def nobody(*_, **__):
 @given(st.sampled_from(["http://", "https://"]), HOSTS, HOSTS)
 @example("http://", "1.0", "x")  # a public address, 1.0.0.0
 @settings(max_examples=300, deadline=None)
-def test_what_is_accepted_can_be_tried(scheme, host, path):
-    """Any URL that passes the check gets a status, never an exception."""
+def test_a_callback_to_any_accepted_url_raises_no_error(scheme, host, path):
+    """A callback to any URL that passes the check returns a status and raises no exception."""
     url = f"{scheme}{host}/{path}"
     settings = Settings(webhook_secret="s")
     try:
@@ -481,7 +484,7 @@ def broken_tls(authority):
 
 
 def test_a_receiver_whose_tls_breaks_ends_no_job(monkeypatch):
-    """Its error once escaped the delivery and ended every job in work."""
+    """This error was once not caught in the delivery and ended every running job."""
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -500,7 +503,7 @@ def test_a_receiver_whose_tls_breaks_ends_no_job(monkeypatch):
 
 
 class FewCallbacks:
-    """A queue whose callbacks are due one after the other. It notes the outcome of each."""
+    """A queue whose callbacks are due one after the other. It records the outcome of each."""
 
     def __init__(self, *callbacks):
         self.callbacks = callbacks
@@ -520,7 +523,7 @@ class FewCallbacks:
 
 
 def test_a_delivery_that_fails_ends_no_other(monkeypatch):
-    """Deliveries share a task group with the jobs in work, which once restarted every 30 s."""
+    """Deliveries and running jobs share a task group; a failure once restarted all every 30 s."""
     monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda job: job.body)
 
     async def run(url):
@@ -552,7 +555,7 @@ def test_a_delivery_that_fails_ends_no_other(monkeypatch):
 @pytest.mark.parametrize(
     "secret", ["whsec_", "whsec_not base64", "whsec_YQ=", "whsec_-_-_", "\udcff"]
 )
-def test_a_secret_that_cannot_sign_is_refused_at_the_start_and_not_told(secret):
+def test_an_invalid_secret_is_refused_at_the_start_and_not_shown(secret):
     with pytest.raises(InvalidOption) as caught:
         Settings(webhook_secret=secret)
     assert caught.value.name == "webhook_secret"

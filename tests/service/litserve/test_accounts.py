@@ -1,4 +1,4 @@
-"""What counts as transcribed for a key when a transcription ends before its end."""
+"""How many seconds of audio a key is charged when a transcription ends early."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.support.serving import PATH, make_wav, wait_for
 
 
 def scripted(*reports):
-    """Answer every command with these reports; an error among them is raised instead."""
+    """A `submit` that answers each command with these reports; it raises those that are errors."""
 
     async def submit(command):
         for report in reports:
@@ -41,7 +41,7 @@ HEARD = (Progress(20, 0, None), Heartbeat(), Progress(60, 40, 90))
         (WorkerDied("our own fault"), None),
     ],
 )
-def test_what_was_heard_before_an_error(end, seconds):
+def test_audio_before_an_error_is_charged_unless_the_error_is_ours(end, seconds):
     counted = []
     submit = scripted(*HEARD, end)
     client = WorkerClient(submit, [lambda owner, seconds: counted.append((owner, seconds))])
@@ -55,7 +55,7 @@ def test_what_was_heard_before_an_error(end, seconds):
     assert counted == ([("key", seconds)] if seconds else [])
 
 
-def test_who_leaves_early_pays_for_what_it_has():
+def test_a_client_that_leaves_early_is_charged_for_what_it_received():
     keys = lines({"a": {"audio_hours_per_day": 10 / 3600, "scopes": ["admin"]}})
     with serving(ASR_API_KEYS=keys, FAKE_ENGINE_DELAY="0.3") as server:
         client = server.client(headers={"x-api-key": "key-a"})

@@ -1,4 +1,7 @@
-"""Processes that die, and ends that are asked for: no client hangs, no process stays, no file."""
+"""Killed processes and shutdowns, with real server processes.
+
+No client may hang, and no process or file may remain.
+"""
 
 import contextlib
 import json
@@ -47,7 +50,7 @@ def post(server, **query):
 
 @contextlib.contextmanager
 def in_flight(server, n=1, **query):
-    """Futures of `n` requests that the engine has begun to work on."""
+    """Futures of `n` requests, all of which the engine has begun."""
     began = server.engine_did().count("began")
     with ThreadPoolExecutor(n) as threads:
         futures = [threads.submit(post, server, **query) for _ in range(n)]
@@ -60,7 +63,7 @@ def in_flight(server, n=1, **query):
 # --- the worker ---------------------------------------------------------------------------------
 
 
-def test_killed_worker_gives_503_and_comes_back(server):
+def test_killed_worker_gives_503_and_is_replaced(server):
     before = server.worker_pid()
     with in_flight(server, 2) as futures:
         os.kill(before, signal.SIGKILL)
@@ -73,15 +76,15 @@ def test_killed_worker_gives_503_and_comes_back(server):
         assert answer.json()["error"]["type"] == "server_error"
         assert answer.headers["retry-after"] == "2"
         assert answer.headers["x-should-retry"] == "true"
-    # Nobody has to wait for the new worker before asking again.
+    # The next request succeeds without waiting for the new worker to be ready.
     again = post(server)
     assert (again.status_code, again.json().get("text")) == (200, WORDS)
     assert server.worker_pid() not in (before, None)
     assert not server.request_folders()
 
 
-def test_requests_behind_the_death_of_an_idle_worker_are_answered(server):
-    """The first of them, too, though something still asks for commands in the dead one's name."""
+def test_requests_after_the_death_of_an_idle_worker_are_answered(server):
+    """The first request too, although the dead worker's call for a command is still open."""
     wait_for(server.is_ready, 20)
     os.kill(server.worker_pid(), signal.SIGKILL)
     with ThreadPoolExecutor(3) as threads:
@@ -93,7 +96,7 @@ def test_requests_behind_the_death_of_an_idle_worker_are_answered(server):
 
 @pytest.mark.slow
 def test_no_request_hangs_while_workers_are_killed_again_and_again():
-    """Also when the worker that comes after it is killed while it starts."""
+    """Every second kill may hit the new worker while it starts."""
     dice = random.Random(1)
     stop = threading.Event()
 
@@ -151,8 +154,8 @@ def test_a_live_turn_survives_the_death_of_the_worker(server):
         assert receive(connection)[-1].transcript == "word0 word1 word2"
 
 
-def test_decoder_killed_is_an_error_of_that_request_alone(server):
-    """The decoding processes hang on a template process in a session of its own."""
+def test_killed_decoder_fails_at_most_one_request(server):
+    """The test kills the template process of the decoders, which runs in its own session."""
     wait_for(server.is_ready, 20)
     templates = [pid for pid in server.pids() if b"asr.workers.template" in cmdline(pid)]
     for pid in templates:
@@ -168,14 +171,14 @@ def cmdline(pid):
     return b""
 
 
-# --- the end that is asked for ------------------------------------------------------------------
+# --- shutdown -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["term", "ctrl-c"]
 )
-def test_requests_are_answered_or_refused(number, group):
-    """What is in work may finish within the grace period; what waits is refused at once."""
+def test_requests_at_shutdown_are_answered_or_refused(number, group):
+    """Requests in progress may finish within the grace period; waiting ones are refused at once."""
     env = {"ASR_MAX_ACTIVE_REQUESTS": "3", "ASR_SHUTDOWN_GRACE": "2"}
     with launched(*FAKE, **env) as server:
         server.wait_ready()
@@ -197,7 +200,7 @@ def test_requests_are_answered_or_refused(number, group):
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "shutting_down"
         assert refused.headers["x-should-retry"] == "true"
-    # A stream has said 200 already, and tells it in its own words.
+    # A stream has already sent status 200, so it ends with an error event.
     assert stream.result().status_code == 200
     *_, last = [line for line in stream.result().text.splitlines() if line.startswith("data: ")]
     assert json.loads(last[6:])["error"]["code"] == "shutting_down"
@@ -214,7 +217,7 @@ def test_requests_are_answered_or_refused(number, group):
         pytest.param(signal.SIGINT, "startup complete", marks=pytest.mark.slow),
     ],
 )
-def test_end_while_starting(number, when):
+def test_shutdown_while_starting(number, when):
     with launched(*FAKE, FAKE_ENGINE_OPEN_DELAY="60") as server:
         wait_for(lambda: when in server.log, 30, when)
         code, seconds = server.stop(number, group=number == signal.SIGINT)
@@ -224,8 +227,8 @@ def test_end_while_starting(number, when):
 
 
 @pytest.mark.slow
-def test_impatient_ctrl_c():
-    """A second Ctrl-C need not be gentle, only leave nothing."""
+def test_second_ctrl_c():
+    """A second Ctrl-C may break requests, but leaves no process and no file."""
     with launched(*FAKE, FAKE_ENGINE_DELAY="60") as server:
         server.wait_ready()
         with in_flight(server) as futures:
@@ -238,7 +241,7 @@ def test_impatient_ctrl_c():
 
 
 @pytest.mark.slow
-def test_end_while_the_worker_is_dead():
+def test_shutdown_while_the_worker_is_dead():
     with launched(*FAKE) as server:
         server.wait_ready()
         os.kill(server.worker_pid(), signal.SIGKILL)
@@ -247,10 +250,10 @@ def test_end_while_the_worker_is_dead():
         assert seconds < STOP_SECONDS
 
 
-# --- the end that nobody asked for --------------------------------------------------------------
+# --- a killed main process and failed starts ----------------------------------------------------
 
 
-def test_killed_main_process_takes_the_others_along(tmp_path):
+def test_the_other_processes_end_with_a_killed_main_process(tmp_path):
     with launched(*FAKE, work_dir=tmp_path, FAKE_ENGINE_DELAY="60") as first:
         first.wait_ready()
         connection = socket.create_connection(("127.0.0.1", httpx.URL(first.url).port), 10)
@@ -262,13 +265,13 @@ def test_killed_main_process_takes_the_others_along(tmp_path):
         first.wait_gone()
         with connection, contextlib.suppress(ConnectionResetError):
             connection.settimeout(5)
-            assert connection.recv(100) == b""  # it does not hang
+            assert connection.recv(100) == b""  # the client does not hang
     (left,) = tmp_path.iterdir()
     with launched(*FAKE, work_dir=tmp_path) as second:
         second.wait_ready()
         assert not left.exists()
         (mine,) = tmp_path.iterdir()
-        # A third server with the same work directory leaves the living one's alone.
+        # Another server with the same work directory keeps the folder of a running one.
         with run_directory(tmp_path) as other:
             assert sorted(tmp_path.iterdir()) == sorted([mine, other])
         assert post(second).json()["text"] == WORDS

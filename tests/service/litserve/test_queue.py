@@ -1,4 +1,7 @@
-"""The queue of commands: in order, none lost, whenever a worker dies."""
+"""The queue of commands: no command is lost and all stay in order, whenever a worker dies.
+
+A property test and unit tests, in process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from asr.service.litserve.queue import MAX_HANDED, CommandQueue, Commands
 
 
 class Worker:
-    """Takes commands; dies before or after a command has reached it."""
+    """Takes commands, and dies before or after it has received one."""
 
     def __init__(self, commands: Commands) -> None:
         self.commands = commands
@@ -48,7 +51,7 @@ def test_every_command_arrives_in_order_whenever_workers_die(script):
         else:
             if step == "lost" and worker.ask(lost=True):
                 worker.die()
-                worker.ask()  # the second time it arrives, which is soon enough
+                worker.ask()  # the new worker gets the same command
                 continue
             worker.die()
     while worker.ask():
@@ -59,8 +62,8 @@ def test_every_command_arrives_in_order_whenever_workers_die(script):
     assert all(worker.received.count(command) <= MAX_HANDED for command in firsts)
 
 
-def test_a_dead_workers_question_takes_nothing():
-    """It waits on in the manager process, on behalf of nobody."""
+def test_the_get_of_a_dead_worker_takes_no_command():
+    """The `get` of a dead worker still waits in the manager process, but must take no command."""
     queue = CommandQueue()
     dead, outcome = Commands(queue), []
 
@@ -73,15 +76,15 @@ def test_a_dead_workers_question_takes_nothing():
     thread = threading.Thread(target=ask)
     thread.start()
     alive = dead.renewed()
-    dead.put("command")  # the other end of the same queue
+    dead.put("command")  # any end of the same queue can put
     thread.join(5)
     assert outcome == ["nothing"]
     with pytest.raises(Empty):
-        dead.get(0)  # what it sent before it died may arrive late, too
+        dead.get(0)  # a `get` that the worker sent before it died may arrive late
     assert alive.get(0) == "command"
 
 
-def test_what_a_dead_worker_was_handed_goes_first_to_the_next():
+def test_the_command_of_a_dead_worker_goes_first_to_the_next():
     commands = Commands(CommandQueue())
     commands.put("a")
     commands.put("b")
@@ -90,7 +93,7 @@ def test_what_a_dead_worker_was_handed_goes_first_to_the_next():
     assert [after.get(0), after.get(0)] == ["a", "b"]
 
 
-def test_what_was_followed_by_a_question_was_received():
+def test_a_command_counts_as_received_at_the_next_get():
     commands = Commands(CommandQueue())
     commands.put("a")
     assert commands.get(0) == "a"
@@ -110,7 +113,7 @@ def test_a_command_that_kills_workers_is_not_handed_out_for_ever():
     assert commands.get(0) == "harmless"
 
 
-def test_a_question_waits_for_its_command():
+def test_get_waits_for_a_command():
     commands = Commands(CommandQueue())
     timer = threading.Timer(0.05, commands.put, ["late"])
     timer.start()

@@ -1,4 +1,7 @@
-"""What crosses from the recogniser's process to the API of that which happens there."""
+"""`paced`: which reports of the recogniser's process are sent to the API, and when.
+
+Unit tests and a property test, in process.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def segment(number: int) -> Segment:
 
 
 async def crossing(*reports: object) -> list[object]:
-    """What crosses when all of it has come."""
+    """What `paced` sends when all reports are already in its queue."""
     queue: asyncio.Queue = asyncio.Queue()
     for report in (*reports, None):
         queue.put_nowait(report)
@@ -40,18 +43,18 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(litapi, "PROGRESS_SECONDS", 3600.0)
 
 
-def test_the_first_progress_crosses_at_once_and_the_last_before_the_transcript(slow: None) -> None:
+def test_the_first_progress_is_sent_at_once_and_the_last_before_the_transcript(slow: None) -> None:
     many = [progress(at) for at in range(100)]
     crossed = asyncio.run(crossing(*many[:50], segment(0), *many[50:], DONE))
     assert crossed == [many[0], segment(0), many[-1], DONE]
 
 
-def test_progress_that_was_held_back_is_not_told_after_a_failure(slow: None) -> None:
+def test_delayed_progress_is_dropped_at_a_failure(slow: None) -> None:
     failed = Failed(ValueError())
     assert asyncio.run(crossing(progress(1), progress(2), failed)) == [progress(1), failed]
 
 
-def test_progress_crosses_before_a_heartbeat_when_nothing_else_comes(monkeypatch) -> None:
+def test_delayed_progress_is_sent_before_a_heartbeat(monkeypatch) -> None:
     monkeypatch.setattr(litapi, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr(litapi, "HEARTBEAT_SECONDS", 0.05)
 
@@ -71,7 +74,7 @@ REPORTS = st.lists(
 
 
 @given(REPORTS, st.sampled_from([0.0, 3600.0]))
-def test_all_but_progress_crosses_in_order(reports, seconds) -> None:
+def test_only_progress_is_dropped_and_the_order_is_kept(reports, seconds) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(litapi, "PROGRESS_SECONDS", seconds)
         crossed = asyncio.run(crossing(*reports, DONE))

@@ -1,4 +1,4 @@
-"""The worker without LitServe: what it reports when its own machine is in trouble."""
+"""The worker without LitServe: what it reports after system errors such as a full disk."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def reports_of(error, folder):
     return asyncio.run(run())
 
 
-def test_a_full_disk_keeps_its_number(tmp_path):
+def test_a_full_disk_keeps_its_errno(tmp_path):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/secret/path")
     *_, last = reports_of(error, tmp_path)
     assert isinstance(last, Failed)

@@ -1,4 +1,7 @@
-"""Live sessions of the real service, driven by OpenAI's own client around a pretended engine."""
+"""Live sessions with OpenAI's own client, on an in-process service with a fake engine.
+
+One slow test uses a real server process with the real CPU engine.
+"""
 
 import base64
 import contextlib
@@ -19,7 +22,7 @@ from tests.support.makers import bursts, noise, speech
 from tests.support.paths import SAMPLES
 from tests.support.serving import REAL, serving as real_serving, wait_for
 
-# OpenAI's client opens its socket in the old way of `websockets`.
+# OpenAI's client uses a deprecated way of `websockets` to open its socket.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
 INTENT = {"intent": "transcription"}
@@ -38,7 +41,7 @@ def open_session(server, key="any", **options):
 
 @contextlib.contextmanager
 def session(server, key="any", **audio_input):
-    """A connection that is set up, behind its session.created and session.updated."""
+    """A connection that has received session.created and, if configured, session.updated."""
     with open_session(server, key) as connection:
         assert connection.recv().type == "session.created"
         if audio_input:
@@ -53,7 +56,7 @@ def configure(connection, **audio_input):
 
 
 MANUAL = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
-"""As a client that commits by itself, at our own rate."""
+"""Settings of a client that commits its turns itself, at 16 kHz, which needs no resampling."""
 
 
 def append(connection, data, size=4800):
@@ -63,7 +66,7 @@ def append(connection, data, size=4800):
 
 
 def receive(connection, last="completed", n=1):
-    """Events up to the n-th whose type ends with `last`."""
+    """Receive events up to the n-th one whose type ends with `last`."""
     events = []
     while n:
         events.append(connection.recv())
@@ -85,14 +88,14 @@ def kept(server, session_id):
 
 @pytest.fixture(scope="module")
 def conversation(server):
-    """What a client hears that sends two sentences at 24 kHz as they are spoken."""
+    """The session.created event and the later events of a client that sends two sentences."""
     with open_session(server) as connection:
         created = connection.recv()
         append(connection, pcm16(bursts(8.0, [(1, 3), (5, 6.5)], 24_000)))
         return created, receive(connection, n=2)
 
 
-def test_the_session_is_described_as_openai_describes_it(conversation):
+def test_the_session_has_openais_format_and_defaults(conversation):
     created, _ = conversation
     assert isinstance(created, realtime.SessionCreatedEvent)
     assert created.session.type == "transcription"
@@ -103,7 +106,7 @@ def test_the_session_is_described_as_openai_describes_it(conversation):
     assert (turns.prefix_padding_ms, turns.silence_duration_ms) == (300, 500)
 
 
-def test_every_event_is_one_that_the_client_knows(conversation):
+def test_openais_client_knows_every_event(conversation):
     for event in conversation[1]:
         assert type(event).__module__.startswith("openai.types.realtime"), event
         assert event.event_id.startswith("event_")
@@ -155,12 +158,12 @@ def test_deltas_make_the_transcript_and_the_audio_is_counted(conversation):
 
 def test_an_empty_transcript_is_complete_too(server):
     with session(server, **MANUAL) as connection:
-        append(connection, pcm16(noise(0.3)))  # too short for a word of the pretended engine
+        append(connection, pcm16(noise(0.3)))  # too short for a word of the fake engine
         connection.input_audio_buffer.commit()
         assert receive(connection)[-1].transcript == ""
 
 
-# --- what a session can be set to -----------------------------------------------------------------
+# --- settings of a session ------------------------------------------------------------------------
 
 
 def test_turns_by_commit_at_16_khz(server):
@@ -193,7 +196,7 @@ def test_telephone_audio(server, tmp_path, kind, subtype):
     assert of_type(events, "speech_stopped")[0].audio_end_ms == pytest.approx(3300, abs=200)
 
 
-def test_the_silence_that_ends_a_turn_is_the_clients(server):
+def test_the_client_sets_the_silence_that_ends_a_turn(server):
     audio = pcm16(bursts(6.0, [(1, 2), (2.8, 4)], 24_000))
     n_turns = []
     for milliseconds in (300, 1500):
@@ -206,7 +209,7 @@ def test_the_silence_that_ends_a_turn_is_the_clients(server):
     assert n_turns == [2, 1]
 
 
-def test_fields_that_are_not_sent_stay(server):
+def test_fields_that_are_not_sent_are_kept(server):
     with session(server, **MANUAL) as connection:
         configure(connection, transcription={"model": "other"})
         heard = connection.recv().session.audio.input
@@ -236,7 +239,7 @@ def test_a_commit_ends_a_turn_that_is_being_spoken(server):
     assert events[-1].transcript != ""
 
 
-def test_speech_without_a_pause_is_cut_and_goes_on(server):
+def test_speech_without_a_pause_is_cut_into_turns(server):
     with session(server) as connection:
         append(connection, pcm16(speech(70.0, 24_000)), 1 << 20)
         connection.input_audio_buffer.commit()
@@ -250,7 +253,7 @@ def test_speech_without_a_pause_is_cut_and_goes_on(server):
     assert turns[-1].audio_end_ms == pytest.approx(70_000, abs=60)
 
 
-def test_clear_forgets(server):
+def test_clear_discards_the_buffer(server):
     with session(server, **MANUAL) as connection:
         append(connection, pcm16(speech(2.0)))
         connection.input_audio_buffer.clear()
@@ -308,7 +311,7 @@ def test_a_wrong_event_is_answered_and_the_session_goes_on(server, sent, param):
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", "null", '"\\ud800"', '{"type": 1}', b"\xff\x00", "[" * 200_000]
 )
-def test_what_is_not_an_event_is_answered(server, text):
+def test_messages_that_are_no_events_are_answered(server, text):
     url = server.url.replace("http", "ws") + "/v1/realtime"
     with connect(url) as raw:
         raw.recv()
@@ -318,20 +321,20 @@ def test_what_is_not_an_event_is_answered(server, text):
         assert json.loads(raw.recv())["type"] == "input_audio_buffer.cleared"
 
 
-def test_a_message_beyond_every_limit_closes_the_socket_and_nothing_else(server):
+def test_a_message_beyond_the_limit_closes_only_its_socket(server):
     with session(server) as connection:
         with contextlib.suppress(websockets.exceptions.ConnectionClosed):
             connection.send_raw(" " * (22 << 20))
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             connection.recv()
-        # The reset by the unread rest may overtake the frame that says why.
+        # Unread data causes a connection reset, which may arrive before the close frame.
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
     with session(server, **MANUAL) as connection:
         connection.input_audio_buffer.clear()
         assert connection.recv().type == "input_audio_buffer.cleared"
 
 
-def test_frames_that_are_none_close_the_socket_and_nothing_else(server):
+def test_malformed_frames_close_only_their_socket(server):
     url = server.url.replace("http", "ws") + "/v1/realtime"
     with connect(url) as raw:
         raw.recv()
@@ -343,7 +346,7 @@ def test_frames_that_are_none_close_the_socket_and_nothing_else(server):
         pass
 
 
-def test_an_event_takes_15_mib_of_audio(server):
+def test_an_event_holds_at_most_15_mib_of_audio(server):
     with session(server, **MANUAL) as connection:
         append(connection, bytes(15 << 20), 15 << 20)
         append(connection, bytes((15 << 20) + 2), 16 << 20)
@@ -353,7 +356,7 @@ def test_an_event_takes_15_mib_of_audio(server):
         assert connection.recv().type == "input_audio_buffer.cleared"
 
 
-def test_a_turn_that_fails_is_told_apart_and_the_next_one_works(server):
+def test_a_failed_turn_is_reported_and_the_next_one_works(server):
     with session(server, **MANUAL, transcription={"prompt": "no number"}) as connection:
         append(connection, pcm16(speech(1.5)))
         connection.input_audio_buffer.commit()
@@ -409,7 +412,7 @@ def test_a_connection_that_breaks_loses_nothing(server):
     assert items[1]["end"] == pytest.approx(6.5, abs=0.06)
 
 
-def test_a_session_that_heard_nothing_leaves_nothing(server):
+def test_a_session_without_audio_leaves_nothing(server):
     with open_session(server) as connection:
         session_id = connection.recv().session.id
         assert kept(server, session_id)["status"] == "open"
@@ -423,7 +426,7 @@ def strict_server():
         yield server
 
 
-def test_an_idle_session_ends_with_its_tail(strict_server):
+def test_an_idle_session_ends_after_its_last_turn(strict_server):
     with session(strict_server) as connection:
         append(connection, pcm16(speech(2.0, 24_000)))
         events = receive(connection, "error")
@@ -451,7 +454,7 @@ def test_one_session_too_many_is_told_to_wait(strict_server):
     assert json.loads(response.body)["error"]["code"] == "too_many_sessions"
 
 
-def test_transcripts_are_kept_for_a_while_and_no_longer(strict_server):
+def test_transcripts_are_kept_for_a_limited_time(strict_server):
     with open_session(strict_server) as connection:
         session_id = connection.recv().session.id
         append(connection, pcm16(speech(2.0, 24_000)))

@@ -1,4 +1,7 @@
-"""A speaker without pauses in a live session: each word appears once, wherever turns are cut."""
+"""Speech without pauses in a live session: each word appears once, wherever turns are cut.
+
+Property and unit tests in process, with a backend that knows the spoken words.
+"""
 
 import asyncio
 import base64
@@ -27,12 +30,12 @@ from tests.support.strategies import assert_said, hear, spoken_words
 
 
 class Service:
-    """A backend that recognises the known words in the file of each turn.
+    """A fake backend that returns the known words that lie in each turn.
 
     Args:
         truth: the words with their times in the session.
         delays: iterations of the event loop that each turn takes.
-        errors: number of a call -> the error that it raises.
+        errors: the errors to raise, by the number of the call.
     """
 
     def __init__(self, truth, seed=0, delays=(), errors=None):
@@ -65,7 +68,7 @@ class Service:
 
 
 def turns_of(folder, cuts):
-    """One speech that was cut at these samples. The last one is its end."""
+    """The turns of a speech that is cut at these samples; the last cut is its end."""
     edges = list(itertools.pairwise([0, *cuts]))
     return [
         Turn(
@@ -77,7 +80,7 @@ def turns_of(folder, cuts):
 
 
 def events_for(backend, turns):
-    """The events for these turns."""
+    """The events that a client receives for these turns."""
     events = []
 
     async def send(body):
@@ -98,7 +101,7 @@ def of_type(events, kind):
 
 
 def words_of(events):
-    """The words of all items in the order in which they arrived. Checks that the events agree."""
+    """The words of all items in order of arrival. Checks that the events are consistent."""
     deltas, segments = defaultdict(list), defaultdict(list)
     words, done = [], []
     for event in events:
@@ -118,7 +121,7 @@ def words_of(events):
 
 @st.composite
 def cut_speech(draw):
-    """Words, and samples at which the speech is cut, inside a word or not."""
+    """Words, and the samples at which the speech is cut, also inside words."""
     truth = draw(spoken_words())
     cuts = [0]
     while cuts[-1] < (truth[-1].end + 0.1) * SAMPLE_RATE:
@@ -172,7 +175,7 @@ def test_a_turn_whose_worker_died_is_recognised_again(tmp_path, monkeypatch):
 
 
 class Recognition(Service):
-    """The pipeline around an engine that recognises the known words."""
+    """A backend that runs the real pipeline with an engine that returns the known words."""
 
     async def transcribe(self, turn, vad, decode):
         first = turn.start_sample - turn.lead
@@ -187,7 +190,7 @@ class Recognition(Service):
 
 
 class Client:
-    """Sends audio, and leaves when all of it was received."""
+    """Sends audio, and disconnects when the session has received all of it."""
 
     def __init__(self, pcm):
         pieces = (pcm[n : n + 48_000] for n in range(0, len(pcm), 48_000))

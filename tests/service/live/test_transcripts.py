@@ -1,4 +1,4 @@
-"""Transcripts of live sessions are read while others are written."""
+"""The store of live transcripts: reading while other threads write, and unusual characters."""
 
 import threading
 
@@ -16,7 +16,7 @@ def transcript(text, n_words=1):
 def test_only_complete_lines_are_read(tmp_path):
     kept = Transcripts(1.0)
     kept.begin("a", "owner", tmp_path)
-    long = transcript("word", 200)  # longer than the buffer of a file
+    long = transcript("word", 200)  # longer than a file buffer
     read = []
 
     def write(start):

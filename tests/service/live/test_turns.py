@@ -1,4 +1,7 @@
-"""The audio of a live session without its socket: formats, turns, and their files."""
+"""The audio of a live session without its socket: formats, turns, and the files of turns.
+
+Unit and property tests, mostly with a predictable VAD.
+"""
 
 import io
 import itertools
@@ -76,7 +79,7 @@ def test_a_tone_keeps_its_pitch_and_its_time():
 
 
 class Loud:
-    """A predictable VAD: any sample that is not zero is speech."""
+    """A predictable VAD: a frame is speech if any sample is not zero."""
 
     frame_samples = 480
 

@@ -1,4 +1,4 @@
-"""What an operator sees: metrics, the dashboard over them, log lines, request ids."""
+"""Metrics, the dashboard, log lines and request ids, on an in-process service."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ KEY_LINES = "\n".join(
 
 @pytest.fixture(scope="module")
 def server():
-    """With keys, and a log in JSON."""
+    """A server with API keys and a JSON log."""
     with serving(ASR_API_KEYS=KEY_LINES, ASR_LOG_FORMAT="json") as server:
         yield server
 
@@ -39,7 +39,7 @@ def transcribe(server, headers=(), **query):
 
 
 def samples(server):
-    """All numbers by name and labels."""
+    """The values of all metrics, by name and labels."""
     answer = HTTP.get(server.url + "/metrics", headers={"x-api-key": "key-watch"})
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
@@ -75,7 +75,7 @@ def test_a_request_is_counted_in_both_processes(server):
     assert grown(before, after, "asr_recognition_events_total", event="chunks") == 1
     assert after["asr_engine_slots",] == 4
     assert after["asr_worker_up",] == 1
-    assert after["asr_http_requests_in_flight",] == 1  # this one
+    assert after["asr_http_requests_in_flight",] == 1  # the request for /metrics itself
     assert after["asr_engine_slots_in_use",] == after["asr_live_sessions",] == 0
     assert after["asr_requests", ("state", "active")] == 0
 
@@ -155,7 +155,7 @@ def test_labels_do_not_grow_with_what_clients_send(server):
     assert "THREE" not in text
 
 
-def test_no_name_is_in_both_processes():
+def test_no_metric_is_in_both_processes():
     def names(registry):
         return {family.name for family in registry.collect()}
 
@@ -197,7 +197,7 @@ def test_the_dashboard_is_what_its_script_makes():
 
 
 def log_of(server, wanted):
-    """The line of the log, as an object, whose fields are those wanted."""
+    """The JSON log line that has the wanted values of fields."""
 
     def find():
         for line in server.log.splitlines():
@@ -227,7 +227,7 @@ def test_a_clients_request_id_is_kept_in_both_processes(server, name):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 129, "../x", "<script>", "-a"])
-def test_another_id_is_replaced(server, name):
+def test_an_invalid_request_id_is_replaced(server, name):
     assert not is_well_formed(name)
     answer = transcribe(server, {"x-request-id": name})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])

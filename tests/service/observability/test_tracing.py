@@ -1,4 +1,4 @@
-"""Spans of a request, from the HTTP edge to its chunks, as OpenTelemetry's exporters see them."""
+"""The spans of decoding, chunks and stitching, as an OpenTelemetry exporter receives them."""
 
 import asyncio
 
@@ -57,7 +57,7 @@ def test_the_stages_are_spans_of_the_request(exporter, recording):
     assert chunks == sorted(chunk.start for chunk in engine.chunks)
 
 
-def test_a_chunk_that_fails_is_a_span_that_fails(exporter, recording):
+def test_a_failed_chunk_is_a_failed_span(exporter, recording):
     def fail(chunk):
         raise ValueError("no")
 
@@ -67,7 +67,7 @@ def test_a_chunk_that_fails_is_a_span_that_fails(exporter, recording):
     assert "chunk" in {span.name for span in failed}
 
 
-def test_a_span_travels_to_another_process(exporter):
+def test_a_span_continues_in_another_process(exporter):
     with tracing.span("outer") as outer:
         carrier = tracing.carrier()
     with tracing.within(carrier), tracing.span("inner"):
@@ -82,6 +82,6 @@ def test_without_a_tracer_nothing_happens():
     assert tracing.carrier() == {}
 
 
-def test_off_unless_the_environment_asks(monkeypatch):
+def test_tracing_is_off_by_default(monkeypatch):
     monkeypatch.delenv(ENDPOINT, raising=False)
     assert set_up() is None

@@ -1,7 +1,6 @@
-"""OpenAI's own client against the real server, recognising real speech.
+"""OpenAI's own client against a real server process with the real CPU engine and real speech.
 
-Most requests send the first words of samples/meeting.wav, since the engine for machines without
-a GPU is slow.
+Most requests send only the first words of samples/meeting.wav, since this engine is slow.
 """
 
 import io
@@ -106,7 +105,7 @@ def test_verbose_json(client, plain, granularities, has_words, has_segments):
         client, response_format="verbose_json", timestamp_granularities=granularities
     )
     assert isinstance(answer, TranscriptionVerbose)
-    # The client builds models without a check, so check what it built.
+    # The client builds its models without validation, so validate them here.
     TranscriptionVerbose.model_validate(answer.model_dump())
     assert (answer.text, answer.language) == (plain.text, "english")
     assert answer.duration == pytest.approx(FIRST_SECONDS, abs=0.001)
@@ -132,8 +131,8 @@ def test_bare_granularities(http):
     assert "segments" not in answer
 
 
-def test_words_stand_where_they_were_said(client):
-    """The whole recording; its maker wrote down when each word was said."""
+def test_word_times_match_the_recording(client):
+    """The whole recording, compared with the known times of its words in samples/meeting.json."""
     said = json.loads((SAMPLES / "meeting.json").read_text(encoding="ascii"))
     audio = (SAMPLES / "meeting.wav").read_bytes()
     answer = transcribe(
@@ -255,7 +254,7 @@ def test_models(client):
 def test_bearer_or_x_api_key(server):
     for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}):
         assert server.client(headers=headers).get("/v1/models").status_code == 200
-    # The client cannot leave its own bearer out.
+    # OpenAI's client always sends a bearer token: here a wrong one beside the right X-API-Key.
     with client_of(server, "unused", default_headers={"X-API-Key": KEY}) as client:
         assert client.models.list().data
 
@@ -268,7 +267,7 @@ def test_wrong_key(server, key):
     assert caught.value.response.headers["www-authenticate"] == "Bearer"
 
 
-def test_what_is_open_without_a_key(server):
+def test_routes_that_need_no_key(server):
     http = server.client()
     assert [http.get(path).status_code for path in ("/health", "/ready")] == [200, 200]
     closed = ("/docs", "/openapi.json", "/v1/models", "/v1/schemas/transcript.json", "/nowhere")

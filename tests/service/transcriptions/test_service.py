@@ -1,4 +1,7 @@
-"""The HTTP service with curl and httpx: bodies, fields, errors, probes, memory."""
+"""The routes of transcription, models and probes, over HTTP with an in-process service.
+
+The parser of request bodies also has property tests.
+"""
 
 import asyncio
 import io
@@ -31,7 +34,7 @@ BOUNDARY = "gc0p4Jq0M2Yt08jU534c0p"
 
 @pytest.fixture(scope="module")
 def young_server():
-    """One that takes 100 kB and 60 s at the most, and whose engine has not loaded yet."""
+    """A server that accepts at most 100 kB and 60 s, and whose engine takes 2 s to load."""
     limits = {"ASR_MAX_UPLOAD_BYTES": "100000", "ASR_MAX_AUDIO_SECONDS": "60"}
     with serving(**limits, FAKE_ENGINE_OPEN_DELAY="2", until="/health") as server:
         yield server
@@ -39,7 +42,7 @@ def young_server():
 
 @pytest.fixture(scope="module")
 def early_answers(young_server):
-    """Of /ready, and to a recording, both asked for before the engine was there."""
+    """The answers of /ready and of a transcription, both requested while the engine loads."""
     http = young_server.client()
     return http.get("/ready"), http.post(PATH, content=WAV, headers=RAW)
 
@@ -56,7 +59,7 @@ def http(server):
 
 
 def assert_problem(answer, status, *, param=None, code=None):
-    """An error in OpenAI's shape, with an id that is in the log."""
+    """Check for an error in OpenAI's format with a request id that is also in the log."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -71,13 +74,13 @@ def assert_problem(answer, status, *, param=None, code=None):
 
 
 def post_form(client, fields=(), files=(("file", ("a.wav", WAV)),)):
-    """Multipart with repeated names, which httpx's `data` alone cannot say."""
+    """Post a multipart form with repeated field names, which httpx's `data` cannot express."""
     parts = [*files, *((name, (None, value)) for name, value in fields)]
     return client.post(PATH, files=parts)
 
 
 def body_of(parts, boundary=BOUNDARY):
-    """A multipart body from (name, extra of the disposition, bytes)."""
+    """A multipart body of parts (name, rest of Content-Disposition, bytes)."""
     pieces = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode()
         + data
@@ -124,7 +127,7 @@ def test_a_clients_file_name_never_touches_the_disk(tmp_path, name):
 
 
 def receive(pieces, folder, content_type=FORM["content-type"], max_bytes=1 << 20):
-    """`receive_body` over a body that arrives in these pieces."""
+    """Run `receive_body` on a body that arrives in these pieces."""
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
     queue = iter(messages)
@@ -141,7 +144,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("split")
 
 
-# The file ends in what looks like a boundary for longest, which parsers get wrong.
+# The file contains nearly a boundary and ends in the start of one; parsers often fail on this.
 TRICKY = b"\r\n--" + BOUNDARY[:-1].encode() + b"\r\n\r\n--\r"
 SPLIT_BODY = body_of(
     [("language", "", b"en"), ("file", '; filename="ä"', TRICKY), ("prompt", "", b"")]
@@ -267,7 +270,7 @@ def test_chunked_over_the_limit(small_server, headers):
 
 def test_longer_than_the_limit_of_seconds(small_server):
     answer = small_server.client().post(PATH, content=make_wav(61, 8000)[:99_000], headers=RAW)
-    assert answer.status_code == 200  # a truncated file that promises more than the limit
+    assert answer.status_code == 200  # truncated: only its header exceeds the limit
     answer = small_server.client().post(
         PATH, content=_long_flac(), headers={"content-type": "audio/flac"}
     )
@@ -327,7 +330,7 @@ def test_bad_fields_are_named(http, fields, param):
     assert message.startswith(f"{param}: ")
 
 
-def test_silero_that_is_not_installed_or_is(http):
+def test_silero_vad_works_or_is_refused(http):
     answer = post_form(http, [("vad", "silero")])
     if answer.status_code != 200:
         assert_problem(answer, 400, param="vad")
@@ -423,12 +426,12 @@ def test_not_ready_while_the_engine_loads(early_answers):
     assert ready.headers["retry-after"] == "1"
     assert ready.json()["status"] == "loading"
     assert "loading" in ready.json()["reason"]
-    # A recording that comes too early is served once the engine is there.
+    # A recording that arrives while the engine loads is transcribed after that.
     assert transcript.json()["text"] == TEXT
 
 
 def test_a_key_may_have_accents():
-    """Headers are bytes; clients send UTF-8, and ASGI reads Latin-1."""
+    """Clients send header values as UTF-8, but frameworks decode them as Latin-1."""
     statuses = []
 
     async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""How long work that is shared goes on after those who follow it."""
+"""`Sharing`: how long shared work continues after its last follower has left."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from asr.service.transcriptions.sharing import Sharing, Work
 
 
 class Returning:
-    """A caller that is expected again."""
+    """A client that is expected to send its request again."""
 
     def will_return(self, waited):
         return True
@@ -33,7 +33,7 @@ def work(freed, turn=None):
 
 
 async def begun():
-    """Shared work that has had its turn, and what says that it was freed."""
+    """Shared work that has begun, and an event that is set when its resources are freed."""
     shared, freed = Sharing(), asyncio.Event()
     made = work(freed)
     shared.add("mark", made)
@@ -47,7 +47,7 @@ async def follow_and_leave(shared, made):
         await asyncio.sleep(0)
 
 
-def test_work_lingers_from_the_last_farewell(monkeypatch):
+def test_the_linger_time_starts_when_the_last_follower_leaves(monkeypatch):
     async def run():
         shared, made, freed = await begun()
         monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.2)
@@ -65,7 +65,7 @@ def test_work_lingers_from_the_last_farewell(monkeypatch):
 
 
 @pytest.mark.parametrize("leaves", [1, 2])
-def test_work_ends_when_its_time_is_over(monkeypatch, leaves):
+def test_work_ends_after_the_linger_time(monkeypatch, leaves):
     async def run():
         shared, made, freed = await begun()
         monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.1)
@@ -77,7 +77,7 @@ def test_work_ends_when_its_time_is_over(monkeypatch, leaves):
     asyncio.run(run())
 
 
-def test_work_that_waits_for_its_turn_ends_with_its_last_follower(monkeypatch):
+def test_work_that_has_not_begun_ends_with_its_last_follower(monkeypatch):
     monkeypatch.setattr(sharing, "LINGER_SECONDS", 1e9)
 
     async def run():
@@ -95,7 +95,7 @@ def test_work_that_waits_for_its_turn_ends_with_its_last_follower(monkeypatch):
     asyncio.run(run())
 
 
-def test_who_joins_keeps_it(monkeypatch):
+def test_a_new_follower_keeps_the_work(monkeypatch):
     monkeypatch.setattr(sharing, "LINGER_SECONDS", 0.1)
 
     async def run():

@@ -1,4 +1,7 @@
-"""Transcribing uploads over HTTP: those that are there, and those that still arrive."""
+"""Transcription of finished uploads, and of uploads and bodies that are still arriving.
+
+Over HTTP with an in-process service.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def recording():
 
 
 class Following:
-    """A streamed answer, read in a thread of its own."""
+    """A streamed answer that is read in its own thread."""
 
     def __init__(self, server, **request):
         self.status = None
@@ -106,7 +109,7 @@ def test_a_finished_upload(http, recording, how):
     assert answer.json()["text"] == plain_text(http, recording)
     assert answer.json()["duration"] == pytest.approx(SECONDS)
     assert ("words" in answer.json()) == (how == "json")
-    again = http.post(PATH, **bodies[how])  # it stays until it is deleted or expires
+    again = http.post(PATH, **bodies[how])  # the upload stays until it is deleted or expires
     assert again.status_code == 200
 
 
@@ -172,7 +175,7 @@ def test_an_upload_is_transcribed_while_it_arrives(server, http, recording):
     assert patch(http, location, recording[:half]).status_code == 204
     following.wait_segments(1)
     before = len(following.segments())
-    time.sleep(1.2)  # it waits, with what it has
+    time.sleep(1.2)  # without new bytes no new segment may appear
     assert following.status == 200
     assert len(following.segments()) == before
     assert patch(http, location, recording[half:], half).status_code == 204
@@ -181,8 +184,8 @@ def test_an_upload_is_transcribed_while_it_arrives(server, http, recording):
     assert done["text"] == plain_text(http, recording)
 
 
-def test_drop_by_drop(server, http, recording):
-    """A slow client with many small parts, each proven; deferred length; bounded in time."""
+def test_an_upload_in_many_small_parts(server, http, recording):
+    """A slow client with many small parts and a length that it sends at the end."""
     answer = http.post(UPLOADS, headers=TUS | {"Upload-Defer-Length": "1"})
     location = answer.headers["location"]
     following = follow(server, upload_id_of(location))
@@ -218,7 +221,7 @@ def test_an_upload_that_expires_ends_its_transcription(recording):
         assert following.end()[-1]["error"]["code"] == "upload_ended"
 
 
-def test_bad_audio_that_arrives_is_told_by_the_status(server, http):
+def test_bad_audio_in_an_upload_that_arrives_is_an_error_status(server, http):
     data = b"this is no audio" * 1000
     location = create(http, len(data))
     following = follow(server, upload_id_of(location))
@@ -228,7 +231,7 @@ def test_bad_audio_that_arrives_is_told_by_the_status(server, http):
     assert (following.status, problem["error"]["code"]) == (415, "unsupported_audio")
 
 
-def test_no_more_are_followed_than_allowed(server, http, recording):
+def test_number_of_followed_uploads_is_limited(server, http, recording):
     location = create(http, len(recording))
     patch(http, location, recording[: len(recording) * 2 // 3])
     two = [follow(server, upload_id_of(location)) for _ in range(2)]
@@ -240,7 +243,7 @@ def test_no_more_are_followed_than_allowed(server, http, recording):
     headers = {"content-type": "audio/wav"}
     answer = http.post(PATH, params={"stream": "true"}, content=recording, headers=headers)
     assert answer.status_code == 429
-    assert plain_text(http, recording)  # others are served
+    assert plain_text(http, recording)  # other requests are still accepted
     patch(http, location, recording[len(recording) * 2 // 3 :], len(recording) * 2 // 3)
     for following in two:
         assert following.end()[-1]["type"] == "transcript.text.done"
@@ -250,7 +253,7 @@ def test_no_more_are_followed_than_allowed(server, http, recording):
 
 
 class Body:
-    """A chunked body that is sent when the test says so."""
+    """A chunked body; each piece is sent when the test sets its gate."""
 
     def __init__(self, *pieces):
         self._pieces = pieces
@@ -270,7 +273,7 @@ def post_body(server, body):
 
 
 def test_a_body_is_transcribed_while_it_arrives(server, http, recording):
-    """httpx reads no answer before it has sent all, so the engine's log tells when it began."""
+    """httpx reads no answer until the body is sent, so the test watches the engine's log."""
     half = len(recording) * 2 // 3
     body = Body(recording[:half], recording[half:])
     before = len(server.engine_did())
@@ -284,7 +287,7 @@ def test_a_body_is_transcribed_while_it_arrives(server, http, recording):
 
 
 def test_the_answer_comes_while_the_body_is_sent(server, recording):
-    """With a client that does both at once, as curl does."""
+    """The client reads the answer while it still sends the body, as curl does."""
     half = len(recording) * 2 // 3
     with raw_post(server, recording) as sock:
         sock.sendall(chunk(recording[:half]))
@@ -311,7 +314,7 @@ def chunk(data):
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def test_a_body_that_breaks_off_leaves_nothing(server, http, recording):
+def test_an_interrupted_body_leaves_no_files(server, http, recording):
     with raw_post(server, recording) as sock:
         sock.sendall(chunk(recording[: len(recording) // 2]))
         wait_for(lambda: server.request_folders(), 60)
@@ -351,7 +354,7 @@ def test_fields_are_checked_before_the_body(http):
 
 
 def test_creation_with_upload_then_followed(server, http, recording):
-    """The whole recording in the request that creates the upload."""
+    """The request that creates the upload contains the whole recording."""
     headers = PART | {"Upload-Length": str(len(recording))}
     location = http.post(UPLOADS, content=recording, headers=headers).headers["location"]
     assert follow(server, upload_id_of(location)).end()[-1]["text"] == plain_text(http, recording)

@@ -1,4 +1,7 @@
-"""tus 1.0 over HTTP, against a real server process: the wire, real clients, kills, slow clients."""
+"""tus 1.0 over HTTP: the protocol, real clients, clients that disconnect, and expiry.
+
+The service runs in process; the test that kills it uses real server processes.
+"""
 
 from __future__ import annotations
 
@@ -84,10 +87,10 @@ def random_bytes(n, seed=0):
     return random.Random(seed).randbytes(n)
 
 
-# --- the wire -----------------------------------------------------------------------------------
+# --- the protocol -------------------------------------------------------------------------------
 
 
-def test_options_tell_what_is_offered(http):
+def test_options_list_the_extensions(http):
     answer = http.options(PATH)
     assert answer.status_code == 204
     assert answer.headers["tus-version"] == answer.headers["tus-resumable"] == "1.0.0"
@@ -125,14 +128,14 @@ def test_creation_with_upload(http, server):
     [(b"hello", checksum(b"damaged"), 460), (iter([b"hello", b" world"]), {}, 413)],
 )
 def test_a_creation_that_fails_leaves_no_upload(http, server, content, proof, status):
-    """Nobody was told its address, and it would count for the quota until it expires."""
+    """Its client does not know its address, and it would count for the quota until it expires."""
     before = set(data_dir(server).glob("uploads/*/*"))
     answer = http.post(PATH, content=content, headers=PART | {"Upload-Length": "10"} | proof)
     assert answer.status_code == status
     assert set(data_dir(server).glob("uploads/*/*")) <= before
 
 
-def test_length_that_is_told_later(http, server):
+def test_length_that_is_sent_later(http, server):
     answer = http.post(PATH, headers=TUS | {"Upload-Defer-Length": "1"})
     location = answer.headers["location"]
     assert head(http, location).headers["upload-defer-length"] == "1"
@@ -152,7 +155,7 @@ def test_chunked_parts(http, server):
     assert stored(server, location).read_bytes() == data
 
 
-def test_a_damaged_part_does_not_count(http):
+def test_a_part_with_a_wrong_checksum_is_dropped(http):
     location = create(http, 10)
     answer = patch(http, location, b"hellO", **checksum(b"hello"))
     assert answer.status_code == 460
@@ -248,7 +251,7 @@ def test_methods_that_are_overridden(http, server):
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fetc", "%00", "a" * 32, "x" * 5000, "%e2%82%ac"])
-def test_ids_that_nobody_was_given(http, name):
+def test_unknown_ids(http, name):
     for answer in (head(http, f"{PATH}/{name}"), patch(http, f"{PATH}/{name}", b"x")):
         assert answer.status_code == 404
 
@@ -268,11 +271,11 @@ def test_a_browser_of_an_allowed_origin(http):
     assert "access-control-allow-origin" not in answer.headers
 
 
-# --- clients that break off ---------------------------------------------------------------------
+# --- clients that disconnect --------------------------------------------------------------------
 
 
 class RawPart:
-    """A PATCH whose bytes are sent by hand."""
+    """A PATCH request on a raw socket, whose body the test sends in pieces."""
 
     def __init__(self, server, location, length, **headers):
         host = urlsplit(server.url)
@@ -290,7 +293,7 @@ class RawPart:
         return int(self.socket.recv(4096).split()[1])
 
 
-def test_what_came_before_the_client_broke_off_counts(http, server):
+def test_bytes_before_a_disconnect_are_kept(http, server):
     data = random_bytes(5 << 20)
     location = create(http, len(data))
     part = RawPart(server, location, len(data))
@@ -301,8 +304,8 @@ def test_what_came_before_the_client_broke_off_counts(http, server):
 
 
 @pytest.mark.parametrize("n_bytes", [1, 1_040_000])
-def test_what_came_counts_while_the_client_is_silent(http, server, n_bytes):
-    """Up to 1 MiB once lay in memory until more came: a follower heard nothing of it."""
+def test_received_bytes_count_while_the_client_pauses(http, server, n_bytes):
+    """Up to 1 MiB was once kept in memory until more arrived, so followers did not get it."""
     data = random_bytes(2 << 20)
     location = create(http, len(data))
     part = RawPart(server, location, len(data))
@@ -315,8 +318,8 @@ def test_what_came_counts_while_the_client_is_silent(http, server, n_bytes):
 
 
 @pytest.mark.parametrize("n_written", [0, 1])
-def test_what_was_gathered_counts_when_the_request_is_cancelled(tmp_path, monkeypatch, n_written):
-    """As it is at SIGTERM, when the request had its time to finish."""
+def test_buffered_bytes_are_kept_when_the_request_is_cancelled(tmp_path, monkeypatch, n_written):
+    """At SIGTERM the request is cancelled after the grace period."""
     monkeypatch.setattr("asr.service.uploads.routes.GATHER_SECONDS", 3600)
     monkeypatch.setattr("asr.service.uploads.routes.WRITE_BYTES", 3 if n_written else 100)
     uploads = Uploads(tmp_path, 100, 100, 3600)
@@ -348,14 +351,14 @@ def test_what_was_gathered_counts_when_the_request_is_cancelled(tmp_path, monkey
 
 
 def resume(http, location, data):
-    """Go on from where it stands; false while the server has not noticed that the client left."""
+    """Continue from the current offset; false until the server has noticed the disconnect."""
     start = offset_of(http, location)
     if start < 2 << 20:  # the last bytes of a broken connection may be lost
         return False
     return patch(http, location, data[start:], start).status_code == 204
 
 
-def test_an_unproven_part_that_broke_off_does_not_count(http, server):
+def test_an_unverified_part_is_dropped_at_a_disconnect(http, server):
     data = random_bytes(5 << 20)
     location = create(http, len(data))
     part = RawPart(server, location, len(data), **checksum(data))
@@ -459,7 +462,7 @@ def test_tus_js_client_resumes_and_terminates(http, server, tmp_path):
     modules = ROOT / "build" / "tus-js" / "node_modules"
     if not modules.exists():
         pytest.skip("run make test-tus-js, which installs tus-js-client")
-    data = random_bytes(1_450_001)  # with whole chunks alone, it never ends a stream
+    data = random_bytes(1_450_001)  # the client never ends a stream of only whole chunks
     (tmp_path / "a.mp3").write_bytes(data)
     (tmp_path / "run.js").write_text(JS)
     command = ["node", str(tmp_path / "run.js"), server.url + PATH, str(tmp_path / "a.mp3")]
@@ -476,7 +479,7 @@ def test_tus_js_client_resumes_and_terminates(http, server, tmp_path):
 
 
 def test_kill_in_the_middle_of_a_part(tmp_path):
-    """What came of a part without a checksum counts; of one with a checksum, nothing does."""
+    """The received bytes of a part without a checksum are kept; with a checksum none are."""
     data, n_sent = random_bytes(8 << 20), 3_000_003
     with launched(*FAKE, ASR_DATA_DIR=str(tmp_path)) as server:
         server.wait_ready("/health")
@@ -520,7 +523,7 @@ def test_an_upload_expires():
         http = server.client()
         location = create(http, 10)
         time.sleep(1)
-        assert patch(http, location, b"hello").status_code == 204  # and it lives longer
+        assert patch(http, location, b"hello").status_code == 204  # extends its life
         time.sleep(1)
         assert offset_of(http, location) == 5
         wait_for(lambda: head(http, location).status_code == 410, 60)

@@ -1,4 +1,4 @@
-"""The store of uploads: invariants for any split, any resume and any crash, and every refusal."""
+"""The store of uploads: property tests of split, resume and crash; unit tests of its rules."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ steps = st.lists(st.tuples(part_sizes, fates, st.booleans(), st.integers(0, 60))
 
 @pytest.fixture(scope="module")
 def quick_disk():
-    """No test can see whether bytes survive a loss of power, and fsync is slow."""
+    """Replace fsync, which is slow: no test can check that bytes survive a power loss."""
     with mock.patch("os.fsync"), mock.patch("os.fdatasync"):
         yield
 
@@ -99,7 +99,7 @@ def test_any_split_and_any_resume_give_the_same_bytes(data, steps):
 
 
 class KilledError(BaseException):
-    """The process is killed here; the kernel closes its files."""
+    """Simulates that the process is killed here; the kernel closes its files."""
 
 
 def send(store, upload_id, data, fate, has_checksum, n_written):
@@ -155,7 +155,7 @@ def test_every_algorithm_accepts_and_refuses(store, algorithm):
 
 
 @pytest.mark.parametrize("header", ["", "sha1", "crc7 AAAA", "sha1 ***", "sha1 AAA", "SHA1 AAAA"])
-def test_checksum_that_cannot_be_read(header):
+def test_invalid_checksum_headers(header):
     if header == "sha1":  # an empty digest is valid base64, and equals no digest
         assert Checksum.parse(header).digest == b""
     else:
@@ -219,7 +219,7 @@ def test_a_link_outlives_the_upload(store, tmp_path):
     assert refused(store.link, upload.id, ME, tmp_path / "late") == 404
 
 
-def test_expired_then_unknown(store):
+def test_an_expired_upload_is_gone_and_later_unknown(store):
     upload = store.create(ME, 5)
     assert store.sweep() == 0
     age(only_file(store, "*.bin"), 3601)
