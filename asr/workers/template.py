@@ -201,8 +201,11 @@ class TemplateProcess:
             self._control.send(json.dumps({"exit": job, "status": status}).encode())
 
     def _kill_all(self) -> None:
+        """Kill the children and wait for their end: they may hold files that are removed next."""
         for pid in self._job_of_pid:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._job_of_pid:
+            os.waitpid(pid, 0)
 
 
 def main(arguments: list[str]) -> None:
