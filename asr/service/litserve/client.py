@@ -51,7 +51,7 @@ class WorkerClient:
         """Run a transcription. Closing the generator early cancels the work in the worker.
 
         Raises:
-            AsrError: see `asr.pipeline.run.Transcriber.transcribe_file`.
+            AsrError: see `asr.pipeline.transcriber.Transcriber.transcribe_file`.
             WorkerDied: the worker died.
         """
         finished = False
