@@ -1,7 +1,7 @@
-"""Omni over HTTP against stand-ins for the servers. They prove the wire, not the models.
+"""The Omni HTTP engine against fake servers: requests and answers are tested, models are not.
 
-What happens to connections is tested on a real socket (`tests.support.chat_server`), the rest on
-httpx's mock transport.
+Connections are tested on a real socket (`tests.support.chat_server`), all else on httpx's mock
+transport.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def transcribe(
 
 @pytest.fixture(autouse=True)
 def _soon(impatient: None) -> None:
-    """Retries and health checks come at once."""
+    """Retries and health checks have almost no delay."""
 
 
 # --- the request, in every dialect --------------------------------------------------------------
