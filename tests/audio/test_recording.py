@@ -1,3 +1,5 @@
+"""Decoding and scanning in the real decoding process: reports, regions, errors, cancellation."""
+
 from __future__ import annotations
 
 import asyncio
