@@ -106,7 +106,7 @@ def checkup(settings=None, **faults):
 
 @pytest.fixture(scope="module", autouse=True)
 def _models_are_loaded_once():
-    """Skip loading pocketsphinx's models, which takes 0.3 s per examination."""
+    """Load pocketsphinx's models only once; each examination would take 0.3 s to load them."""
     with pytest.MonkeyPatch.context() as patch:
         sphinx = machine.pocketsphinx
         patch.setattr(sphinx, "Decoder", functools.cache(sphinx.Decoder))
