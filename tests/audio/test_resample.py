@@ -400,7 +400,7 @@ def test_a_truncated_file_without_compression_is_warned_of(tmp_path, kind):
     assert decoding.warnings == [message]
 
 
-def test_what_stands_before_the_samples_of_a_truncated_wav_is_none_of_them(tmp_path):
+def test_chunks_before_the_samples_of_a_truncated_wav_are_not_decoded(tmp_path):
     data = makers.wav_bytes(makers.noise(6))
     note = b"note" + (64_001).to_bytes(4, "little") + bytes(64_002)  # chunks begin at even places
     path = tmp_path / "a.wav"

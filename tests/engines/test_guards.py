@@ -244,7 +244,7 @@ def test_guards_take_any_text_and_never_repeat_it(text, seconds, speech, is_cut)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=40))
-def test_runs_are_those_that_one_sees(words):
+def test_runs_agree_with_a_direct_search(words):
     seen = any(
         words[i : i + size] * repeats == words[i : i + size * repeats]
         for size in range(1, 11)

@@ -181,7 +181,7 @@ voiced = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), max_size=
 
 @given(voiced, st.integers(1, 5), st.integers(0, 10**6))
 @settings(max_examples=60)
-def test_a_channel_keeps_its_word_however_reports_and_results_interleave(flags, n_seconds, seed):
+def test_no_segment_starts_before_settled_in_any_order_of_events(flags, n_seconds, seed):
     """No segment starts before `settled`; the order of events does not change the segments."""
     options = ChunkOptions(max_seconds=5, max_gap=1, overlap=0.5, search=2)
     random_ = random.Random(seed)

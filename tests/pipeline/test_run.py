@@ -530,7 +530,7 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_cancels_the_work_of_who_waits():
+def test_ctrl_c_cancels_the_work_that_the_caller_waits_for():
     ends = []
 
     async def work():

@@ -235,7 +235,7 @@ def test_what_was_said_stays(speech):
         "[no speech detected]", "[silence]", "Transcript:", '""',
     ],
 )  # fmt: skip
-def test_of_nothing_but_additions_nothing_is_left(answer):
+def test_an_answer_of_additions_alone_becomes_empty(answer):
     assert cleaned(answer) == ""
 
 

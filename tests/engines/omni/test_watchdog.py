@@ -28,7 +28,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(number):
+def test_the_children_of_a_killed_process_end_even_if_they_ignore_sigterm(number):
     stranger = subprocess.Popen(SLEEPER)
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=ROOT
