@@ -1,7 +1,7 @@
-"""Who is cancelled ends, also in the moment in which what it waits for comes.
+"""A cancelled task ends even when its result arrives at the same moment; fake event streams.
 
-Before Python 3.12 `asyncio.wait_for` returns that and forgets the cancellation: a client that left
-in a burst of events was transcribed to the end.
+Before Python 3.12 `asyncio.wait_for` returned the result and dropped the cancellation. A recording
+was then transcribed to the end although its client had left during a burst of events.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from asr.service.litserve.spec import TranscriptionSpec
 
 
 async def burst(item):
-    """Something new at every turn of the loop, for a while."""
+    """Yield `item` at each of the next 200 turns of the event loop."""
     for _ in range(200):
         await asyncio.sleep(0)
         yield item

@@ -1,4 +1,4 @@
-"""Settings and options: where they come from, and what they refuse."""
+"""Settings from the environment, options, and the values that each refuses."""
 
 import pytest
 
@@ -112,7 +112,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_space_around_a_value_does_not_count() -> None:
-    """Secrets that are mounted as files end with a line."""
+    """Secrets that are mounted as files end with a newline."""
     env = {"ASR_WEBHOOK_SECRET": "whsec_a2V5a2V5a2V5\n", "ASR_PORT": " 9000 ", "ASR_API_KEY": " "}
     settings = Settings.from_env(env)
     assert (settings.webhook_secret, settings.port) == ("whsec_a2V5a2V5a2V5", 9000)

@@ -146,7 +146,7 @@ TEXTS = [
 DOTTED = re.compile(r"(?<![\w./-])(?:asr|tests|benchmarks)(?:\.[A-Za-z_]\w*)+(?::\w+)?(?![\w*/-])")
 FILE = re.compile(r"(?<![\w./-])(?:asr|tests|benchmarks|samples|scripts|deploy)/[\w./-]*\.py\b")
 OTHERS = {"asr.transcript.v1"}
-"""Names that look like modules and are not."""
+"""Names that look like modules but are not."""
 
 
 def strings_of(path):
@@ -184,7 +184,7 @@ def exists(name):
         if path.is_dir() and n_parts == len(parts):
             return True
         if source.is_file():
-            # what follows a name that is imported belongs to another package
+            # anything after an imported name belongs to another package
             return n_parts == len(parts) or parts[n_parts] in names_in(source)
     return False
 
@@ -204,8 +204,8 @@ def test_a_name_is_found_where_it_is_defined(name, is_there):
 
 
 def test_every_module_and_file_that_is_named_exists():
-    """In docstrings, job names, targets of monkeypatch, the docs, the Makefile and the images."""
-    this = Path(__file__)  # it names some that must not exist
+    """Names in docstrings, jobs, monkeypatch targets, the docs, the Makefile and the images."""
+    this = Path(__file__)  # it names modules that must not exist
     python = {path: "\n".join(strings_of(path)) for path in PYTHON if path != this}
     texts = {path: path.read_text("utf-8") for path in TEXTS}
     missing = [

@@ -1,4 +1,4 @@
-"""Samples survive the way through 16-bit PCM."""
+"""Conversion between float samples, 16-bit PCM and bytes; property test and examples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The committed recordings are what their JSON and the manifest say, words' times included."""
+"""The committed sample recordings agree with their JSON, word times included, and the manifest."""
 
 import functools
 import json

@@ -1,3 +1,5 @@
+"""Word times interpolated from loudness: property test and examples, without a model."""
+
 from __future__ import annotations
 
 import numpy as np

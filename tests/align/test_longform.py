@@ -1,4 +1,4 @@
-"""Known texts and generated recordings, whose true word times are known."""
+"""Long-form alignment on simulated readings, whose true word times are known; no audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doubts of the witness about timed words."""
+"""Which timed words the witness doubts; made-up hypotheses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether bytes are several recordings end to end. What they decode to: `test_resample.py`."""
+"""Detecting several recordings concatenated in one file; `test_resample.py` decodes them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (MP3 + MP3, True),
         (MP3 + TAGGED_MP3, True),
         (TAGGED_MP3 + MP3, True),
-        (MP3 + ID3V1, False),  # what old players write behind a recording
+        (MP3 + ID3V1, False),  # old players append this tag to a recording
         (MP3 + ID3V1 + MP3, True),
         (MP3 + ID3V1 + TAGGED_MP3, True),
         (MP3 + APE + ID3V1, False),
@@ -57,7 +57,7 @@ def test_headers_tell(file: Path, data: bytes, joined: bool) -> None:
         (COUNTED_MP3, True),
         (TAGGED_MP3[: -len(MP3)] + COUNTED_MP3, True),
         (COUNTED_MP3[:44], False),
-        (COUNTED_MP3[:44] + bytes(40), False),  # the encoder did not come to its end
+        (COUNTED_MP3[:44] + bytes(40), False),  # the encoder was interrupted
         (MP3, False),
         (ID3V1, False),
         (b"", False),
@@ -76,7 +76,7 @@ def test_a_file_may_end_anywhere(file: Path, data: bytes) -> None:
     for length in range(len(data)):
         file.write_bytes(data[:length])
         found.append(is_concatenated(file))
-    assert found == sorted(found)  # no more is known before more is there
+    assert found == sorted(found)  # a longer prefix never tells less
 
 
 @given(pieces=st.lists(PIECES, max_size=6))

@@ -1,4 +1,4 @@
-"""Damaged recordings, through the real decoding process: a transcript or one of our errors."""
+"""Damaged recordings in the real decoding process: they give samples or one of our errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import makers
 LIMITS = AudioLimits(max_seconds=20, max_cpu_seconds=5, max_memory_bytes=1 << 30)
 PATIENCE = 15.0
 N_FEW = 40
-FEW = ("wav", "float.wav", "flac", "mp3", "ogg", "mp4", "webm", "wma")  # a demuxer each
+FEW = ("wav", "float.wav", "flac", "mp3", "ogg", "mp4", "webm", "wma")  # one per demuxer
 FORMATS = ("wav", "float.wav", "flac", "mp3", "ogg", "opus", "m4a", "mp4", "webm", "mkv", "wma")
 
 
@@ -76,7 +76,7 @@ def mutate(data, others, rng):
 
 
 async def outcome(pool, path):
-    """What becomes of a recording: "decoded", or the name of the error."""
+    """The outcome of decoding: "decoded", or the name of the error."""
     reports = decode_recording(pool, path, path.with_suffix(".pcm"), VadOptions(), LIMITS)
     try:
         async with asyncio.timeout(PATIENCE):
@@ -89,7 +89,7 @@ async def outcome(pool, path):
 
 
 async def fuzz(pool, folder, names, n_mutations, seed):
-    """How often each outcome came; fails on any that is not allowed."""
+    """Count the outcomes; fail on any that is not allowed."""
     rng = random.Random(seed)
     whole = {name: make(folder, name).read_bytes() for name in FORMATS}
     outcomes = Counter()

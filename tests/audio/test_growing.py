@@ -1,4 +1,4 @@
-"""Decoding a recording while it arrives: the same audio as afterwards, as soon as it is there."""
+"""Decoding a recording while it arrives gives the audio of the whole file, without delay."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def add(growing, data):
 
 
 def drip(growing, data, *, n_pieces=40, seconds=0.4, end="complete"):
-    """Let the bytes arrive, in a thread of their own."""
+    """Let the bytes arrive from a separate thread."""
 
     def run():
         step = len(data) // n_pieces + 1
@@ -121,7 +121,7 @@ def test_the_same_samples_as_of_the_whole_file(made, growing, make):
     thread.join()
     assert waits
     whole = samples_of(decode(path, LIMITS))
-    # mp3 and aac differ in the padding at their very end, which only the whole file tells of.
+    # mp3 and aac differ in the padding at their very end, which only the whole file shows.
     assert abs(len(arrived) - len(whole)) <= 0.07 * SAMPLE_RATE
     common = min(len(arrived), len(whole))
     error = arrived[:common] - whole[:common]
@@ -135,7 +135,7 @@ def test_half_of_the_bytes_give_nearly_half_of_the_audio(made, growing, make):
     n_samples = 0
 
     def end():
-        """Nothing more will come; what has come must have been decoded by now."""
+        """No more bytes will arrive; all earlier ones must have been decoded by now."""
         assert n_samples > 0.35 * SECONDS * SAMPLE_RATE
         growing.abandon()
 
@@ -169,7 +169,7 @@ def test_what_ends_early_is_incomplete(made, growing, n_bytes):
 
 
 def test_bytes_that_vanish_are_incomplete(made, growing):
-    """As when an upload expires, which leaves its JSON."""
+    """An upload that expires loses its bytes and keeps its JSON."""
     add(growing, made(wav).read_bytes()[:-1])
     with pytest.raises(AudioIncomplete):
         samples_of(decode_growing(growing, LIMITS, lambda: growing.path.unlink(missing_ok=True)))

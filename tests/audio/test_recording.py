@@ -1,3 +1,5 @@
+"""Decoding and scanning in the real decoding process: reports, regions, errors, cancellation."""
+
 from __future__ import annotations
 
 import asyncio
@@ -93,7 +95,7 @@ def test_the_regions_are_those_of_the_whole(reports_of, tmp_path):
     assert len(regions) == 8
 
 
-def test_what_is_open_is_decoded_already_and_closes_later(reports_of, tmp_path):
+def test_an_open_region_is_already_decoded_and_closes_later(reports_of, tmp_path):
     path = makers.write(tmp_path / "a.wav", makers.speech(45))
     reports = reports_of(path)
     (region,) = reports[-1].closed

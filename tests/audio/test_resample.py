@@ -1,3 +1,5 @@
+"""Decoding and resampling of real files in many formats: times, damage, refusals and limits."""
+
 from __future__ import annotations
 
 import asyncio
@@ -52,7 +54,7 @@ def level_db(samples):
 
 # --- formats ------------------------------------------------------------------------------------
 
-# Frames of a codec stand out beyond the signal: 1024 to 2048 samples for AAC and WMA.
+# Codec frames extend beyond the signal, by 1024 to 2048 samples for AAC and WMA.
 EXACT, FRAME, TWO_FRAMES = 0.001, 0.03, 0.08
 
 SNDFILE = {
@@ -194,7 +196,7 @@ def test_the_stream_equals_resampling_at_once(tmp_path, rate):
 
 @pytest.mark.slow
 def test_librosa_resamples_alike(tmp_path):
-    import librosa  # takes seconds, which only this test shall pay
+    import librosa  # the import takes seconds; only this test needs it
 
     signal = makers.noise(2, 44_100)
     path = makers.write(tmp_path / "a.wav", signal, 44_100, "FLOAT")
@@ -379,7 +381,7 @@ def test_a_codec_that_nobody_knows(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFF0, 0x7FFFFFFF, 0x7FFFF000, 4_000_000_000])
 def test_a_wav_header_that_lies_about_its_size(tmp_path, size):
-    """Streamed and broken-off recordings have such headers."""
+    """Streamed and interrupted recordings have such headers."""
     path = tmp_path / "a.wav"
     path.write_bytes(makers.wav_bytes(makers.tone(250 / RATE), data_size=size))
     samples, decoding = decoded(path)
@@ -398,7 +400,7 @@ def test_a_truncated_file_without_compression_is_warned_of(tmp_path, kind):
     assert decoding.warnings == [message]
 
 
-def test_what_stands_before_the_samples_of_a_truncated_wav_is_none_of_them(tmp_path):
+def test_chunks_before_the_samples_of_a_truncated_wav_are_not_decoded(tmp_path):
     data = makers.wav_bytes(makers.noise(6))
     note = b"note" + (64_001).to_bytes(4, "little") + bytes(64_002)  # chunks begin at even places
     path = tmp_path / "a.wav"
@@ -485,7 +487,7 @@ CODINGS = {
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("loud_first", [True, False])
 def test_an_mp3_that_does_not_count_its_frames_is_decoded_whole(tmp_path, coding, loud_first):
-    """So encoders write into a pipe; the bitrate of the first frames says nothing of the length."""
+    """Encoders write such files into a pipe; the first frames' bitrate does not give the length."""
     signal = np.concatenate((makers.noise(20), makers.silence(8), makers.click(2, at=1.0)))
     signal = signal if loud_first else signal[::-1]
     path = makers.write_container(
@@ -504,7 +506,7 @@ def test_an_mp3_that_does_not_count_its_frames_is_decoded_whole(tmp_path, coding
 
 
 def test_an_aac_promises_nothing(tmp_path):
-    """Its length too was guessed from the first frames."""
+    """Its length, too, used to be guessed from the first frames."""
     signal = np.concatenate((makers.silence(10), makers.noise(10)))
     path = makers.write_container(tmp_path / "a.aac", signal[::-1], "aac", kind="adts")
     samples, decoding = decoded(path)
@@ -579,7 +581,7 @@ def test_a_playlist_opens_no_other_file(tmp_path, kind, suffix):
         path.write_text(PLAYLISTS[kind].format(target), encoding="utf-8")
         with pytest.raises(UnsupportedAudio):
             decoded(path)
-    assert secret.stat().st_atime_ns == past  # nobody read it (relatime notes a first read)
+    assert secret.stat().st_atime_ns == past  # not read: relatime notes a first read
 
 
 # --- limits -------------------------------------------------------------------------------------
@@ -625,7 +627,7 @@ def test_too_much_cpu_time(tmp_path):
     path = tmp_path / "a.wav"
     n_bytes = 40_000 * 48_000 * 2  # more than ten times what any processor decodes in a second
     path.write_bytes(makers.wav_bytes(makers.silence(0), 48_000, n_bytes))
-    os.truncate(path, path.stat().st_size + n_bytes)  # a hole: takes no room on the disk
+    os.truncate(path, path.stat().st_size + n_bytes)  # a sparse file, which takes no disk space
     with pytest.raises(AudioTooLong, match="more than 1 s of CPU time"):
         decode_in_child(path, AudioLimits(max_cpu_seconds=1))
 

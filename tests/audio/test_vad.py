@@ -1,3 +1,5 @@
+"""Speech regions: property tests with a fake classifier, webrtcvad and Silero on real audio."""
+
 from __future__ import annotations
 
 import functools
@@ -35,7 +37,7 @@ class Flags:
 
 
 def detect(flags, options=VadOptions(), n_extra=0):  # noqa: B008  # frozen
-    """The regions of a recording with these flags and `n_extra` samples behind them."""
+    """The regions of a recording with these flags, followed by `n_extra` samples."""
     detector = SpeechDetector(options, Flags(flags))
     pcm = np.zeros(len(flags) * FRAME + n_extra, np.int16)
     return detector.push(pcm) + detector.finish()
@@ -103,7 +105,7 @@ def test_a_region_has_enough_speech_and_all_long_speech_is_in_one(flags, options
             assert covered[(number + 1 - run) * FRAME : (number + 1) * FRAME].all()
 
 
-# Shorter silences than the window in which a region opens are no pauses there.
+# Silences shorter than the window that opens a region are not pauses within it.
 patient = st.builds(
     VadOptions, min_silence=st.sampled_from([0.45, 2.0]), padding=st.sampled_from([0, 0.2])
 )
@@ -182,7 +184,7 @@ def test_padding_on_both_sides_within_the_recording():
 
 
 def test_padding_does_not_reach_into_the_region_before():
-    options = VadOptions(padding=0.45)  # as long as the silence that parts two regions
+    options = VadOptions(padding=0.45)  # as long as the silence that separates two regions
     flags = frames(6 * "x" + 16 * "." + 6 * "x" + 30 * ".")
     first, second = in_frames(detect(flags, options))
     assert first == (0, 21)
@@ -246,7 +248,7 @@ def speech_in(name):
 
 
 def missed(regions, words):
-    """The share of words whose middle no region holds."""
+    """The share of words whose middle lies in no region."""
     middles = [(start + end) / 2 for start, end in words]
     found = sum(any(r.start <= t <= r.end for r in regions) for t in middles)
     return 1 - found / len(words)

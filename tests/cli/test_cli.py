@@ -1,4 +1,4 @@
-"""The command line as its user meets it: files, exit codes, what goes where."""
+"""The command line as a user runs it: files, exit codes, standard output and error."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.serving import clean_env, make_wav, wait_for
 
 MEETING = str(SAMPLES / "meeting.wav")
 SILENCE = make_wav(1.0, amplitude=0)
-UNALIGNED = {"ASR_ALIGNER": "none"}  # silence has no words, and the aligner's models take time
+UNALIGNED = {"ASR_ALIGNER": "none"}  # silence has no words; loading the aligner's models is slow
 
 
 def run_process(*arguments, env=(), check=None, **options):
-    """`asr` in a process of its own, which costs a second."""
+    """Run `asr` in a new process, which takes a second."""
     done = subprocess.run(
         [sys.executable, "-m", "asr", *arguments],
         **({"capture_output": True} | options),
@@ -45,7 +45,7 @@ def run_process(*arguments, env=(), check=None, **options):
 
 @pytest.fixture
 def run(monkeypatch, capfdbinary):
-    """`asr` in this process."""
+    """Run `asr` in this process."""
 
     def run(*arguments, data=b"", env=(), check=None):
         variables = clean_env(dict(env))
@@ -57,7 +57,7 @@ def run(monkeypatch, capfdbinary):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
         try:
             code = main(arguments)
-        except SystemExit as end:  # argparse's
+        except SystemExit as end:  # raised by argparse
             code = end.code
         said = capfdbinary.readouterr()
         assert code == check, said.err.decode()
@@ -80,7 +80,7 @@ def test_srt_of_a_recording_to_standard_output(greeting):
     cues = list(srt.parse(done.stdout.decode()))
     assert "good morning everyone" in cues[0].content
     assert 0.4 < cues[0].start.total_seconds() < 0.8
-    assert done.stderr == b""  # no bar where nobody watches
+    assert done.stderr == b""  # no progress bar without a terminal
 
 
 def test_one_failing_file_does_not_stop_the_others(run, tmp_path):
@@ -108,7 +108,7 @@ def test_files_of_the_same_stem_do_not_overwrite_each_other(run, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     (tmp_path / "x.wav").write_bytes(SILENCE)
-    (tmp_path / "x.flac").write_bytes(SILENCE)  # the name does not say what it is
+    (tmp_path / "x.flac").write_bytes(SILENCE)  # the wrong extension on purpose
     out = tmp_path / "out"
     run(
         "transcribe",
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
         env=clean_env({"TMPDIR": str(tmp_path)} | UNALIGNED),
-        # A shell's background jobs, in which the tests may run, inherit that it is ignored.
+        # A shell's background jobs, which may run the tests, ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: list(tmp_path.iterdir()), 60, "a folder of work")

@@ -1,4 +1,4 @@
-"""The command line, in this process and around an engine that is a fake."""
+"""The command line in this process, with a fake engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of a setup, against a stand-in server that has one fault at a time."""
+"""The checks of `asr doctor`, against a fake server that has one fault at a time."""
 
 import functools
 import json
@@ -86,7 +86,7 @@ class Standin:
         )
 
     def tokens(self, path, body):
-        """The prompt by a template such as Omni's; a token is a character."""
+        """The prompt from a template like Omni's; each character is a token."""
         assert body["model"] in self.models
         if path == "/detokenize":
             return httpx.Response(200, json={"prompt": "".join(map(chr, body["tokens"]))})
@@ -106,7 +106,7 @@ def checkup(settings=None, **faults):
 
 @pytest.fixture(scope="module", autouse=True)
 def _models_are_loaded_once():
-    """Each examination loads pocketsphinx's models, which takes 0.3 s."""
+    """Load pocketsphinx's models only once; each examination would take 0.3 s to load them."""
     with pytest.MonkeyPatch.context() as patch:
         sphinx = machine.pocketsphinx
         patch.setattr(sphinx, "Decoder", functools.cache(sphinx.Decoder))
@@ -405,7 +405,7 @@ def test_a_server_that_cannot_be_asked_fails(tmp_path):
 
 @contextmanager
 def listening(standin):
-    """The stand-in on a real socket."""
+    """The fake server on a real socket."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -60,7 +60,7 @@ def is_alive(pid):
         stat = Path(f"/proc/{pid}/stat").read_text("ascii")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"  # a zombie runs no more
+    return stat.rpartition(")")[2].split()[0] not in "ZX"  # a zombie has ended
 
 
 def test_it_hears_the_words_at_their_times(runner, engine, meeting):
@@ -89,7 +89,7 @@ def test_words_are_in_order_inside_the_chunk_with_confidences(runner, engine, me
 
 
 def test_the_order_of_the_chunks_does_not_matter(runner, engine, meeting):
-    """A decoder that is used twice would carry its noise estimate along."""
+    """A reused decoder would keep the noise estimate of the previous chunk."""
     chunks = [chunk_of(meeting, i, 1.5 * i, 1.5 * i + 2) for i in range(4)]
 
     async def one_by_one():
@@ -124,7 +124,7 @@ def test_english_is_served(language):
 
 @pytest.mark.parametrize("language", ["de", "eng-de", "fr-en", "", "entish"])
 def test_other_languages_are_refused(language):
-    if language == "":  # as good as none
+    if language == "":  # an empty string means no language
         assert SphinxEngine(1).check(DecodeOptions(language=language)) == ()
         return
     with pytest.raises(InvalidOption, match="English only") as caught:

@@ -1,4 +1,4 @@
-"""Manifests, and what the errors in them say."""
+"""Reading manifests, and the messages for errors in them."""
 
 from __future__ import annotations
 

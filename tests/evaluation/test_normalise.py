@@ -1,4 +1,4 @@
-"""Text to the tokens that are scored."""
+"""Normalising text to the tokens that are scored; examples and property tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations and their reports."""
+"""Evaluations and their Markdown and JSON reports; made-up transcripts."""
 
 from __future__ import annotations
 

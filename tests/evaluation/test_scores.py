@@ -1,4 +1,4 @@
-"""Word errors against jiwer, and errors of word times."""
+"""Word errors, compared with jiwer, and word-time errors; property tests and examples."""
 
 from __future__ import annotations
 

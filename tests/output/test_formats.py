@@ -1,3 +1,5 @@
+"""Every output format, read back by independent parsers; property tests and examples."""
+
 from __future__ import annotations
 
 import html

@@ -1,3 +1,5 @@
+"""Every output format against committed golden files."""
+
 from __future__ import annotations
 
 import pytest

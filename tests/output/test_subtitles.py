@@ -1,3 +1,5 @@
+"""Subtitle cues and lines: examples, and property tests of the rules."""
+
 from __future__ import annotations
 
 import itertools
@@ -111,7 +113,7 @@ def test_the_gap_yields_where_cues_start_close_together():
         "please turn to the end of the book and look at Fig. 7 there",
     ],
 )
-def test_numbers_and_names_are_not_parted(text):
+def test_numbers_and_names_are_not_split(text):
     for width in range(24, 50):
         cues = texts(segment(text), options=SubtitleOptions(width, 1))
         lasts = [cue.split()[-1] for cue in cues[:-1]]
@@ -141,7 +143,7 @@ def test_labels_count_as_text_and_yield_to_the_width():
     assert [cue.text for cue in cues] == ["extraordinarily", "channel 0: so"]
 
 
-def test_who_speaks_later_takes_the_screen_and_gives_it_back():
+def test_an_interrupting_speaker_replaces_the_cue_and_then_returns_it():
     first = segment("so this is what I have been saying all the time and", 0.6, channel=0)
     other = segment("Right.", 0.3, 2.0, 1, channel=1)
     cues = make_cues([first, other], DEFAULT)
@@ -211,7 +213,7 @@ def test_words_that_belong_together(left, right):
         ("1999.", "2000"), ("in", "1999"), ("No.", "Never"), ("", ""), ("(", ")"), ("well", "then"),
     ],
 )  # fmt: skip
-def test_words_that_may_be_parted(left, right):
+def test_words_that_may_be_split(left, right):
     assert not belong_together(left, right)
 
 
@@ -222,7 +224,7 @@ def lines_are_legal(cue, options):
 
 
 def assert_rules(segments, options, labels=False):
-    """Rules 1 to 6 of `asr.output.subtitles`, as they are written there."""
+    """Check rules 1 to 6, as stated in `asr.output.subtitles`."""
     cues = make_cues(segments, options, labels=labels)
     limit, least, gap = (
         round(seconds * 1000)
@@ -286,7 +288,7 @@ def test_rules_over_thousands_of_transcripts(segments, options, labels):
 @given(conversations(max_size=1), subtitle_options)
 @settings(max_examples=60)
 def test_no_other_cut_is_cheaper(segments, options):
-    """All 2 ** (n - 1) ways to cut a short paragraph, each priced by the same costs."""
+    """Compares all 2 ** (n - 1) ways to cut a short paragraph, by the same costs."""
     words = [word for part in segments for word in subtitles._words(part)][:9]
     if not words:
         return
@@ -307,8 +309,8 @@ def test_no_other_cut_is_cheaper(segments, options):
     assert chosen == pytest.approx(min(prices))
 
 
-def test_numbers_and_names_are_parted_only_where_nothing_else_fits():
-    """Over 30 made speeches: the cuts of width alone part hundreds, ours next to none."""
+def test_numbers_and_names_are_split_only_where_nothing_else_fits():
+    """In 15 generated speeches, cutting by width alone splits hundreds; ours splits almost none."""
     random_ = random.Random(4)
     n_parted = n_naive = 0
     for _ in range(30):

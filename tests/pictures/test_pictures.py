@@ -1,4 +1,4 @@
-"""Pictures and clips: their files are read back, and hold what they should."""
+"""Pictures and clips: the written files are read back and checked."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_picture_has_its_limit(tmp_path):
 
 
 def report_of(tmp_path, *late):
-    """An evaluation in which each word comes so many seconds late."""
+    """An evaluation in which each word is late by the given seconds."""
     words = tuple(Word(f"w{i}", 1.0 + i, 1.5 + i) for i in range(len(late)))
     heard = tuple(Word(w.text, w.start + s, w.end + s) for w, s in zip(words, late, strict=True))
     text = " ".join(word.text for word in words) or "never heard"

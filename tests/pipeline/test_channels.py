@@ -1,4 +1,4 @@
-"""Channels kept apart: decoded in one pass, transcribed each by itself, merged by time."""
+"""Separate channels: decoded in one pass, transcribed one by one, merged by time; fake engines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def runner():
 
 @pytest.fixture(scope="module")
 def transcribe(runner):
-    """Transcribe with a given engine; returns the transcript and what came before it."""
+    """Transcribe with a given engine; returns the transcript and the earlier events."""
     keeper = Transcriber(FakeEngine())
     runner.run(keeper.open())
 
@@ -163,7 +163,7 @@ def test_segments_are_merged_by_start_and_never_too_early(channels, random_, nam
 
 
 class Script:
-    """A classifier that says what it was told to."""
+    """A classifier that returns prepared flags."""
 
     frame_samples = 480
 
@@ -181,8 +181,8 @@ voiced = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), max_size=
 
 @given(voiced, st.integers(1, 5), st.integers(0, 10**6))
 @settings(max_examples=60)
-def test_a_channel_keeps_its_word_however_reports_and_results_interleave(flags, n_seconds, seed):
-    """No segment starts before what `settled` said; all are those of the orderly way."""
+def test_no_segment_starts_before_settled_in_any_order_of_events(flags, n_seconds, seed):
+    """No segment starts before `settled`; the order of events does not change the segments."""
     options = ChunkOptions(max_seconds=5, max_gap=1, overlap=0.5, search=2)
     random_ = random.Random(seed)
 
@@ -228,7 +228,7 @@ def test_a_channel_keeps_its_word_however_reports_and_results_interleave(flags, 
 
 
 def hear(chunk):
-    """Words on a grid of the recording, whatever is said."""
+    """Hears words on a fixed time grid of the recording, whatever is said."""
     first = -(-chunk.start_sample // 8000)
     words = tuple(
         Word(f"w{n}.", n / 2 - chunk.start, min(n / 2 + 0.4, chunk.end) - chunk.start)
@@ -291,9 +291,9 @@ def test_the_engine_hears_the_samples_of_its_channel(transcribe, call):
 
 
 def test_a_channel_that_falls_silent_does_not_hold_the_other_back(transcribe, tmp_path):
-    """Channel 1 says one word in two minutes; channel 0 is handed out long before the end.
+    """Channel 1 says one word in two minutes; segments of channel 0 arrive long before the end.
 
-    The engine does not answer on the second minute before a segment of the first was seen.
+    The engine answers for the second minute only after a segment of the first was seen.
     """
     spans = [(start, start + 3) for start in range(1, 118, 9)]
     sides = [makers.bursts(120, spans), makers.bursts(120, [(2, 3)])]

@@ -1,4 +1,4 @@
-"""What is kept of a recording in work: read back exactly, used only where it fits."""
+"""Checkpoints of unfinished recordings: read back exactly, used only where they match."""
 
 import asyncio
 from dataclasses import replace
@@ -41,12 +41,12 @@ def test_transcripts_are_read_back_exactly(transcript):
 
 @pytest.fixture(scope="module")
 def transcribe():
-    """A function; its transcriber is started once."""
+    """A function that transcribes; its transcriber is started only once."""
     engine = FakeEngine()
     transcriber = Transcriber(engine)
 
     def run(path, records, options=OPTIONS, name="fake engine"):
-        """The transcript, the chunks that the engine heard, and all records afterwards."""
+        """Return the transcript, the chunks that the engine heard, and all checkpoint records."""
         engine.name, engine.chunks = name, []
         new = []
         kept = checkpoint.Records(records, name, lambda *found: new.append(found[-1]))

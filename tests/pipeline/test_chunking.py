@@ -1,3 +1,5 @@
+"""Cutting speech regions into chunks: property tests and examples on made-up regions."""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -22,7 +24,7 @@ def read(start, end):
 
 @st.composite
 def some_regions(draw):
-    """Ordered and disjoint, some far longer than any chunk, some touching."""
+    """Ordered, disjoint regions; some are far longer than any chunk, some touch."""
     regions, last = [], draw(st.integers(0, 50_000))
     for _ in range(draw(st.integers(0, 8))):
         start = last + draw(st.one_of(st.just(0), st.integers(0, 100_000)))
@@ -82,7 +84,7 @@ def test_chunks_overlap_where_speech_was_cut_and_nowhere_else(regions, options):
     overlap = samples(options.overlap) // 2 * 2
     edges = [chunk.start_sample for chunk in chunks if not is_forced(chunk)]
     edges += [c.end_sample for c, after in pairwise(chunks) if not is_forced(after)]
-    if overlap:  # else a cut leaves no trace
+    if overlap:  # without overlap a cut is invisible
         assert {chunk.overlap for chunk in chunks} <= {0, overlap}
         for edge in edges:
             assert not any(r.start_sample < edge < r.end_sample for r in regions)
@@ -116,7 +118,7 @@ def test_a_chunk_knows_how_much_of_it_is_speech(regions, options):
 
 @given(some_regions(), some_options, st.data())
 def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
-    """Also not on open regions, which grow by and by until they close."""
+    """Open regions, which grow until they close, do not change the chunks either."""
     chunker, chunks, closed = Chunker(options, read), [], []
     for region in regions:
         grown = data.draw(
@@ -135,7 +137,7 @@ def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
 
 @given(some_regions(), some_options)
 def test_chunks_come_as_soon_as_they_are_full(regions, options):
-    """However long speech runs on, less than a chunk is held back."""
+    """Less than one chunk of speech is held back, however long the speech."""
     chunker, end = Chunker(options, read), 0
     for region in regions:
         for so_far in range(region.start_sample, region.end_sample, 20_000):
@@ -250,7 +252,7 @@ def test_silence_is_cut_at_its_first_place():
 
 @pytest.mark.slow
 def test_librosa_finds_the_same_place():
-    from librosa.feature import rms  # takes seconds, which only this test shall pay
+    from librosa.feature import rms  # the import takes seconds; only this test needs it
 
     for seed in range(5):
         audio = makers.noise(6, seed=seed)

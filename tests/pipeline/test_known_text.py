@@ -1,4 +1,4 @@
-"""Known text and audio to words with times: on real samples, over HTTP, on the command line."""
+"""Alignment of a known text: on real samples, with fake aligners, over HTTP, and by command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def facts(name):
 
 
 class Exact:
-    """An aligner that shares out the audio and says that it aligned; notes what it was given."""
+    """An aligner that spreads words evenly, claims to have aligned, and records its input."""
 
     name = "exact"
     language = None
@@ -67,7 +67,7 @@ def runner():
 
 @pytest.fixture(scope="module")
 def align(runner):
-    """Align a text with a given engine and aligner; returns the transcript and what came before."""
+    """Align a text with a given engine and aligner; returns the transcript and earlier events."""
     keeper = Transcriber(FakeEngine())
     runner.run(keeper.open())
 
@@ -84,7 +84,7 @@ def align(runner):
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory):
-    """Ten bursts of 8 s, each with words of its own, and the text of them all."""
+    """Ten bursts of 8 s, each with its own words, and the whole text."""
     spans = [(1 + 12 * i, 9 + 12 * i) for i in range(10)]
     path = makers.write(tmp_path_factory.mktemp("talk") / "talk.wav", makers.bursts(122, spans))
     return path, " ".join(text_of(span) for span in spans)
@@ -95,7 +95,7 @@ def text_of(span):
 
 
 def hear_talk(chunk):
-    """What a good recogniser hears in `talk`: two words a second in each burst."""
+    """An accurate recogniser for `talk`: it hears two words per second in each burst."""
     words = [
         Word(f"word{1 + 12 * i}x{n}", 1 + 12 * i + n / 2, 1.4 + 12 * i + n / 2)
         for i in range(10)
@@ -114,7 +114,7 @@ def hear_talk(chunk):
     [("auto", 0.015, "given text"), ("none", 0.03, "given text, found with pocketsphinx")],
 )
 def test_a_sample_with_the_embedded_recogniser(aligner, median, engine):
-    """The text is the truth: every word of it, in order, with a time that is nearly right."""
+    """Every word of the reference text comes out in order, with a nearly correct time."""
     text, words = facts("meeting")
     settings = Settings(aligner=aligner)
     transcript = asr.align_text(SAMPLES / "meeting.wav", text, settings=settings)

@@ -1,4 +1,4 @@
-"""The ladder of attempts around an engine that says what the test tells it to."""
+"""The sequence of attempts for one chunk; a fake engine gives prepared answers."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_when_nothing_helps_the_best_is_kept_and_said_to_be_in_doubt(counts):
     assert counts["chunks_doubtful"] == 1
 
 
-def test_of_equals_the_engine_is_surer_of_one():
+def test_between_equal_answers_the_more_confident_one_is_kept():
     def unsure(logprob):
         return Hypothesis(CHUNK.index, LOOP.strip(), avg_logprob=logprob, is_cut=True)
 
@@ -195,7 +195,7 @@ SLOW_LOOP = "and then I went home " * 4
         ((REFUSAL, SLOW_LOOP, REFUSAL, REFUSAL), SLOW_LOOP.strip()),
     ],
 )
-def test_words_are_kept_before_nothing_and_nothing_before_what_nobody_said(answers, kept):
+def test_words_beat_an_empty_answer_and_an_empty_answer_beats_invented_words(answers, kept):
     assert recognise(Scripted(*answers)).text == kept
 
 
@@ -230,7 +230,7 @@ INVENTED = "thank you for watching this video and please subscribe"
     ],
 )
 def test_words_of_which_most_cannot_be_heard_are_worse_than_nothing(answers, kept):
-    """webrtcvad takes music for speech, and a model then invents."""
+    """webrtcvad mistakes music for speech, and the model then invents words."""
 
     def says(_, heard, __):
         return ("unheard",) if INVENTED in heard.text else ()
@@ -336,7 +336,7 @@ def test_each_guard_is_counted_once_in_an_answer(counts, guard, answer):
 
 
 def test_no_guard_goes_uncounted():
-    """The rows above name all of them."""
+    """The table above names every guard."""
     (rows,) = (mark.args[1] for mark in test_each_guard_is_counted_once_in_an_answer.pytestmark)
     assert {name for name, _ in rows} == {guard.__name__ for guard in GUARDS} | {"witness"}
 
@@ -356,7 +356,7 @@ def test_no_attempt_is_told_what_was_heard_before():
 
 
 def test_samples_are_read_when_a_slot_is_free():
-    """However many chunks wait, only as many as there are slots are in memory."""
+    """Only as many chunks as there are slots are in memory, however many wait."""
     engine = Scripted(*[GOOD] * 10)
     live = most = 0
 

@@ -1,4 +1,4 @@
-"""The whole line with a real decoding process and an engine that is a fake."""
+"""The whole pipeline with a real decoding process and fake engines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def runner():
 
 @pytest.fixture(scope="module")
 def decoders(runner):
-    """Decoding processes that the tests share: their template takes a second to load."""
+    """Decoding processes shared by the tests, because their template takes a second to load."""
     pool = ProcessPool(PRELOAD, 4)
     runner.run(pool.open())
     yield pool
@@ -65,7 +65,7 @@ def work_dir(tmp_path):
 
 @pytest.fixture
 def transcriber(decoders):
-    """Make a transcriber of the shared processes."""
+    """Make a transcriber that uses the shared processes."""
 
     def make(engine):
         made = Transcriber(engine)
@@ -77,7 +77,7 @@ def transcriber(decoders):
 
 @pytest.fixture
 def run(runner, transcriber, work_dir):
-    """Transcribe a file; returns the transcript and what came before it."""
+    """Transcribe a file; returns the transcript and the earlier events."""
 
     def run(source, engine, options=Options(), **rest):  # noqa: B008  # frozen
         async def work():
@@ -161,7 +161,7 @@ def test_the_engine_hears_the_samples_of_its_chunk(run, recording):
 
 
 def test_segments_are_handed_out_before_the_end(runner, transcriber, recording, work_dir):
-    """The engine does not answer on the last chunk before a segment was seen."""
+    """The engine answers for the last chunk only after a segment was seen."""
     seen = asyncio.Event()
 
     class Waiting(FakeEngine):
@@ -184,7 +184,7 @@ def test_segments_are_handed_out_before_the_end(runner, transcriber, recording, 
 
 
 def test_recognition_begins_before_decoding_ends(runner, transcriber, work_dir):
-    """Decoding does not go on before the engine has got a chunk."""
+    """Decoding pauses until the engine has received a chunk."""
     engine = FakeEngine()
 
     async def decode_slowly(source, target, options):
@@ -276,7 +276,7 @@ def test_words_without_times_get_some(run, recording):
 
 
 def test_an_overlap_is_told_once(run, monologue):
-    """Words on a grid of the recording, which two chunks hear alike."""
+    """The engine hears words on a fixed time grid, so both chunks hear the same words."""
 
     def grid(chunk):
         first = -(-chunk.start_sample // 8000)
@@ -363,7 +363,7 @@ def test_one_recording_queues_no_more_than_its_window(runner, transcriber, recor
 
 
 class Boom(Exception):
-    """Not one of ours."""
+    """An exception that is not an `AsrError`."""
 
 
 @pytest.mark.parametrize(
@@ -523,19 +523,19 @@ def test_transcribe_inside_a_running_loop(fakes, recording):
 
 @pytest.fixture
 def interruptible():
-    """A shell's background jobs, in which the tests may run, inherit that Ctrl-C is ignored."""
+    """Restore Ctrl-C: a shell's background jobs, which may run the tests, ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_cancels_the_work_of_who_waits():
+def test_ctrl_c_cancels_the_work_that_the_caller_waits_for():
     ends = []
 
     async def work():
         try:
-            await asyncio.sleep(0.1)  # until it is waited for
+            await asyncio.sleep(0.1)  # until the main thread waits
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             await asyncio.sleep(PATIENCE)
             ends.append("was not cancelled")

@@ -1,4 +1,4 @@
-"""Recordings through the whole line to a stand-in for vLLM on a real socket."""
+"""The whole pipeline with the HTTP engine and a fake vLLM server on a real socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N_CHUNKS = 12
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Twelve bursts of speech so far apart that each becomes a chunk; and one."""
+    """Two recordings: twelve bursts of speech, so far apart that each is a chunk, and one burst."""
     folder = tmp_path_factory.mktemp("recordings")
     spans = [(1 + 4.5 * i, 2.6 + 4.5 * i) for i in range(N_CHUNKS)]
     long = makers.write(folder / "long.wav", makers.bursts(56, spans))

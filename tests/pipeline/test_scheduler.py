@@ -1,4 +1,4 @@
-"""Slots that jobs take in turns: the laws under any order of events, and the turns themselves."""
+"""Fair sharing of engine slots between jobs: property tests and examples."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Crowd:
         await self.settle()
 
     async def empty(self) -> None:
-        """Let everybody through and see that all slots are there again."""
+        """Let every task finish and check that all slots are free again."""
         for door in self.doors.values():
             door.set()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -77,7 +77,7 @@ def test_never_more_than_n_and_none_is_lost(n_slots, script):
                 await crowd.settle()
                 n_inside = len(crowd.holding)
                 n_there = sum(not task.done() for task in crowd.tasks)
-                assert n_inside == min(n_slots, n_there)  # nobody waits beside a free slot
+                assert n_inside == min(n_slots, n_there)  # no task waits while a slot is free
                 assert crowd.slots.n_free == n_slots - n_inside
                 assert crowd.slots.n_waiting == n_there - n_inside
             elif crowd.tasks:
@@ -114,7 +114,7 @@ def test_no_job_is_passed_over_twice_by_another(n_slots, sizes):
 
 
 def check_turns(granted, left):
-    since = {job: set() for job in left}  # who had a turn since the last one of each
+    since = {job: set() for job in left}  # jobs that had a turn since the last turn of each
     for job in granted:
         for other in left.keys() - {job}:
             assert not left[other] or job not in since[other], f"two turns of {job} before {other}"
@@ -180,7 +180,7 @@ def test_a_short_job_goes_before_ten_long_ones_that_arrive_with_it(is_shared):
 
 
 async def shared_out(wishes, n_grants):
-    """The first grants of one slot, where each share has chunks without end."""
+    """The first grants of one slot, where every share has endless chunks."""
     crowd = Crowd(1)
     door = crowd.enter("before all")
     await crowd.settle()
@@ -206,7 +206,7 @@ costs = st.sampled_from([0.05, 0.3, 1.0])
 @settings(deadline=None, max_examples=30)
 @pytest.mark.slow
 def test_shares_use_the_engine_by_their_weights(wishes):
-    """However many jobs a share has and however long its chunks are."""
+    """The number of jobs of a share and the length of its chunks do not matter."""
     names = "abcd"
     made = [
         (Share(name, weight), jobs, cost)
@@ -229,8 +229,8 @@ def test_a_key_with_ten_jobs_has_no_more_than_a_key_with_one():
     assert {job for job in granted if job[0] == "m"} == {f"m{n}" for n in range(10)}
 
 
-def test_coming_and_going_wins_nothing():
-    """A share that asks for one chunk at a time is first once, and then takes its turn."""
+def test_leaving_and_rejoining_gives_no_advantage():
+    """A share that asks for one chunk at a time goes first once and then waits its turn."""
 
     async def run():
         crowd = Crowd(1)
@@ -250,7 +250,7 @@ def test_coming_and_going_wins_nothing():
     asyncio.run(run())
 
 
-def test_coming_and_going_with_short_chunks_does_not_pass_over_who_is_new():
+def test_rejoining_with_short_chunks_does_not_overtake_a_new_share():
     async def run():
         crowd = Crowd(1)
         crowd.enter("before all")

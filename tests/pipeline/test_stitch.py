@@ -1,3 +1,5 @@
+"""Stitching the words of chunks into segments: examples and property tests, without audio."""
+
 from __future__ import annotations
 
 import itertools
@@ -40,7 +42,7 @@ def test_times_count_from_the_start_of_the_chunk():
     chunk = Chunk(7, 16_001, 64_000)
     (segment,) = stitch([chunk], [said(("hello", 0.5, 1.0), ("there", 1.0, 9.0), index=7)])
     assert segment.start == 16_001 / 16_000 + 0.5
-    assert segment.end == 4.0  # a word cannot leave its chunk
+    assert segment.end == 4.0  # a word must lie inside its chunk
     assert [word.text for word in segment.words] == ["hello", "there"]
 
 
@@ -177,7 +179,7 @@ def test_without_overlap_no_word_is_lost_added_or_moved(pairs):
 
 
 def released_at_any_time(pairs):
-    """The segments, which start in order and do not depend on when they are released."""
+    """Return the segments; check that they start in order, whenever they are released."""
     at_once = stitch(*zip(*pairs, strict=True))
     for max_overlap in (2.0, 30.0):
         stitcher = Stitcher(max_overlap)
@@ -238,11 +240,11 @@ def spread(left, right):
         ("had come to neigh", "tme to neighbours today", "had come to neighbours today"),
         # one word in the middle is another
         ("in the big red house", "the pig red house there", "in the big red house there"),
-        # nothing in common: nothing is lost, be it twice
+        # nothing in common: keep all words, even if some appear twice
         ("we recognise", "recognize it", "we recognise recognize it"),
-        # chance: what is behind it on the left and before it on the right would be lost
+        # a chance match: joining there would lose words on both sides
         ("of the king and", "men said of the us", "of the king and men said of the us"),
-        # a word that repeats: times say how many were heard twice
+        # a repeated word: times show how many were heard twice
         ("no no no no no no no no no", "no no no no no no no no no", " ".join(["no"] * 15)),
         ("alone", "", "alone"),
     ],
@@ -298,7 +300,7 @@ def test_segments_of_guessed_words_do_not_depend_on_when_they_are_released(pairs
 
 
 def settled(pairs):
-    """What each chunk has to say when none waits for the next one."""
+    """The segments that each chunk gives when none waits for the next one."""
     stitcher = Stitcher(max(chunk.overlap for chunk, _ in pairs) / SAMPLE_RATE)
     told = []
     for n, (chunk, hypothesis) in enumerate(pairs):
@@ -311,7 +313,7 @@ def settled(pairs):
 
 
 def settled_words(left, right):
-    """As `overlapping`, and which chunk says what."""
+    """As `overlapping`, with the words that each chunk gives."""
     pairs = [
         (chunk_at(0, 10), said(*left)),
         (chunk_at(9, 19, 1, 1.0), said(*[(t, s - 9, e - 9) for t, s, e in right], index=1)),

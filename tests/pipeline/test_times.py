@@ -1,4 +1,4 @@
-"""Word times through the whole line, with the real aligner and an engine that makes no mistakes."""
+"""Word times through the whole pipeline: the real aligner, and an engine without errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_times_through_the_whole_line(runner, name, seconds):
 
 
 class Inventive(ReferenceEngine):
-    """Says something else the first time that it is asked."""
+    """An engine whose first answer for a chunk has invented words."""
 
     guarded = True
     invented = "and do not forget to subscribe to this wonderful channel"

@@ -1,4 +1,4 @@
-"""Numbers as English words."""
+"""Numbers as English words: examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people say for written tokens."""
+"""Spoken forms of written tokens: examples and a property test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times for words that nobody timed."""
+"""Estimated times for words without times: examples and a property test."""
 
 from __future__ import annotations
 

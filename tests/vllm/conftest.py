@@ -1,4 +1,4 @@
-"""The checkpoint and two servers, made once: starting one takes half a minute of two cores."""
+"""The checkpoint and two servers, shared: starting one takes two cores for half a minute."""
 
 import subprocess
 
@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def servers(checkpoint, tmp_path_factory):
-    """Two servers, started together; the second is one that tests may kill."""
+    """Two servers, started together; tests may kill the second."""
     logs = tmp_path_factory.mktemp("vllm")
     flags = ("--reasoning-parser", "nemotron_v3", "--scheduler-cls", ARGUMENTS["scheduler_cls"])
     first = Vllm(checkpoint, logs, flags)
@@ -46,5 +46,5 @@ def parsing(servers):
 
 @pytest.fixture
 def plain(servers):
-    """A server without one, which takes audio of up to 700 s."""
+    """A server without a reasoning parser, which takes audio of up to 700 s."""
     return servers[1]

@@ -1,8 +1,8 @@
-"""The in-process engine, step by step, in the environment of vLLM; prints what came as JSON.
+"""Run the in-process engine step by step with real vLLM and print the results as JSON.
 
     python -m tests.vllm.local_steps FOLDER
 
-A script, since vLLM's processes are spawned and import the main module again.
+This is a script because vLLM spawns processes, which import the main module again.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ async def refused_arguments(folder):
 
 
 async def prompt_ids(engine):
-    """The ids of the whole prompt, as they came out of vLLM."""
+    """The token ids of the whole prompt, as vLLM returns them."""
     loaded = engine._loaded
     audio = sound(1.0)
     given = {
@@ -61,7 +61,7 @@ async def prompt_ids(engine):
 
 
 async def cancelled(engine, monkey):
-    """How many requests there were in vLLM before and after a cancelled one that would last."""
+    """Count the requests in vLLM before and after a long one is cancelled."""
     monkey["max_tokens"], monkey["ignore_eos"] = 7000, True
     task = asyncio.create_task(hear(engine))
     while not (before := unfinished(engine)):
@@ -76,7 +76,7 @@ async def cancelled(engine, monkey):
 
 
 async def killed(engine):
-    """What a request says whose process is killed, and what the next one says."""
+    """Kill vLLM's process during a request; return its outcome and that of the next request."""
     core = engine_core(os.getpid())
     os.kill(core, signal.SIGSTOP)
     task = asyncio.create_task(hear(engine))

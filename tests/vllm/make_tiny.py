@@ -6,9 +6,9 @@ The architecture is the real one (``NemotronH_Nano_Omni_Reasoning_V3``: Mamba-2,
 layers behind a FastConformer audio encoder), without its mixture of experts, which vLLM does not
 run on a CPU. Config class, tokenizer and chat template are made here and nothing is downloaded.
 
-The weights are random but for one thing: the output layer holds a chain of token pairs, so that
-greedy decoding says SENTENCE whatever it hears, and THOUGHT before it while thinking is on. What
-it hears only moves the probabilities a little. README.md says what this cannot prove.
+The weights are random, except in the output layer. It holds a chain of token pairs: greedy decoding
+always gives SENTENCE, after THOUGHT if thinking is on. The audio changes the probabilities only a
+little. README.md says what this cannot prove.
 
 vLLM's own ``--load-format dummy`` would not do: it fills the variances of the encoder's batch norms
 with negative numbers, and everything after them is NaN.
@@ -34,7 +34,7 @@ LAYERS = "M*-"
 KINDS = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
 BOS, PAD, EOS = 1, 3, 5
 
-# Thinking is on unless it is switched off, and then the answer begins with an empty thought.
+# Thinking is on by default. If it is switched off, the answer begins with an empty thought.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message['role'] }}
@@ -128,7 +128,7 @@ def sound_config():
 
 
 def vision_config():
-    """vLLM builds the image encoder too, from a table of sizes: this is the smallest."""
+    """vLLM also builds the image encoder, from a table of sizes; this is the smallest size."""
     arguments = {
         "model": "vit_small_patch16_224",
         "cpe_max_size": 256,
@@ -203,7 +203,7 @@ def tokenizer_config(tokenizer):
 
 
 class Weights:
-    """Tensors by name, drawn from one seed."""
+    """Tensors by name, generated from one seed."""
 
     def __init__(self, config, tokenizer):
         self.config = config
@@ -218,7 +218,7 @@ class Weights:
         self.tensors |= {f"{prefix}{k.replace('__', '.')}": v for k, v in tensors.items()}
 
     def chain(self):
-        """Pairs of tokens of which the second follows the first; no token has two successors."""
+        """Pairs (token, next token); no token has two successors."""
         special = self.tokenizer.token_to_id
 
         def ids(text):
@@ -282,9 +282,9 @@ class Weights:
         )
 
     def encoders(self):
-        """The audio encoder, and the way from both encoders into the language model.
+        """The audio encoder, and the projections of both encoders into the language model.
 
-        The image encoder itself gets none: vLLM does not insist, and nothing here sends images.
+        The image encoder has no weights: vLLM does not require them, and no test sends images.
         """
         known = vars(ParakeetEncoderConfig())
         sizes = {k: v for k, v in self.config["sound_config"].items() if k in known}

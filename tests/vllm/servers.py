@@ -33,7 +33,7 @@ ENGINE_ARGUMENTS = {
     "max_num_seqs": BATCH,
     "enforce_eager": True,
 }
-# Prefix caching crashes vLLM's CPU form of Mamba; the torchcodec that it would decode with is not
+# Prefix caching crashes vLLM's CPU version of Mamba. vLLM's audio decoder torchcodec is not
 # installed here.
 FLAGS = (
     *("--host", "127.0.0.1", "--served-model-name", MODEL, "--trust-remote-code"),
@@ -41,12 +41,12 @@ FLAGS = (
     *("--enforce-eager", "--no-enable-prefix-caching"),
     *("--limit-mm-per-prompt", '{"audio":1,"image":0,"video":0}'),
     *("--media-io-kwargs", '{"audio":{"audio_backend":"soundfile"}}'),
-    "--enable-log-requests",  # its log then says which ones were aborted
+    "--enable-log-requests",  # the log then names the aborted requests
 )
 
 
 class Vllm:
-    """One server, which can be killed and started again on the same port."""
+    """One server that can be killed and restarted on the same port."""
 
     def __init__(self, checkpoint, folder, flags=(), **env):
         self.port = free_port()
@@ -61,7 +61,7 @@ class Vllm:
         self._process = None
 
     def start(self):
-        """Start it; `wait` says when it is up."""
+        """Start the server; `wait` returns when it is up."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -75,7 +75,7 @@ class Vllm:
 
     def wait(self):
         def is_settled():
-            time.sleep(0.5)  # each look costs CPU that the server needs to start
+            time.sleep(0.5)  # each check takes CPU time from the starting server
             return self._process.poll() is not None or self.is_healthy()
 
         wait_for(is_settled, START_SECONDS, "a healthy vLLM server")
@@ -92,7 +92,7 @@ class Vllm:
 
     @contextlib.contextmanager
     def frozen(self):
-        """Requests are taken in and not worked on, as if each of them took very long."""
+        """Accept requests without processing them, as if each took very long."""
         core = self.core()
         os.kill(core, signal.SIGSTOP)
         try:
@@ -102,11 +102,11 @@ class Vllm:
                 os.kill(core, signal.SIGCONT)
 
     def ask_to_end(self):
-        """SIGTERM, as an orchestrator sends it; `kill` waits for what is left."""
+        """Send SIGTERM, as an orchestrator does; `kill` ends the remaining processes."""
         self._process.terminate()
 
     def kill(self):
-        """End all its processes at once, with no chance to say good-bye."""
+        """Kill all its processes at once, without a clean shutdown."""
         if self._process is None or self._process.poll() is not None:
             return
         family = descendants(self._process.pid)
@@ -131,31 +131,31 @@ class Vllm:
     def running(self):
         """How many requests are in the batch.
 
-        The core stands still meanwhile: a model as small as this one writes faster than vLLM's API
-        process reads, which then leaves every other request waiting until it is done.
+        The engine core is stopped meanwhile. A model this small writes faster than vLLM's API
+        process reads, and every other request would wait until it is done.
         """
         with self.frozen():
             return self.metric("vllm:num_requests_running")
 
     def added(self):
-        """How many requests its core was given, as vLLM's log has it."""
+        """The number of requests given to the engine core, from vLLM's log."""
         return self._n_logged(r"Added request \S+")
 
     def aborted(self):
-        """How many requests were given up, as vLLM's log has it."""
+        """The number of aborted requests, from vLLM's log."""
         return self._n_logged(r"Request \S+ aborted")
 
     def _n_logged(self, pattern):
         return len(re.findall(pattern, self.log_path.read_text()))
 
     def finished(self):
-        """How many requests came to their own end."""
+        """The number of requests that finished normally."""
         name = "vllm:request_success_total"
         return sum(self.metric(name, finished_reason=reason) for reason in ("stop", "length"))
 
 
 def engine_core(pid):
-    """The process below this one that calls itself vLLM's engine."""
+    """The descendant process whose name is that of vLLM's engine."""
     for process in descendants(pid):
         with contextlib.suppress(OSError):
             if b"EngineCore" in Path(f"/proc/{process.pid}/cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""What the servers are given to hear."""
+"""Audio for the servers."""
 
 import numpy as np
 
@@ -7,5 +7,5 @@ from tests.support.makers import noise
 
 
 def sound(seconds, seed=0):
-    """Noise, another one for each seed."""
+    """Noise that differs by seed."""
     return Audio(noise(seconds, seed=seed).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The HTTP engine against real vLLM, with random weights: README.md says what that leaves out."""
+"""The HTTP engine against real vLLM with random weights; README.md lists what is not tested."""
 
 import asyncio
 import base64
@@ -29,13 +29,13 @@ def chunk_of(audio, index=0):
 
 
 def body_of(audio, **changes):
-    """Our own request, with fields changed."""
+    """Our own request with some fields changed."""
     body = json.loads(request_body(MODEL, audio, OPTIONS, DIALECTS["vllm"], "wav"))
     return json.dumps(body | changes)
 
 
 def endless(monkeypatch, n_tokens):
-    """Let requests of the engine last: the model goes on after its end, up to a limit."""
+    """Make requests take long: the model continues past its end, up to a limit."""
 
     def longer(*arguments):
         body = json.loads(request_body(*arguments))
@@ -97,7 +97,7 @@ def test_the_audio_comes_before_the_text(parsing):
 
 
 def test_what_is_heard_reaches_the_model(parsing):
-    """The text is always the same here; how sure the model is of it depends on the audio."""
+    """The text is always the same here; its confidence depends on the audio."""
     one, same = (transcribe(parsing, sound(3.0, seed=1)) for _ in range(2))
     other = transcribe(parsing, Audio(tone(3.0)))
     assert one.avg_logprob == pytest.approx(same.avg_logprob, rel=1e-4)
@@ -168,7 +168,7 @@ def test_a_cancelled_chunk_is_aborted_in_the_server(parsing):
     async def work(engine):
         audio = sound(2.0)
         finished, added, aborted = parsing.finished(), parsing.added(), parsing.aborted()
-        with parsing.frozen():  # else it may come to its own end first
+        with parsing.frozen():  # otherwise it may finish first
             task = asyncio.create_task(engine.transcribe(chunk_of(audio), audio, OPTIONS))
             await asyncio.to_thread(wait_for, lambda: parsing.added() > added, 60, "a request")
             task.cancel()
@@ -180,7 +180,7 @@ def test_a_cancelled_chunk_is_aborted_in_the_server(parsing):
 
 
 def test_chunks_in_flight_fill_the_batch(parsing, monkeypatch):
-    endless(monkeypatch, 2000)  # so that the first is not done when the last is seen
+    endless(monkeypatch, 2000)  # so that the first still runs when the last arrives
 
     async def work(engine):
         sounds = [sound(2.0 + index / 10, seed=index) for index in range(BATCH)]

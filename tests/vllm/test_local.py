@@ -1,4 +1,4 @@
-"""Omni on vLLM in the process of the service, in an environment that has both."""
+"""The in-process Omni engine on real vLLM, in an environment with the service and vLLM."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def steps(checkpoint):
-    """What the engine did, in a process of its own."""
+    """The results of `local_steps`, which runs the engine in a separate process."""
     ran = subprocess.run(
         [str(PYTHON), "-m", "tests.vllm.local_steps", str(checkpoint)],
         env=clean_env(ENVIRONMENT | {"PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{ROOT}"}),
@@ -69,7 +69,7 @@ def test_nothing_is_left_when_it_is_closed(steps):
 
 
 def test_both_forms_ask_the_same_of_the_model(steps, parsing):
-    """The same tokens go in, and the model is as sure of what comes out."""
+    """Both send the same tokens and get the same confidences."""
     answer = parsing.chat(body_of(sound(1.0), return_token_ids=True)).json()
     assert steps["prompt_ids"] == answer["prompt_token_ids"]
     over_http = transcribe(parsing, sound(3.0, seed=1))
@@ -80,7 +80,7 @@ def test_the_service_serves_with_the_model_in_its_process(checkpoint):
     """LitServe and vLLM in one environment: it starts, transcribes, survives, and ends in time."""
     settings = {
         "ASR_ENGINE": "omni-local",
-        "ASR_ALIGNER": "none",  # its witness would doubt what random weights write
+        "ASR_ALIGNER": "none",  # its witness would doubt text from random weights
         "ASR_VLLM_MODEL": str(checkpoint),
         "ASR_VLLM_ARGS": json.dumps(ENGINE_ARGUMENTS),
     }
@@ -107,13 +107,13 @@ def test_the_service_serves_with_the_model_in_its_process(checkpoint):
         family = descendants(server.pid)
         assert engine_core(server.pid)
         stopped = time.monotonic()
-    # `serving` has ended it with SIGTERM and seen code 0; vLLM's processes hide from its own look
+    # `serving` ended it with SIGTERM and saw exit code 0, but does not see vLLM's processes
     wait_for(lambda: have_ended(family), STOP_SECONDS, "the end of all processes")
     assert time.monotonic() - stopped < STOP_SECONDS
 
 
 def worker_of(server):
-    """The process with the engine, which is the only one with vLLM's below it."""
+    """The process with the engine, the only one that has vLLM's process as a child."""
     core = engine_core(server.pid)
     status = Path(f"/proc/{core}/status").read_text("utf-8")
     return int(re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)[1])

@@ -1,4 +1,4 @@
-"""The whole service, a real LitServe process, in front of real vLLM servers."""
+"""The whole service as a real LitServe process, with real vLLM servers."""
 
 import contextlib
 import time
@@ -19,7 +19,7 @@ OUTAGE_SECONDS = 150
 
 def service(*servers, **env):
     url = ",".join(server.url for server in servers)
-    # What random weights write was never said, so an aligner's witness would doubt all of it.
+    # An aligner's witness would doubt all text from random weights.
     env = {"ASR_ALIGNER": "none"} | env
     return serving(*REAL, ASR_ENGINE="omni", ASR_VLLM_URL=url, **env)
 
@@ -65,7 +65,7 @@ def test_a_client_that_leaves_takes_its_request_out_of_vllm(parsing):
 
 
 def test_a_server_that_is_told_to_end_leaves_no_half_transcripts(parsing, plain):
-    """It aborts what it works on and may answer that with 200 and what it has so far."""
+    """vLLM aborts running requests and may answer them with 200 and a partial text."""
     with service(parsing, plain) as both, ThreadPoolExecutor() as threads:
         with plain.frozen():
             spread = [threads.submit(post, both, make_wav(2.0 + n)) for n in range(6)]
@@ -79,7 +79,7 @@ def test_a_server_that_is_told_to_end_leaves_no_half_transcripts(parsing, plain)
 
 
 def test_a_server_that_dies_and_returns(parsing, plain):
-    """With another one beside it nobody notices; alone, requests wait for it or are told 503."""
+    """With a second server, clients notice nothing; without, requests wait or get 503."""
     with (
         service(parsing, plain) as both,
         service(plain) as alone,

@@ -1,4 +1,4 @@
-"""`asr doctor` in front of a real vLLM server."""
+"""`asr doctor` against a real vLLM server."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What the tiny checkpoint says and how it marks audio, for environments without torch."""
+"""The output text and audio markers of the tiny checkpoint; importable without torch."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The tests of pools start template processes for real, unlike all others."""
+"""The pool tests start real template processes; all other tests fork them."""
 
 import pytest
 

@@ -1,3 +1,5 @@
+"""The process pool with real template and child processes: messages, errors, limits, cleanup."""
+
 from __future__ import annotations
 
 import asyncio
@@ -38,7 +40,7 @@ async def ask(pool, function, request=None, payload=b"", limits=NO_LIMITS):
 
 
 def alone(function, *request):
-    """One job in a pool of its own, as capfd needs: a template keeps the stderr of its start."""
+    """Run one job in a new pool. capfd needs this: a template keeps the stderr it started with."""
 
     async def run():
         async with open_pool(1) as pool:
@@ -69,11 +71,11 @@ def is_alive(pid):
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state not in "ZX"  # a zombie runs no more
+    return state not in "ZX"  # a zombie has ended
 
 
 def children():
-    """Processes that this one has started and not seen end."""
+    """Child processes of this process that have not been reaped."""
     tasks = Path("/proc/self/task").iterdir()
     return {pid for task in tasks for pid in (task / "children").read_text().split()}
 
@@ -346,7 +348,7 @@ def test_no_more_jobs_run_at_once_than_allowed(in_pool):
         jobs = (ask(pool, "sleep_briefly", {"seconds": 0.15}) for _ in range(6))
         return await asyncio.gather(*jobs)
 
-    spans = in_pool(run)  # CLOCK_MONOTONIC is one for all processes
+    spans = in_pool(run)  # all processes share CLOCK_MONOTONIC
     running = [sum(s["started"] <= t["started"] < s["ended"] for s in spans) for t in spans]
     assert max(running) == 2
 
@@ -401,7 +403,7 @@ def test_closing_kills_everything():
             with pytest.raises(WorkerDied):
                 await job.result()
         with pytest.raises(WorkerDied, match="closed"):
-            await waiting  # or it would start the template again
+            await waiting  # otherwise it would start the template again
         return running
 
     before = children()
@@ -445,7 +447,7 @@ def test_nothing_leaks(in_pool):
 
     async def settle(pool):
         await ask(pool, "echo")  # the template runs
-        await asyncio.sleep(0.01)  # a transport closes a turn of the loop later
+        await asyncio.sleep(0.01)  # a transport closes one turn of the event loop later
 
     in_pool(settle)
     n_fds, n_children = fds(), children()

@@ -1,4 +1,4 @@
-"""Concurrent calls in batches."""
+"""Concurrent calls collected into batches; a fake model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The times of a model's frames."""
+"""The times of a CTC model's frames; no model is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CTC aligner that the settings name, without the extra."""
+"""Loading the CTC aligner when the extra ``[ctc]`` is not installed."""
 
 from __future__ import annotations
 

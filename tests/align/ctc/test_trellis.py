@@ -1,3 +1,5 @@
+"""The CTC search: against every possible path, on planted paths, and on mismatched texts."""
+
 from __future__ import annotations
 
 import itertools

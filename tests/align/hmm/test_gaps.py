@@ -1,4 +1,4 @@
-"""Which gaps between words count as speech that the text lacks."""
+"""Which gaps between words count as speech missing from the text; synthetic tones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pronunciations of words."""
+"""Pronunciations of words, with the real dictionary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests are spread over clients, also after some are cancelled."""
+"""Requests are spread over HTTP clients, even after some are cancelled; fake clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When chunks begin, by a stand-in for vLLM's scheduler; tests/vllm has the real one."""
+"""When our vLLM scheduler starts chunks; fake vLLM scheduler (tests/vllm has the real one)."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ N_STEPS = 5
 
 
 class Scheduler:
-    """As vLLM's: what waits begins as long as there is room."""
+    """Like vLLM's scheduler: waiting requests start as long as there is room."""
 
     limit_name = "max_num_running_reqs"
 
@@ -37,7 +37,7 @@ class Scheduler:
 
 
 class NewerScheduler(Scheduler):
-    """A newer vLLM's, which has two limits and asks this one."""
+    """Like a newer vLLM's scheduler, which has two limits and reads this one."""
 
     max_num_running_reqs = 10**6
     limit_name = "max_num_active_reqs"
@@ -45,7 +45,7 @@ class NewerScheduler(Scheduler):
 
 @pytest.fixture(params=[Scheduler, NewerScheduler], scope="module")
 def gathering(request):
-    """Our scheduler's class, on a stand-in."""
+    """Our scheduler class on top of a fake vLLM scheduler."""
     parent = ModuleType(PARENT)
     parent.AsyncScheduler = request.param
     with pytest.MonkeyPatch.context() as patch:

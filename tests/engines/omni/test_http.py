@@ -1,7 +1,7 @@
-"""Omni over HTTP against stand-ins for the servers. They prove the wire, not the models.
+"""The Omni HTTP engine against fake servers: requests and answers are tested, models are not.
 
-What happens to connections is tested on a real socket (`tests.support.chat_server`), the rest on
-httpx's mock transport.
+Connections are tested on a real socket (`tests.support.chat_server`), all else on httpx's mock
+transport.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def transcribe(
 
 @pytest.fixture(autouse=True)
 def _soon(impatient: None) -> None:
-    """Retries and health checks come at once."""
+    """Retries and health checks have almost no delay."""
 
 
 # --- the request, in every dialect --------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_a_body_that_is_no_json_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
-def test_what_may_pass_is_tried_again(status: int) -> None:
+def test_a_temporary_failure_is_retried(status: int) -> None:
     vllm = Vllm(httpx.Response(status), httpx.ConnectError("gone"), ok())
     assert transcribe(vllm).text == "at last"
     assert len(vllm.requests) == 3
@@ -324,7 +324,7 @@ def test_why_no_server_can_be_used_is_said() -> None:
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "caf\u00e9", "end\n"])
-def test_a_key_that_no_header_holds_is_named_and_not_told(key: str) -> None:
+def test_an_invalid_key_is_reported_without_its_value(key: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         VllmOptions((URL,), api_key=key)
     assert caught.value.name == "vllm_api_key"

@@ -1,6 +1,6 @@
-"""The in-process engine without vLLM: what it says then, and how it reads and maps what vLLM does.
+"""The in-process engine: errors without vLLM, and how it maps vLLM's answers and failures.
 
-The modules of vLLM are stand-ins here; `make test-vllm` runs the real ones.
+The vLLM modules are fakes here; `make test-vllm` runs the real ones.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ CHUNK = Chunk(3, 0, 16_000)
 
 
 class Tokenizer:
-    """A chat template that takes parts, or only text."""
+    """A chat template that accepts content parts, or only text."""
 
     def __init__(self, takes_parts=True):
         self.takes_parts = takes_parts
@@ -41,7 +41,7 @@ class Tokenizer:
 
 
 class Llm:
-    """Stands for `AsyncLLM`: answers, lasts, fails or dies by the way it is told to."""
+    """A fake `AsyncLLM` that answers, takes long, fails or dies, as the test sets it."""
 
     model_config = SimpleNamespace(get_diff_sampling_param=lambda: {"top_p": 0.9, "top_k": 7})
     made = ()
@@ -96,7 +96,7 @@ def engine_arguments(**given):
 
 @pytest.fixture
 def vllm(monkeypatch):
-    """Stand-ins in the place of vLLM's modules; gives the engines that are made."""
+    """Replace vLLM's modules by fakes; return the list of engines created."""
     contents = {
         "vllm": {"SamplingParams": lambda **given: given},
         "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(FINAL_ONLY="final")},

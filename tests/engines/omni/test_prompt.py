@@ -1,4 +1,4 @@
-"""What Omni is asked, and how its answers and their log-probabilities are read. No server here."""
+"""The prompts sent to Omni, and how answers and log-probabilities are read; no server."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ hints = st.text() | st.lists(control | st.text(max_size=3), max_size=12).map("".
 @given(hints, st.lists(hints, max_size=3), hints)
 def test_no_hint_can_leave_its_fence_or_forge_control_tokens(prompt, keywords, language):
     options = DecodeOptions(language, prompt)
-    object.__setattr__(options, "keywords", tuple(keywords))  # whatever a library's user did
+    object.__setattr__(options, "keywords", tuple(keywords))  # bypasses the check
     text = instruction(options)
     told = text.removesuffix(INSTRUCTION)
     assert not any(sign in told for sign in "<>`")
@@ -126,7 +126,7 @@ def test_keywords_have_room_and_no_more():
 
 
 def test_a_hundred_short_keywords_are_all_read():
-    """As many as a request may have."""
+    """A hundred is the limit of a request."""
     many = tuple(f"keyword number {number:03}" for number in range(100))
     assert "; ".join(many) in instruction(DecodeOptions(keywords=many))
     assert ignored(DecodeOptions(keywords=many)) == ()
@@ -186,7 +186,7 @@ def test_thinking_that_the_server_took_away_does_not_count():
 
 
 def test_letters_of_several_tokens_are_put_together():
-    """Byte-level tokens may hold half of a character."""
+    """A byte-level token may hold only part of a character."""
     word = "\u00e9t\u00e9".encode()
     spoken = [Token(word[:1], math.log(0.25)), Token(word[1:], 0.0), Token(b" 1", math.log(0.5))]
     assert hypothesis(0, "\u00e9t\u00e9 1", spoken).word_confidences == (0.5, 0.5)

@@ -1,4 +1,4 @@
-"""What a model adds goes, what was said stays. Each table row was made up for its rule."""
+"""Removing text that a model adds to speech. Each table row was written for one rule."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_what_was_said_stays(speech):
         "[no speech detected]", "[silence]", "Transcript:", '""',
     ],
 )  # fmt: skip
-def test_of_nothing_but_additions_nothing_is_left(answer):
+def test_an_answer_of_additions_alone_becomes_empty(answer):
     assert cleaned(answer) == ""
 
 
@@ -281,7 +281,7 @@ def test_words_on_both_sides_of_a_sound_stay_two(answer, speech):
     ],
 )  # fmt: skip
 def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
-    """Some expressions took its square: minutes for these, in which nothing else is answered."""
+    """Some regular expressions took quadratic time: these answers blocked the loop for minutes."""
     answer = piece * (50_000 // len(piece))
     draft = spoken(answer)
     assert len(draft.text) == len(draft.places) <= len(answer)

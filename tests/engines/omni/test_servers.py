@@ -1,4 +1,4 @@
-"""One or many servers on real sockets: connections, rotation, death and return, TLS."""
+"""The Omni engine with fake servers on real sockets: connections, rotation, failures, TLS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.serving import until
 
 @pytest.fixture(autouse=True)
 def _soon(impatient: None) -> None:
-    """Retries and health checks come at once."""
+    """Retries and health checks have almost no delay."""
 
 
 # --- connections --------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_the_only_server_may_be_killed_and_started_again() -> None:
 
 
 def test_a_broken_connection_is_no_lost_server() -> None:
-    """A busy server may close one as idle on which a request has just come."""
+    """A busy server may close an idle connection just as a request arrives on it."""
 
     async def run() -> list[int]:
         before = Counter(COUNTS)
@@ -181,7 +181,7 @@ def test_what_happens_is_counted() -> None:
     assert asyncio.run(run()) == [1, 1, 2, 1]
 
 
-def test_when_none_comes_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_says_that_no_server_came_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "OUTAGE_SECONDS", 0.2)
 
     async def run() -> None:
@@ -206,7 +206,7 @@ def test_a_server_that_is_there_when_the_other_is_not_is_enough() -> None:
 
 
 def test_a_sick_server_leaves_the_rotation() -> None:
-    """vLLM's health check says 503 when its engine is dead and its HTTP is not."""
+    """vLLM's health check answers 503 when its engine has died but its HTTP server runs."""
 
     async def run() -> None:
         async with pair() as (one, _, engine):
@@ -250,7 +250,7 @@ def test_another_server_is_asked_while_one_rests() -> None:
 
 
 def test_two_that_fail_at_once_take_no_chunk_from_the_third() -> None:
-    """Who refuses at once has the fewest in flight, so it would be asked again and again."""
+    """A server that refuses at once has the fewest requests in flight, so it would be retried."""
 
     async def run() -> None:
         async with (
@@ -270,7 +270,7 @@ def test_two_that_fail_at_once_take_no_chunk_from_the_third() -> None:
     asyncio.run(run())
 
 
-def test_who_waited_for_the_same_rest_returns_one_by_one() -> None:
+def test_requests_delayed_by_the_same_retry_after_return_one_by_one() -> None:
     async def run() -> list[float]:
         async with ChatServer() as server, running(engine_at(server)) as engine:
             loop = asyncio.get_running_loop()
@@ -302,7 +302,7 @@ def test_a_server_that_returns_is_asked_while_the_other_rests() -> None:
 
 
 def test_an_answer_that_was_broken_off_is_asked_for_again() -> None:
-    """vLLM aborts what it works on at SIGTERM, and may answer 200 with half a sentence."""
+    """vLLM aborts its running requests at SIGTERM and may answer 200 with half a sentence."""
 
     async def run() -> None:
         async with pair() as (one, two, engine):
@@ -345,7 +345,7 @@ def test_a_server_that_comes_back_with_another_model_stays_out() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_what_one_server_refuses_to_anyone_goes_to_another(status: int) -> None:
+def test_a_request_that_one_server_refuses_goes_to_another(status: int) -> None:
     async def run() -> None:
         async with pair() as (one, _, engine):
             one.answers = [(status, {}, {"error": {"message": "not here"}})] * 2
@@ -359,7 +359,7 @@ def test_what_one_server_refuses_to_anyone_goes_to_another(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_what_all_servers_refuse_is_a_refusal(status: int) -> None:
-    """It is no outage, for which a job would wait without end."""
+    """Treated as an outage, it would make a job wait forever."""
 
     async def run() -> None:
         async with pair() as (one, two, engine):
@@ -386,8 +386,8 @@ def test_a_server_without_the_model_is_left_when_one_with_it_comes() -> None:
     asyncio.run(run())
 
 
-def test_where_any_name_will_do_none_is_compared() -> None:
-    """llama.cpp lists the path of its file, which may differ between machines."""
+def test_model_names_are_not_compared_where_the_server_ignores_them() -> None:
+    """llama.cpp names its model by a file path, which may differ between machines."""
 
     async def run() -> None:
         async with ChatServer("one") as one, ChatServer("two") as two:

@@ -1,4 +1,4 @@
-"""Processes of a library end when the one that used it is killed, however it is killed."""
+"""The watchdog kills leftover child processes when their parent is killed; real processes."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(number):
+def test_the_children_of_a_killed_process_end_even_if_they_ignore_sigterm(number):
     stranger = subprocess.Popen(SLEEPER)
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -44,7 +44,7 @@ def test_what_a_killed_process_has_started_ends_even_if_it_does_not_want_to(numb
         stranger.kill()
 
 
-def test_a_dog_that_is_dismissed_ends_nothing():
+def test_a_dismissed_watchdog_kills_nothing():
     dog = Watchdog()
     with subprocess.Popen(SLEEPER) as child:
         time.sleep(2 * watchdog.LOOK_SECONDS)
@@ -53,7 +53,7 @@ def test_a_dog_that_is_dismissed_ends_nothing():
         child.kill()
 
 
-def test_a_number_that_is_used_again_is_another_process():
+def test_a_reused_pid_is_another_process():
     ours = living(os.getpid())
     assert ours is not None
     assert living(ours.pid) == ours

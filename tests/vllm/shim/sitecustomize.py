@@ -1,8 +1,8 @@
 """Lets ``import torchvision`` work beside a CPU build of torch; put this folder on PYTHONPATH.
 
 The registry's torchvision is built for CUDA. Beside a CPU build of torch its operators do not load,
-and its import ends with "operator torchvision::nms does not exist". vLLM wants of it only what is
-written in Python. Once the operators are declared, with no code behind them, that can be imported.
+and its import ends with "operator torchvision::nms does not exist". vLLM needs only its
+Python code. That code can be imported once the operators are declared, without implementations.
 """
 
 import importlib.abc
@@ -13,7 +13,7 @@ SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class DeclareOperators(importlib.abc.MetaPathFinder):
-    """Steps in before the first import of torchvision, and finds nothing."""
+    """Runs before the first import of torchvision and finds no module itself."""
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname == "torchvision":
@@ -23,7 +23,7 @@ class DeclareOperators(importlib.abc.MetaPathFinder):
             library = torch.library.Library("torchvision", "FRAGMENT")
             for name in OPERATORS:
                 library.define(name + SIGNATURE)
-            torch._asr_declared = library  # torch forgets what nobody holds
+            torch._asr_declared = library  # keep a reference, or torch drops the declarations
 
 
 sys.meta_path.insert(0, DeclareOperators())
