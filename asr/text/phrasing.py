@@ -8,6 +8,7 @@ harm, because words that are not listed get no special treatment.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -134,10 +135,13 @@ def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tup
         return 0, len(texts)
     # Key n: the price and the bounds of the best lines for the first n words.
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, (0,))}
-    for _ in range(n_lines):
+    edges = [0, *accumulate(len(text) + 1 for text in texts)]
+    for n_after in reversed(range(n_lines)):
         longer: dict[int, tuple[float, tuple[int, ...]]] = {}
         for start, (price, bounds) in best.items():
-            for end, length in _line_ends(texts, start, width):
+            # The last line holds all words that are left.
+            first_end = start + 1 if n_after else len(texts)
+            for end, length in _line_ends(edges, start, first_end, width):
                 # The sum of the lengths is fixed, so the sum of squares is least for equal lengths.
                 broken = costs[end] if end < len(texts) else 0.0
                 found = (price + broken + _UNEVEN_COST * (length / width) ** 2, (*bounds, end))
@@ -146,11 +150,19 @@ def line_bounds(texts: Sequence[str], costs: Sequence[float], width: int) -> tup
     return best[len(texts)][1]
 
 
-def _line_ends(texts: Sequence[str], start: int, width: int) -> Iterator[tuple[int, int]]:
-    """Yield every end for which texts[start:end] fits on one line, with the line's length."""
-    length = -1
-    for end in range(start + 1, len(texts) + 1):
-        length += 1 + len(texts[end - 1])
+def _line_ends(
+    edges: Sequence[int], start: int, first_end: int, width: int
+) -> Iterator[tuple[int, int]]:
+    """Yield every end from `first_end` on for which the words fit on one line, with its length.
+
+    Args:
+        edges: characters before each word and after the last one, each word with its space.
+        start: the first word of the line.
+        first_end: the smallest end to yield.
+        width: characters per line; only a single word may exceed it.
+    """
+    for end in range(first_end, len(edges)):
+        length = edges[end] - edges[start] - 1
         if length > width and end > start + 1:
             return
         yield end, length
