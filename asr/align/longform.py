@@ -50,8 +50,8 @@ The tolerance is needed because the times of anchors are imprecise.
 """
 UNWRITTEN_SECONDS = 1.5
 UNWRITTEN_WORDS = 3
-"""The text lacks speech if two of its consecutive words are at least UNWRITTEN_SECONDS apart and at
-least UNWRITTEN_WORDS words were recognised between them."""
+"""Speech is missing from the text if two consecutive words of the text are at least
+UNWRITTEN_SECONDS apart and at least UNWRITTEN_WORDS words were recognised between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,10 @@ def place(tokens: Sequence[str], plan: Plan, aligned: Iterable[Sequence[Word]]) 
 
 
 def _overlay(piece: Piece, words: Sequence[Word], known: dict[int, Word]) -> list[Word]:
-    """Move the words of a piece to their times in the recording; prefer known to interpolated."""
+    """Move the words of a piece to their times in the recording.
+
+    Where the aligner only interpolated a word, the recognised word is used if there is one.
+    """
     placed = []
     has_changed = False
     for token, word in enumerate(words, piece.first):

@@ -41,7 +41,7 @@ WAV_PROBE_BYTES: Final = 65_536
 be minutes of speech."""
 
 _STREAMABLE: Final = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
-"""First bytes of wav, flac, ogg and opus, of the tag of an mp3 or aac, of matroska and webm."""
+"""First bytes of wav (RIFF, RF64), flac, ogg and opus, mp3 and aac with ID3, matroska and webm."""
 _ENDED: Final = "the upload ended before the recording had arrived"
 _BOX: Final = struct.Struct(">I4s")
 

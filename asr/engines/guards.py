@@ -38,8 +38,8 @@ MIN_LETTERS_PER_SECOND: Final = 4.0
 SLOW_SECONDS: Final = 3.0
 """An answer is too short if it is below both rates and the speech lasts `SLOW_SECONDS` or more. For
 example, the answer "Hello!" may be a reply. The slowest of 29 recordings with references (digits
-with pauses of 0.3 s, memos) have 1.27 words and 6 letters per second of speech. These are rates in
-webrtcvad's regions of 3 s and more, at any aggressiveness. A lone "um" in a region of 1.2 s has 0.8
+with pauses of 0.3 s, memos) have 1.27 words and 6 letters per second of speech. These are the
+lowest rates over all levels of webrtcvad, in its regions of 3 s or more. A lone "um" in a region of 1.2 s has 0.8
 words per second. Letters count too, because other languages say in one word what English says in
 three. webrtcvad takes music for speech, so too little text is only a weak finding."""
 EMPTY_SECONDS: Final = 1.5
@@ -175,7 +175,7 @@ def too_many_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
 
 
 def too_few_words(hypothesis: Hypothesis, chunk: Chunk) -> Finding | None:
-    """Find some words, but fewer than the slowest speakers say."""
+    """Find an answer with words, but fewer than the slowest speakers say in the time."""
     seconds, n_words = chunk.speech_seconds, _n_words(hypothesis.text)
     if seconds is None or seconds < SLOW_SECONDS or not n_words:
         return None

@@ -28,14 +28,15 @@ smaller, because the first and the last word of a chunk cannot lie outside the c
 SKIPPED: Final = 0.5
 """Penalty for a word that only one side has; a word that both have gains 1."""
 HALF_HEARD: Final = 0.1
-"""The same penalty for the last word of the left side and the first of the right side, which the
-cut may have halved."""
+"""This smaller penalty replaces `SKIPPED` for the last word of the left side and the first word of
+the right side, because the cut may have halved them."""
 MAX_SHARED: Final = 64
-"""At most this many words are compared on each side: ten for each second that may be shared. A
-hallucinated loop may have thousands of words there, and the cost of the comparison is quadratic."""
+"""At most this many words are compared on each side: about ten for each of the 6 s that two chunks
+may share (1 s of overlap, and `GUESSED_SECONDS` before and after it). The cost is quadratic, and a
+hallucinated loop may put thousands of words into this time."""
 ENOUGH: Final = 3
-"""The most that equal words can gain as evidence. This many words are equal by chance only where
-words are repeated, and there more equal words prove no more."""
+"""Upper limit for the gain of an alignment. This many words are equal by chance only where the
+speaker repeats words, and in a repetition more equal words are no better evidence."""
 
 
 class HeardWord(NamedTuple):
@@ -94,10 +95,10 @@ def _is_interpolated(heard: HeardWord) -> bool:
 
 
 def slack(left: Sequence[HeardWord], start: float) -> float:
-    """How many seconds before `start` a word of `left` may end and still be in the next chunk too.
+    """The limit in seconds: a word that ends this long before `start` may be in the next chunk too.
 
-    The value never shrinks as later words arrive. That matters because released words are not
-    merged any more.
+    The merge with the next chunk sees no word that was not there when words were released. So the
+    value cannot have grown, and no word that the merge needs has been released.
 
     Args:
         left: the words so far.
@@ -126,7 +127,7 @@ def has_measured_times(left: Sequence[HeardWord], right: Sequence[HeardWord], ch
 def merge_by_text(
     left: list[HeardWord], right: list[HeardWord], chunk: Chunk, n_released: int
 ) -> tuple[list[HeardWord], list[HeardWord]]:
-    """Compare texts to choose the words to keep of each side, where times are interpolated.
+    """Decide by the texts which words of each side to keep, where times are interpolated.
 
     The seam is a word that both sides heard. If possible, it is not before the last released word.
     Of several such words, the one whose two times differ least is the seam. Where no word matches,
@@ -157,8 +158,8 @@ def _same_texts(left: Sequence[HeardWord], right: Sequence[HeardWord]) -> Sequen
 
     This is the overlap alignment of genome assembly: words of `left` before it and words of
     `right` after it cost nothing. The times are inexact, but they choose between several alignments
-    ("no, no, no"). They also decide whether to accept an alignment that skips words: if its words
-    match only by chance, the skipped words are lost.
+    ("no, no, no"). An alignment that skips words may match by chance, and the skipped words would
+    be lost. So its gain must exceed the mean time difference of its pairs in seconds.
     """
     texts = [_bare(heard.word.text) for heard in right]
     row: list[tuple[float, tuple[tuple[int, int], ...]]] = [(0.0, ())]
@@ -196,7 +197,8 @@ def _apart(a: HeardWord, b: HeardWord) -> float:
 def concatenated(left: list[HeardWord], right: list[HeardWord], earliest: float) -> list[HeardWord]:
     """All words of both sides, in order.
 
-    Where interpolated times of the two sides cross, these words share the time evenly.
+    Where words of the two sides cross in time and all of them are interpolated, they share that
+    time evenly.
 
     Args:
         left: words of the earlier chunks.
@@ -221,8 +223,8 @@ def concatenated(left: list[HeardWord], right: list[HeardWord], earliest: float)
 def without_released(released: Sequence[HeardWord], merged: Iterable[HeardWord]) -> list[HeardWord]:
     """The merged words that are not released yet.
 
-    A merged word at the time of a released word that is not in `merged` is another reading of that
-    word. It is left out.
+    If a released word is not in `merged`, a merged word at the same time is another reading of it
+    and is left out.
     """
     merged = list(merged)
     replaced = [it for it in released if it not in merged]

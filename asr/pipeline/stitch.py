@@ -6,8 +6,9 @@ returned as soon as later chunks cannot change it.
 Chunks that were cut in silence simply follow each other. Where speech had to be cut, two chunks
 overlap and both heard the words in the overlap; `asr.pipeline.overlap` keeps one copy of each.
 
-The order of the engine's words is trusted, their times are not. A start that runs backwards is
-raised to the start before it, and a word that runs into the next one ends where that one starts.
+The order of the engine's words is trusted, their times are not. If a word starts before the previous
+word does, it gets the previous word's start. If a word ends after the next one starts, it ends at
+that start.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Stitcher:
 
     Args:
         max_overlap: seconds that two chunks may share. Words so close to the end of a chunk wait
-            for the next chunk. The segments do not depend on how long they wait.
+            for the next chunk. A longer wait delays segments and
+            does not change them.
         min_pause: seconds without a word that end a segment.
         max_seconds: longest segment; a longer one is cut at its longest pause. Only a single word
             may exceed it.
@@ -54,7 +56,7 @@ class Stitcher:
         self._previous: Chunk | None = None
         self._released: list[HeardWord] = []  # in segments, but the next chunk may hear them too
         self._pending: list[HeardWord] = []
-        self._is_open = False  # the previous chunk had words that an overlap may continue
+        self._is_open = False  # words of the previous chunk may overlap the next one
         self._warnings: list[tuple[float, tuple[str, ...]]] = []  # by the start of their chunk
         self._n_segments = 0
         self._end = 0.0  # of the last word released
@@ -89,7 +91,9 @@ class Stitcher:
         self._previous = chunk
         if hypothesis.warnings:
             self._warnings.append((chunk.start, hypothesis.warnings))
-        earliest = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE  # of the next chunk
+        earliest = (
+            chunk.end_sample - self._max_overlap
+        ) / SAMPLE_RATE  # where the next chunk may start
         return segments + self._release(earliest - slack(self._pending, earliest))
 
     def settle(self, until: float) -> list[Segment]:
@@ -191,7 +195,7 @@ def _place(chunk: Chunk, hypothesis: Hypothesis, earliest: float) -> list[HeardW
 
 
 def _in_order(heard: Iterable[HeardWord], earliest: float = 0.0) -> list[HeardWord]:
-    """Raise starts that run backwards; end each word no later than the next one starts."""
+    """Let no word start before the previous one starts, and none end after the next one starts."""
     ordered: list[HeardWord] = []
     for word, avg_logprob in heard:
         start = max(word.start, ordered[-1].word.start if ordered else earliest)

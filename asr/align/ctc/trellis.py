@@ -32,9 +32,9 @@ STAR: Final = -1
 NO_LABEL: Final = -1
 """In a path, a frame that belongs to no label."""
 STAR_PRICE: Final = 1.0
-"""Nats per frame. In silence blank costs less; in speech a wrong label costs more."""
+"""Nats per frame. In silence blank costs less than the star; in speech a wrong label costs more."""
 BLOCK_FRAMES: Final = 64
-"""Frames processed before their moves are packed, few enough for the CPU's cache."""
+"""Frames in a block. The moves of a block are packed after it; it fits into the CPU's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ class _Scores:
     """Scores of one chunk in nats, relative to the likeliest label of each frame.
 
     Attributes:
-        columns: of each label, with the star as the last column, shape (n_frames, n_columns + 1).
-        blank: of blank, shape (n_frames,).
-        gap: of a gap between words, shape (n_frames,).
+        columns: the score of each label, and of the star last, shape (n_frames, n_columns + 1).
+        blank: the score of blank, shape (n_frames,).
+        gap: the score of a gap between words, shape (n_frames,).
     """
 
     columns: np.ndarray
@@ -150,14 +150,15 @@ class _Trellis:
         gaps = self._is_gap[row, : n_labels + 1]
         gaps[:-1] = target.opens_word
         gaps[-1] = True
-        gaps[:-1] &= ~is_star  # beside a star only blank: sound belongs to the star
+        gaps[:-1] &= ~is_star  # a pause next to a star is only blank: its sound goes to the star
         gaps[1:] &= ~is_star
 
     def forward(self, scores: Sequence[_Scores]) -> None:
         """Score the best path into every state at every frame."""
         self._n_frames = [len(row.columns) for row in scores]
         n_rows, width = self._labels.shape
-        # The first column is "no label yet".
+        # Every path starts in `pauses[:, 0]`, the pause before any label. `before[:, 0]` stays -inf:
+        # the first label has no predecessor.
         before = np.full((n_rows, width + 1), -np.inf, np.float32)
         pauses = before.copy()
         pauses[:, 0] = 0.0
@@ -219,7 +220,7 @@ class _Trellis:
         return moves
 
     def _note_ends(self, n_frames: int, labels: np.ndarray, pauses: np.ndarray) -> None:
-        """Note for rows with `n_frames` frames whether they end in their last label or a pause."""
+        """Note for each row of `n_frames` frames whether its best path ends in a label or a pause."""
         if n_frames in self._n_frames:
             for row, size in enumerate(self._sizes):
                 if self._n_frames[row] == n_frames and size:

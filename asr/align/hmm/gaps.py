@@ -1,19 +1,21 @@
 """Find speech that the text lacks, in the gaps between the words of the best path.
 
 The search assigns the frames of a gap to a pause or, where a pause explains them badly, to a
-filler. That alone does not show speech: in noise everything resembles a pause, and music resembles
-speech. So each chunk is compared with itself:
+filler: a state that fits any speech, at a fixed price per frame. That alone does not show speech:
+in noise everything resembles a pause, and music resembles speech. So each chunk is compared with
+itself:
 
-- Only frames that are as loud as the words of the chunk, and sound similar to them, count as
-  speech. The distance from the most similar frame of a word is called strangeness.
+- Only frames that are nearly as loud as the words of the chunk, and sound similar to them, count
+  as speech. The strangeness of a frame is its distance from the most similar frame of a word.
 - Each of these frames counts with its log-likelihood under the phone-loop background model minus
   its log-likelihood under a pause, in nats. A frame of a filler counts with the filler's price per
   frame instead.
 - Where the text lacks speech, the search often places neighbouring words inside that speech. Such
   words fit poorly. So gaps are added up if the words between them fit poorly.
 
-Another speaker sounds less similar to the words, but more similar than music or a machine. So the
-limit of strangeness is higher for frames of fillers than for frames of pauses.
+Another speaker sounds less similar to the words, but more similar than music or a machine. A pause
+explains such speech badly, so the search assigns it to fillers. The limit of strangeness is
+therefore higher for frames of fillers than for frames of pauses.
 """
 
 from __future__ import annotations
@@ -38,11 +40,14 @@ MIN_NATS: Final = 60.0
 MIN_FRAMES: Final = 40
 """Frames of speech; fewer may be an "um" or the end of a word."""
 GAP_NATS: Final = 20.0
-"""Subtracted for each gap after the first one of a run: only evidence above this adds up."""
+"""A run is several gaps whose evidence is added up. This is subtracted for each of them except the
+first, so a further gap adds only the evidence above it."""
 SEPARATION_NATS: Final = 0.6
-"""How much a word separates the gaps on its sides: per frame, per nat above `POOR_FIT`."""
+"""Separation of two gaps by a word between them: nats taken from the evidence so far, per frame of
+the word and per nat above `POOR_FIT`."""
 SKIPPED_NATS: Final = 0.8
-"""Subtracted for each frame that skipped words may have taken, since the text has those words."""
+"""Subtracted for each frame that skipped words would take: the speech there may be these words, and
+they are in the text."""
 
 WINDOW: Final = SAMPLE_RATE // 40
 FFT: Final = 512
@@ -72,9 +77,10 @@ class Gap:
     """Frames [start, end) between two words that were found.
 
     Attributes:
-        scores: for each frame the log-likelihood ratio of a pause, or minus the price of a filler.
+        scores: for each frame its log-likelihood under a pause minus that under the background
+            model; for a frame of a filler minus the price of the filler.
         is_filler: for each frame whether the search assigned it to a filler.
-        separation: nats by which the words since the previous gap separate the two gaps.
+        separation: nats to subtract for the words between the previous gap and this one.
         n_phones: number of phones of all words that the search skipped in this gap.
     """
 
@@ -198,7 +204,7 @@ class _Sound:
 
     @functools.cached_property
     def _limits(self) -> tuple[float, float]:
-        """The highest strangeness of a speech frame in a pause, and in a filler."""
+        """The highest strangeness of speech, for frames of pauses and for frames of fillers."""
         usual = self._strangeness(self._words[::3])
         limit = float(np.quantile(usual, PAUSE_STRANGENESS))
         return limit, max(limit, FILLER_STRANGENESS * float(np.median(usual)))
