@@ -39,9 +39,10 @@ SLOW_SECONDS: Final = 3.0
 """An answer is too short if it is below both rates and the speech lasts `SLOW_SECONDS` or more. For
 example, the answer "Hello!" may be a reply. The slowest of 29 recordings with references (digits
 with pauses of 0.3 s, memos) have 1.27 words and 6 letters per second of speech. These are the
-lowest rates over all levels of webrtcvad, in its regions of 3 s or more. A lone "um" in a region of 1.2 s has 0.8
-words per second. Letters count too, because other languages say in one word what English says in
-three. webrtcvad takes music for speech, so too little text is only a weak finding."""
+lowest rates over all levels of webrtcvad, in its regions of 3 s or more. A lone "um" in a region of
+1.2 s has 0.8 words per second. Letters count too, because other languages say in one word what
+English says in three. webrtcvad takes music for speech, so too little text is only a weak
+finding."""
 EMPTY_SECONDS: Final = 1.5
 """Speech of this length contains words. A shorter region may be noise: padding turns one voiced
 burst into a region of 0.6 s."""

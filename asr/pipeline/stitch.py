@@ -6,9 +6,9 @@ returned as soon as later chunks cannot change it.
 Chunks that were cut in silence simply follow each other. Where speech had to be cut, two chunks
 overlap and both heard the words in the overlap; `asr.pipeline.overlap` keeps one copy of each.
 
-The order of the engine's words is trusted, their times are not. If a word starts before the previous
-word does, it gets the previous word's start. If a word ends after the next one starts, it ends at
-that start.
+The order of the engine's words is trusted, their times are not. If a word starts before the
+previous word does, it gets the previous word's start. If a word ends after the next one starts, it
+ends at that start.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Stitcher:
             self._warnings.append((chunk.start, hypothesis.warnings))
         earliest = (
             chunk.end_sample - self._max_overlap
-        ) / SAMPLE_RATE  # where the next chunk may start
+        ) / SAMPLE_RATE  # the next chunk's
         return segments + self._release(earliest - slack(self._pending, earliest))
 
     def settle(self, until: float) -> list[Segment]:

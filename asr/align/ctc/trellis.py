@@ -157,8 +157,8 @@ class _Trellis:
         """Score the best path into every state at every frame."""
         self._n_frames = [len(row.columns) for row in scores]
         n_rows, width = self._labels.shape
-        # Every path starts in `pauses[:, 0]`, the pause before any label. `before[:, 0]` stays -inf:
-        # the first label has no predecessor.
+        # Every path starts in `pauses[:, 0]`, the pause before any label. `before[:, 0]` stays
+        # -inf, because the first label has no predecessor.
         before = np.full((n_rows, width + 1), -np.inf, np.float32)
         pauses = before.copy()
         pauses[:, 0] = 0.0
@@ -220,7 +220,7 @@ class _Trellis:
         return moves
 
     def _note_ends(self, n_frames: int, labels: np.ndarray, pauses: np.ndarray) -> None:
-        """Note for each row of `n_frames` frames whether its best path ends in a label or a pause."""
+        """Note for each row of `n_frames` frames whether its path ends in a label or a pause."""
         if n_frames in self._n_frames:
             for row, size in enumerate(self._sizes):
                 if self._n_frames[row] == n_frames and size:
