@@ -91,9 +91,7 @@ class Stitcher:
         self._previous = chunk
         if hypothesis.warnings:
             self._warnings.append((chunk.start, hypothesis.warnings))
-        earliest = (
-            chunk.end_sample - self._max_overlap
-        ) / SAMPLE_RATE  # the next chunk's
+        earliest = (chunk.end_sample - self._max_overlap) / SAMPLE_RATE  # the next chunk's
         return segments + self._release(earliest - slack(self._pending, earliest))
 
     def settle(self, until: float) -> list[Segment]:
