@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def add_recognition(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `settings_of` and `options_of` read."""
-    parser.add_argument("--engine", help="auto, omni or pocketsphinx (default: ASR_ENGINE)")
+    engines = "auto, omni, omni-local or pocketsphinx (default: ASR_ENGINE)"
+    parser.add_argument("--engine", help=engines)
     parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
     parser.add_argument("--language", help="ISO-639-1 code")
     parser.add_argument("--prompt", help="text that gives the engine context")
