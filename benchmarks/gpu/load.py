@@ -6,7 +6,7 @@ servers.
 The requests are the same as the service's, so the two speeds can be compared. Every chunk has
 different samples, so the encoder cache never has an answer. Every answer has the same number of
 tokens. Each concurrency runs twice, first to compile kernels. The rows of these first passes are
-marked `"raw": "warm-up"`.
+marked `"raw": "warm-up"`; `--no-warm-up` leaves them out.
 
 The servers' own metrics show where a chunk's time goes:
 
@@ -48,7 +48,7 @@ STEPS = "vllm:iteration_tokens_total"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send: `n_chunks` chunks of `seconds`, `concurrency` at once, `n_tokens` per answer."""
+    """One pass: `n_chunks` chunks of `seconds`, `concurrency` at once, `n_tokens` per answer."""
 
     urls: tuple[str, ...]
     model: str

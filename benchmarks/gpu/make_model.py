@@ -178,7 +178,7 @@ def write_tokenizer(path: Path) -> None:
     one token. The remaining entries (`w` and a number) only fill the vocabulary: no prompt is
     encoded to them.
     """
-    # Imported here because only vLLM's environment is sure to have it.
+    # Imported here because it is installed with vLLM, and not with our package.
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -135,7 +135,7 @@ def _later(word: Word, n_samples: int) -> Word:
 
 
 def read_sample(name: str) -> np.ndarray:
-    """Read a sample as mono audio at 16 kHz, shape (n_samples,)."""
+    """Read a sample as mono float32 at 16 kHz, shape (n_samples,)."""
     samples, rate = soundfile.read(SAMPLES / name, dtype="float32", always_2d=True)
     resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
     return resampled
