@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# compare.sh [URL[,URL...] [SLOTS]]: raw vLLM and the service in turn, twice, with as many chunks in flight,
-# against engines that run (serve.sh). Raw chunks are as long as the service's are on average.
-# What goes first is not counted: the service's chunks differ in length, and vLLM compiles kernels for
-# what it has not seen, which takes up to a minute. Recordings are kept in $WORK.
+# compare.sh [URL[,URL...] [SLOTS]]: measure raw vLLM and the service in turn, twice, both with SLOTS chunks
+# in flight. The engines must already run (serve.sh). Raw chunks have the mean length of the service's chunks.
+# The service's chunks differ in length, and vLLM compiles kernels for lengths that it has not seen. This
+# takes up to a minute, so the first passes are not counted. Recordings are kept in $WORK.
 set -euo pipefail
 url=${1:-http://127.0.0.1:8000}
 slots=${2:-256}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# engines.sh N MODEL_DIR [vllm serve's flags]: N engines on one GPU, on the ports from 8000 on, until
-# they are killed (kill -TERM -PGID, or the end of the machine). Their logs are engine-PORT.log here.
-# They start side by side, so the flags must say how much memory each one's cache gets
-# (--kv-cache-memory-bytes): an engine that measures what is left would count what the others take.
+# engines.sh N MODEL_DIR [vllm serve's flags]: run N engines on one GPU, on ports 8000, 8001 and so on.
+# They run until they are killed (kill -TERM -PGID) or the machine stops. Each engine writes its log to
+# engine-PORT.log in the current folder.
+# The flags must set the size of each engine's cache (--kv-cache-memory-bytes). Without that flag an engine
+# measures the free memory, and its result is wrong because the other engines take memory at the same time.
 set -euo pipefail
 n=$1
 shift

@@ -1,17 +1,25 @@
-"""Raw vLLM: noise chunks at several concurrencies, straight to chat completions.
+"""Measure raw vLLM: send chunks of noise to chat completions at several concurrencies.
 
-With several servers, chunks go to them in turn and the concurrency is that of all together.
+With several servers, chunks go to the servers in turn. The concurrency is the total over all
+servers.
 
-The requests are those of the service, so that the two can be compared. Every chunk is sent once, so
-no cache answers for the encoder, and every answer has the same number of tokens. Two passes for
-each concurrency; the first, which compiles kernels, is marked.
+The requests are the same as the service's, so the two speeds can be compared. Every chunk has
+different samples, so the encoder cache never has an answer. Every answer has the same number of
+tokens. Each concurrency runs twice, first to compile kernels. The rows of these first passes are
+marked `"raw": "warm-up"`; `--no-warm-up` leaves them out.
 
-Where a chunk's time goes is what the servers' own metrics say: `queue_s`, `prefill_s` and
-`decode_s` are means of a request inside the engine, `outside_s` is the rest of what the client
-waited (network, JSON, base64, mel), `running` is how many were inside on average, and
-`prompt_tokens` a mean too. `steps` are the engine's, counted by each API process that has a chunk
-in them; `big_steps` those of over 256 tokens: more than decoding takes, so chunks began in them.
-benchmarks.gpu.steps counts better.
+The servers' own metrics show where a chunk's time goes:
+
+- `queue_s`, `prefill_s` and `decode_s` are means per chunk inside the engine.
+- `outside_s` is the rest of the client's mean waiting time (network, JSON, base64, mel).
+- `running` is the mean number of chunks in prefill or decoding.
+- `prompt_tokens` is the mean per chunk.
+- `steps` are engine steps. Each API process counts the steps that contain one of its chunks, so
+  with several API processes a step can be counted more than once.
+- `big_steps` are steps of more than 256 tokens. Decoding takes one token per running chunk, so with
+  up to 256 running chunks per engine, at least one chunk starts in such a step.
+
+benchmarks.gpu.steps counts steps more exactly.
 
     python -m benchmarks.gpu.load http://127.0.0.1:8000 --concurrency 16 256 [--seconds 30]
 """
@@ -40,7 +48,7 @@ STEPS = "vllm:iteration_tokens_total"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send: `n_chunks` of `seconds`, `concurrency` at once, `n_tokens` each answer."""
+    """One pass: `n_chunks` chunks of `seconds`, `concurrency` at once, `n_tokens` per answer."""
 
     urls: tuple[str, ...]
     model: str
@@ -51,24 +59,24 @@ class Load:
 
 
 def fixed_length(n_tokens: int) -> Dialect:
-    """The dialect of vLLM, with answers of so many tokens.
+    """The vLLM dialect, with answers of exactly `n_tokens` tokens and without log-probabilities.
 
-    Random weights give log-probabilities that are no numbers, which vLLM answers with 400.
+    Random weights give log-probabilities that are not numbers, and vLLM then answers 400.
     """
     length = {"max_tokens": n_tokens, "min_tokens": n_tokens, "ignore_eos": True}
     return replace(DIALECTS["vllm"], logprobs={**length, "logprobs": False})
 
 
 def make_body(load: Load, noise: np.ndarray, start: int) -> bytes:
-    """What the service sends, with samples of the noise that begin at `start`."""
+    """The service's request for a chunk of `noise` that begins at sample `start`."""
     audio = Audio(noise[start : start + round(load.seconds * SAMPLE_RATE)])
     return request_body(load.model, audio, DecodeOptions(), fixed_length(load.n_tokens), "wav")
 
 
 async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Counter[str]:
-    """Every counter of the servers, added up over servers, models and engines.
+    """Every vLLM metric, added up over servers, models and engines.
 
-    The buckets of a histogram keep their bound in the name.
+    The key of a histogram bucket is the metric's name, a space and the bucket's upper bound.
     """
     total: Counter[str] = Counter()
     for url in urls:
@@ -83,7 +91,7 @@ async def read_metrics(client: httpx.AsyncClient, urls: tuple[str, ...]) -> Coun
 
 
 def explain(counted: Counter[str], wall: float) -> dict[str, float]:
-    """What the servers counted during a pass of so many seconds."""
+    """The output fields from what the servers counted during a pass of `wall` seconds."""
     n_chunks = counted["vllm:request_decode_time_seconds_count"]
     if not n_chunks:
         return {}
@@ -104,14 +112,14 @@ def explain(counted: Counter[str], wall: float) -> dict[str, float]:
 
 
 def make_client() -> httpx.AsyncClient:
-    """Connections that are idle end before the server ends them."""
+    """A client that closes connections after 1 s of idling, before the server closes them."""
     headers = {"content-type": "application/json"}
     limits = httpx.Limits(keepalive_expiry=1)
     return httpx.AsyncClient(headers=headers, limits=limits)
 
 
 async def run(load: Load) -> dict[str, Any]:
-    """Send everything and say how fast it was answered."""
+    """Send all chunks of one pass and return its output row."""
     rng = np.random.default_rng(time.time_ns())
     n_noise = round(load.seconds * SAMPLE_RATE) + 64 * load.n_chunks
     noise = 0.1 * rng.standard_normal(n_noise, dtype=np.float32)
@@ -151,7 +159,7 @@ async def run(load: Load) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run every concurrency twice."""
+    """Run every concurrency, after a warm-up pass unless it is switched off."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("urls", nargs="+")
     parser.add_argument("--model", default="omni")
@@ -159,7 +167,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 256])
     parser.add_argument("--rounds", type=int, default=3, help="chunks = rounds x concurrency")
-    parser.add_argument("--no-warm-up", action="store_true", help="count the first pass")
+    parser.add_argument("--no-warm-up", action="store_true", help="leave out the warm-up passes")
     options = parser.parse_args()
     passes = ["measured"] if options.no_warm_up else ["warm-up", "measured"]
     for name in passes:

@@ -1,7 +1,8 @@
 """Write a model directory with the sizes of Nemotron-3-Nano-Omni-30B-A3B and no weights.
 
-vLLM serves it with ``--load-format dummy``: the arithmetic, memory and scheduling are the real
-model's, the text is random. So it measures speed and says nothing of accuracy.
+vLLM serves it with ``--load-format dummy``, which makes random weights. The arithmetic, memory and
+scheduling are those of the real model, but the text is random. So it can measure speed, but not
+accuracy.
 
     python -m benchmarks.gpu.make_model OUT
 """
@@ -170,12 +171,14 @@ TOKENIZER_CONFIG: Final[dict[str, Any]] = {
 
 
 def write_tokenizer(path: Path) -> None:
-    """A byte-level vocabulary of the right size.
+    """Write a tokenizer with a byte-level vocabulary of the real model's size.
 
-    A word of the instruction that comes with every chunk is one token, as about with the real
-    vocabulary; any other letter is one too, and the rest is never written.
+    Every chunk is sent with the same instruction. Each word of it is one token, which is about as
+    many tokens as with the real vocabulary. In all other text, except special tokens, each byte is
+    one token. The remaining entries (`w` and a number) only fill the vocabulary: no prompt is
+    encoded to them.
     """
-    # It comes with vLLM, beside which this runs.
+    # Imported here because it is installed with vLLM, and not with our package.
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -191,7 +194,7 @@ def write_tokenizer(path: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write every file."""
+    """Write all files of the model directory."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder / "tokenizer.json")
     (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG), encoding="utf-8")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# serve.sh MODEL_DIR [vllm serve's flags]: the model without weights on port $PORT, 8000 if that is
-# not set, until it is killed.
-# The default MoE backend compiles for many minutes on a fresh machine; triton's does not.
+# serve.sh MODEL_DIR [vllm serve's flags]: serve the model with random weights, until the server is killed.
+# The port is $PORT, or 8000 if that is not set.
+# --moe-backend triton: the default backend compiles for many minutes on a fresh machine, triton does not.
 set -euo pipefail
 model=$1
 shift

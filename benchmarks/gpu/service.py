@@ -1,17 +1,19 @@
-"""The whole service in front of vLLM: hour-long recordings posted at once, by a process each.
+"""Measure the whole service in front of vLLM: several processes each post an hour of speech.
 
-The engine is the real one but for two things, because the weights are random: every answer has the
-same number of tokens, and the guards, which would doubt every answer, are off. The recordings are
-the samples repeated as 16 kHz wav, each with its own faint noise, so that no cache can answer. What
-vLLM's own metrics say of the pass stands in the row, as in benchmarks.gpu.load.
+All of them post at the same time. The engine is the service's own, with two changes because the
+weights are random: every answer has the same number of tokens, and the guards are off because they
+would doubt every answer. The recordings are 16 kHz wav files that repeat two of the samples. Each
+recording has its own faint noise, so that no cache can answer. Each output row also has vLLM's own
+metrics for the pass. Their fields are described in benchmarks.gpu.load.
 
     python -m benchmarks.gpu.service http://127.0.0.1:8000 --files 1 4 16 --slots 256
 
-With `--aligner sphinx` words are aligned and answers guarded, as the service does by default. For
-that, what vLLM answered is replaced by what was said in the chunk, which the samples' references
-know, once vLLM has done its work.
+With `--aligner sphinx` the service aligns words and guards answers, as it does by default. This
+needs real text. So vLLM first does its work, and then its answer is replaced by the words of the
+chunk from the samples' reference transcripts.
 
-With `--local MODEL_DIR` the model is loaded in the service's worker, without a vLLM server:
+With `--local MODEL_DIR ARGUMENTS` the service's worker loads the model, without a vLLM server. The
+output rows then have no metrics of vLLM:
 
     python -m benchmarks.gpu.service --local /tmp/omni '{"max_num_seqs": 384}' --files 1 4
 """
@@ -56,12 +58,12 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SPOKEN = ("meeting.wav", "lecture.mp3")
-"""What a recording repeats."""
+"""The samples that a recording repeats, one after the other."""
 TOKENS = "BENCH_TOKENS"
 READ_BYTES = 1 << 20
 READY_SECONDS = 550.0
 LOCAL = {"load_format": "dummy", "moe_backend": "triton"}
-"""As serve.sh does."""
+"""vLLM arguments that serve.sh sets too."""
 
 
 class FixedLengthEngine(VllmHttpEngine):
@@ -75,7 +77,7 @@ class FixedLengthEngine(VllmHttpEngine):
 
 
 class SpokenTextEngine(FixedLengthEngine):
-    """Lets vLLM do its work, and then hears what was said; with guards."""
+    """Waits for vLLM's answer, then returns the reference words instead; with guards."""
 
     guarded = True
 
@@ -86,7 +88,10 @@ class SpokenTextEngine(FixedLengthEngine):
         self._reference.words = [*words, *(_later(it, self._n_once) for it in words)]
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """The words of the reference in the chunk, which is shorter than what is repeated."""
+        """Wait for vLLM, then return the reference words of the chunk.
+
+        A chunk is shorter than one repetition, so two repetitions of the words are enough.
+        """
         await super().transcribe(chunk, audio, options)
         start = chunk.start_sample % self._n_once
         n_samples = chunk.end_sample - chunk.start_sample
@@ -95,7 +100,7 @@ class SpokenTextEngine(FixedLengthEngine):
 
 
 class FixedLengthLocalEngine(VllmLocalEngine):
-    """The real engine in the worker's process with answers of a fixed length, and no guards."""
+    """The real engine in the worker process, with answers of a fixed length and no guards."""
 
     guarded = False
 
@@ -104,7 +109,7 @@ start = vllm_local._start
 
 
 async def start_fixed_length(*arguments: Any) -> Any:
-    """Load the model; whatever is asked of it, the answer has the same number of tokens."""
+    """Load the model, and make every answer as many tokens long as BENCH_TOKENS says."""
     n = int(os.environ[TOKENS])
     fixed = {"max_tokens": n, "min_tokens": n, "ignore_eos": True, "logprobs": None}
     loaded = await start(*arguments)
@@ -114,7 +119,7 @@ async def start_fixed_length(*arguments: Any) -> Any:
 
 
 def read_references() -> tuple[int, list[Word]]:
-    """After how many samples a recording repeats itself, and the words until then."""
+    """The number of samples in one repetition of a recording, and the words in it."""
     words_of = {it.file.name: it.words for it in read_manifest(SAMPLES / "manifest.jsonl")}
     words: list[Word] = []
     n_samples = 0
@@ -130,14 +135,14 @@ def _later(word: Word, n_samples: int) -> Word:
 
 
 def read_sample(name: str) -> np.ndarray:
-    """Float32 at 16 kHz, shape (n_samples,)."""
+    """Read a sample as mono float32 at 16 kHz, shape (n_samples,)."""
     samples, rate = soundfile.read(SAMPLES / name, dtype="float32", always_2d=True)
     resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
     return resampled
 
 
 def make_engine(settings: Settings) -> FixedLengthEngine | FixedLengthLocalEngine:
-    """For the worker process of the service."""
+    """Create the engine in the service's worker process."""
     if settings.engine_name == "omni-local":
         vllm_local._start = start_fixed_length  # type: ignore[assignment]
         arguments = LOCAL | read_arguments(settings.vllm_args)
@@ -147,7 +152,7 @@ def make_engine(settings: Settings) -> FixedLengthEngine | FixedLengthLocalEngin
 
 
 def make_recording(path: Path, seconds: float, seed: int) -> None:
-    """Speech that no other recording has."""
+    """Write repeated speech with the faint noise of `seed`, so that no two recordings are equal."""
     once = np.concatenate([read_sample(name) for name in SPOKEN]).astype(np.float32)
     speech = np.resize(once, round(seconds * SAMPLE_RATE))
     noise = np.random.default_rng(seed).standard_normal(len(speech), dtype=np.float32)
@@ -157,7 +162,7 @@ def make_recording(path: Path, seconds: float, seed: int) -> None:
 def service(
     engine: dict[str, str], aligner: str, slots: int, n_tokens: int
 ) -> contextlib.AbstractContextManager[tuple[str, int]]:
-    """Our service in front of vLLM, or with vLLM in its worker."""
+    """Run our service, either in front of vLLM or with vLLM in its worker process."""
     settings = {
         **engine,
         "ASR_ALIGNER": aligner,
@@ -170,14 +175,14 @@ def service(
 
 
 def post(url: str, path: Path) -> tuple[float, list[str]]:
-    """Transcribe a file when it has arrived; its seconds, and how each word got its time."""
+    """Transcribe a file after its upload; return its seconds and the `timing` of each word."""
     body = _send(url, path, response_format="full_json").json()
     words = [word for segment in body["segments"] for word in segment["words"]]
     return body["duration"], [word["timing"] for word in words]
 
 
 def post_streamed(url: str, path: Path) -> tuple[float, list[str]]:
-    """Transcribe a file while it arrives; its seconds, and how each word got its time."""
+    """Transcribe a file during its upload; return its seconds and the `timing` of each word."""
     seconds, timings = 0.0, []
     for line in _send(url, path, stream="true").text.splitlines():
         if line.startswith("data: {"):
@@ -201,7 +206,7 @@ def _send(url: str, path: Path, **params: str) -> httpx.Response:
 def post_all(
     clients: Executor, url: str, paths: list[Path], vllm_url: str, *, streamed: bool
 ) -> dict[str, Any]:
-    """Post every file at once."""
+    """Post all files at the same time and return the output row."""
     transcribe = functools.partial(post_streamed if streamed else post, url)
     counted = count(vllm_url)
     started = time.perf_counter()
@@ -221,7 +226,7 @@ def post_all(
 
 
 def count(urls: str) -> Counter[str]:
-    """The counters of vLLM's servers."""
+    """The metrics of vLLM's servers; `urls` has commas between them and may be empty."""
 
     async def read() -> Counter[str]:
         async with make_client() as client:
@@ -231,9 +236,9 @@ def count(urls: str) -> Counter[str]:
 
 
 def parse() -> argparse.Namespace:
-    """What is to be measured."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", nargs="?", help="of vLLM; of several servers with commas between")
+    parser.add_argument("url", nargs="?", help="vLLM's address; put commas between several")
     parser.add_argument("--local", nargs=2, metavar=("MODEL", "ARGUMENTS"))
     parser.add_argument("--files", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seconds", type=float, default=3600.0)
@@ -241,12 +246,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--aligner", default="none", choices=("none", "sphinx", "ctc"))
     parser.add_argument("--streamed", action="store_true", help="transcribe while files arrive")
-    parser.add_argument("--work", type=Path, help="recordings are kept here for a next run")
+    parser.add_argument("--work", type=Path, help="folder that keeps the recordings for later runs")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, or be the service that is measured."""
+    """Run the benchmark, or with `--serve` the service that it measures."""
     if "--serve" in sys.argv:
         serve(Settings.from_env(), make_engine)
         return
@@ -268,7 +273,7 @@ def main() -> None:
         ProcessPoolExecutor(len(paths)) as clients,
         service(engine, options.aligner, options.slots, options.tokens) as (ours, _),
     ):
-        list(clients.map(time.sleep, [1.0] * len(paths)))  # until all have started
+        list(clients.map(time.sleep, [1.0] * len(paths)))  # until all processes run
         for n_files in options.files:
             what = clients, ours, paths[:n_files], options.url or ""
             row = post_all(*what, streamed=options.streamed)

@@ -1,13 +1,14 @@
-"""The cost of a step of vLLM's engine in which chunks start, and of one in which none starts.
+"""Fit what a step of vLLM's engine costs, with and without chunks that start in it.
 
     export ASR_STEPS=/tmp/steps
     benchmarks/gpu/serve.sh MODEL --scheduler-cls benchmarks.gpu.step_log.Steps
-    echo '{"share": 0}' > /tmp/steps/settings.json     # changes the rule while it runs
+    echo '{"share": 0}' > /tmp/steps/settings.json     # changes the scheduler while it runs
     python -m benchmarks.gpu.steps /tmp/steps --last 20
 
-Each step is a line `seconds running new tokens` in a file for each engine. `settings.json` beside
-these files sets the scheduler's `share` and `patience`. The output is a least-squares fit in
-milliseconds: a step without new chunks, the extra cost of a step with new chunks, and the cost of
+Each engine writes one log file, with a line `seconds running new tokens` for each step.
+`settings.json` in the same folder sets the scheduler's `share` and `patience`. The output has three
+costs in milliseconds, fitted by least squares: `step_ms` is a step without new chunks,
+`more_with_new_ms` is the extra cost of a step with new chunks, and `each_new_ms` is the cost of
 each new chunk.
 """
 
@@ -25,7 +26,7 @@ PAUSE = 1.0
 
 
 class Step(NamedTuple):
-    """When a step was planned, what ran before it, what began in it, its tokens."""
+    """When a step was planned, how many chunks ran before and started in it, and its tokens."""
 
     at: float
     n_running: int
@@ -42,9 +43,9 @@ def read_steps(path: Path) -> list[Step]:
 def fit(steps: list[Step]) -> dict[str, Any]:
     """Costs by least squares.
 
-    vLLM launches a step right after its plan, and waits for the one before it ahead of the next
-    plan. So the chunks of a step lengthen the time to the next plan and the time after that, and
-    both are fitted.
+    vLLM plans a step and launches it at once. Then it waits for the previous step to end, and only
+    then plans the next one. So new chunks in a step lengthen two intervals between plans: the one
+    right after the plan of this step, and the one after that. Both are fitted and added up.
     """
     at, new = (np.array([getattr(step, name) for step in steps]) for name in ("at", "n_new"))
     seconds = np.diff(at)[1:]
@@ -69,7 +70,7 @@ def main() -> None:
     """Print a line for each engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--last", type=float, help="only this many seconds before the last step")
+    parser.add_argument("--last", type=float, help="use only the last so many seconds of each log")
     options = parser.parse_args()
     for path in sorted(options.folder.glob("*.steps")):
         steps = read_steps(path)
