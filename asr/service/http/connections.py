@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
 STALL_SECONDS: Final = 60.0
-"""A client that reads none of the data waiting for it during this time counts as dead. It may
-hold a place."""
+"""If data waits for a client, and the client reads none of it for this time, the client counts as
+dead. A dead client may be using up one of the limited places for open requests."""
 
 _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -80,7 +80,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection after `HEAD_BYTES` without a complete head or a piece of a body."""
+        """Close the connection if more than `HEAD_BYTES` follow the last head or body piece."""
         self._n_idle_bytes += len(data)
         super().data_received(data)
         if self._n_idle_bytes > HEAD_BYTES and not self.transport.is_closing():
@@ -122,7 +122,8 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def _is_answering(self) -> bool:
-        return not getattr(self.cycle, "response_complete", True)  # None before the first request
+        # `cycle` is None before the first request.
+        return not getattr(self.cycle, "response_complete", True)
 
     def _expect_head(self) -> None:
         if self._timer is None:

@@ -130,11 +130,14 @@ class Attempt:
         return results
 
     async def release(self, error: Exception, *, counts: bool) -> None:
-        """Let the job be claimed again after a delay that doubles with each attempt that stalls.
+        """Let the job be claimed again after a delay.
+
+        The delay doubles with each stalled attempt, up to `MAX_DELAY`. An attempt has stalled if it
+        finished no chunk.
 
         Args:
             error: why this attempt ended.
-            counts: whether the job itself may be the reason.
+            counts: whether this attempt counts as a stall; it does if the job may be the reason.
         """
         delay = min(2.0 ** min(self._stalls, 6), MAX_DELAY)
         job, _ = self._job_and_lease
@@ -144,7 +147,7 @@ class Attempt:
             await self._until_available(release)
 
     async def fail(self, error: str) -> None:
-        """End the job with an error, OpenAI's error object as JSON."""
+        """End the job as failed. `error` is OpenAI's error object as JSON."""
         with contextlib.suppress(LeaseLost):
             await self._until_available(partial(self._leases.fail, *self._job_and_lease, error))
 

@@ -190,7 +190,10 @@ def _sqlite(url: str) -> sa.Engine:
 
 
 def lock_queue(connection: sa.Connection) -> None:
-    """Keep others from adding jobs until this transaction ends, so that a count stays true."""
+    """Let other transactions that call this wait until this one ends.
+
+    So the number of waiting jobs that this transaction counts stays correct.
+    """
     if connection.dialect.name != "sqlite":  # SQLite has one writer at a time
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(QUEUE_LOCK)))
 

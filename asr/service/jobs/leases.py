@@ -156,7 +156,7 @@ class Leases:
         await self._database.run(work)
 
     async def fail(self, job: str, lease: str, error: str) -> None:
-        """End the job with an error, OpenAI's error object as JSON.
+        """End the job as failed. `error` is OpenAI's error object as JSON.
 
         Raises:
             LeaseLost: nothing was written.
@@ -170,7 +170,8 @@ class Leases:
             job: its id.
             lease: of the runner.
             delay: seconds.
-            counts: whether the job itself may be the reason why this attempt failed.
+            counts: whether this attempt counts as a stall; it does if the job may have caused the
+                failure.
 
         Raises:
             LeaseLost: nothing was written.

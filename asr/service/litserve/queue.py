@@ -1,4 +1,4 @@
-"""The queue of commands to the worker. It loses no command when a worker dies.
+"""The queue of commands to the worker. A command survives the death of a worker.
 
 LitServe uses a `queue.Queue` in its manager process, where a thread waits in `get()` on behalf of
 the worker. LitServe 0.2.19 calls ``get(1.0)``, which means ``block=1.0`` and no timeout, so the

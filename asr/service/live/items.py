@@ -101,7 +101,8 @@ class Items:
         finally:
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
-            await _wait_for(previous)  # so that waiting for this task includes all before it
+            # So whoever waits for this task also waits for the earlier ones of the speech region.
+            await _wait_for(previous)
 
     async def _recognise(self, turn: Turn, config: SessionConfig) -> Transcript:
         """The transcript of a turn. If the worker dies before a segment was sent, try once more."""
@@ -140,6 +141,6 @@ async def _wait_for(task: asyncio.Task[None] | None) -> None:
 
 
 def _vad_of(config: SessionConfig) -> VadOptions:
-    """The VAD inside a turn: off if the VAD made the turn, since all of it is speech."""
+    """The VAD options of a turn: off if the server VAD found the turn, which is all speech then."""
     options = config.vad_options
     return options if config.turn_detection is None else replace(options, kind="off")

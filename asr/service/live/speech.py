@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Speech:
-    """Stitches the transcripts of the turns that one speech region was cut into, in order."""
+    """Stitches the transcripts of the turns of one speech region, in the order of the turns."""
 
     def __init__(self) -> None:
         self._begin()

@@ -91,7 +91,7 @@ class Turn:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the turn was not cut from a longer speech region."""
+        """False if the turn is one part of a speech region that was cut."""
         return not self.lead and not self.tail
 
 
@@ -125,7 +125,7 @@ class SpokenTurns:
     Args:
         options: of the VAD.
         folder: for the files of turns.
-        origin: index in the session of the first sample that is pushed.
+        origin: the position of the first pushed sample in the session, in samples.
         classifier: replaces the one that `options` select; for tests.
     """
 
@@ -139,7 +139,7 @@ class SpokenTurns:
         self._options = options
         self._folder = folder
         self._classifier = classifier
-        # A region can start this far before the frame that opens it.
+        # Some voiced frames open a region. It can start this many samples before the last of them.
         onset = max(ONSET_SECONDS, 2 * options.min_speech)
         self._onset = round((onset + options.padding + 0.1) * SAMPLE_RATE)
         self._restart(origin)
@@ -148,7 +148,7 @@ class SpokenTurns:
         self._detector = SpeechDetector(self._options, self._classifier)
         self._origin = origin  # sample of the session at which the detector started
         self._held = np.zeros(0, np.int16)
-        self._held_from = 0  # this and the next count samples from the detector's start
+        self._held_from = 0  # `_held_from` and `_first` are samples since the detector's start
         self._first = 0  # first sample of the current turn's file
         self._lead = 0
         self._item_id: str | None = None
@@ -216,7 +216,7 @@ class SpokenTurns:
         """Drop the samples that no turn can need."""
         n_samples = self._detector.n_samples
         needed = self._first if self._item_id is not None else max(0, n_samples - self._onset)
-        if needed - self._held_from > BLOCK_SAMPLES:  # not more often, because it copies the rest
+        if needed - self._held_from > BLOCK_SAMPLES:  # each trim copies all samples that stay
             self._held = self._held[needed - self._held_from :].copy()
             self._held_from = needed
 
@@ -226,7 +226,7 @@ class CommittedTurns:
 
     Args:
         folder: for the files of turns.
-        origin: index in the session of the first sample that is pushed.
+        origin: the position of the first pushed sample in the session, in samples.
     """
 
     def __init__(self, folder: Path, origin: int = 0) -> None:

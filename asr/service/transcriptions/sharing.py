@@ -3,9 +3,9 @@
 OpenAI's clients give up after 600 s of silence and send the request again. Without sharing, each
 attempt would start from the beginning while the earlier ones still run. A request is a retry if its
 client counts its attempts (``x-stainless-retry-count``) or names the request (``Idempotency-Key``).
-A retry joins earlier work if the API key, the content and the options are the same, and the
-``Idempotency-Key`` if there is one. That work may wait, run, or have just ended. Other requests
-begin their own work.
+A retry joins earlier work if both have the same API key, content, options and ``Idempotency-Key``
+(or both have no such key). That work may wait, run, or have just ended. Other requests begin their
+own work.
 
 The work is known to one API process only. Use a job for work that must outlive the process.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LINGER_SECONDS: Final = 60.0
 """After the last client left, work and its result are kept for this time if a retry is expected."""
 SLACK_SECONDS: Final = 1.0
-"""A client that left at most this time before its own time limit counts as timed out."""
+"""A client counts as timed out if it leaves after its own time limit, or this time before it."""
 
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
@@ -75,10 +75,11 @@ class Caller:
 
 
 class Work:
-    """A transcription that several requests can follow, each from its beginning.
+    """A transcription that several requests can follow. Each gets all events from the first one.
 
     Args:
-        begin: waits for a turn and returns the events. It pushes their resources on `resources`.
+        begin: waits until the work may start, starts it, and returns its events. It puts on
+            `resources` what must be freed when the work ends.
         resources: the stack that is freed when the work ends.
 
     Attributes:
@@ -171,7 +172,7 @@ class Sharing:
 
         The work ends when its last follower leaves, or `LINGER_SECONDS` later if that follower is
         expected to retry. Work that still waits for its turn ends at once: it has no result to
-        lose, and the limit on open requests would no longer count its files.
+        lose. If it stayed, its files would stay too, but no limit would count them any more.
         """
         loop = asyncio.get_running_loop()
         since = loop.time()

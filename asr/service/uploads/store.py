@@ -1,7 +1,7 @@
 """Resumable uploads on disk.
 
-    <folder>/<digest of the owner>/<id>.bin     the bytes that arrived: its size is the offset
-                                   <id>.json    length and metadata; outlives an expired upload
+    <folder>/<digest of the owner>/<id>.bin     the bytes that arrived; their number is the offset
+                                   <id>.json    length and metadata; kept for a while after expiry
                                    <id>.part    bytes with a checksum that was not compared yet
     <folder>/held/                              hard links to finished uploads that are being read
 
@@ -78,8 +78,8 @@ class Uploads:
     Args:
         folder: made when it is needed; shared by all processes of the service.
         max_bytes: of one upload.
-        quota_bytes: of all uploads of one owner. A new upload uses its full length of the quota at
-            once. While its length is unknown, it uses `max_bytes`.
+        quota_bytes: of all uploads of one owner. From its creation, an upload counts with its full
+            length. While its length is unknown, it counts as `max_bytes`.
         ttl: an upload expires this many seconds after its last byte arrived.
     """
 
@@ -139,7 +139,10 @@ class Uploads:
             yield Writer(files, data, upload.length, self.max_bytes)
 
     def remove(self, upload_id: str, owner: str) -> None:
-        """Remove an upload. Links of `link` and `held` stay; a reader of `growing` gets an error.
+        """Remove an upload.
+
+        Links that `link` and `held` made stay. A reader that uses the file from `growing` gets an
+        error.
 
         Raises:
             NotFound, Expired: as `status`.
@@ -210,7 +213,7 @@ class Uploads:
             target.unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Remove expired uploads and files of killed processes; returns the number of uploads."""
+        """Remove expired uploads and files of killed processes; return how many uploads expired."""
         n_expired = 0
         for path in self._folder.glob("*/*"):
             with contextlib.suppress(FileNotFoundError, Refused):
