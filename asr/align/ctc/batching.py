@@ -91,7 +91,7 @@ class Batcher(Generic[Item, Result]):
                 _refuse(future)
 
     async def _collect(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
-        """Fill a batch. What it holds when this is cancelled is refused by the caller."""
+        """Fill `batch`. If this is cancelled, the caller refuses the items in it."""
         batch.append(self._left_over or await self._waiting.get())
         self._left_over = None
         if self._waiting.empty() and self._window:

@@ -163,7 +163,7 @@ class Worker:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can cross the queue; an OSError keeps its number, by which it is retried."""
+    """Return an error that can cross the queue. An OSError keeps its errno, which allows a retry."""
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror)
     return RuntimeError(repr(error))

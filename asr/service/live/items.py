@@ -101,7 +101,7 @@ class Items:
         finally:
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
-            # So whoever waits for this task also waits for the earlier ones of the speech region.
+            # Waiting for this task then includes the earlier tasks of the speech region.
             await _wait_for(previous)
 
     async def _recognise(self, turn: Turn, config: SessionConfig) -> Transcript:
