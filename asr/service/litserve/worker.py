@@ -163,7 +163,7 @@ class Worker:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that can cross the queue. An OSError keeps its errno, which allows a retry."""
+    """Return an error that can cross the queue. An OSError keeps its errno, for a retry."""
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror)
     return RuntimeError(repr(error))
