@@ -70,9 +70,9 @@ class _EventEncoder:
         for record in records:
             segment = unpack_segment(record)
             self.n_segments += 1
-            yield _event("segment", to_plain(segment), self.n_segments)
+            yield encode_event(to_plain(segment), name="segment", number=self.n_segments)
             for warning in segment.warnings:
-                yield _event("warning", {"message": warning, "segment": segment.id})
+                yield encode_event({"message": warning, "segment": segment.id}, name="warning")
         if job is None:
             yield _error("the job was deleted", "job_deleted")
             return
@@ -80,30 +80,27 @@ class _EventEncoder:
         progress = {"state": job.state, **progress_body(job)}
         if progress != self._progress:
             self._progress = progress
-            yield _event("progress", progress)
+            yield encode_event(progress, name="progress")
         yield from self._end(job)
 
     def _warnings(self, job: Job) -> Iterator[str]:
         warnings = job_body(job)["warnings"]
         for warning in warnings[self._n_warnings :]:
-            yield _event("warning", {"message": warning})
+            yield encode_event({"message": warning}, name="warning")
         self._n_warnings = len(warnings)
 
     def _end(self, job: Job) -> Iterator[str]:
         if job.state == SUCCEEDED:
-            yield _event("done", job_body(job), self.n_segments + 1)
+            yield encode_event(job_body(job), name="done", number=self.n_segments + 1)
         elif job.error is not None:
-            yield _event("error", {"error": json.loads(job.error)}, self.n_segments + 1)
+            yield encode_event(
+                {"error": json.loads(job.error)}, name="error", number=self.n_segments + 1
+            )
         elif job.is_finished:
             yield _error("the job was cancelled", "job_cancelled")
 
 
 def _error(message: str, code: str) -> str:
     kind = "invalid_request_error"
-    return _event(
-        "error", {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    )
-
-
-def _event(name: str, body: dict[str, Any], number: int | None = None) -> str:
-    return encode_event(body, name=name, number=number)
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return encode_event({"error": error}, name="error")

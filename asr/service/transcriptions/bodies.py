@@ -13,20 +13,6 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Usage(_Answer):
-    """OpenAI's usage by duration."""
-
-    type: Literal["duration"] = "duration"
-    seconds: float
-
-
-class TranscriptionJson(_Answer):
-    """``response_format=json``."""
-
-    text: str
-    usage: Usage
-
-
 class WordBody(_Answer):
     """A word of a full transcript."""
 
