@@ -168,6 +168,7 @@ class Recogniser:
         """Time every word; interpolate if no aligner knows the language."""
         if not _is_untimed(heard):
             return heard
+        language = language or self._engine.language
         if self._aligner is None or not _speaks(self._aligner, language):
             return interpolate(audio, heard)
         return await self._aligner.align(audio, heard)
@@ -243,13 +244,12 @@ class _Work:
         return await self._recogniser.hear(chunk, self._read, options, self._job, self._share)
 
 
-def _speaks(aligner: Aligner, language: str | None) -> bool:
+def _speaks(aligner: Aligner, language: str) -> bool:
     """Whether the aligner knows a language.
 
-    If `aligner.language` is None, the aligner knows every language. If `language` is None, English
-    is meant.
+    If `aligner.language` is None, the aligner knows every language.
     """
-    asked = (language or "en").lower().split("-")[0]
+    asked = language.lower().split("-")[0]
     return aligner.language is None or asked in (aligner.language, "english")
 
 

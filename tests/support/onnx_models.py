@@ -1,0 +1,149 @@
+"""Tiny models in ONNX, in the layouts that onnx-asr loads. They know nothing of speech."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+LETTERS = ["<unk>", "\u2581", *"abcdefghij", ",", "<blk>"]
+FEATURES = 64
+STEP = 4
+"""Frames of 10 ms in a step of the model's output."""
+
+
+def gigaam_ctc(folder, seed=1, endless_from=None):
+    """A CTC model of the type gigaam-v2-ctc: one random convolution from the spectrum to letters.
+
+    Args:
+        folder: where to write it.
+        seed: of the weights.
+        endless_from: from so many frames on, it never ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "gigaam-v2-ctc"}')
+    vocabulary = [f"{letter} {i}\n" for i, letter in enumerate(LETTERS)]
+    (folder / "v2_vocab.txt").write_text("".join(vocabulary), encoding="utf-8")
+    shape = (len(LETTERS), FEATURES, STEP)
+    weights = np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
+    nodes = [
+        helper.make_node(
+            "Conv", ["features", "weights"], ["scores"], strides=[STEP], pads=[0, STEP - 1]
+        ),
+        helper.make_node("Transpose", ["scores"], ["steps"], perm=[0, 2, 1]),
+    ]
+    weights = [numpy_helper.from_array(weights, "weights")]
+    last = "steps"
+    if endless_from is not None:
+        nodes += _endless(endless_from)
+        last = "same"
+    nodes.append(helper.make_node("LogSoftmax", [last], ["log_probs"], axis=-1))
+    inputs = [
+        value("features", TensorProto.FLOAT, ["batch", FEATURES, "frames"]),
+        value("feature_lengths", TensorProto.INT64, ["batch"]),
+    ]
+    outputs = [value("log_probs", TensorProto.FLOAT, ["batch", "steps", len(LETTERS)])]
+    save(folder / "v2_ctc.onnx", nodes, inputs, outputs, weights)
+    return folder
+
+
+def _endless(n_frames):
+    """Nodes that copy "steps" to "same", which takes for ever from `n_frames` on."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["goes"]),
+            helper.make_node("Abs", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("going", TensorProto.BOOL, []),
+            value("before", TensorProto.FLOAT, None),
+        ],
+        [value("goes", TensorProto.BOOL, []), value("after", TensorProto.FLOAT, None)],
+    )
+    return [
+        constant("limit", np.array(n_frames, np.int64)),
+        constant("never", np.array(0, np.int64)),
+        constant("always", np.array(2**60, np.int64)),
+        helper.make_node("ReduceMax", ["feature_lengths"], ["longest"], keepdims=0),
+        helper.make_node("Less", ["longest", "limit"], ["is_short"]),
+        helper.make_node("Where", ["is_short", "never", "always"], ["times"]),
+        helper.make_node("Loop", ["times", "", "steps"], ["same"], body=body),
+    ]
+
+
+WHISPER = [
+    *["<|startoftranscript|>", "<|endoftext|>", "<|transcribe|>", "<|notimestamps|>"],
+    *["<|en|>", "<|de|>", "\u0120good", "\u0120guten", "\u0120morning", "\u0120Morgen", ","],
+]
+NEXT = {
+    "<|notimestamps|>": "\u0120good",
+    "\u0120good": "\u0120morning",
+    "\u0120guten": "\u0120Morgen",
+    "\u0120morning": ",",
+    "\u0120Morgen": ",",
+    ",": "<|endoftext|>",
+    "<|endoftext|>": "<|endoftext|>",
+}
+
+
+def whisper(folder):
+    """A Whisper model of the type whisper: the next token depends on the last and the language."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "whisper", "num_mel_bins": 80}')
+    ids = {token: i for i, token in enumerate(WHISPER)}
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "added_tokens.json").write_text("{}")
+    following = np.zeros((len(WHISPER), len(WHISPER)), np.float32)
+    for token, then in NEXT.items():
+        following[ids[token], ids[then]] = 5
+    bonus = np.zeros_like(following)
+    bonus[ids["<|de|>"], ids["\u0120guten"]] = 3
+    bonus[ids["\u0120guten"], ids["\u0120guten"]] = -9
+    following[ids["<|notimestamps|>"], ids["\u0120guten"]] = 3
+    hidden = ["batch", "steps", 80]
+    save(
+        folder / "onnx" / "encoder_model.onnx",
+        [helper.make_node("Transpose", ["input_features"], ["last_hidden_state"], perm=[0, 2, 1])],
+        [value("input_features", TensorProto.FLOAT, ["batch", 80, "frames"])],
+        [value("last_hidden_state", TensorProto.FLOAT, hidden)],
+    )
+    save(
+        folder / "onnx" / "decoder_model_merged.onnx",
+        [
+            helper.make_node("Gather", ["following", "input_ids"], ["scores"]),
+            helper.make_node("Gather", ["bonus", "input_ids"], ["extra"]),
+            constant("axis", np.array([1], np.int64)),
+            helper.make_node("ReduceSum", ["extra", "axis"], ["sum"], keepdims=1),
+            helper.make_node("Add", ["scores", "sum"], ["logits"]),
+        ],
+        [
+            value("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+            value("encoder_hidden_states", TensorProto.FLOAT, hidden),
+        ],
+        [value("logits", TensorProto.FLOAT, ["batch", "tokens", len(WHISPER)])],
+        [numpy_helper.from_array(following, "following"), numpy_helper.from_array(bonus, "bonus")],
+    )
+    return folder
+
+
+def value(name, kind, shape):
+    """An input or output of a graph."""
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def constant(name, array):
+    """A node with a constant."""
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
+
+
+def save(path, nodes, inputs, outputs, weights=()):
+    """Write a model."""
+    path.parent.mkdir(exist_ok=True)
+    graph = helper.make_graph(nodes, path.stem, inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
