@@ -10,6 +10,7 @@ import pytest
 
 from asr.config import DecodeOptions
 from asr.engines.guards import GUARDS
+from asr.engines.omni.prompt import RETRY_NOTE, warmer
 from asr.errors import EngineFailed, EngineUnavailable
 from asr.pipeline import recognition
 from asr.pipeline.recognition import RETRY_TEMPERATURE, Recogniser
@@ -36,6 +37,7 @@ class Scripted:
     name = model = "scripted"
     language = "en"
     slots = 2
+    retry_note = RETRY_NOTE
 
     def __init__(self, *answers, guarded=True):
         self.answers = list(answers)
@@ -56,6 +58,9 @@ class Scripted:
         if isinstance(answer, str):
             answer = Hypothesis(chunk.index, answer.strip())
         return answer
+
+    async def retry(self, chunk, audio, options):
+        return await self.transcribe(chunk, audio, warmer(options))
 
 
 class NotedAligner:

@@ -12,6 +12,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from asr.config import DecodeOptions, check
 from asr.engines.onnx.model import INSTALL, ModelOptions
 from asr.engines.onnx.processes import ForkedModel, ServedModel
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 GPU_SLOTS: Final = 16
 """Chunks in flight on a GPU: one batch is recognised while the next one is prepared."""
+
+RETRY_SILENCE: Final = 0.3
+"""Seconds of silence before the audio in a second attempt."""
+LONGEST_SECONDS: Final = 30.0
+"""Whisper hears no more than this."""
 
 
 def load(settings: Settings) -> OnnxEngine:
@@ -71,6 +78,8 @@ class OnnxEngine:
     Raises:
         EngineUnavailable: the extra is not installed.
     """
+
+    retry_note = "a second attempt after some silence"
 
     def __init__(self, options: ModelOptions, languages: Sequence[str], slots: int) -> None:
         if importlib.util.find_spec("onnx_asr") is None:
@@ -125,6 +134,13 @@ class OnnxEngine:
         except EngineFailed as error:
             raise EngineFailed(f"{failed}: {error}", chunk.index) from error
         return hypothesis(chunk.index, answer, audio.duration)
+
+    async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise one chunk after some silence. There is no temperature that could be raised."""
+        seconds = min(RETRY_SILENCE, max(0.0, LONGEST_SECONDS - audio.duration))
+        silence = np.zeros(round(seconds * audio.sample_rate), np.float32)
+        longer = Audio(np.concatenate([silence, audio.samples]), audio.sample_rate)
+        return await self.transcribe(chunk, longer, options)
 
     async def close(self) -> None:
         """End all processes."""

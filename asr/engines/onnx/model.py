@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asr import pcm
-from asr.errors import EngineFailed, EngineUnavailable
+from asr.errors import AsrError, EngineFailed, EngineUnavailable
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -28,12 +28,9 @@ if TYPE_CHECKING:
 
 MIN_SAMPLES: Final = SAMPLE_RATE // 2
 """Shorter audio is padded with silence at its end: some models fail on fewer than two frames."""
-CPU_PROVIDER: Final = "CPUExecutionProvider"
-CUDA_PROVIDER: Final = "CUDAExecutionProvider"
-ENVIRONMENT: Final = {
-    "ORT_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+CUDA: Final = "CUDAExecutionProvider"
+CPU: Final = "CPUExecutionProvider"
+PROVIDERS: Final = {"cpu": [CPU], "cuda": [CUDA, CPU]}
 INSTALL: Final = "ASR_ENGINE=onnx needs onnx-asr: pip install 'asr-service[onnx]'"
 _LANGUAGE: Final = re.compile(r"<\|([a-z]{2,3})\|>")
 _NO_LANGUAGES: Final = frozenset({"pnc", "itn"})
@@ -88,7 +85,7 @@ class Model:
     """
 
     def __init__(self, options: ModelOptions) -> None:
-        os.environ.update(ENVIRONMENT)
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
         self._adapter = _load(options).with_timestamps()
         self._languages = _languages(self._adapter.asr)
 
@@ -134,26 +131,40 @@ def _load(options: ModelOptions) -> Any:
     Raises:
         EngineUnavailable: the extra is not installed, or the model cannot be loaded.
     """
-    try:
-        import onnx_asr
-        from onnx_asr.utils import ModelNotSupportedError
-    except ImportError as error:
-        raise EngineUnavailable(f"{INSTALL}: {error}") from error
     folder = options.folder if options.is_folder else None
     if folder is not None and not folder.is_dir():
         raise EngineUnavailable(f"the folder {folder} does not exist: correct ASR_ONNX_MODEL")
     name = options.type or (_type_of(folder) if folder else options.model)
-    given = {"quantization": options.quantization or None, **_runtime(options.device)}
     try:
-        loaded = onnx_asr.load_model(name, folder, **given)
-    except ModelNotSupportedError as error:
-        raise EngineUnavailable(_unknown(options, name)) from error
-    except ModuleNotFoundError as error:
-        message = "downloading a model needs huggingface_hub: pip install 'onnx-asr[hub]'"
+        return _load_as(name, folder, options)
+    except ImportError as error:
+        needed = "onnx-asr[hub]" if error.name == "huggingface_hub" else "asr-service[onnx]"
+        message = f"{options.model} needs {error.name}: pip install '{needed}'"
         raise EngineUnavailable(message) from error
+    except AsrError:
+        raise
     except Exception as error:  # of onnxruntime, the hub, the file system or the library
+        if type(error).__name__ == "ModelNotSupportedError":
+            raise EngineUnavailable(_unknown(options, name)) from error
         message = f"{options.model} did not load as {name}: {str(error) or type(error).__name__}"
         raise EngineUnavailable(message) from error
+
+
+def _load_as(name: str, folder: Path | None, options: ModelOptions) -> Any:
+    """Import the library and load a model of a named type."""
+    from asr import onnx_runtime  # before the library imports onnxruntime
+
+    import onnx_asr  # isort: skip
+
+    if options.device == "cuda":
+        _find_cuda()
+    loaded = onnx_asr.load_model(
+        name,
+        folder,
+        quantization=options.quantization or None,
+        sess_options=onnx_runtime.session_options(),
+        providers=PROVIDERS[options.device],
+    )
     if options.device == "cuda":
         _require_cuda(loaded.asr)
     return loaded
@@ -181,26 +192,18 @@ def _type_of(folder: Path) -> str:
     return name
 
 
-def _runtime(device: str) -> dict[str, Any]:
-    """Return the options of onnxruntime."""
+def _find_cuda() -> None:
+    """Load CUDA and cuDNN from packages of pip, where the system does not search."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    # Threads that spin while they wait take the cores from the other chunks.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if device == "cuda":
-        if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # finds CUDA and cuDNN in packages of pip
-        return {"sess_options": options, "providers": [CUDA_PROVIDER, CPU_PROVIDER]}
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # it will be forked
-    return {"sess_options": options, "providers": [CPU_PROVIDER]}
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
 
 
 def _require_cuda(network: Any) -> None:
     """Check that the sessions run on the GPU; onnxruntime falls back to the CPU silently."""
     sessions = [it for it in vars(network).values() if hasattr(it, "get_providers")]
-    if not all(CUDA_PROVIDER in session.get_providers() for session in sessions):
+    if not all(CUDA in session.get_providers() for session in sessions):
         raise EngineUnavailable(
             "onnxruntime cannot use the GPU: install onnxruntime-gpu[cuda,cudnn] in place of "
             "onnxruntime, or set ASR_ONNX_DEVICE=cpu (docs/onnx.md)"

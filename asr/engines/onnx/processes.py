@@ -116,7 +116,7 @@ class ServedModel:
 
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
-        self._pool = ProcessPool([], 1)
+        self._pool = ProcessPool([_MODULE], 1)
         self._waiting: deque[_Waiting] = deque()
         self._more = asyncio.Event()
         self._loaded: asyncio.Future[Facts] | None = None
