@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-LETTERS = ["<unk>", "\u2581", *"abcdefghij", ",", "<blk>"]
+LETTERS = [*"abcdef", *(f"\u2581{letter}" for letter in "abcdefgh"), ",", "<blk>"]
 FEATURES = 64
 STEP = 4
 """Frames of 10 ms in a step of the model's output."""
@@ -126,6 +127,59 @@ def whisper(folder):
         ],
         [value("logits", TensorProto.FLOAT, ["batch", "tokens", len(WHISPER)])],
         [numpy_helper.from_array(following, "following"), numpy_helper.from_array(bonus, "bonus")],
+    )
+    return folder
+
+
+CONTROL = ["startofcontext", "startoftranscript", "emo:undefined", "pnc", "noitn", "itn"]
+CONTROL += ["notimestamp", "nodiarize", "endoftext", "en", "de"]
+CANARY = [*(f"<|{name}|>" for name in CONTROL), "\u2581", "\u2581good", "\u2581day", "s", "."]
+SAID = ["<|nodiarize|>", "\u2581good", "\u2581day", "s", ".", "<|endoftext|>", "<|endoftext|>"]
+
+
+def canary(folder):
+    """A Canary model of the type nemo-conformer-aed, in which each token decides the next one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "nemo-conformer-aed"}')
+    vocabulary = [f"{token} {i}\n" for i, token in enumerate(CANARY)]
+    (folder / "vocab.txt").write_text("".join(vocabulary), encoding="utf-8")
+    scores = np.full((len(CANARY), len(CANARY)), np.log(0.1 / (len(CANARY) - 1)), np.float32)
+    for token, then in pairwise(SAID):
+        scores[CANARY.index(token), CANARY.index(then)] = np.log(0.9)
+    embeddings = ["batch", "frames", 80]
+    save(
+        folder / "encoder-model.onnx",
+        [
+            helper.make_node("Transpose", ["audio_signal"], ["encoder_embeddings"], perm=[0, 2, 1]),
+            helper.make_node("Identity", ["length"], ["encoder_mask"]),
+        ],
+        [
+            value("audio_signal", TensorProto.FLOAT, ["batch", 80, "frames"]),
+            value("length", TensorProto.INT64, ["batch"]),
+        ],
+        [
+            value("encoder_embeddings", TensorProto.FLOAT, embeddings),
+            value("encoder_mask", TensorProto.INT64, ["batch"]),
+        ],
+    )
+    memory = [1, "batch", "remembered", 4]
+    save(
+        folder / "decoder-model.onnx",
+        [
+            helper.make_node("Gather", ["scores", "input_ids"], ["logits"]),
+            helper.make_node("Identity", ["decoder_mems"], ["decoder_hidden_states"]),
+        ],
+        [
+            value("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+            value("encoder_embeddings", TensorProto.FLOAT, embeddings),
+            value("encoder_mask", TensorProto.INT64, ["batch"]),
+            value("decoder_mems", TensorProto.FLOAT, memory),
+        ],
+        [
+            value("logits", TensorProto.FLOAT, ["batch", "tokens", len(CANARY)]),
+            value("decoder_hidden_states", TensorProto.FLOAT, memory),
+        ],
+        [numpy_helper.from_array(scores, "scores")],
     )
     return folder
 

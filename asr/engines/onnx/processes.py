@@ -35,9 +35,9 @@ SECONDS_PER_SECOND: Final = 20
 """The limit on CPU time: seconds for any chunk, plus seconds for each second of its audio. Whisper
 takes the same time for a short chunk as for 30 s, and its largest models may need minutes on one
 core."""
-WALL_FACTOR: Final = 3
+WALL_FACTOR: Final = 10
 """The deadline is this multiple of the limit on CPU time. It ends a child that waits forever, which
-a limit on CPU time does not."""
+a limit on CPU time does not. It must be generous, because other processes may use the cores."""
 BATCH: Final = 8
 """Most chunks in one batch on a GPU."""
 BYTES_PER_SECOND: Final = 2 * SAMPLE_RATE

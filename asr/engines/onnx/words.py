@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.types import Hypothesis, Word
@@ -125,9 +125,9 @@ def _increasing(begins: Sequence[float], duration: float) -> list[float]:
     latest = max(0.0, duration - SHORTEST_SECONDS)
     sorted_ = [min(begin, latest) for begin in accumulate(begins, max, initial=0.0)][1:]
     runs = [(begin, len(list(same))) for begin, same in groupby(sorted_)]
-    ends = [begin for begin, _ in runs[1:]] + [duration]
+    runs.append((duration, 0))
     spread: list[float] = []
-    for (begin, n_words), end in zip(runs, ends, strict=True):
+    for (begin, n_words), (end, _) in pairwise(runs):
         step = min(end - begin, n_words * LAST_TOKEN_SECONDS) / n_words
         spread += [begin + k * step for k in range(n_words)]
     return spread
