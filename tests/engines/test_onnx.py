@@ -49,6 +49,7 @@ def folders(tmp_path_factory):
         "ctc": onnx_models.gigaam_ctc(folder / "ctc"),
         "whisper": onnx_models.whisper(folder / "whisper"),
         "canary": onnx_models.canary(folder / "canary"),
+        "parakeet": onnx_models.parakeet_tdt(folder / "parakeet"),
         "endless": onnx_models.gigaam_ctc(folder / "endless", endless_from=150),
     }
 
@@ -195,8 +196,17 @@ def test_a_short_chunk_is_no_problem(runner, ctc, n_samples):
     ordered(heard(runner, ctc, NOISE[:n_samples]).words, 0.0, duration)
 
 
-def test_a_model_with_times_needs_no_guards(ctc):
-    assert not ctc.guarded
+def test_a_transducer_times_its_words_and_needs_no_guards(runner, folders):
+    with opened(runner, folders["parakeet"], "en", "de") as engine:
+        first = heard(runner, engine)
+        assert heard(runner, engine, options=DecodeOptions(language="de")) == first, "no choice"
+        assert not engine.guarded
+    assert len(first.words) > 3
+    assert len({word.start for word in first.words}) > 3
+    ordered(first.words, 0.0, SECONDS)
+    assert [word.text for word in first.words] == first.text.split()
+    assert first.avg_logprob < 0
+    assert {word.timing for word in first.words} == {"engine"}
 
 
 # --- models with a text decoder -----------------------------------------------------------------

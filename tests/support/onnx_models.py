@@ -27,15 +27,13 @@ def gigaam_ctc(folder, seed=1, endless_from=None):
     (folder / "config.json").write_text('{"model_type": "gigaam-v2-ctc"}')
     vocabulary = [f"{letter} {i}\n" for i, letter in enumerate(LETTERS)]
     (folder / "v2_vocab.txt").write_text("".join(vocabulary), encoding="utf-8")
-    shape = (len(LETTERS), FEATURES, STEP)
-    weights = np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
     nodes = [
         helper.make_node(
             "Conv", ["features", "weights"], ["scores"], strides=[STEP], pads=[0, STEP - 1]
         ),
         helper.make_node("Transpose", ["scores"], ["steps"], perm=[0, 2, 1]),
     ]
-    weights = [numpy_helper.from_array(weights, "weights")]
+    weights = normal(np.random.default_rng(seed), "weights", len(LETTERS), FEATURES, STEP)
     last = "steps"
     if endless_from is not None:
         nodes += _endless(endless_from)
@@ -46,7 +44,7 @@ def gigaam_ctc(folder, seed=1, endless_from=None):
         value("feature_lengths", TensorProto.INT64, ["batch"]),
     ]
     outputs = [value("log_probs", TensorProto.FLOAT, ["batch", "steps", len(LETTERS)])]
-    save(folder / "v2_ctc.onnx", nodes, inputs, outputs, weights)
+    save(folder / "v2_ctc.onnx", nodes, inputs, outputs, [weights])
     return folder
 
 
@@ -182,6 +180,70 @@ def canary(folder):
         [numpy_helper.from_array(scores, "scores")],
     )
     return folder
+
+
+DURATIONS = 3
+HIDDEN = 8
+
+
+def parakeet_tdt(folder, seed=2):
+    """A transducer of the type nemo-conformer-tdt, which also says how far to go on, at random."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "nemo-conformer-tdt"}')
+    vocabulary = [f"{letter} {i}\n" for i, letter in enumerate(LETTERS)]
+    (folder / "vocab.txt").write_text("".join(vocabulary), encoding="utf-8")
+    random = np.random.default_rng(seed)
+    n_outputs = len(LETTERS) + DURATIONS
+    save(
+        folder / "encoder-model.onnx",
+        [
+            helper.make_node("Conv", ["audio_signal", "weights"], ["outputs"], strides=[8]),
+            constant("step", np.array(8, np.int64)),
+            helper.make_node("Div", ["length", "step"], ["encoded_lengths"]),
+        ],
+        [
+            value("audio_signal", TensorProto.FLOAT, ["batch", 80, "frames"]),
+            value("length", TensorProto.INT64, ["batch"]),
+        ],
+        [
+            value("outputs", TensorProto.FLOAT, ["batch", HIDDEN, "steps"]),
+            value("encoded_lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [normal(random, "weights", HIDDEN, 80, 8)],
+    )
+    state = [1, 1, 4]
+    names = [f"{way}put_states_{n}" for n in (1, 2) for way in ("in", "out")]
+    save(
+        folder / "decoder_joint-model.onnx",
+        [
+            helper.make_node("Gather", ["embedded", "targets"], ["before"]),  # (1, 1, n_outputs)
+            helper.make_node("Transpose", ["encoder_outputs"], ["now"], perm=[0, 2, 1]),
+            helper.make_node("MatMul", ["now", "head"], ["heard"]),
+            helper.make_node("Add", ["before", "heard"], ["outputs"]),
+            helper.make_node("Identity", names[0:1], names[1:2]),
+            helper.make_node("Identity", names[2:3], names[3:4]),
+        ],
+        [
+            value("encoder_outputs", TensorProto.FLOAT, [1, HIDDEN, 1]),
+            value("targets", TensorProto.INT32, [1, 1]),
+            value("target_length", TensorProto.INT32, [1]),
+            *(value(name, TensorProto.FLOAT, state) for name in names[::2]),
+        ],
+        [
+            value("outputs", TensorProto.FLOAT, [1, 1, n_outputs]),
+            *(value(name, TensorProto.FLOAT, state) for name in names[1::2]),
+        ],
+        [
+            normal(random, "embedded", len(LETTERS), n_outputs),
+            normal(random, "head", HIDDEN, n_outputs),
+        ],
+    )
+    return folder
+
+
+def normal(random, name, *shape):
+    """Random weights."""
+    return numpy_helper.from_array(random.normal(0, 0.1, shape).astype(np.float32), name)
 
 
 def value(name, kind, shape):
