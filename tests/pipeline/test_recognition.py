@@ -10,10 +10,10 @@ import pytest
 
 from asr.config import DecodeOptions
 from asr.engines.guards import GUARDS
-from asr.engines.omni.prompt import RETRY_NOTE, warmer
+from asr.engines.omni.prompt import RETRY_NOTE, RETRY_TEMPERATURE, warmer
 from asr.errors import EngineFailed, EngineUnavailable
 from asr.pipeline import recognition
-from asr.pipeline.recognition import RETRY_TEMPERATURE, Recogniser
+from asr.pipeline.recognition import Recogniser
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 from tests.support import makers
 

@@ -362,7 +362,7 @@ def test_what_the_model_is_not_made_for_is_a_warning() -> None:
 
 
 def test_the_settings_choose_the_engine() -> None:
-    assert load_engine(Settings(engine="pocketsphinx")).model == "pocketsphinx"
+    assert load_engine(Settings(engine="moonshine")).model == "moonshine-tiny-en"
     engine = load_engine(Settings(vllm_url="http://a/v1/, http://b:8000", engine_slots=5))
     assert (engine.model, engine.slots) == ("omni", 5)
     assert [server.url for server in engine._servers.all] == ["http://a", "http://b:8000"]
