@@ -92,7 +92,9 @@ class Settings:
         "auto",
         "auto, sphinx, ctc or none; times words if the engine gives no times; auto is sphinx",
     )
-    engine_slots: int = described(0, "chunks sent to Omni at once; 0 means 64 for each server")
+    engine_slots: int = described(
+        0, "chunks sent to Omni at once; 0 means 64 for each server; for onnx on a GPU, 0 means 16"
+    )
     onnx_model: str = described(
         "", "for onnx: folder of the model, or a name that onnx-asr downloads (docs/onnx.md)"
     )

@@ -421,6 +421,11 @@ def test_an_unknown_name_is_an_error():
         Model(ModelOptions("parakeet"))
 
 
+def test_a_type_does_not_replace_a_name():
+    with pytest.raises(EngineUnavailable, match="ASR_ONNX_TYPE is for a folder"):
+        Model(ModelOptions("me/my-gigaam", "gigaam-v3-ctc"))
+
+
 def test_a_quantized_model_has_other_files(folders, tmp_path):
     with pytest.raises(EngineUnavailable, match=r"int8.onnx' not found"):
         Model(ModelOptions(str(folders["ctc"]), quantization="int8"))

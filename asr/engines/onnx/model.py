@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asr import pcm
-from asr.errors import AsrError, EngineFailed, EngineUnavailable
+from asr.errors import EngineFailed, EngineUnavailable
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ def _load(options: ModelOptions) -> Any:
     folder = options.folder if options.is_folder else None
     if folder is not None and not folder.is_dir():
         raise EngineUnavailable(f"the folder {folder} does not exist: correct ASR_ONNX_MODEL")
+    if folder is None and options.type:  # the library would take another repository of that type
+        raise EngineUnavailable(
+            "ASR_ONNX_TYPE is for a folder: unset it, or set ASR_ONNX_MODEL to one"
+        )
     name = options.type or (_type_of(folder) if folder else options.model)
     try:
         return _load_as(name, folder, options)
@@ -141,11 +145,9 @@ def _load(options: ModelOptions) -> Any:
         needed = "onnx-asr[hub]" if error.name == "huggingface_hub" else "asr-service[onnx]"
         message = f"{options.model} needs {error.name}: pip install '{needed}'"
         raise EngineUnavailable(message) from error
-    except AsrError:
+    except EngineUnavailable:
         raise
     except Exception as error:  # of onnxruntime, the hub, the file system or the library
-        if type(error).__name__ == "ModelNotSupportedError":
-            raise EngineUnavailable(_unknown(options, name)) from error
         message = f"{options.model} did not load as {name}: {str(error) or type(error).__name__}"
         raise EngineUnavailable(message) from error
 
@@ -155,16 +157,20 @@ def _load_as(name: str, folder: Path | None, options: ModelOptions) -> Any:
     from asr import onnx_runtime  # before the library imports onnxruntime
 
     import onnx_asr  # isort: skip
+    from onnx_asr.utils import ModelNotSupportedError
 
     if options.device == "cuda":
         _find_cuda()
-    loaded = onnx_asr.load_model(
-        name,
-        folder,
-        quantization=options.quantization or None,
-        sess_options=onnx_runtime.session_options(),
-        providers=PROVIDERS[options.device],
-    )
+    try:
+        loaded = onnx_asr.load_model(
+            name,
+            folder,
+            quantization=options.quantization or None,
+            sess_options=onnx_runtime.session_options(),
+            providers=PROVIDERS[options.device],
+        )
+    except ModelNotSupportedError as error:
+        raise EngineUnavailable(_unknown(options, name)) from error
     if options.device == "cuda":
         _require_cuda(loaded.asr)
     return loaded
@@ -201,7 +207,7 @@ def _find_cuda() -> None:
 
 
 def _require_cuda(network: Any) -> None:
-    """Check that the sessions run on the GPU; onnxruntime falls back to the CPU silently."""
+    """Check that the sessions run on the GPU; onnxruntime falls back to the CPU with a warning."""
     sessions = [it for it in vars(network).values() if hasattr(it, "get_providers")]
     if not all(CUDA in session.get_providers() for session in sessions):
         raise EngineUnavailable(
