@@ -26,8 +26,7 @@ ENV_PREFIX = "ASR_"
 LogFormat = Literal["text", "json"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
-CtcDevice = Literal["auto", "cpu", "cuda"]
-OnnxDevice = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "engine": ("auto", "omni", "omni-local", "moonshine", "onnx"),
@@ -35,8 +34,8 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "vad": get_args(VadKind),
     "vllm_dialect": get_args(DialectName),
     "vllm_audio_format": get_args(AudioFormat),
-    "ctc_device": get_args(CtcDevice),
-    "onnx_device": get_args(OnnxDevice),
+    "ctc_device": get_args(Device),
+    "onnx_device": get_args(Device),
     "host": ("127.0.0.1", "0.0.0.0", "::"),  # noqa: S104  # LitServe takes no others
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": get_args(LogFormat),
@@ -105,7 +104,7 @@ class Settings:
     onnx_language: str = described(
         "en", "for onnx: languages of the model, separated by commas; the first is the default"
     )
-    onnx_device: OnnxDevice = described(
+    onnx_device: Device = described(
         "auto", "for onnx: auto, cpu or cuda; auto is cuda if onnxruntime-gpu and a GPU are there"
     )
     host: str = described("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
@@ -134,7 +133,7 @@ class Settings:
         3600.0, "seconds to keep the transcript of a live session after its end"
     )
     ctc_model: str = described("", "folder or hub id of the CTC model (docs/alignment.md)")
-    ctc_device: CtcDevice = described("auto", "device of the CTC model: auto, cpu or cuda")
+    ctc_device: Device = described("auto", "device of the CTC model: auto, cpu or cuda")
     work_dir: str = described(tempfile.gettempdir(), "folder for temporary files")
     data_dir: str = described("", "folder of jobs and uploads; none means ~/.local/state/asr")
     database_url: str = described(

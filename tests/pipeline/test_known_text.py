@@ -113,7 +113,12 @@ def hear_talk(chunk):
     ("aligner", "median", "near", "engine"),
     [
         ("auto", 0.015, 0.95, "given text"),
-        ("none", 0.3, 0.4, "given text, found with moonshine"),  # no times but interpolated ones
+        (
+            "none",
+            0.3,
+            0.4,
+            "given text, found with moonshine-tiny-en",
+        ),  # no times but interpolated ones
     ],
 )
 def test_a_sample_with_the_embedded_recogniser(aligner, median, near, engine):

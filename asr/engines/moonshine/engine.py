@@ -8,6 +8,7 @@ processes with one thread are faster than one process with two.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,7 +53,8 @@ class MoonshineEngine:
     def __init__(self, workers: int, folder: str = "") -> None:
         self.slots = workers
         self.model = Path(folder).name if folder else NAME
-        self.name = f"moonshine ({self.model})"
+        runtime = importlib.metadata.version("onnxruntime")
+        self.name = f"{self.model} on onnxruntime {runtime}"
         self._folder = folder
         self._pool: ProcessPool | None = None
 

@@ -154,7 +154,7 @@ def test_settings_choose_the_engine_and_its_model():
     engine = load_engine(Settings(engine="auto", cpu_workers=3))
     assert isinstance(engine, MoonshineEngine)
     assert (engine.model, engine.slots, engine.language) == ("moonshine-tiny-en", 3, "en")
-    assert engine.name == "moonshine (moonshine-tiny-en)"
+    assert engine.name.startswith("moonshine-tiny-en on onnxruntime 1.")
     other = load_engine(Settings(engine="moonshine", moonshine_model="/models/base-en"))
     assert other.model == "base-en"
 

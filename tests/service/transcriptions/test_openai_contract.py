@@ -246,7 +246,7 @@ def test_an_unknown_route_is_not_found(client):
 def test_models(client):
     (model,) = client.models.list().data
     assert (model.id, model.object, model.ready) == ("moonshine-tiny-en", "model", True)
-    assert model.engine.startswith("moonshine (")
+    assert model.engine.startswith("moonshine-tiny-en on onnxruntime")
     for name in ("whisper-1", "nvidia/Nemotron-3-Nano-Omni"):
         assert client.models.retrieve(name).id == name
 
