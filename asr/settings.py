@@ -26,15 +26,16 @@ ENV_PREFIX = "ASR_"
 LogFormat = Literal["text", "json"]
 DialectName = Literal["vllm", "sglang", "llamacpp", "ollama", "trtllm", "nim"]
 AudioFormat = Literal["wav", "flac"]
-CtcDevice = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "engine": ("auto", "omni", "omni-local", "moonshine"),
+    "engine": ("auto", "omni", "omni-local", "moonshine", "onnx"),
     "aligner": ("auto", "sphinx", "ctc", "none"),
     "vad": get_args(VadKind),
     "vllm_dialect": get_args(DialectName),
     "vllm_audio_format": get_args(AudioFormat),
-    "ctc_device": get_args(CtcDevice),
+    "ctc_device": get_args(Device),
+    "onnx_device": get_args(Device),
     "host": ("127.0.0.1", "0.0.0.0", "::"),  # noqa: S104  # LitServe takes no others
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": get_args(LogFormat),
@@ -67,7 +68,7 @@ class Settings:
 
     engine: str = described(
         "auto",
-        "auto, omni, omni-local or moonshine; auto is omni if ASR_VLLM_URL is set, else moonshine",
+        "auto, omni, omni-local, moonshine or onnx; auto is omni with ASR_VLLM_URL, else moonshine",
     )
     vllm_url: str = described("", "URLs of the servers that run Omni, separated by commas")
     vllm_model: str = described(
@@ -90,7 +91,22 @@ class Settings:
         "auto",
         "auto, sphinx, ctc or none; times words if the engine gives no times; auto is sphinx",
     )
-    engine_slots: int = described(0, "chunks sent to Omni at once; 0 means 64 for each server")
+    engine_slots: int = described(
+        0, "chunks sent to Omni at once; 0 means 64 for each server; for onnx on a GPU, 0 means 16"
+    )
+    onnx_model: str = described(
+        "", "for onnx: folder of the model, or a name that onnx-asr downloads (docs/onnx.md)"
+    )
+    onnx_type: str = described(
+        "", "for onnx: type of a model whose config.json does not name it, such as gigaam-v3-ctc"
+    )
+    onnx_quantization: str = described("", "for onnx: suffix of the model's files, such as int8")
+    onnx_language: str = described(
+        "en", "for onnx: languages of the model, separated by commas; the first is the default"
+    )
+    onnx_device: Device = described(
+        "auto", "for onnx: auto, cpu or cuda; auto is cuda if onnxruntime-gpu and a GPU are there"
+    )
     host: str = described("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = described(8000, "1024 to 65535")
     api_key: str = described(
@@ -117,7 +133,7 @@ class Settings:
         3600.0, "seconds to keep the transcript of a live session after its end"
     )
     ctc_model: str = described("", "folder or hub id of the CTC model (docs/alignment.md)")
-    ctc_device: CtcDevice = described("auto", "device of the CTC model: auto, cpu or cuda")
+    ctc_device: Device = described("auto", "device of the CTC model: auto, cpu or cuda")
     work_dir: str = described(tempfile.gettempdir(), "folder for temporary files")
     data_dir: str = described("", "folder of jobs and uploads; none means ~/.local/state/asr")
     database_url: str = described(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import httpx
 import pocketsphinx
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
+from asr.engines import load_engine
 from asr.engines.moonshine.folder import find_folder
 from asr.engines.omni.local import read_arguments
 from asr.errors import EngineUnavailable, InvalidOption
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from asr.doctor.checks import Level
+    from asr.engines.base import Engine
     from asr.settings import Settings
 
 MIN_FREE_BYTES: Final = 5 << 30
+ONNX_PACKAGES: Final = {"onnx_asr": "asr-service[onnx]", "huggingface_hub": "onnx-asr[hub]"}
+"""What installs each package. The second one downloads models, which a folder does not need."""
 CODECS: Final = ("aac", "alac", "amrnb", "mp3", "opus", "vorbis", "wmav2")
 
 
@@ -79,6 +84,8 @@ def _engine(settings: Settings) -> Check:
         return Check("engine", "fail", "omni needs the address of a server", "set ASR_VLLM_URL")
     if name == "omni-local":
         return _omni_local(settings)
+    if name == "onnx":
+        return _onnx(settings)
     if name == "moonshine":
         return _moonshine(settings)
     return Check("engine", "ok", name)
@@ -91,6 +98,31 @@ def _moonshine(settings: Settings) -> Check:
         reason, _, fix = str(error).rpartition(": ")
         return Check("engine", "fail", reason, fix)
     return Check("engine", "ok", f"moonshine in {folder}")
+
+
+def _onnx(settings: Settings) -> Check:
+    model = settings.onnx_model
+    if why := _no_model("engine", "onnx", model, "ASR_ONNX_MODEL"):
+        return why
+    is_folder = Path(model).expanduser().is_dir()
+    for package, extra in ONNX_PACKAGES.items():
+        if _lacks(package) and not (is_folder and package == "huggingface_hub"):
+            found = f"onnx with {model}: {package} is not installed"
+            return Check("engine", "fail", found, f"pip install '{extra}'")
+    if not is_folder:  # loading it may mean downloading it
+        return Check("engine", "ok", f"onnx with {model} from the Hugging Face hub, not loaded")
+    try:
+        asyncio.run(_opened(load_engine(settings)))
+    except (EngineUnavailable, InvalidOption) as error:
+        return Check("engine", "fail", f"onnx: {error}", "see docs/onnx.md")
+    return Check("engine", "ok", f"onnx with {model}, which loads")
+
+
+async def _opened(engine: Engine) -> None:
+    try:
+        await engine.open()
+    finally:
+        await engine.close()
 
 
 def _omni_local(settings: Settings) -> Check:

@@ -3,6 +3,7 @@
 - `base`: the interface of an engine.
 - `moonshine`: Moonshine, which runs on any CPU.
 - `omni`: Nemotron-3-Nano-Omni on vLLM.
+- `onnx`: models of the library onnx-asr, an extra.
 - `guards`: find suspicious answers of a language model.
 
 `load_engine` imports only the engine that the settings name, because vLLM is large. The package
@@ -39,6 +40,10 @@ def load_engine(settings: Settings) -> Engine:
         check(bool(settings.vllm_model), "vllm_model", message)
         arguments = read_arguments(settings.vllm_args)
         return VllmLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
+    if settings.engine_name == "onnx":
+        from asr.engines.onnx.engine import load
+
+        return load(settings)
     if not settings.vllm_urls:
         raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
     from asr.engines.omni.http import VllmHttpEngine, VllmOptions

@@ -166,6 +166,7 @@ class Recogniser:
         """Time every word; interpolate if no aligner knows the language."""
         if not _is_untimed(heard):
             return heard
+        language = language or self.engine.language
         if self._aligner is None or not _speaks(self._aligner, language):
             return interpolate(audio, heard)
         return await self._aligner.align(audio, heard)
@@ -242,13 +243,12 @@ class _Work:
             return audio, await ask(chunk, audio, self._options)
 
 
-def _speaks(aligner: Aligner, language: str | None) -> bool:
+def _speaks(aligner: Aligner, language: str) -> bool:
     """Whether the aligner knows a language.
 
-    If `aligner.language` is None, the aligner knows every language. If `language` is None, English
-    is meant.
+    If `aligner.language` is None, the aligner knows every language.
     """
-    asked = (language or "en").lower().split("-")[0]
+    asked = language.lower().split("-")[0]
     return aligner.language is None or asked in (aligner.language, "english")
 
 

@@ -60,9 +60,22 @@ class ProcessLimits:
 class Job:
     """A running child. Iterate over it for its messages."""
 
-    def __init__(self, reader: asyncio.StreamReader, ended: asyncio.Future[int]) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ended: asyncio.Future[int],
+    ) -> None:
         self._reader = reader
+        self._writer = writer
         self._ended = ended
+
+    async def send(self, request: dict[str, Any], payload: bytes = b"") -> None:
+        """Send the child one more request. `ProcessPool.job` sends the first."""
+        body = json.dumps(request).encode()
+        self._writer.write(FRAME.pack(len(body), len(payload)) + body + payload)
+        with contextlib.suppress(ConnectionError):  # its exit status will say why
+            await self._writer.drain()
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         return self._messages()
@@ -187,11 +200,8 @@ class ProcessPool:
         """
         async with self._patient_slots if patient else self._slots:
             template = await self._live_template()
-            async with template.fork(call, limits) as (job, writer):
-                body = json.dumps(request).encode()
-                writer.write(FRAME.pack(len(body), len(payload)) + body + payload)
-                with contextlib.suppress(ConnectionError):  # its exit status will say why
-                    await writer.drain()
+            async with template.fork(call, limits) as job:
+                await job.send(request, payload)
                 yield job
 
     async def close(self) -> None:
@@ -238,9 +248,7 @@ class _Template:
         await asyncio.shield(self._ready)
 
     @contextlib.asynccontextmanager
-    async def fork(
-        self, call: str, limits: ProcessLimits
-    ) -> AsyncGenerator[tuple[Job, asyncio.StreamWriter]]:
+    async def fork(self, call: str, limits: ProcessLimits) -> AsyncGenerator[Job]:
         job_id = next(self._ids)
         request = {
             "job": job_id,
@@ -257,7 +265,7 @@ class _Template:
         ended = self._exits[job_id] = self._loop.create_future()
         self._send(request, theirs)
         try:
-            yield Job(reader, ended), writer
+            yield Job(reader, writer, ended)
         finally:
             writer.transport.abort()  # nobody reads the rest of the request
             await self._end(job_id, ended)

@@ -139,7 +139,8 @@ class TemplateProcess:
         signal.set_wakeup_fd(self._wake_in.fileno())
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._control.send(b'{"ready": true}')
+        with contextlib.suppress(BrokenPipeError):  # closed while this loaded; the loop ends
+            self._control.send(b'{"ready": true}')
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wake_out, selectors.EVENT_READ)

@@ -459,3 +459,13 @@ def test_an_aligner_of_another_language_is_not_asked(own, asked, timing):
         aligner.language = own
     heard = recognise(engine, aligner, options=DecodeOptions(language=asked))
     assert {word.timing for word in heard.words} == {timing}
+
+
+@pytest.mark.parametrize(("asked", "timing"), [(None, "interpolated"), ("en", "aligned")])
+def test_a_request_without_language_means_that_of_the_engine(asked, timing):
+    engine = Scripted(GOOD)
+    engine.language = "ru"
+    aligner = NotedAligner(engine)
+    aligner.language = "en"
+    heard = recognise(engine, aligner, options=DecodeOptions(language=asked))
+    assert {word.timing for word in heard.words} == {timing}

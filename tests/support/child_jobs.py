@@ -151,3 +151,10 @@ def claim(channel):
     request, _ = channel.receive()
     channel._sock.sendall(FRAME.pack(request["length"], 0) + b"{")
     time.sleep(60)
+
+
+def echo_all(channel):
+    """Return each request, and the size of its payload."""
+    while True:
+        request, payload = channel.receive()
+        channel.send(request | {"size": len(payload)})

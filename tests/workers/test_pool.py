@@ -412,6 +412,32 @@ def test_a_template_that_does_not_load(capfd):
     assert "this template does not load" in capfd.readouterr().err
 
 
+def test_a_pool_that_is_closed_while_it_loads_says_nothing(capfd):
+    async def run():
+        async with open_pool(preload=(("time:sleep", 0.3),)) as pool:
+            opening = asyncio.create_task(pool.open())
+            await asyncio.sleep(0)
+            process = pool._template._process
+        with pytest.raises(WorkerDied):
+            await opening
+        return process.returncode
+
+    assert asyncio.run(run()) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_further_requests_to_a_child():
+    async def run():
+        async with open_pool() as pool, pool.job(f"{JOBS}:echo_all", {"n": 0}) as job:
+            answers = [await job.result()]
+            for n in (1, 2):
+                await job.send({"n": n}, b"x" * n)
+                answers.append(await job.result())
+            return answers
+
+    assert asyncio.run(run()) == [{"n": 0, "size": 0}, {"n": 1, "size": 1}, {"n": 2, "size": 2}]
+
+
 def test_closing_kills_everything():
     async def run():
         pool = ProcessPool([f"{JOBS}:load"], 1)
