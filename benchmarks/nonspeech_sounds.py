@@ -91,7 +91,7 @@ def _drums(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
         drums[start : start + len(time)] += 8 * np.exp(-12 * time) * thump
     snare = strokes(samples, random, np.arange(beat, n_samples, 2 * beat), 900)
     hat = strokes(samples, random, np.arange(0, n_samples, beat // 2), 150)
-    return drums + 2 * snare + np.diff(hat, prepend=0)
+    return np.asarray(drums + 2 * snare + np.diff(hat, prepend=0))
 
 
 def _melody(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -114,7 +114,7 @@ def _ringing(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     time, edges = _time(len(samples)), np.cumsum(rhythm)
     place = (time + random.uniform(0, 3)) % edges[-1]
     is_on = np.searchsorted(edges, place, side="right") % 2 == 0
-    return _tones(time, np.array(pitches), np.ones(len(pitches))) * is_on
+    return np.asarray(_tones(time, np.array(pitches), np.ones(len(pitches))) * is_on)
 
 
 def _bell(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -142,7 +142,7 @@ def _keyboard(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     places = random.integers(0, len(samples), n_keys)
     down = strokes(samples, random, places, 30)
     up = strokes(samples, random, np.minimum(places + 1300, len(samples) - 1), 20)
-    return down + 0.4 * up
+    return np.asarray(down + 0.4 * up)
 
 
 def _wind(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -156,7 +156,9 @@ def _breath(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Someone breathes or snores: noise between 300 and 2500 Hz that rises and falls."""
     rate = random.uniform(0.3, 1.0)
     shape = np.maximum(np.sin(2 * np.pi * rate * _time(len(samples))), 0) ** 2
-    return band_pass(random.normal(0, 1, len(samples)), SAMPLE_RATE, (300.0, 2500.0)) * shape
+    return np.asarray(
+        band_pass(random.normal(0, 1, len(samples)), SAMPLE_RATE, (300.0, 2500.0)) * shape
+    )
 
 
 def _birds(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -184,7 +186,7 @@ def _voice(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The samples from a random place on, around the end, at 0.75 to 1.35 times the speed."""
     speed = random.uniform(0.75, 1.35)
     places = random.integers(len(samples)) + np.arange(len(samples)) * speed
-    return np.interp(places % len(samples), np.arange(len(samples)), samples)
+    return np.asarray(np.interp(places % len(samples), np.arange(len(samples)), samples))
 
 
 FROM_ZEROS: dict[str, Sound] = {
