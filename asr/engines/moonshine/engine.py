@@ -118,5 +118,6 @@ def _hypothesis(chunk: Chunk, answer: dict[str, Any]) -> Hypothesis:
         avg_logprob=answer["avg_logprob"],
         warnings=(note,) if n_words else (),
         word_confidences=tuple(answer["confidences"]),
+        is_calibrated=True,
         is_cut=answer["is_cut"],
     )
