@@ -1,7 +1,8 @@
 """Count the clips where nobody speaks and Moonshine writes text, and the words its rules lose.
 
     python -m benchmarks.nonspeech tuning
-    python -m benchmarks.nonspeech report --speech samples/manifest.jsonl [--speech MANIFEST]
+    python -m benchmarks.nonspeech report
+    python -m benchmarks.nonspeech --speech samples/manifest.jsonl [--speech MANIFEST]
 
 The whole pipeline runs on generated clips (benchmarks/nonspeech_clips.py): VAD, chunks, engine,
 guards, witness, second attempts. The rules of asr/engines/moonshine/silence.py were chosen on the
@@ -60,6 +61,8 @@ IN_NOISE: Final = ("noise 10 dB", "pink noise 5 dB", "music 5 dB", "noise 0 dB")
 N_CUTS: Final = 14
 """Pieces of one to three words that are cut out of each recording."""
 SEED: Final = 5
+LONGEST_TEXT: Final = 60
+"""Letters of each text that are saved."""
 
 
 class Unjudged(Engine):
@@ -146,7 +149,7 @@ def measure_nonspeech(half: str) -> tuple[list[dict[str, Any]], list[dict[str, s
                 {"column": column, "kind": kind, "clip": file.stem, "text": transcript.text}
                 for (kind, file), transcript in zip(made, heard, strict=True)
             ]
-    return table(texts), [it for it in texts if it["text"]]
+    return table(texts), [{**it, "text": it["text"][:LONGEST_TEXT]} for it in texts if it["text"]]
 
 
 def table(texts: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -237,13 +240,16 @@ def _warns(heard: Transcript) -> bool:
 
 
 def main() -> None:
-    """Measure one half, and speech if manifests are given."""
+    """Measure one half of the clips, or speech, or both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("half", choices=HALVES)
+    parser.add_argument("half", nargs="?", choices=HALVES)
     parser.add_argument("--speech", type=Path, action="append", default=[], metavar="MANIFEST")
     options = parser.parse_args()
-    rows, texts = measure_nonspeech(options.half)
-    save(f"nonspeech-{options.half}", rows, {"texts": texts})
+    if options.half is None and not options.speech:
+        parser.error("name a half, or --speech, or both")
+    if options.half is not None:
+        rows, texts = measure_nonspeech(options.half)
+        save(f"nonspeech-{options.half}", rows, {"texts": texts})
     if options.speech:
         save("nonspeech-speech", measure_speech(options.speech))
 
