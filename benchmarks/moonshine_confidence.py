@@ -90,18 +90,22 @@ class Case:
 
 
 async def collect_cases(recordings: list[Spoken]) -> dict[str, list[Case]]:
-    """Transcribe the recordings; return the words by condition."""
+    """Transcribe the recordings, some at once; return the words by condition."""
+    places = asyncio.Semaphore(WORKERS)
+
+    async def one(it: Spoken) -> list[Case]:
+        kept = Kept()
+        async with places:
+            await collect(transcriber.transcribe_file(it.file, Options(), checkpoint=kept))
+        return _cases(it.text, sorted(kept.heard, key=lambda heard: heard.chunk_index))
+
+    engine, aligner = Separate(WORKERS), SphinxAligner(WORKERS)
+    async with Transcriber(engine, aligner, witness=witness) as transcriber:
+        found = await asyncio.gather(*map(one, recordings))
     cases: defaultdict[str, list[Case]] = defaultdict(list)
-    async with Transcriber(
-        Separate(WORKERS), SphinxAligner(WORKERS), witness=witness
-    ) as transcriber:
-        for it in recordings:
-            kept = Kept()
-            events = transcriber.transcribe_file(it.file, Options(), checkpoint=kept)
-            await collect(events)
-            kept.heard.sort(key=lambda heard: heard.chunk_index)
-            is_noisy = it.condition not in (AS_RECORDED, CUT_OUT)
-            cases[IN_NOISE if is_noisy else it.condition] += _cases(it.text, kept.heard)
+    for it, some in zip(recordings, found, strict=True):
+        is_noisy = it.condition not in (AS_RECORDED, CUT_OUT)
+        cases[IN_NOISE if is_noisy else it.condition] += some
     return cases
 
 
