@@ -169,6 +169,8 @@ class Hypothesis:
             without times. An aligner uses it for words that it cannot judge itself.
         is_cut: the engine stopped at its token limit, not at the end of the speech.
         unwritten: (start, end) in seconds of speech that is in no word, found by the aligner.
+        is_calibrated: `word_confidences` are measured probabilities that the words are right. Then
+            each word gets the lower one of the engine's confidence and the aligner's.
     """
 
     chunk_index: int
@@ -179,6 +181,7 @@ class Hypothesis:
     word_confidences: tuple[float, ...] | None = None
     is_cut: bool = False
     unwritten: tuple[tuple[float, float], ...] = ()
+    is_calibrated: bool = False
 
     def __post_init__(self) -> None:
         if self.word_confidences is not None:

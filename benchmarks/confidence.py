@@ -70,7 +70,7 @@ class Case:
 
 
 def collect(forced: ForcedAligner, manifests: list[Path]) -> list[Case]:
-    """Align all texts; return the words whose pronunciation is known."""
+    """Align all texts; return a case for each of their words."""
     utterances = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
     every = list(pieces(utterances, forced))
     pool = [text for utterance in utterances for text in utterance.text.split()]
@@ -108,15 +108,17 @@ def main() -> None:
     print("fitted on one half:", list(zip(GRID, fitted.round(3).tolist(), strict=True)))
     over = [case.is_right for case in cases if case.ratio is None]
     print(f"skipped: {len(over)} words, {np.mean(over):.3f} of them right")
-    save("confidence", reliability([case for case in cases if case.chunk % 8 >= 4]))
+    tested = [case for case in cases if case.chunk % 8 >= 4]
+    confidences = np.array([case.confidence for case in tested])
+    save("confidence", reliability(confidences, np.array([case.is_right for case in tested])))
 
 
-def reliability(cases: list[Case]) -> list[dict[str, Any]]:
+def reliability(
+    confidences: np.ndarray, right: np.ndarray, edges: tuple[float, ...] = EDGES
+) -> list[dict[str, Any]]:
     """Measure the share of right words for each range of confidence."""
-    confidences = np.array([case.confidence for case in cases])
-    right = np.array([case.is_right for case in cases])
     rows = []
-    for low, high in itertools.pairwise(EDGES):
+    for low, high in itertools.pairwise(edges):
         mask = (confidences >= low) & (confidences < high)
         if mask.any():
             rows.append({

@@ -98,15 +98,15 @@ def _siren(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _knocks(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return _strokes(samples, random, np.arange(0, len(samples), SAMPLE_RATE // 4), 400)
+    return strokes(samples, random, np.arange(0, len(samples), SAMPLE_RATE // 4), 400)
 
 
 def _applause(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     places = random.integers(0, len(samples), 60 * len(samples) // SAMPLE_RATE)
-    return _strokes(samples, random, places, 120)
+    return strokes(samples, random, places, 120)
 
 
-def _strokes(
+def strokes(
     samples: np.ndarray, random: np.random.Generator, places: np.ndarray, decay: int
 ) -> np.ndarray:
     """Bursts of noise at some positions, which decay by a factor of e in `decay` samples."""

@@ -132,9 +132,9 @@ class Recogniser:
             if attempts[-1].findings:
                 attempts += await work.tried(step)
         best = _settle(attempts)
-        if not _is_untimed(best):
-            return best
-        return await self.timed(best, await work.audio(), options.language)
+        if _is_untimed(best):
+            best = await self.timed(best, await work.audio(), options.language)
+        return _with_lower_confidences(best) if best.is_calibrated else best
 
     def slot(
         self, chunk: Chunk, job: Hashable, share: Share
@@ -257,6 +257,22 @@ def _is_mostly_unheard(heard: Hypothesis) -> bool:
     return 2 * sum(confidence < 0.5 for confidence in sure) > len(heard.words)
 
 
+def _with_lower_confidences(heard: Hypothesis) -> Hypothesis:
+    """Give each word the lower one of the engine's confidence and the aligner's.
+
+    The engine knows how likely the word is, the aligner how well it fits the audio. This comes
+    after the witness, which needs what the aligner measured.
+    """
+    own = heard.word_confidences
+    if own is None or len(own) != len(heard.words):
+        return heard
+    words = (
+        replace(word, confidence=sure if word.confidence is None else min(word.confidence, sure))
+        for word, sure in zip(heard.words, own, strict=True)
+    )
+    return replace(heard, words=tuple(words))
+
+
 def _is_untimed(hypothesis: Hypothesis) -> bool:
     return not hypothesis.words and bool(hypothesis.text.strip())
 
@@ -285,6 +301,7 @@ def _concatenated(left: Hypothesis, right: Hypothesis, offset: float) -> Hypothe
         warnings=tuple(dict.fromkeys(left.warnings + right.warnings)),
         word_confidences=tuple(chain.from_iterable(sure)) if len(sure) == len(spoken) else None,
         is_cut=left.is_cut or right.is_cut,
+        is_calibrated=left.is_calibrated and right.is_calibrated,
     )
 
 

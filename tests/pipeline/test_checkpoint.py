@@ -25,7 +25,7 @@ def test_chunks_are_read_back_exactly(pairs, engine):
         place = (chunk.index % 2, chunk)
         n_words = len(hypothesis.text.split())
         more = {"word_confidences": (0.1,) * n_words, "is_cut": True, "unwritten": ((0.1, 0.2),)}
-        hypothesis = replace(hypothesis, **more)
+        hypothesis = replace(hypothesis, **more, is_calibrated=True)
         record = checkpoint.pack_chunk(place, hypothesis, engine)
         assert record.isascii()
         assert "\n" not in record

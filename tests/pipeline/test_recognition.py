@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -469,3 +470,51 @@ def test_a_request_without_language_means_that_of_the_engine(asked, timing):
     aligner.language = "en"
     heard = recognise(engine, aligner, options=DecodeOptions(language=asked))
     assert {word.timing for word in heard.words} == {timing}
+
+
+class KeepingAligner(NotedAligner):
+    """Keeps what the engine says of its confidences, as the real aligners do."""
+
+    async def align(self, audio, hypothesis):
+        timed = await super().align(audio, hypothesis)
+        return replace(hypothesis, words=timed.words)
+
+
+@pytest.mark.parametrize(
+    ("is_calibrated", "measured", "expected"),
+    [
+        (True, 0.5, [0.2, 0.5, 0.5]),
+        (True, None, [0.2, 0.7, 0.9]),
+        (False, 0.5, [0.5, 0.5, 0.5]),
+    ],
+)
+def test_a_word_has_the_lower_confidence_of_a_calibrated_engine_and_the_aligner(
+    is_calibrated, measured, expected
+):
+    own = (0.2, 0.7, 0.9)
+    answer = Hypothesis(
+        CHUNK.index, "just three words", word_confidences=own, is_calibrated=is_calibrated
+    )
+    engine = Scripted(answer, answer, answer, answer)
+    seen = []
+
+    def says(_, heard, __):
+        seen.extend(word.confidence for word in heard.words)
+        return ()
+
+    short = Chunk(CHUNK.index, START, START + 2 * SAMPLE_RATE, 0, 2 * SAMPLE_RATE)
+    heard = recognise(engine, KeepingAligner(engine, measured), says, chunk=short)
+    assert [word.confidence for word in heard.words] == expected
+    assert seen == [measured] * 3  # the witness gets what the aligner measured
+
+
+def test_halves_of_a_calibrated_engine_are_calibrated():
+    def half(text, is_calibrated=True):
+        sure = (0.3,) * len(text.split())
+        return Hypothesis(CHUNK.index, text, word_confidences=sure, is_calibrated=is_calibrated)
+
+    for is_calibrated in (True, False):
+        answers = half("this is what was"), half("really said in it", is_calibrated)
+        engine = Scripted(LOOP, LOOP, *answers)
+        heard = recognise(engine, KeepingAligner(engine, 0.5))
+        assert {word.confidence for word in heard.words} == {0.3 if is_calibrated else 0.5}

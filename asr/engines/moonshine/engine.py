@@ -111,10 +111,15 @@ class MoonshineEngine:
 
 
 def _hypothesis(chunk: Chunk, answer: dict[str, Any]) -> Hypothesis:
+    n_words = answer["n_left_out"]
+    words = "1 word" if n_words == 1 else f"{n_words} words"
+    note = f"{words} from {chunk.start:.1f} s on left out, because Moonshine is too unsure of them"
     return Hypothesis(
         chunk.index,
         answer["text"],
         avg_logprob=answer["avg_logprob"],
+        warnings=(note,) if n_words else (),
         word_confidences=tuple(answer["confidences"]),
+        is_calibrated=True,
         is_cut=answer["is_cut"],
     )

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from asr import pcm
 from asr.engines.moonshine.answer import read_answer
 from asr.engines.moonshine.folder import TOKENIZER
 from asr.engines.moonshine.model import Model
-from asr.engines.moonshine.silence import is_invented
+from asr.engines.moonshine.silence import is_doubted, is_noise
 from asr.engines.moonshine.tokens import Tokenizer
 
 if TYPE_CHECKING:
+    from asr.engines.moonshine.answer import Answer
     from asr.workers.template import Channel
+
+NOTHING: Final[dict[str, Any]] = {
+    "text": "",
+    "confidences": (),
+    "avg_logprob": None,
+    "is_cut": False,
+    "n_left_out": 0,
+}
+"""The answer to sound without speech."""
 
 _loaded: tuple[Model, Tokenizer] | None = None
 
@@ -31,16 +41,22 @@ def recognise_job(channel: Channel) -> None:
     model, tokenizer = _loaded
     request, data = channel.receive()
     if not data.strip(b"\0"):  # digital silence
-        channel.send({"text": "", "confidences": [], "avg_logprob": None, "is_cut": False})
+        channel.send(NOTHING)
         return
     decoded = model.decode(pcm.to_float32(pcm.from_bytes(data)), request["padding"])
-    answer = read_answer(decoded, tokenizer)
-    is_speech = not is_invented(answer)
-    channel.send(
-        {
-            "text": answer.text if is_speech else "",
-            "confidences": answer.confidences if is_speech else [],
-            "avg_logprob": answer.avg_logprob if is_speech else None,
-            "is_cut": answer.is_cut and is_speech,
-        }
-    )
+    channel.send(_judged(read_answer(decoded, tokenizer)))
+
+
+def _judged(answer: Answer) -> dict[str, Any]:
+    """The answer, or nothing if nobody speaks. `n_left_out` counts words that may be speech."""
+    if is_noise(answer):
+        return NOTHING
+    if is_doubted(answer):
+        return {**NOTHING, "n_left_out": len(answer.words)}
+    return {
+        "text": answer.text,
+        "confidences": answer.confidences,
+        "avg_logprob": answer.avg_logprob,
+        "is_cut": answer.is_cut,
+        "n_left_out": 0,
+    }
