@@ -86,6 +86,8 @@ def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
         (ChunkOptions, {"max_seconds": 1.0}),
         (ChunkOptions, {"overlap": 7.0}),
         (ChunkOptions, {"max_gap": -0.1}),
+        (ChunkOptions, {"preferred_seconds": 0.0}),
+        (ChunkOptions, {"enough_seconds": -1.0}),
         (DecodeOptions, {"temperature": 1.5}),
         (DecodeOptions, {"keywords": ("two\nlines",)}),
         (DecodeOptions, {"keywords": ("<b>",)}),
@@ -97,6 +99,14 @@ def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
 def test_an_option_out_of_range_is_refused(kind: type, values: dict[str, object]) -> None:
     with pytest.raises(InvalidOption):
         kind(**values)
+
+
+def test_chunks_have_the_length_that_the_engine_prefers_if_none_was_chosen() -> None:
+    engine = ChunkOptions(max_seconds=10, preferred_seconds=8, enough_seconds=4)
+    asked = ChunkOptions(max_seconds=20, enough_seconds=3)
+    expected = ChunkOptions(max_seconds=20, preferred_seconds=8, enough_seconds=3)
+    assert asked.completed(engine) == expected
+    assert asked.completed(ChunkOptions()) == asked
 
 
 def test_addresses_are_taken_one_by_one() -> None:
