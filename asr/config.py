@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from asr.errors import InvalidOption
@@ -65,8 +65,8 @@ class ChunkOptions:
     Attributes:
         max_seconds: longest chunk; vLLM drops Omni's audio beyond 30 s.
         preferred_seconds: regions share a chunk up to this length, and longer speech is cut where
-            it has a short pause. None for the engine's choice.
-        enough_seconds: a chunk this long ends at the next pause. None for the engine's choice.
+            it has a short pause. None for `max_seconds`.
+        enough_seconds: a chunk this long ends at the next pause. None for `max_seconds`.
         max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
         overlap: seconds that two chunks share where speech is cut.
         search: seconds before the limit in which to look for the quietest place.
@@ -91,13 +91,6 @@ class ChunkOptions:
                 f"chunk_{name}",
                 "must be positive",
             )
-
-    def completed(self, engine: ChunkOptions) -> ChunkOptions:
-        """These options, with what the engine prefers where they leave the choice to it."""
-        ours = self.preferred_seconds, self.enough_seconds
-        theirs = engine.preferred_seconds, engine.enough_seconds
-        preferred, enough = (b if a is None else a for a, b in zip(ours, theirs, strict=True))
-        return replace(self, preferred_seconds=preferred, enough_seconds=enough)
 
 
 @dataclass(frozen=True, slots=True)

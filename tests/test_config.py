@@ -101,14 +101,6 @@ def test_an_option_out_of_range_is_refused(kind: type, values: dict[str, object]
         kind(**values)
 
 
-def test_chunks_have_the_length_that_the_engine_prefers_if_none_was_chosen() -> None:
-    engine = ChunkOptions(max_seconds=10, preferred_seconds=8, enough_seconds=4)
-    asked = ChunkOptions(max_seconds=20, enough_seconds=3)
-    expected = ChunkOptions(max_seconds=20, preferred_seconds=8, enough_seconds=3)
-    assert asked.completed(engine) == expected
-    assert asked.completed(ChunkOptions()) == asked
-
-
 def test_addresses_are_taken_one_by_one() -> None:
     settings = Settings(vllm_url=" http://a:8000/v1/ ,https://b,, http://a:8000")
     assert settings.vllm_urls == ("http://a:8000", "https://b")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from asr.config import ChunkOptions
-
 if TYPE_CHECKING:
     from asr.config import DecodeOptions
     from asr.types import Audio, Chunk, Hypothesis
@@ -24,7 +22,6 @@ class Engine(Protocol):
         slots: how many chunks it processes at once.
         language: ISO-639-1 code of the language it recognises if the request names none.
         guarded: whether the guards check its answers. True for an engine that may invent text.
-        chunk: the lengths of chunks that it recognises best. A request may choose others.
         retry_note: how `retry` differs from `transcribe`, as text for people.
     """
 
@@ -33,7 +30,6 @@ class Engine(Protocol):
     slots: int
     language: str
     guarded: bool = False
-    chunk: ChunkOptions = ChunkOptions()
     retry_note: str = ""
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:

@@ -154,8 +154,7 @@ class Run:
 
     def _open_channels(self, n_channels: int) -> None:
         paths = [channel_path(self._target, channel) for channel in range(n_channels)]
-        chunk = self._options.chunk.completed(self._owner.engine.chunk)
-        self._channels = [ChannelPipeline(chunk, Recording(path)) for path in paths]
+        self._channels = [ChannelPipeline(self._options.chunk, Recording(path)) for path in paths]
         self._merger = Merger(n_channels, named=self._options.channels == "split")
 
     def _note(self, report: Decoded) -> None:

@@ -296,21 +296,6 @@ def test_an_overlap_is_told_once(run, monologue):
     assert numbers[-1] - numbers[0] >= 115
 
 
-@pytest.mark.parametrize(
-    ("asked", "n_chunks"),
-    [(ChunkOptions(), 3), (ChunkOptions(preferred_seconds=30, enough_seconds=30), 1)],
-)
-def test_the_engine_chooses_the_length_of_chunks_unless_the_request_does(
-    run, tmp_path, asked, n_chunks
-):
-    sentence = np.concatenate([makers.speech(2), makers.silence(1)])
-    path = makers.write(tmp_path / "sentences.wav", np.tile(sentence, 6))
-    engine = FakeEngine()
-    engine.chunk = ChunkOptions(preferred_seconds=6, enough_seconds=3)
-    run(path, engine, Options(chunk=asked))
-    assert len(engine.chunks) == n_chunks
-
-
 def test_warnings_of_all_stages_arrive(run, tmp_path):
     path = makers.write(tmp_path / "a.mp3", makers.noise(3) + makers.speech(3))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

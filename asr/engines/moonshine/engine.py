@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from asr.config import ChunkOptions, DecodeOptions, check
+from asr.config import DecodeOptions, check
 from asr.engines.moonshine.folder import NAME, find_folder
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import Audio, Chunk, Hypothesis
@@ -26,9 +26,6 @@ PADDING: Final = 0.1
 (docs/results.md)."""
 RETRY_PADDING: Final = 0.3
 """The padding of a second attempt."""
-CHUNK: Final = ChunkOptions(preferred_seconds=20.0, enough_seconds=5.0)
-"""Unrelated sentences in one chunk cost Moonshine words, and many digits make it loop
-(docs/results.md, "What the pipeline adds")."""
 CPU_SECONDS_BASE: Final = 60
 CPU_SECONDS_PER_SECOND: Final = 4
 """The limit on CPU time: seconds for any chunk, plus seconds for each second of its audio.
@@ -50,7 +47,6 @@ class MoonshineEngine:
 
     language = "en"
     guarded = True
-    chunk = CHUNK
     retry_note = "a second attempt with more silence around the chunk"
 
     def __init__(self, workers: int, folder: str = "") -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from asr.config import ChunkOptions, check
+from asr.config import check
 from asr.counters import COUNTS
 from asr.engines.omni import prompt as omni
 from asr.engines.omni.connections import Connections
@@ -92,7 +92,6 @@ class VllmHttpEngine:
 
     language = "en"
     guarded = True
-    chunk = ChunkOptions()
     retry_note = omni.RETRY_NOTE
 
     def __init__(

@@ -19,7 +19,6 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from asr.config import ChunkOptions
 from asr.engines.omni import prompt as omni
 from asr.engines.omni.watchdog import Watchdog
 from asr.errors import AsrError, EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
@@ -72,7 +71,6 @@ class VllmLocalEngine:
 
     language = "en"
     guarded = True
-    chunk = ChunkOptions()
     retry_note = omni.RETRY_NOTE
 
     def __init__(self, model: str, arguments: Mapping[str, Any], slots: int = 0) -> None:
