@@ -1,8 +1,10 @@
 """Speech regions -> chunks that an engine can take at once.
 
-Neighbouring regions share a chunk while the chunk stays below the limit and the pause between them
-is short, so cuts lie in silence. Speech longer than the limit is cut at the quietest place near the
-limit. The two chunks then overlap, and `asr.pipeline.overlap` merges their words.
+Neighbouring regions share a chunk until it is long enough, so cuts lie in silence. Longer speech is
+cut in its longest pause, even if that is too short for the VAD. Speech without any pause is cut at
+the quietest place near the limit. The two chunks then overlap, and `asr.pipeline.overlap` merges
+their words. Overlaps are the last resort: a chunk that begins or ends inside a word makes a
+recogniser invent words there.
 
 Positions are integer samples of the recording. The chunks do not depend on how many regions each
 push brings, nor on whether a region was pushed while still open.
@@ -10,7 +12,7 @@ push brings, nor on whether a region was pushed while still open.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -26,6 +28,13 @@ SMOOTH_HOPS = 10
 """Loudness is averaged over this many hops, because shorter dips are closures inside words."""
 
 
+LOUD: Final = 0.9
+PAUSE_POWER: Final = 10 ** (-20 / 10)
+MIN_PAUSE_HOPS: Final = 20
+"""A pause lasts at least this many hops, each 20 dB below the loudness that 10% of the hops exceed.
+Closures inside words are shorter."""
+
+
 class Chunker:
     """Packs regions into chunks as the regions arrive.
 
@@ -37,6 +46,8 @@ class Chunker:
     def __init__(self, options: ChunkOptions, read: Callable[[int, int], Audio]) -> None:
         self._read = read
         self._max = round(options.max_seconds * SAMPLE_RATE)
+        self._preferred = self._at_most(options.preferred_seconds)
+        self._enough = self._at_most(options.enough_seconds)
         self._max_gap = round(options.max_gap * SAMPLE_RATE)
         self._overlap = round(options.overlap * SAMPLE_RATE) // 2 * 2
         self._search = round(options.search * SAMPLE_RATE)
@@ -45,6 +56,9 @@ class Chunker:
         self._end = 0
         self._shared = 0  # samples that the chunk in progress shares with the previous one
         self._regions: list[SpeechRegion] = []  # that may lie in the chunk in progress
+
+    def _at_most(self, seconds: float | None) -> int:
+        return self._max if seconds is None else min(self._max, round(seconds * SAMPLE_RATE))
 
     @property
     def start_sample(self) -> int | None:
@@ -69,6 +83,8 @@ class Chunker:
         for region in closed:
             chunks += self._take(region)
             self._end = region.end_sample
+            if self._start is not None and self._end - self._start >= self._enough:
+                chunks += self._emit()
         if open_region is not None:
             chunks += self._take(open_region)
         elif settled_sample - self._end > self._max_gap:
@@ -92,8 +108,8 @@ class Chunker:
                 chunks += self._emit()
             if self._start is None:
                 self._start = self._end = region.start_sample
-        while self._start is not None and region.end_sample - self._start > self._max:
-            chunks += self._cut()
+        while (chunk := self._cut(region.end_sample)) is not None:
+            chunks.append(chunk)
         return chunks
 
     def _remember(self, region: SpeechRegion) -> None:
@@ -104,8 +120,9 @@ class Chunker:
     def _fits(self, region: SpeechRegion) -> bool:
         if self._start is None:
             return True
-        near = region.start_sample - self._end <= self._max_gap
-        return near and region.end_sample - self._start <= self._max
+        is_near = region.start_sample - self._end <= self._max_gap
+        is_short = self._end - self._start < self._enough
+        return is_near and is_short and region.end_sample - self._start <= self._preferred
 
     def _emit(self) -> list[Chunk]:
         """End the chunk in progress at the end of its last region."""
@@ -114,16 +131,36 @@ class Chunker:
             return []
         return [self._make(start, self._end)]
 
-    def _cut(self) -> list[Chunk]:
-        """Cut the chunk in progress inside speech; the next one starts with the overlap."""
+    def _cut(self, end: int) -> Chunk | None:
+        """Cut the chunk in progress if it is too long; its speech lasts at least until `end`."""
+        if self._start is None:
+            return None
+        for limit in (self._preferred, self._max):
+            pause = self._find_pause(limit) if end - self._start > limit else None
+            if pause is not None:
+                return self._cut_at(pause, overlap=0)
+        return self._cut_speech() if end - self._start > self._max else None
+
+    def _find_pause(self, limit: int) -> int | None:
+        """The place of the longest pause in the first `limit` samples of the chunk, or None."""
         start = self._start or 0
-        half = self._overlap // 2
-        latest = start + self._max - half
+        earliest = start + max(1, min(self._enough, limit - self._search))
+        found = longest_pause(self._read(earliest, start + limit))
+        return None if found is None else earliest + found
+
+    def _cut_speech(self) -> Chunk:
+        """Cut at the quietest place near the limit; the next chunk starts with the overlap."""
+        latest = (self._start or 0) + self._max - self._overlap // 2
         earliest = latest - self._search + self._overlap
-        cut = earliest + quietest(self._read(earliest, latest))
-        chunk = self._make(start, cut + half)
-        self._start, self._end, self._shared = cut - half, cut + half, self._overlap
-        return [chunk]
+        return self._cut_at(
+            earliest + quietest(self._read(earliest, latest)), overlap=self._overlap
+        )
+
+    def _cut_at(self, cut: int, *, overlap: int) -> Chunk:
+        half = overlap // 2
+        chunk = self._make(self._start or 0, cut + half)
+        self._start, self._end, self._shared = cut - half, cut + half, overlap
+        return chunk
 
     def _make(self, start: int, end: int) -> Chunk:
         chunk = Chunk(self._index, start, end, self._shared, self._speech(start, end))
@@ -144,13 +181,36 @@ def quietest(audio: Audio) -> int:
     ``librosa.feature.rms`` gives the same loudness (a test compares them), but its import costs
     4 s and 200 MB.
     """
-    n_hops = len(audio.samples) // HOP_SAMPLES
-    if n_hops <= SMOOTH_HOPS:
+    power = _power(audio)
+    if len(power) <= SMOOTH_HOPS:
         return len(audio.samples) // 2
-    hops = audio.samples[: n_hops * HOP_SAMPLES].reshape(n_hops, HOP_SAMPLES)
-    power = np.square(hops, dtype=np.float64).mean(axis=1)
+    return _quietest_hop(power) * HOP_SAMPLES
+
+
+def longest_pause(audio: Audio) -> int | None:
+    """The sample in the middle of the quietest 0.1 s of the longest pause; None without a pause."""
+    power = _power(audio)
+    loud = np.quantile(power, LOUD) if len(power) else 0.0
+    edges = np.flatnonzero(np.diff(power < PAUSE_POWER * loud, prepend=False, append=False))
+    begins, ends = edges[::2], edges[1::2]
+    longest = int((ends - begins).argmax()) if len(begins) else 0
+    if not len(begins) or ends[longest] - begins[longest] < MIN_PAUSE_HOPS:
+        return None
+    pause = power[begins[longest] : ends[longest]]
+    return (int(begins[longest]) + _quietest_hop(pause)) * HOP_SAMPLES
+
+
+def _quietest_hop(power: np.ndarray) -> int:
     smooth = np.convolve(power, np.full(SMOOTH_HOPS, 1 / SMOOTH_HOPS), mode="valid")
-    return (int(smooth.argmin()) * 2 + SMOOTH_HOPS) * HOP_SAMPLES // 2
+    return int(smooth.argmin()) + SMOOTH_HOPS // 2
+
+
+def _power(audio: Audio) -> np.ndarray:
+    """The mean power of each hop."""
+    n_hops = len(audio.samples) // HOP_SAMPLES
+    hops = audio.samples[: n_hops * HOP_SAMPLES].reshape(n_hops, HOP_SAMPLES)
+    power: np.ndarray = np.square(hops, dtype=np.float64).mean(axis=1)
+    return power
 
 
 def make_chunks(

@@ -8,12 +8,14 @@ chunks heard.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asr.text.numerals import cardinal
 from asr.text.spread import divide
 from asr.types import SAMPLE_RATE, Chunk, Word
 
@@ -37,6 +39,8 @@ hallucinated loop may put thousands of words into this time."""
 ENOUGH: Final = 3
 """Upper limit for the gain of an alignment. This many words are equal by chance only where the
 speaker repeats words, and in a repetition more equal words are no better evidence."""
+
+_WHOLE_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class HeardWord(NamedTuple):
@@ -260,9 +264,13 @@ def _same_words(
 
 
 def _bare(text: str) -> str:
-    """The word in lower case without punctuation, or the text itself if it is all punctuation."""
+    """The word in lower case without punctuation, or the text itself if it is all punctuation.
+
+    A whole number is spelled in English: two chunks may write the same word as "8" and "eight".
+    """
     letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
-    return "".join(letters) or text
+    bare = "".join(letters) or text
+    return "".join(cardinal(int(bare))) if _WHOLE_NUMBER.fullmatch(bare) else bare
 
 
 def _one_at_a_time(

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from asr.config import ChunkOptions
-from asr.pipeline.chunking import HOP_SAMPLES, SMOOTH_HOPS, Chunker, make_chunks, quietest
+from asr.pipeline.chunking import (
+    HOP_SAMPLES,
+    MIN_PAUSE_HOPS,
+    SMOOTH_HOPS,
+    Chunker,
+    longest_pause,
+    make_chunks,
+    quietest,
+)
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 from tests.support import makers
 
@@ -40,6 +48,8 @@ some_options = st.sampled_from(
         ChunkOptions(max_seconds=5, max_gap=2, overlap=1.0, search=4.0),
         ChunkOptions(max_seconds=5, max_gap=9, overlap=0.00003, search=1.5),
         ChunkOptions(max_seconds=2, max_gap=1, overlap=0.9, search=1.1),
+        ChunkOptions(5, preferred_seconds=3, enough_seconds=1, overlap=1.0, search=2.0),
+        ChunkOptions(6, preferred_seconds=1, enough_seconds=4, overlap=0.5, search=3.0),
     ]
 )
 
@@ -51,6 +61,12 @@ def samples(seconds):
 def is_forced(chunk):
     """Whether the chunk begins where speech had to be cut."""
     return chunk.overlap > 0
+
+
+def is_quiet(sample):
+    """Whether `read` has a pause at this sample. Its loudest samples are 0.5."""
+    around = read(max(0, sample - 5 * HOP_SAMPLES), sample + 5 * HOP_SAMPLES).samples
+    return np.sqrt(np.mean(around**2)) < 0.05
 
 
 # --- laws ---------------------------------------------------------------------------------------
@@ -87,7 +103,7 @@ def test_chunks_overlap_where_speech_was_cut_and_nowhere_else(regions, options):
     if overlap:  # without overlap a cut is invisible
         assert {chunk.overlap for chunk in chunks} <= {0, overlap}
         for edge in edges:
-            assert not any(r.start_sample < edge < r.end_sample for r in regions)
+            assert is_quiet(edge) or not any(r.start_sample < edge < r.end_sample for r in regions)
         for chunk in filter(is_forced, chunks):
             middle = chunk.start_sample + overlap // 2
             assert any(r.start_sample < middle < r.end_sample for r in regions)
@@ -205,16 +221,54 @@ def test_a_region_as_long_as_a_chunk_is_not_cut():
     ]
 
 
-def test_long_speech_is_cut_at_its_quietest_place():
+def cut(audio, *spans, options=None):
+    """The chunks of some audio in which speech was found at `spans`."""
+    return make_chunks(
+        regions_at(*spans), options or ChunkOptions(), lambda start, end: Audio(audio[start:end])
+    )
+
+
+def test_long_speech_without_a_pause_is_cut_at_its_quietest_place():
+    audio = makers.noise(40)
+    audio[samples(26) : samples(26.3)] *= 0.3
+    chunks = cut(audio, (0, 40))
+    assert len(chunks) == 2
+    middle = (chunks[0].end + chunks[1].start) / 2
+    assert 26.05 <= middle <= 26.25
+    assert chunks[1].overlap == SAMPLE_RATE
+
+
+def test_long_speech_is_cut_in_a_short_pause_without_overlap():
     audio = makers.noise(40)
     audio[samples(26) : samples(26.3)] *= 0.01
-    chunks = make_chunks(
-        regions_at((0, 40)), ChunkOptions(), lambda start, end: Audio(audio[start:end])
-    )
+    chunks = cut(audio, (0, 40))
     assert len(chunks) == 2
-    cut = (chunks[0].end + chunks[1].start) / 2
-    assert 26.05 <= cut <= 26.25
-    assert chunks[1].overlap == SAMPLE_RATE
+    assert chunks[0].end == chunks[1].start
+    assert 26.05 <= chunks[0].end <= 26.25
+    assert chunks[1].overlap == 0
+
+
+def test_speech_above_the_preferred_length_is_cut_only_in_a_pause():
+    audio = makers.noise(29)
+    options = ChunkOptions(preferred_seconds=12, enough_seconds=4)
+    assert spans_of(cut(audio, (0, 28), options=options)) == [(0, 28)]
+    audio[samples(6) : samples(6.3)] *= 0.01
+    audio[samples(9) : samples(9.5)] *= 0.01
+    first, second = cut(audio, (0, 28), options=options)
+    assert 9 < first.end == second.start < 9.5
+    assert (first.start, second.end) == (0, 28)
+
+
+def test_a_long_enough_chunk_ends_at_the_next_pause():
+    options = ChunkOptions(preferred_seconds=20, enough_seconds=5)
+    regions = regions_at((0, 2), (2.5, 4), (4.5, 6), (6.5, 9), (9.5, 10))
+    assert spans_of(make_chunks(regions, options, read)) == [(0, 6), (6.5, 10)]
+
+
+def test_a_long_enough_chunk_is_returned_when_its_last_region_ends():
+    chunker = Chunker(ChunkOptions(enough_seconds=5), read)
+    assert chunker.push(regions_at((0, 4))) == []
+    assert spans_of(chunker.push(regions_at((4.5, 6)))) == [(0, 6)]
 
 
 def test_no_regions_no_chunks():
@@ -244,6 +298,37 @@ def test_a_short_dip_is_no_pause():
     audio[samples(0.5) : samples(0.52)] = 0  # the closure of a stop
     audio[samples(1.2) : samples(1.3)] *= 0.3
     assert quietest(Audio(audio)) == pytest.approx(samples(1.25), abs=2 * HOP_SAMPLES)
+
+
+def test_the_longest_pause_is_found():
+    audio = makers.noise(6)
+    audio[samples(1) : samples(1.3)] = 0
+    audio[samples(4) : samples(4.6)] *= 0.01
+    found = longest_pause(Audio(audio))
+    assert found is not None
+    assert samples(4.05) <= found <= samples(4.55)
+
+
+@given(st.integers(0, MIN_PAUSE_HOPS - 1))
+def test_a_dip_shorter_than_a_pause_is_none(n_hops):
+    audio = makers.noise(3)
+    audio[samples(1) : samples(1) + n_hops * HOP_SAMPLES] = 0
+    assert longest_pause(Audio(audio)) is None
+
+
+def test_the_cut_in_a_pause_misses_a_soft_voice():
+    """Someone 23 dB softer than the others is as quiet as a pause, but not the quietest place."""
+    audio = makers.noise(10)
+    audio[samples(3) : samples(5)] *= 0.07
+    audio[samples(5) : samples(5.3)] *= 0.001
+    found = longest_pause(Audio(audio))
+    assert found is not None
+    assert samples(5) <= found <= samples(5.3)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.1, 2])
+def test_silence_alone_has_no_pause(seconds):
+    assert longest_pause(Audio(makers.silence(seconds))) is None
 
 
 def test_silence_is_cut_at_its_first_place():

@@ -97,6 +97,16 @@ def test_overlap_is_merged_at_the_matched_word_nearest_its_middle():
     assert overlapping(left, right) == ["we", "do", "Not,", "know", "it"]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("8.", "Eight"), ("ten", "10"), ("Twenty-five", "25"), ("0", "zero")]
+)
+def test_a_number_in_figures_matches_the_same_number_in_words(ours, theirs):
+    """The second chunk begins inside "zero" and hears another word there."""
+    left = [("nine", 8.4, 8.8), ("zero", 8.8, 9.3), (ours, 9.4, 9.7)]
+    right = [("row", 9.0, 9.3), (theirs, 9.4, 9.7), ("six", 10.0, 10.4)]
+    assert overlapping(left, right) == ["nine", "zero", ours, "six"]
+
+
 def test_repeated_words_are_told_apart_by_all_their_times():
     left = [("no", 8.9, 9.1), ("no", 9.2, 9.4), ("no", 9.5, 9.7)]
     right = [("no", 9.3, 9.45), ("no", 9.6, 9.75), ("no", 9.9, 10.2)]
