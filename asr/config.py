@@ -65,8 +65,7 @@ class ChunkOptions:
     Attributes:
         max_seconds: longest chunk; vLLM drops Omni's audio beyond 30 s.
         preferred_seconds: regions share a chunk up to this length, and longer speech is cut where
-            it has a short pause. None for `max_seconds`.
-        enough_seconds: a chunk this long ends at the next pause. None for `max_seconds`.
+            it has a short pause. None for the engine's choice, or `max_seconds`.
         max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
         overlap: seconds that two chunks share where speech is cut.
         search: seconds before the limit in which to look for the quietest place.
@@ -74,7 +73,6 @@ class ChunkOptions:
 
     max_seconds: float = 30.0
     preferred_seconds: float | None = None
-    enough_seconds: float | None = None
     max_gap: float = 2.0
     overlap: float = 1.0
     search: float = 6.0
@@ -85,12 +83,8 @@ class ChunkOptions:
         check(self.overlap > 0, "chunk_overlap", "must be positive")
         fits = self.overlap < self.search and self.overlap + self.search <= self.max_seconds
         check(fits, "chunk_search", "overlap < search and overlap + search <= max_seconds")
-        for name in ("preferred_seconds", "enough_seconds"):
-            check(
-                getattr(self, name) is None or getattr(self, name) > 0,
-                f"chunk_{name}",
-                "must be positive",
-            )
+        is_positive = self.preferred_seconds is None or self.preferred_seconds > 0
+        check(is_positive, "chunk_preferred_seconds", "must be positive")
 
 
 @dataclass(frozen=True, slots=True)

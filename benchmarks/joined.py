@@ -269,7 +269,6 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         chunk=ChunkOptions(
             max_seconds=options.chunk_seconds,
             preferred_seconds=options.preferred_seconds,
-            enough_seconds=options.enough_seconds,
         ),
     )
     rows = []
@@ -297,8 +296,7 @@ def main() -> None:
     parser.add_argument("--total", type=float, default=60, help="minutes for each row")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--chunk-seconds", type=float, default=30.0)
-    parser.add_argument("--preferred-seconds", type=float, help="default: the longest chunk")
-    parser.add_argument("--enough-seconds", type=float, help="default: the longest chunk")
+    parser.add_argument("--preferred-seconds", type=float, help="default: that of the engine")
     parser.add_argument("--vad", default="webrtc", choices=["webrtc", "silero", "off"])
     parser.add_argument("--control", action="store_true", help="also chunks of whole clips")
     parser.add_argument("--errors", action="store_true", help="list errors that single clips lack")

@@ -87,7 +87,6 @@ def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
         (ChunkOptions, {"overlap": 7.0}),
         (ChunkOptions, {"max_gap": -0.1}),
         (ChunkOptions, {"preferred_seconds": 0.0}),
-        (ChunkOptions, {"enough_seconds": -1.0}),
         (DecodeOptions, {"temperature": 1.5}),
         (DecodeOptions, {"keywords": ("two\nlines",)}),
         (DecodeOptions, {"keywords": ("<b>",)}),

@@ -21,6 +21,8 @@ class Engine(Protocol):
         model: the id in ``/v1/models``.
         slots: how many chunks it processes at once.
         language: ISO-639-1 code of the language it recognises if the request names none.
+        preferred_seconds: length up to which chunks are filled, if a request does not choose; None
+            for the longest chunk.
         guarded: whether the guards check its answers. True for an engine that may invent text.
         retry_note: how `retry` differs from `transcribe`, as text for people.
     """
@@ -29,6 +31,7 @@ class Engine(Protocol):
     model: str
     slots: int
     language: str
+    preferred_seconds: float | None = None
     guarded: bool = False
     retry_note: str = ""
 

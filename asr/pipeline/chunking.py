@@ -1,6 +1,6 @@
 """Speech regions -> chunks that an engine can take at once.
 
-Neighbouring regions share a chunk until it is long enough, so cuts lie in silence. Longer speech is
+Neighbouring regions share a chunk as long as they fit, so cuts lie in silence. Longer speech is
 cut in its longest pause, even if that is too short for the VAD. Speech without any pause is cut at
 the quietest place near the limit. The two chunks then overlap, and `asr.pipeline.overlap` merges
 their words. Overlaps are the last resort: a chunk that begins or ends inside a word makes a
@@ -46,8 +46,8 @@ class Chunker:
     def __init__(self, options: ChunkOptions, read: Callable[[int, int], Audio]) -> None:
         self._read = read
         self._max = round(options.max_seconds * SAMPLE_RATE)
-        self._preferred = self._at_most(options.preferred_seconds)
-        self._enough = self._at_most(options.enough_seconds)
+        preferred = options.preferred_seconds or options.max_seconds
+        self._preferred = min(self._max, round(preferred * SAMPLE_RATE))
         self._max_gap = round(options.max_gap * SAMPLE_RATE)
         self._overlap = round(options.overlap * SAMPLE_RATE) // 2 * 2
         self._search = round(options.search * SAMPLE_RATE)
@@ -56,9 +56,6 @@ class Chunker:
         self._end = 0
         self._shared = 0  # samples that the chunk in progress shares with the previous one
         self._regions: list[SpeechRegion] = []  # that may lie in the chunk in progress
-
-    def _at_most(self, seconds: float | None) -> int:
-        return self._max if seconds is None else min(self._max, round(seconds * SAMPLE_RATE))
 
     @property
     def start_sample(self) -> int | None:
@@ -83,8 +80,6 @@ class Chunker:
         for region in closed:
             chunks += self._take(region)
             self._end = region.end_sample
-            if self._start is not None and self._end - self._start >= self._enough:
-                chunks += self._emit()
         if open_region is not None:
             chunks += self._take(open_region)
         elif settled_sample - self._end > self._max_gap:
@@ -121,8 +116,7 @@ class Chunker:
         if self._start is None:
             return True
         is_near = region.start_sample - self._end <= self._max_gap
-        is_short = self._end - self._start < self._enough
-        return is_near and is_short and region.end_sample - self._start <= self._preferred
+        return is_near and region.end_sample - self._start <= self._preferred
 
     def _emit(self) -> list[Chunk]:
         """End the chunk in progress at the end of its last region."""
@@ -144,7 +138,7 @@ class Chunker:
     def _find_pause(self, limit: int) -> int | None:
         """The place of the longest pause in the first `limit` samples of the chunk, or None."""
         start = self._start or 0
-        earliest = start + max(1, min(self._enough, limit - self._search))
+        earliest = start + max(1, limit - self._search)
         found = longest_pause(self._read(earliest, start + limit))
         return None if found is None else earliest + found
 

@@ -154,7 +154,10 @@ class Run:
 
     def _open_channels(self, n_channels: int) -> None:
         paths = [channel_path(self._target, channel) for channel in range(n_channels)]
-        self._channels = [ChannelPipeline(self._options.chunk, Recording(path)) for path in paths]
+        chunk = self._options.chunk
+        if chunk.preferred_seconds is None:
+            chunk = replace(chunk, preferred_seconds=self._owner.engine.preferred_seconds)
+        self._channels = [ChannelPipeline(chunk, Recording(path)) for path in paths]
         self._merger = Merger(n_channels, named=self._options.channels == "split")
 
     def _note(self, report: Decoded) -> None:

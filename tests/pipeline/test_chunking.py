@@ -48,8 +48,8 @@ some_options = st.sampled_from(
         ChunkOptions(max_seconds=5, max_gap=2, overlap=1.0, search=4.0),
         ChunkOptions(max_seconds=5, max_gap=9, overlap=0.00003, search=1.5),
         ChunkOptions(max_seconds=2, max_gap=1, overlap=0.9, search=1.1),
-        ChunkOptions(5, preferred_seconds=3, enough_seconds=1, overlap=1.0, search=2.0),
-        ChunkOptions(6, preferred_seconds=1, enough_seconds=4, overlap=0.5, search=3.0),
+        ChunkOptions(5, preferred_seconds=3, overlap=1.0, search=2.0),
+        ChunkOptions(6, preferred_seconds=1, overlap=0.5, search=3.0),
     ]
 )
 
@@ -250,7 +250,7 @@ def test_long_speech_is_cut_in_a_short_pause_without_overlap():
 
 def test_speech_above_the_preferred_length_is_cut_only_in_a_pause():
     audio = makers.noise(29)
-    options = ChunkOptions(preferred_seconds=12, enough_seconds=4)
+    options = ChunkOptions(preferred_seconds=12)
     assert spans_of(cut(audio, (0, 28), options=options)) == [(0, 28)]
     audio[samples(6) : samples(6.3)] *= 0.01
     audio[samples(9) : samples(9.5)] *= 0.01
@@ -259,16 +259,10 @@ def test_speech_above_the_preferred_length_is_cut_only_in_a_pause():
     assert (first.start, second.end) == (0, 28)
 
 
-def test_a_long_enough_chunk_ends_at_the_next_pause():
-    options = ChunkOptions(preferred_seconds=20, enough_seconds=5)
+def test_regions_share_a_chunk_up_to_the_preferred_length():
+    options = ChunkOptions(preferred_seconds=7)
     regions = regions_at((0, 2), (2.5, 4), (4.5, 6), (6.5, 9), (9.5, 10))
     assert spans_of(make_chunks(regions, options, read)) == [(0, 6), (6.5, 10)]
-
-
-def test_a_long_enough_chunk_is_returned_when_its_last_region_ends():
-    chunker = Chunker(ChunkOptions(enough_seconds=5), read)
-    assert chunker.push(regions_at((0, 4))) == []
-    assert spans_of(chunker.push(regions_at((4.5, 6)))) == [(0, 6)]
 
 
 def test_no_regions_no_chunks():

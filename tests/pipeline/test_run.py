@@ -107,6 +107,21 @@ def monologue(tmp_path_factory):
     return makers.write(path, makers.speech(60))
 
 
+@pytest.mark.parametrize(
+    ("engine_prefers", "request_prefers", "longest"), [(None, None, 30), (7, None, 7), (7, 14, 14)]
+)
+def test_chunks_are_as_long_as_the_engine_prefers_if_the_request_does_not_choose(
+    run, tmp_path, engine_prefers, request_prefers, longest
+):
+    spans = [(1 + 3 * i, 3 + 3 * i) for i in range(12)]
+    path = makers.write(tmp_path / "bursts.wav", makers.bursts(40, spans))
+    engine = FakeEngine()
+    engine.preferred_seconds = engine_prefers
+    run(path, engine, Options(chunk=ChunkOptions(preferred_seconds=request_prefers)))
+    seconds = [chunk.duration for chunk in engine.chunks]
+    assert longest - 3.5 < max(seconds) <= longest
+
+
 async def assert_nothing_is_left(engine, decoders, work_dir):
     assert engine.running == 0
     assert list(work_dir.iterdir()) == []

@@ -27,6 +27,9 @@ PADDING: Final = 0.1
 (docs/results.md)."""
 RETRY_PADDING: Final = 0.3
 """The padding of a second attempt."""
+PREFERRED_SECONDS: Final = 20.0
+"""Longer chunks cost more time per second of audio and make as many word errors (docs/results.md,
+"What the pipeline adds")."""
 CPU_SECONDS_BASE: Final = 60
 CPU_SECONDS_PER_SECOND: Final = 4
 """The limit on CPU time: seconds for any chunk, plus seconds for each second of its audio.
@@ -47,6 +50,7 @@ class MoonshineEngine:
     """
 
     language = "en"
+    preferred_seconds: float | None = PREFERRED_SECONDS
     guarded = True
     retry_note = "a second attempt with more silence around the chunk"
 

@@ -91,6 +91,7 @@ class VllmHttpEngine:
     """
 
     language = "en"
+    preferred_seconds: float | None = None
     guarded = True
     retry_note = omni.RETRY_NOTE
 

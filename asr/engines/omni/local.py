@@ -70,6 +70,7 @@ class VllmLocalEngine:
     """
 
     language = "en"
+    preferred_seconds: float | None = None
     guarded = True
     retry_note = omni.RETRY_NOTE
 

@@ -87,6 +87,7 @@ class OnnxEngine:
         version = importlib.metadata.version("onnx-asr")
         self.slots = slots
         self.language = languages[0]
+        self.preferred_seconds: float | None = None
         self.guarded = False  # until the model is loaded
         self.model = options.folder.resolve().name if options.is_folder else options.model
         self.name = f"onnx ({self.model} on onnx-asr {version}, {options.device})"
