@@ -97,12 +97,13 @@ class Recogniser:
         self._aligner = aligner
         self._witness = witness
         self._slots = FairSlots(engine.slots)
+        self._n_interim_waiting = 0
         self._readers = ThreadPoolExecutor(READERS, "asr-read")
 
     @property
     def n_waiting(self) -> int:
-        """How many chunks wait for a slot of the engine."""
-        return self._slots.n_waiting
+        """How many chunks wait for a slot of the engine. Interim requests do not count."""
+        return self._slots.n_waiting - self._n_interim_waiting
 
     async def recognise(
         self,
@@ -143,6 +144,44 @@ class Recogniser:
         async with self._slots.slot(job, share, cost):
             audio = await self.read(chunk, read)
             return audio, await self._engine.transcribe(chunk, audio, options)
+
+    async def recognise_interim(
+        self,
+        chunk: Chunk,
+        read: Read,
+        options: DecodeOptions,
+        job: Hashable,
+        share: Share,
+        engine: Engine | None = None,
+    ) -> str | None:
+        """The engine's first answer to speech that still goes on, or None if a guard objects.
+
+        There are no further attempts, no word times and no counts. The engine's slots are shared as
+        for a chunk.
+
+        Args:
+            chunk: all the speech so far.
+            read: returns its samples; called when a slot is free.
+            options: what the user tells the engine.
+            job: the speaker.
+            share: the owner of the work.
+            engine: measures the work; by default the engine itself.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        engine = engine or self._engine
+        cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
+        self._n_interim_waiting += not self._slots.n_free
+        is_waiting = not self._slots.n_free
+        try:
+            async with self._slots.slot(job, share, cost):
+                self._n_interim_waiting -= is_waiting
+                is_waiting = False
+                heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
+        finally:
+            self._n_interim_waiting -= is_waiting
+        return None if self._engine.guarded and findings(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
         """The samples of a chunk."""

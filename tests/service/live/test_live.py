@@ -58,6 +58,9 @@ def configure(connection, **audio_input):
 MANUAL = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
 """Settings of a client that commits its turns itself, at 16 kHz, which needs no resampling."""
 
+WHOLE = {"partial_results": False}
+"""Transcription settings of a client that wants only the text of whole turns."""
+
 
 def append(connection, data, size=4800):
     for start in range(0, len(data), size):
@@ -91,6 +94,8 @@ def conversation(server):
     """The session.created event and the later events of a client that sends two sentences."""
     with open_session(server) as connection:
         created = connection.recv()
+        configure(connection, transcription=WHOLE)
+        assert connection.recv().type == "session.updated"
         append(connection, pcm16(bursts(8.0, [(1, 3), (5, 6.5)], 24_000)))
         return created, receive(connection, n=2)
 
@@ -169,7 +174,7 @@ def test_an_empty_transcript_is_complete_too(server):
 def test_turns_by_commit_at_16_khz(server):
     with open_session(server) as connection:
         connection.recv()
-        configure(connection, **MANUAL, transcription={"model": "m", "keywords": ["Omni"]})
+        configure(connection, **MANUAL, transcription={"model": "m", "keywords": ["Omni"]} | WHOLE)
         heard = connection.recv().session.audio.input
         assert (heard.format.rate, heard.turn_detection) == (16_000, None)
         assert (heard.transcription.model, heard.transcription.keywords) == ("m", ["Omni"])
