@@ -58,11 +58,16 @@ def _timed(
     texts = list(sent)
     if last := counterparts[-1]:
         texts[-1] = punctuated(texts[-1], last[0].text)
-    words = [
-        None if it is None else replace(it[0], text=text)
-        for text, it in zip(texts, counterparts, strict=True)
-    ]
     end = rest[0].start if rest else final[-1][0].end
+    words: list[Word | None] = []
+    following = end
+    for text, it in zip(reversed(texts), reversed(counterparts), strict=True):
+        # An end after the next word's start would leave no time for a word between them.
+        words.append(
+            it and replace(it[0], text=text, end=max(it[0].start, min(it[0].end, following)))
+        )
+        following = it[0].start if it else following
+    words.reverse()
     return fill_missing(texts, words, final[0][0].start, end)
 
 
