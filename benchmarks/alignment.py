@@ -1,8 +1,7 @@
 """Measure word times through the whole pipeline: decoding, VAD, chunks, aligner, stitching.
 
 The engine returns the reference text (`asr evaluate --times`), so only the times can be wrong. The
-aligner is compared with interpolation (words spread over the speech by their letters) and, on some
-clean recordings, with the times of pocketsphinx as a recogniser.
+aligner is compared with interpolation: words spread over the speech by their letters.
 
     python -m benchmarks.alignment [--real MANIFEST]
 
@@ -25,7 +24,6 @@ from asr.align.hmm.aligner import SphinxAligner
 from asr.align.hmm.forced import ForcedAligner
 from asr.audio.resample import decode
 from asr.config import AudioLimits, ChunkOptions, Options
-from asr.engines.sphinx import SphinxEngine
 from asr.evaluation import ReferenceEngine, Report, evaluate, read_manifest
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import SAMPLE_RATE, Audio
@@ -37,20 +35,18 @@ if TYPE_CHECKING:
     from asr.types import Transcript
 
 WORKERS = 2
-OWN_TEXT = "gettysburg"
-"""The only text that pocketsphinx recognises: recognition takes 30 times as long as alignment."""
+SPEED_TEXT = "gettysburg"
+"""The text whose recordings measure the speed of one core."""
 
 
-def run(
-    utterances: list[Utterance], *, aligned: bool, chunk_seconds: float, own: bool = False
-) -> Report:
-    """Transcribe and score; with `own`, pocketsphinx recognises the words itself."""
+def run(utterances: list[Utterance], *, aligned: bool, chunk_seconds: float) -> Report:
+    """Transcribe and score."""
     aligner = SphinxAligner(WORKERS) if aligned else None
     words_of = {utterance.file: utterance.words for utterance in utterances}
     reference = ReferenceEngine(WORKERS)
     options = Options(chunk=ChunkOptions(max_seconds=chunk_seconds))
     with asyncio.Runner() as runner:
-        transcriber = Transcriber(SphinxEngine(WORKERS) if own else reference, aligner)
+        transcriber = Transcriber(reference, aligner)
         runner.run(transcriber.open())
 
         def transcribe(path: Path) -> Transcript:
@@ -124,13 +120,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = read_manifest(corpus.write(Path(folder)))
         plain = [it for it in made if it.categories == ("clean",)]
-        some = [it for it in plain if OWN_TEXT in it.file.name]
+        some = [it for it in plain if SPEED_TEXT in it.file.name]
         for chosen, seconds in ((plain, 10.0), (made, 30.0)):
             for times, aligned in (("aligned", True), ("by letters", False)):
                 report = run(chosen, aligned=aligned, chunk_seconds=seconds)
                 table += rows(report, times, seconds)
-        report = run(some, aligned=False, chunk_seconds=30.0, own=True)
-        table += rows(report, "pocketsphinx's own", 30.0)
         speed = one_core(some)
     if options.real is None:
         print("no real recordings: --real was not given")

@@ -21,6 +21,7 @@ import soundfile
 import soxr
 
 from asr.config import DecodeOptions, Options
+from asr.engines.base import Engine
 from asr.output.formats import FORMATS, render
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Audio, Chunk, Hypothesis, Word
@@ -31,14 +32,13 @@ RATE = 44_100
 WORDS_PER_SECOND = 2.5
 
 
-class InstantEngine:
+class InstantEngine(Engine):
     """A test double that returns invented words at once."""
 
     name = "instant (test double)"
     model = "instant"
     slots = 8
     language = "en"
-    guarded = False
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:  # noqa: ARG002
         """Accept all options."""

@@ -60,7 +60,7 @@ def make_recording(path: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def service(delay: float | None) -> Generator[httpx.Client]:
-    """The real service, with pocketsphinx or a test double of an engine."""
+    """The real service, with Moonshine or a test double of an engine."""
     command = ["server.py"] if delay is None else ["-m", "tests.support.fake_server"]
     with tempfile.TemporaryDirectory() as folder:
         settings = {"ASR_DATA_DIR": folder, "ASR_LOG_LEVEL": "error"}
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--upload-seconds", type=float, default=40)
     parser.add_argument("--delay", type=float, help="of a test double, in seconds")
     options = parser.parse_args()
-    engine = "pocketsphinx" if options.delay is None else f"double, {options.delay:g} s a chunk"
+    engine = "moonshine" if options.delay is None else f"double, {options.delay:g} s a chunk"
     rows = []
     with tempfile.TemporaryDirectory() as folder, service(options.delay) as client:
         for kind in options.formats:

@@ -39,7 +39,7 @@ def main() -> None:
         for word in words[:10]:
             line = f"{word['start']:10.3f}{word['end']:10.3f}{word['confidence']:12.2f}"
             print(f"{line}  {word['timing']:<12}  {word['text']}")
-        print(f"\nengine: {transcript['engine']} (the weak one, for machines without a GPU)")
+        print(f"\nengine: {transcript['engine']}")
         if not words:
             sys.exit("the demo heard nothing")
     print("the service has stopped")

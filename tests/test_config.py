@@ -8,18 +8,18 @@ from asr.errors import InvalidOption
 from asr.settings import Settings
 
 
-def test_the_defaults_are_valid_and_take_pocketsphinx() -> None:
+def test_the_defaults_are_valid_and_take_moonshine() -> None:
     settings = Settings.from_env({})
     assert settings == Settings()
-    assert settings.engine_name == "pocketsphinx"
+    assert settings.engine_name == "moonshine"
     assert settings.workers >= 1
 
 
 def test_auto_takes_omni_when_a_vllm_server_is_named() -> None:
     settings = Settings.from_env({"ASR_VLLM_URL": "http://gpu:8000"})
     assert settings.engine_name == "omni"
-    forced = Settings.from_env({"ASR_VLLM_URL": "http://gpu:8000", "ASR_ENGINE": "pocketsphinx"})
-    assert forced.engine_name == "pocketsphinx"
+    forced = Settings.from_env({"ASR_VLLM_URL": "http://gpu:8000", "ASR_ENGINE": "moonshine"})
+    assert forced.engine_name == "moonshine"
 
 
 def test_values_are_read_with_their_types() -> None:

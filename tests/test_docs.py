@@ -18,6 +18,7 @@ from asr.service.transcriptions.bodies import TranscriptBody
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -46,11 +47,20 @@ def test_every_linked_file_exists():
 
 
 def test_image_is_built_by_the_make_target_that_a_developer_uses():
-    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert "RUN make runtime" in dockerfile
-    assert re.search(r"^runtime:", MAKEFILE, re.MULTILINE)
-    assert re.search(r"^USER (?!0|root)", dockerfile, re.MULTILINE)
-    assert "HEALTHCHECK" in dockerfile
+    for target in ("runtime", "model"):
+        assert re.search(rf"^RUN .*make {target} VENV=/app/.venv", DOCKERFILE, re.MULTILINE)
+        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^USER (?!0|root)", DOCKERFILE, re.MULTILINE)
+    assert "HEALTHCHECK" in DOCKERFILE
+
+
+def test_image_gets_every_file_that_its_build_copies():
+    """.dockerignore excludes everything that it does not name."""
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    tops = {source.split("/")[0] for line in copied for source in line.split()}
+    assert len(tops) >= 6
+    assert {f"!{top}" for top in tops} <= set(allowed)
 
 
 def test_compose_file_has_a_cpu_profile_that_is_locked_down():

@@ -20,6 +20,7 @@ from asr.cli import (
     doctor,
     evaluate,
     keys,
+    models,
     plot,
     schema,
     serve,
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_up(commands.add_parser("serve", help="start the web service"))
     evaluate.set_up(commands.add_parser("evaluate", help="score against references"))
     keys.set_up(commands.add_parser("keys", help="make API keys"))
+    models.set_up(commands.add_parser("models", help="install the embedded recogniser"))
     doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to fix"))
     settings.set_up(commands.add_parser("settings", help="print the table of settings"))
     schema.set_up(commands.add_parser("schema", help="print the JSON Schema of transcripts"))

@@ -14,8 +14,9 @@ import httpx
 import pocketsphinx
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
+from asr.engines.moonshine.folder import find_folder
 from asr.engines.omni.local import read_arguments
-from asr.errors import InvalidOption
+from asr.errors import EngineUnavailable, InvalidOption
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _pocketsphinx(settings: Settings) -> Check:
     try:
         pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
     except (RuntimeError, ValueError, OSError) as error:
-        level: Level = "fail" if settings.engine_name == "pocketsphinx" else "warn"
+        level: Level = "fail" if settings.aligner_name == "sphinx" else "warn"
         return Check("pocketsphinx", level, f"no model: {error}", "reinstall pocketsphinx")
     return Check("pocketsphinx", "ok", "the US English model loads")
 
@@ -78,7 +79,18 @@ def _engine(settings: Settings) -> Check:
         return Check("engine", "fail", "omni needs the address of a server", "set ASR_VLLM_URL")
     if name == "omni-local":
         return _omni_local(settings)
+    if name == "moonshine":
+        return _moonshine(settings)
     return Check("engine", "ok", name)
+
+
+def _moonshine(settings: Settings) -> Check:
+    try:
+        folder = find_folder(settings.moonshine_model)
+    except EngineUnavailable as error:
+        reason, _, fix = str(error).rpartition(": ")
+        return Check("engine", "fail", reason, fix)
+    return Check("engine", "ok", f"moonshine in {folder}")
 
 
 def _omni_local(settings: Settings) -> Check:

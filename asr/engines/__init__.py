@@ -1,7 +1,7 @@
 """The engines: a chunk of audio in, a hypothesis out.
 
 - `base`: the interface of an engine.
-- `sphinx`: pocketsphinx, which runs on any CPU.
+- `moonshine`: Moonshine, which runs on any CPU.
 - `omni`: Nemotron-3-Nano-Omni on vLLM.
 - `guards`: find suspicious answers of a language model.
 
@@ -28,10 +28,10 @@ def load_engine(settings: Settings) -> Engine:
         EngineUnavailable: it cannot be used with these settings.
         InvalidOption: the settings contradict each other.
     """
-    if settings.engine_name == "pocketsphinx":
-        from asr.engines.sphinx import SphinxEngine
+    if settings.engine_name == "moonshine":
+        from asr.engines.moonshine.engine import MoonshineEngine
 
-        return SphinxEngine(settings.workers)
+        return MoonshineEngine(settings.workers, settings.moonshine_model)
     if settings.engine_name == "omni-local":
         from asr.engines.omni.local import VllmLocalEngine, read_arguments
 

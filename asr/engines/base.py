@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """A recogniser.
+    """A recogniser. Engines without guards subclass it to inherit the defaults.
 
     Attributes:
         name: engine and model, for the transcript.
         model: the id in ``/v1/models``.
         slots: how many chunks it processes at once.
         language: ISO-639-1 code of the language it recognises if the request names none.
-        guarded: whether the guards check its answers. True for an engine that may invent text, and
-            may answer differently when asked again.
+        guarded: whether the guards check its answers. True for an engine that may invent text.
+        retry_note: how `retry` differs from `transcribe`, as text for people.
     """
 
     name: str
     model: str
     slots: int
     language: str
-    guarded: bool
+    guarded: bool = False
+    retry_note: str = ""
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Return warnings about options that this engine ignores.
@@ -58,6 +59,21 @@ class Engine(Protocol):
             EngineError: recognition failed.
         """
         ...
+
+    async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise a chunk in another way, after the guards objected to the first answer.
+
+        What helps depends on the engine: a higher temperature breaks most loops of a model that
+        samples, and changes nothing in one that always takes the most probable token. An engine
+        that is not guarded needs no `retry` of its own.
+
+        Returns:
+            A hypothesis like that of `transcribe`.
+
+        Raises:
+            EngineError: recognition failed.
+        """
+        return await self.transcribe(chunk, audio, options)
 
     async def close(self) -> None:
         """Free memory, processes and connections."""

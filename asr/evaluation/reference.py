@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asr.engines.base import Engine
 from asr.types import Hypothesis
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from asr.types import Audio, Chunk, Word
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """Returns the reference text of each chunk, without times.
 
     Attributes:
@@ -27,7 +28,6 @@ class ReferenceEngine:
     name = "reference text"
     model = "reference"
     language = "en"
-    guarded = False
 
     def __init__(self, slots: int) -> None:
         self.slots = slots

@@ -1,9 +1,9 @@
 """One chunk from samples to timed words: engine, aligner, and checks for doubtful text.
 
-If a check finds something, the chunk is recognised again at a higher temperature, which breaks most
-loops. If that is doubtful too, the chunk is cut at a quiet place near its middle, and each half is
-recognised. The best attempt is kept, and a warning in the transcript says what happened.
-Attempts are independent: none is prompted with an earlier answer.
+If a check finds something, the engine recognises the chunk again in another way. If that is
+doubtful too, the chunk is cut at a quiet place near its middle, and each half is recognised. The
+best attempt is kept, and a warning in the transcript says what happened. Attempts are independent:
+none is prompted with an earlier answer.
 
 A slot of the engine is held only while the engine works; alignment has its own processes.
 """
@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from asr.align.interpolate import interpolate
-from asr.config import ChunkOptions
+from asr.config import ChunkOptions, DecodeOptions
 from asr.counters import COUNTS
 from asr.engines.guards import UNHEARD, WITNESS, Finding, findings
 from asr.errors import EngineError
@@ -29,15 +29,14 @@ from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Hashable
+    import contextlib
+    from collections.abc import Hashable
 
     from asr.align.base import Aligner
-    from asr.config import DecodeOptions
     from asr.engines.base import Engine
 
 logger = logging.getLogger(__name__)
 
-RETRY_TEMPERATURE: Final = 0.7
 MIN_SPLIT_SECONDS: Final = 3.0
 """A shorter chunk is not halved: half a sentence is harder to recognise than a whole one."""
 LONGEST_SECONDS: Final = ChunkOptions().max_seconds
@@ -48,6 +47,8 @@ Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
 """Compares a timed hypothesis with its audio and returns its objections as text for people. The
 number is the start of the chunk in seconds."""
 Read = Callable[[int, int], Audio]
+Ask = Callable[[Chunk, Audio, DecodeOptions], Awaitable[Hypothesis]]
+"""A way in which an engine recognises a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Recogniser:
     def __init__(
         self, engine: Engine, aligner: Aligner | None = None, witness: Witness | None = None
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._aligner = aligner
         self._witness = witness
         self._slots = FairSlots(engine.slots)
@@ -128,7 +129,7 @@ class Recogniser:
         work = _Work(self, chunk, read, options, job, share)
         COUNTS["chunks"] += 1
         attempts = [await work.whole()]
-        for step in (work.warmer, work.halves):
+        for step in (work.again, work.halves):
             if attempts[-1].findings:
                 attempts += await work.tried(step)
         best = _settle(attempts)
@@ -136,14 +137,11 @@ class Recogniser:
             return best
         return await self.timed(best, await work.audio(), options.language)
 
-    async def hear(
-        self, chunk: Chunk, read: Read, options: DecodeOptions, job: Hashable, share: Share
-    ) -> tuple[Audio, Hypothesis]:
-        """The samples of a chunk and the engine's answer."""
-        cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
-        async with self._slots.slot(job, share, cost):
-            audio = await self.read(chunk, read)
-            return audio, await self._engine.transcribe(chunk, audio, options)
+    def slot(
+        self, chunk: Chunk, job: Hashable, share: Share
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """A slot of the engine for one chunk."""
+        return self._slots.slot(job, share, min(chunk.duration / LONGEST_SECONDS, 1.0))
 
     async def recognise_interim(
         self,
@@ -170,7 +168,7 @@ class Recogniser:
         Raises:
             EngineError: the engine failed.
         """
-        engine = engine or self._engine
+        engine = engine or self.engine
         cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
         self._n_interim_waiting += not self._slots.n_free
         is_waiting = not self._slots.n_free
@@ -181,7 +179,7 @@ class Recogniser:
                 heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
         finally:
             self._n_interim_waiting -= is_waiting
-        return None if self._engine.guarded and findings(heard, chunk) else heard.text
+        return None if self.engine.guarded and findings(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
         """The samples of a chunk."""
@@ -193,10 +191,10 @@ class Recogniser:
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
-        found = findings(heard, chunk) if self._engine.guarded else ()
+        found = findings(heard, chunk) if self.engine.guarded else ()
         if not found:  # otherwise it will probably be replaced, and alignment is slow
             heard = await self.timed(heard, audio, language)
-            if self._witness is not None and self._engine.guarded:
+            if self._witness is not None and self.engine.guarded:
                 says = self._witness(audio, heard, chunk.start)
                 weight = UNHEARD if _is_mostly_unheard(heard) else WITNESS
                 found = tuple(Finding("witness", it, weight) for it in says)
@@ -225,6 +223,7 @@ class _Work:
         share: Share,
     ) -> None:
         self._recogniser = recogniser
+        self.engine = recogniser.engine
         self._chunk = chunk
         self._read = read
         self._options = options
@@ -237,7 +236,7 @@ class _Work:
 
     async def whole(self) -> _Attempt:
         """The first attempt: the whole chunk with the user's options."""
-        audio, heard = await self._hear(self._chunk, self._options)
+        audio, heard = await self._hear(self._chunk, self.engine.transcribe)
         return await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
 
     async def tried(self, step: Callable[[], Awaitable[_Attempt | None]]) -> list[_Attempt]:
@@ -254,14 +253,12 @@ class _Work:
             return []
         return [] if attempt is None else [attempt]
 
-    async def warmer(self) -> _Attempt:
-        """The whole chunk at a higher temperature."""
+    async def again(self) -> _Attempt:
+        """The whole chunk in another way, which the engine chooses."""
         COUNTS["attempts_retry"] += 1
-        temperature = max(RETRY_TEMPERATURE, min(1.0, (self._options.temperature or 0.0) + 0.2))
-        options = replace(self._options, temperature=temperature)
-        audio, heard = await self._hear(self._chunk, options)
+        audio, heard = await self._hear(self._chunk, self.engine.retry)
         attempt = await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
-        return replace(attempt, how="a second attempt at a higher temperature")
+        return replace(attempt, how=self.engine.retry_note)
 
     async def halves(self) -> _Attempt | None:
         """Each half of the chunk, or None if the chunk is too short."""
@@ -269,8 +266,8 @@ class _Work:
             return None
         COUNTS["attempts_split"] += 1
         left, right = await asyncio.to_thread(_halves, self._chunk, self._read)
-        _, first = await self._hear(left, self._options)
-        _, second = await self._hear(right, self._options)
+        _, first = await self._hear(left, self.engine.transcribe)
+        _, second = await self._hear(right, self.engine.transcribe)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
@@ -278,8 +275,10 @@ class _Work:
         )
         return replace(attempt, how="an attempt at each half of the chunk")
 
-    async def _hear(self, chunk: Chunk, options: DecodeOptions) -> tuple[Audio, Hypothesis]:
-        return await self._recogniser.hear(chunk, self._read, options, self._job, self._share)
+    async def _hear(self, chunk: Chunk, ask: Ask) -> tuple[Audio, Hypothesis]:
+        async with self._recogniser.slot(chunk, self._job, self._share):
+            audio = await self._recogniser.read(chunk, self._read)
+            return audio, await ask(chunk, audio, self._options)
 
 
 def _speaks(aligner: Aligner, language: str | None) -> bool:

@@ -44,6 +44,7 @@ sys.path = json.loads(sys.argv[1])
 from asr.workers.template import main
 main(sys.argv[2:])
 """
+Preload = str | tuple[str, ...]
 MAX_MESSAGE = 64 << 20
 """Bytes. A compromised child may announce any length, and the parent must not wait for it."""
 
@@ -138,11 +139,12 @@ class ProcessPool:
     """Children forked from one template process that has loaded `preload`.
 
     Args:
-        preload: modules to import, or ``module:function`` to call, before the first job.
+        preload: what to load before the first job. A name is a module to import or a
+            ``module:function`` to call. A tuple is such a function and its arguments.
         max_jobs: largest number of children that run at once.
     """
 
-    def __init__(self, preload: Sequence[str], max_jobs: int) -> None:
+    def __init__(self, preload: Sequence[Preload], max_jobs: int) -> None:
         self._preload = tuple(preload)
         self._slots = asyncio.Semaphore(max_jobs)
         self._patient_slots = asyncio.Semaphore(MAX_PATIENT)
@@ -206,7 +208,7 @@ class ProcessPool:
 class _Template:
     """A template process and the parent's end of its control socket."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[Preload]) -> None:
         self._ids = itertools.count()
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._outbox: deque[tuple[bytes, socket.socket | None]] = deque()
@@ -215,7 +217,7 @@ class _Template:
         # It uses our sys.path. Without -P, "-c" would search the current directory first, where a
         # user may have a wave.py next to the recordings.
         command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path)]
-        command += [str(theirs.fileno()), *preload]
+        command += [str(theirs.fileno()), *map(json.dumps, preload)]
         # One thread per child is enough; more would only compete for the cores.
         env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         with theirs:

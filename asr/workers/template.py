@@ -3,8 +3,7 @@
 `asr.workers.pool` starts it with the file descriptor of a control socket and the names to load. It
 loads them, then forks a child for each request on the control socket. So a child starts within
 milliseconds, has its own resource limits, can be killed alone, and starts in the same state as all
-others. The last point matters for pocketsphinx: the results of a reused decoder depend on earlier
-audio.
+others.
 
 `multiprocessing` does not fit. Its children import the user's main module again, which breaks
 ``asr.transcribe()`` in a script without a main guard. Its pools cannot kill one task or give a task
@@ -71,6 +70,14 @@ class Channel:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def preload(entry: str) -> None:
+    """Load one entry of a pool's `preload`: a JSON string, or a list of function and arguments."""
+    name, *arguments = [parsed] if isinstance(parsed := json.loads(entry), str) else parsed
+    loaded = load(name)
+    if callable(loaded):
+        loaded(*arguments)
 
 
 def load(name: str) -> Any:
@@ -209,12 +216,10 @@ class TemplateProcess:
 
 
 def main(arguments: list[str]) -> None:
-    """Load the named modules and functions, then serve."""
+    """Load the entries of `preload`, then serve."""
     control = socket.socket(fileno=int(arguments[0]))
-    for name in arguments[1:]:
-        loaded = load(name)
-        if callable(loaded):
-            loaded()
+    for entry in arguments[1:]:
+        preload(entry)
     gc.freeze()  # the collector skips loaded objects, so their pages stay shared
     with control:
         TemplateProcess(control).serve()

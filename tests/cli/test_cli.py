@@ -78,7 +78,7 @@ def greeting(tmp_path_factory):
 def test_srt_of_a_recording_to_standard_output(greeting):
     done = run_process("transcribe", greeting, "-f", "srt", check=0)
     cues = list(srt.parse(done.stdout.decode()))
-    assert "good morning everyone" in cues[0].content
+    assert "Good morning, everyone" in cues[0].content
     assert 0.4 < cues[0].start.total_seconds() < 0.8
     assert done.stderr == b""  # no progress bar without a terminal
 

@@ -360,6 +360,7 @@ CTC = {"aligner": "ctc"}
     ("installed", "settings", "name", "remedy"),
     [
         ("", {"engine": "omni"}, "engine", "ASR_VLLM_URL"),
+        ("", {"moonshine_model": "/no/base"}, "engine", "ASR_MOONSHINE_MODEL"),
         ("vllm", LOCAL, "engine", "ASR_VLLM_MODEL"),
         ("vllm", LOCAL | {"vllm_model": "/no/omni"}, "engine", "ASR_VLLM_MODEL"),
         ("vllm", LOCAL | {"vllm_model": "./no-omni"}, "engine", "ASR_VLLM_MODEL"),

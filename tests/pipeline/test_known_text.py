@@ -110,10 +110,18 @@ def hear_talk(chunk):
 
 
 @pytest.mark.parametrize(
-    ("aligner", "median", "engine"),
-    [("auto", 0.015, "given text"), ("none", 0.03, "given text, found with pocketsphinx")],
+    ("aligner", "median", "near", "engine"),
+    [
+        ("auto", 0.015, 0.95, "given text"),
+        (
+            "none",
+            0.3,
+            0.4,
+            "given text, found with moonshine-tiny-en",
+        ),  # no times but interpolated ones
+    ],
 )
-def test_a_sample_with_the_embedded_recogniser(aligner, median, engine):
+def test_a_sample_with_the_embedded_recogniser(aligner, median, near, engine):
     """Every word of the reference text comes out in order, with a nearly correct time."""
     text, words = facts("meeting")
     settings = Settings(aligner=aligner)
@@ -122,7 +130,7 @@ def test_a_sample_with_the_embedded_recogniser(aligner, median, engine):
     times = score_times(words, transcript.words)
     assert times.matched == len(words)
     assert times.start_median < median
-    assert times.within(0.2)[0] > 0.95
+    assert times.within(0.2)[0] > near
     assert transcript.engine.startswith(engine)
     assert (transcript.aligner == "interpolation") == (aligner == "none")
     assert transcript.warnings == ()

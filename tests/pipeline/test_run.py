@@ -584,4 +584,4 @@ def test_a_script_without_a_main_guard(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     begin, text = done.stdout.splitlines()
     assert begin == "begin"
-    assert "good morning" in text
+    assert "Good morning" in text

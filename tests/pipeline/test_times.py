@@ -12,6 +12,7 @@ from asr.align.hmm.aligner import SphinxAligner
 from asr.align.witness import witness
 from asr.cli import main
 from asr.config import ChunkOptions, Options
+from asr.engines.omni.prompt import RETRY_NOTE, warmer
 from asr.evaluation import ReferenceEngine, evaluate, read_manifest
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Chunk, Hypothesis, Word
@@ -70,6 +71,7 @@ class Inventive(ReferenceEngine):
     """An engine whose first answer for a chunk has invented words."""
 
     guarded = True
+    retry_note = RETRY_NOTE
     invented = "and do not forget to subscribe to this wonderful channel"
 
     async def transcribe(self, chunk, audio, options):
@@ -79,6 +81,9 @@ class Inventive(ReferenceEngine):
             half[4:4] = self.invented.split()
             return Hypothesis(chunk.index, " ".join(half))
         return heard
+
+    async def retry(self, chunk, audio, options):
+        return await self.transcribe(chunk, audio, warmer(options))
 
 
 def test_invented_words_are_asked_for_again(runner):

@@ -13,12 +13,23 @@ from asr.errors import DamagedAudio, EngineFailed
 from asr.workers.template import FRAME
 
 loaded = 0
+arguments = ()
 
 
 def load():
     """Called once, in the template process."""
     global loaded
     loaded += 1
+
+
+def load_with(*given):
+    """Called once, in the template process, with the arguments of the pool."""
+    global arguments
+    arguments = given
+
+
+def tell_arguments(channel):
+    channel.send({"arguments": arguments})
 
 
 def fail_to_load():

@@ -15,6 +15,7 @@ import os
 import zlib
 from pathlib import Path
 
+from asr.engines.base import Engine
 from asr.service import serve
 from asr.settings import Settings
 from asr.types import Hypothesis, Word
@@ -22,14 +23,13 @@ from asr.types import Hypothesis, Word
 WORDS_PER_SECOND = 2
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Returns word0, word1, ... at two words per second of audio, whatever the audio is."""
 
     name = "fake engine 1.0"
     model = "fake"
     language = "en"
     slots = 4
-    guarded = False
 
     def __init__(self, env):
         self.delay = float(env.get("FAKE_ENGINE_DELAY", 0))

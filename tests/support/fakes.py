@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from asr.config import check
+from asr.engines.base import Engine
 from asr.types import Hypothesis, Word
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY"
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Answers each chunk with evenly spaced words that name the chunk: "c0w0 c0w1 ...".
 
     Args:
@@ -39,7 +40,6 @@ class FakeEngine:
 
     language = "en"
     model = "fake"
-    guarded = False
 
     def __init__(
         self,

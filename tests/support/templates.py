@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asr.workers import pool
-from asr.workers.template import TemplateProcess, load
+from asr.workers.template import TemplateProcess, preload
 
 _START = """
 import json, sys
@@ -131,10 +131,8 @@ def started_templates():
 def nurse(arguments):
     """Load the named modules, then fork on request until the other side closes the socket."""
     control = socket.socket(fileno=int(arguments[0]))
-    for name in arguments[1:]:
-        loaded = load(name)
-        if callable(loaded):
-            loaded()
+    for entry in arguments[1:]:
+        preload(entry)
     gc.freeze()
     signal.signal(signal.SIGCHLD, _reap)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

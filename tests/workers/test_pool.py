@@ -391,6 +391,16 @@ def test_jobs_fail_when_the_template_is_killed_and_the_next_one_works():
     assert not is_alive(second)
 
 
+def test_a_template_gets_the_arguments_of_what_it_loads():
+    given = ('/a folder/with "quotes"', "caf\u00e9")
+
+    async def run():
+        async with open_pool(preload=("json", (f"{JOBS}:load_with", *given))) as pool:
+            return await ask(pool, "tell_arguments")
+
+    assert tuple(asyncio.run(run())["arguments"]) == given
+
+
 def test_a_template_that_does_not_load(capfd):
     async def run():
         async with open_pool(preload=(f"{JOBS}:fail_to_load",)) as pool:

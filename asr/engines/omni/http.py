@@ -92,6 +92,7 @@ class VllmHttpEngine:
 
     language = "en"
     guarded = True
+    retry_note = omni.RETRY_NOTE
 
     def __init__(
         self, options: VllmOptions, transport: httpx.AsyncBaseTransport | None = None
@@ -148,6 +149,10 @@ class VllmHttpEngine:
         return read_answer(
             answer, chunk.index
         )  # faster here than in a thread that waits for the GIL
+
+    async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise one chunk at a higher temperature."""
+        return await self.transcribe(chunk, audio, omni.warmer(options))
 
     async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
         """Send until a server answers. Errors that a retry cannot fix are raised at once."""

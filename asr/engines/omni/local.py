@@ -71,6 +71,7 @@ class VllmLocalEngine:
 
     language = "en"
     guarded = True
+    retry_note = omni.RETRY_NOTE
 
     def __init__(self, model: str, arguments: Mapping[str, Any], slots: int = 0) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -118,6 +119,10 @@ class VllmLocalEngine:
         except TimeoutError as error:
             message = f"no answer for the chunk at {chunk.start:.1f} s before its deadline"
             raise EngineTimeout(message) from error
+
+    async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise one chunk at a higher temperature."""
+        return await self.transcribe(chunk, audio, omni.warmer(options))
 
     async def close(self) -> None:
         """End vLLM's processes and its thread."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asr.engines.omni.scrub import spoken
@@ -33,6 +33,8 @@ INSTRUCTION: Final = (
     "everything else. If nobody speaks, write nothing."
 )
 TEMPERATURE: Final = 0.2
+RETRY_TEMPERATURE: Final = 0.7
+RETRY_NOTE: Final = "a second attempt at a higher temperature"
 TOP_K: Final = 1
 TOP_K_ABOVE: Final = 20
 """top_k for temperatures above `TEMPERATURE`. With a top_k of 1 the temperature has no effect."""
@@ -78,6 +80,12 @@ def sampling(options: DecodeOptions, seconds: float) -> Sampling:
     temperature = TEMPERATURE if options.temperature is None else options.temperature
     top_k = TOP_K if temperature <= TEMPERATURE else TOP_K_ABOVE
     return Sampling(temperature, top_k, TOKENS_BASE + round(TOKENS_PER_SECOND * seconds))
+
+
+def warmer(options: DecodeOptions) -> DecodeOptions:
+    """Options for a second attempt: a higher temperature breaks most loops."""
+    raised = min(1.0, (options.temperature or 0.0) + 0.2)
+    return replace(options, temperature=max(RETRY_TEMPERATURE, raised))
 
 
 def instruction(options: DecodeOptions) -> str:

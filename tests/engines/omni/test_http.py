@@ -75,6 +75,21 @@ def test_the_request_is_what_the_model_wants() -> None:
     assert (audio["type"], text["type"]) == ("audio_url", "text")
 
 
+@pytest.mark.parametrize(("asked", "drawn"), [(None, 0.7), (0.0, 0.7), (0.6, 0.8), (1.0, 1.0)])
+def test_a_second_attempt_has_a_higher_temperature(asked: float | None, drawn: float) -> None:
+    vllm = Vllm(ok("hello there"))
+
+    async def run() -> Hypothesis:
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(vllm))
+        async with running(engine):
+            return await engine.retry(CHUNK, AUDIO, DecodeOptions(temperature=asked))
+
+    assert asyncio.run(run()).text == "hello there"
+    (body,) = vllm.bodies
+    assert body["temperature"] == pytest.approx(drawn)
+    assert body["top_k"] == 20  # with a top_k of 1 the temperature has no effect
+
+
 @pytest.mark.parametrize("audio_format", ["wav", "flac"])
 def test_the_audio_arrives_as_it_was(audio_format: str) -> None:
     url = body_in("vllm", audio_format)["messages"][0]["content"][0]["audio_url"]["url"]
@@ -362,7 +377,7 @@ def test_what_the_model_is_not_made_for_is_a_warning() -> None:
 
 
 def test_the_settings_choose_the_engine() -> None:
-    assert load_engine(Settings(engine="pocketsphinx")).model == "pocketsphinx"
+    assert load_engine(Settings(engine="moonshine")).model == "moonshine-tiny-en"
     engine = load_engine(Settings(vllm_url="http://a/v1/, http://b:8000", engine_slots=5))
     assert (engine.model, engine.slots) == ("omni", 5)
     assert [server.url for server in engine._servers.all] == ["http://a", "http://b:8000"]

@@ -209,10 +209,10 @@ def test_requests_at_shutdown_are_answered_or_refused(number, group):
 @pytest.mark.parametrize(
     ("number", "when"),
     [
-        (signal.SIGTERM, "engine pocketsphinx"),
+        (signal.SIGTERM, "engine moonshine"),
         (signal.SIGINT, "Uvicorn running"),
         (signal.SIGTERM, "startup complete"),
-        pytest.param(signal.SIGINT, "engine pocketsphinx", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "engine moonshine", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "Uvicorn running", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, "startup complete", marks=pytest.mark.slow),
     ],

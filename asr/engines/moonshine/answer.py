@@ -1,0 +1,61 @@
+"""The decoder's tokens as text, with a confidence for each word."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.engines.moonshine.model import Decoded
+    from asr.engines.moonshine.tokens import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Moonshine heard.
+
+    Attributes:
+        words: the text, split at white space.
+        confidences: of each word, 0 to 1.
+        avg_logprob: mean of the natural log probabilities of all tokens.
+        is_cut: the limit of tokens was reached.
+    """
+
+    words: tuple[str, ...]
+    confidences: tuple[float, ...]
+    avg_logprob: float
+    is_cut: bool
+
+    @property
+    def text(self) -> str:
+        """The words in one line."""
+        return " ".join(self.words)
+
+
+def read_answer(decoded: Decoded, tokenizer: Tokenizer) -> Answer:
+    """Join tokens to words.
+
+    The confidence of a word is the probability of its least probable token. It is calibrated as it
+    is: docs/results.md has the table.
+    """
+    spelled: list[tuple[bytes, float]] = []
+    for token, logprob in zip(decoded.tokens, decoded.logprobs, strict=False):
+        piece = tokenizer.piece(token)
+        if piece.startswith(b" ") or not spelled:
+            spelled.append((piece, logprob))
+        else:
+            bytes_, lowest = spelled[-1]
+            spelled[-1] = (bytes_ + piece, min(lowest, logprob))
+    heard = [
+        (word, math.exp(lowest))
+        for bytes_, lowest in spelled
+        for word in bytes_.decode("utf-8", "replace").split()
+    ]
+    logprobs = decoded.logprobs
+    return Answer(
+        words=tuple(word for word, _ in heard),
+        confidences=tuple(confidence for _, confidence in heard),
+        avg_logprob=sum(logprobs) / len(logprobs),
+        is_cut=decoded.is_cut,
+    )

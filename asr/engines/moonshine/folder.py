@@ -1,0 +1,78 @@
+"""The folder of a Moonshine model: where it lies, and whether its files are the right ones."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Final
+
+from asr.errors import EngineUnavailable
+
+NAME: Final = "moonshine-tiny-en"
+INSTALL: Final = "asr models install"
+"""The command that installs the model."""
+ENCODER: Final = "encoder_model.ort"
+DECODER: Final = "decoder_model_merged.ort"
+TOKENIZER: Final = "tokenizer.bin"
+LICENCE: Final = "LICENSE"
+HASHES: Final = {
+    ENCODER: "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",
+    DECODER: "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0",
+    TOKENIZER: "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
+}
+"""SHA-256 of the files of Moonshine tiny for English, from moonshine-voice 0.1.0."""
+
+
+def installed_folder() -> Path:
+    """The folder that ``asr models install`` fills. It belongs to the Python environment."""
+    return Path(sys.prefix) / "share" / "asr" / NAME
+
+
+def find_folder(chosen: str) -> Path:
+    """Return the folder of the model.
+
+    Args:
+        chosen: the setting ``moonshine_model``; empty means the installed Moonshine tiny.
+
+    Raises:
+        EngineUnavailable: a file is missing, or it is not the one that was released.
+    """
+    if chosen:
+        return _complete(Path(chosen), "correct ASR_MOONSHINE_MODEL")
+    candidates = [installed_folder(), *_package_folders()]
+    folder = next((it for it in candidates if it.is_dir()), candidates[0])
+    check_hashes(_complete(folder, f"run {INSTALL}"))
+    return folder
+
+
+def check_hashes(folder: Path) -> None:
+    """Check the files of Moonshine tiny.
+
+    Raises:
+        EngineUnavailable: a file is not the one that was released.
+    """
+    for name, expected in HASHES.items():
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            message = f"{folder / name} is damaged or of another version: run {INSTALL}"
+            raise EngineUnavailable(message)
+
+
+def _complete(folder: Path, fix: str) -> Path:
+    missing = [name for name in HASHES if not (folder / name).is_file()]
+    if missing:
+        raise EngineUnavailable(f"Moonshine has no {' and no '.join(missing)} in {folder}: {fix}")
+    return folder
+
+
+def _package_folders() -> list[Path]:
+    """The model inside moonshine-voice, if that package is installed.
+
+    The package is not imported, because that would load its native library.
+    """
+    found = importlib.util.find_spec("moonshine_voice")
+    places = (found.submodule_search_locations or []) if found is not None else []
+    return [Path(place) / "assets" / "tiny-en" for place in places]

