@@ -70,7 +70,7 @@ class Played:
     Attributes:
         deltas: (arrival, text) by item; arrival in seconds since the start of the clip.
         transcripts: by item.
-        finals: when the turn of each item had ended, on the same clock.
+        finals: when the turn of each item had ended, on the same clock; in order of the turns.
     """
 
     deltas: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Played:
     @property
     def text(self) -> str:
         """The final text."""
-        return " ".join(text for text in self.transcripts.values() if text)
+        return " ".join(text for item in self.finals if (text := self.transcripts[item]))
 
     @property
     def n_taken_back(self) -> int:
@@ -93,9 +93,9 @@ class Played:
     def arrivals(self) -> list[tuple[str, float, bool]]:
         """Each word with the arrival of its delta, and whether that was before the turn ended."""
         words = []
-        for item in self.transcripts:
+        for item, ended in self.finals.items():
             for at, text in self.deltas.get(item, []):
-                is_early = at < self.finals.get(item, 0.0)
+                is_early = at < ended
                 words += [(word, at, is_early) for word in text.split() if bare(word).isalnum()]
         return words
 

@@ -10,6 +10,7 @@ hypothesis differs, only the words after the sent ones are new.
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asr.service.live.word_match import bare, match_prefix
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 UNSURE_WORDS: Final = 2
 UNSURE_SECONDS: Final = 1.0
 """At most so many words at the end of a hypothesis are said in so many seconds."""
+
+ISLAND_WORDS: Final = 2
+"""An engine may hear a word differently each time. So that it does not hold up the words after it,
+up to so many words may differ if the word after them is the same again. The newest spelling
+counts."""
 
 
 class Agreed(NamedTuple):
@@ -62,7 +68,7 @@ class Agreement:
         self._recent.append((newest, end_sample))
         if len(self._recent) < self._n_hypotheses:
             return Agreed([])
-        return self._unseen(newest[: min(_n_common(words, newest) for words, _ in self._recent)])
+        return self._unseen(newest[: min(_n_agreed(words, newest) for words, _ in self._recent)])
 
     def close(self, hypothesis: str) -> Agreed:
         """Take the hypothesis of audio that will not grow: all its words are certain."""
@@ -91,11 +97,29 @@ class Agreement:
         self._recent.clear()
 
 
-def _n_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """The number of words with which both begin, without regard to case and punctuation."""
-    n = 0
-    for ours, theirs in zip(a, b, strict=False):
-        if bare(ours) != bare(theirs):
-            break
-        n += 1
+def _n_agreed(older: Sequence[str], newest: Sequence[str]) -> int:
+    """With how many words of `newest` a hypothesis agrees, apart from islands of other words."""
+    ours, theirs = [bare(word) for word in older], [bare(word) for word in newest]
+    n = j = _n_common(ours, theirs)
+    i = j
+    while (island := _next_island(ours[i:], theirs[j:])) is not None:
+        i, j = i + island[0], j + island[1]
+        n_common = _n_common(ours[i:], theirs[j:])
+        i, j = i + n_common, j + n_common
+        n = j
     return n
+
+
+def _next_island(ours: Sequence[str], theirs: Sequence[str]) -> tuple[int, int] | None:
+    """The lengths of the shortest island at the beginning of both sides, or None."""
+    lengths = [(i, j) for i in range(ISLAND_WORDS + 1) for j in range(ISLAND_WORDS + 1)]
+    for i, j in sorted(lengths, key=sum):
+        if i < len(ours) and j < len(theirs) and ours[i] == theirs[j]:
+            return i, j
+    return None
+
+
+def _n_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """The number of words with which both begin."""
+    same = (a == b for a, b in zip(ours, theirs, strict=False))
+    return sum(1 for _ in takewhile(bool, same))

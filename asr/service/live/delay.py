@@ -26,9 +26,9 @@ class Delay:
 
 DELAYS: Final[dict[DelayName, Delay]] = {
     "minimal": Delay(0.3, 2),
-    "low": Delay(0.4, 2),
-    "medium": Delay(0.5, 2),
-    "high": Delay(0.6, 3),
-    "xhigh": Delay(1.0, 3),
+    "low": Delay(0.35, 2),
+    "medium": Delay(0.4, 2),
+    "high": Delay(0.5, 3),
+    "xhigh": Delay(0.8, 3),
 }
 DEFAULT: Final[DelayName] = "medium"

@@ -180,7 +180,7 @@ def test_the_final_text_begins_with_what_was_sent_even_if_it_is_wrong(tmp_path):
     assert text.endswith("w17 w18 w19")
 
 
-@pytest.mark.parametrize(("delay", "least"), [("minimal", 0.3), ("medium", 0.5), ("xhigh", 2.0)])
+@pytest.mark.parametrize(("delay", "least"), [("minimal", 0.3), ("medium", 0.4), ("xhigh", 1.6)])
 def test_delay_sets_how_long_a_word_waits(tmp_path, delay, least):
     truth = steady_words(30)
     pcm = samples_of(truth)
