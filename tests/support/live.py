@@ -13,6 +13,9 @@ from collections import defaultdict
 
 import numpy as np
 
+from asr.audio.recording import Recording
+from asr.config import Options
+from asr.errors import EngineError
 from asr.pipeline.stitch import stitch
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession, SessionLimits
@@ -93,6 +96,33 @@ class Engine:
         self.kept.append((turn, transcript))
 
 
+class Pipeline:
+    """A backend that runs the real pipeline with any engine, without a worker process."""
+
+    def __init__(self, transcriber, folder):
+        self._transcriber = transcriber
+        self._folder = folder
+
+    async def recognise_interim(self, pcm, decode):
+        path = self._folder / "interim"
+        path.write_bytes(pcm.astype("<i2").tobytes())
+        try:
+            return await self._transcriber.recognise_interim(Recording(path), decode, "speaker")
+        except EngineError:
+            return None
+
+    async def transcribe(self, turn, vad, decode):
+        options = Options(vad=vad, decode=decode)
+        async for event in self._transcriber.transcribe_pcm(turn.path, options):
+            yield event
+
+    def count_bytes(self, n_bytes):
+        pass
+
+    def keep(self, turn, transcript):
+        pass
+
+
 class Client:
     """Sends audio in pieces, then `last` events, and disconnects.
 
@@ -102,9 +132,11 @@ class Client:
         last: events after it.
         piece: samples in a message.
         pace: iterations of the event loop between two messages.
+        seconds: between two messages.
     """
 
-    def __init__(self, pcm, first=(), last=(), piece=1600, pace=12):
+    def __init__(self, pcm, first=(), last=(), piece=1600, pace=12, seconds=0.0):
+        self._seconds = seconds
         pieces = (pcm[n : n + piece] for n in range(0, len(pcm), piece))
         audio = (
             {
@@ -120,6 +152,7 @@ class Client:
     async def receive(self):
         for _ in range(self._pace):
             await asyncio.sleep(0)
+        await asyncio.sleep(self._seconds)
         event = next(self._events, None)
         if event is None:
             raise ConnectionResetError("the client left")

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings as example_settings, strategies as st
 
+from asr.engines.omni.http import VllmHttpEngine, VllmOptions
+from asr.pipeline.transcriber import Transcriber
 from asr.service.live import partials
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.partials import LONG_SECONDS
 from asr.service.live.session import LiveSession, SessionLimits
 from asr.types import SAMPLE_RATE, Word
+from tests.support.chat_server import ChatServer
 from tests.support.live import (
     Client,
     Engine,
+    Pipeline,
     assert_consistent,
     of_type,
     samples_of,
@@ -214,3 +218,46 @@ def test_a_closed_session_leaves_no_task(tmp_path):
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(run()) == set()
+
+
+# --- omni on a server -----------------------------------------------------------------------------
+
+
+def talk_to_omni(folder, delay, *answers):
+    """Talk for 4 s to omni on a stand-in for vLLM; return the events and the stand-in."""
+    pcm = samples_of(steady_words(10))
+    client = Client(pcm, [settings()], seconds=0.02)
+
+    async def run():
+        async with ChatServer(delay=delay) as server:
+            server.answers = list(answers)
+            engine = VllmHttpEngine(VllmOptions((server.url,), slots=2))
+            async with Transcriber(engine) as transcriber:
+                limits, config = SessionLimits(60.0, 3600.0), SessionConfig("webrtc")
+                backend = Pipeline(transcriber, folder)
+                await LiveSession("sess", client, backend, config, folder, limits).run()
+            return server
+
+    server = asyncio.run(run())
+    return client.received, server
+
+
+def test_omni_has_partial_results_where_its_server_keeps_up(tmp_path):
+    events, server = talk_to_omni(tmp_path, 0.01)
+    early = of_type(before(events, "speech_stopped"), DELTA)
+    assert [event["delta"] for event in early] == ["hello from one"]
+    assert texts_of(events) == ["hello", "from", "one"]
+    assert server.most == 1
+
+
+def test_a_slow_server_gets_one_interim_request_which_ends_with_the_turn(tmp_path):
+    events, server = talk_to_omni(tmp_path, 2.5)
+    assert of_type(before(events, "speech_stopped"), DELTA) == []
+    assert texts_of(events) == ["hello", "from", "one"]
+    assert (server.served, server.aborted) == (1, 1)
+
+
+def test_refused_interim_requests_change_nothing(tmp_path):
+    refused = (400, {}, b"{}")
+    events, _ = talk_to_omni(tmp_path, 0.0, refused)
+    assert texts_of(events) == ["hello", "from", "one"]
