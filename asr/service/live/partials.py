@@ -187,7 +187,12 @@ class Partials:
             self._is_lost = self._is_lost or window.is_ended
             return False
         self._resume(agreement)
-        agreed = agreement.close(text) if window.is_ended else agreement.add(text, window.end)
+        if window.is_ended:
+            agreed = agreement.close(text)
+        elif text:
+            agreed = agreement.add(text, window.end)
+        else:  # an engine that is not sure enough says nothing
+            agreed = Agreed([])
         if agreed.words and self._before is None:
             agreement.seen += agreed.words
             await self._send_delta(agreed)
