@@ -3,94 +3,39 @@
 One slow test uses a real server process with the real CPU engine.
 """
 
-import asyncio
-import base64
 import contextlib
 import itertools
 import json
 import socket
-import time
 
-import numpy as np
-import openai
 import pytest
 import soundfile
 import websockets.exceptions
 from openai.types import realtime
-from openai.types.realtime import (
-    ConversationItemInputAudioTranscriptionDeltaEvent as DeltaEvent,
-)
-from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import connect
 
 from tests.support.inprocess import serving
 from tests.support.makers import bursts, noise, speech
 from tests.support.paths import SAMPLES
+from tests.support.realtime import (
+    MANUAL,
+    TRANSCRIPTION,
+    WHOLE,
+    append,
+    configure,
+    kept,
+    of_type,
+    open_session,
+    pcm16,
+    receive,
+    session,
+)
 from tests.support.serving import REAL, serving as real_serving, wait_for
 
 # OpenAI's client uses a deprecated way of `websockets` to open its socket.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
-INTENT = {"intent": "transcription"}
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-APPEND = "input_audio_buffer.append"
 TEXT = "word0 word1 word2"
-
-
-def pcm16(samples):
-    return np.clip(samples * 32767, -32768, 32767).astype("<i2").tobytes()
-
-
-def open_session(server, key="any", **options):
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-    return client.realtime.connect(extra_query=INTENT, **options)
-
-
-@contextlib.contextmanager
-def session(server, key="any", **audio_input):
-    """A connection that has received session.created and, if configured, session.updated."""
-    with open_session(server, key) as connection:
-        assert connection.recv().type == "session.created"
-        if audio_input:
-            configure(connection, **audio_input)
-            assert connection.recv().type == "session.updated"
-        yield connection
-
-
-def configure(connection, **audio_input):
-    update = {"type": "transcription", "audio": {"input": audio_input}}
-    connection.session.update(session=update)
-
-
-MANUAL = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
-"""Settings of a client that commits its turns itself, at 16 kHz, which needs no resampling."""
-
-WHOLE = {"partial_results": False}
-"""Transcription settings of a client that wants only the text of whole turns."""
-
-
-def append(connection, data, size=4800):
-    for start in range(0, len(data), size):
-        piece = base64.b64encode(data[start : start + size]).decode()
-        connection.input_audio_buffer.append(audio=piece)
-
-
-def receive(connection, last="completed", n=1):
-    """Receive events up to the n-th one whose type ends with `last`."""
-    events = []
-    while n:
-        events.append(connection.recv())
-        n -= events[-1].type.endswith(last)
-    return events
-
-
-def of_type(events, *kinds):
-    return [event for event in events if event.type.endswith(kinds)]
-
-
-def kept(server, session_id):
-    answer = server.client().get(f"/v1/realtime/sessions/{session_id}")
-    return answer.json() if answer.status_code == 200 else None
 
 
 # --- a conversation -----------------------------------------------------------------------------
@@ -173,112 +118,6 @@ def test_an_empty_transcript_is_complete_too(server):
         append(connection, pcm16(noise(0.3)))  # too short for a word of the fake engine
         connection.input_audio_buffer.commit()
         assert receive(connection)[-1].transcript == ""
-
-
-# --- partial results ------------------------------------------------------------------------------
-
-
-def talk_until_a_delta(connection):
-    """Send speech until a part of its text arrives; return the events up to it."""
-    samples = pcm16(speech(20.0))
-    for start in range(0, len(samples), 9600):
-        append(connection, samples[start : start + 9600], 9600)
-        connection.input_audio_buffer.append(audio="*")  # its answer shows that all was read
-        events = receive(connection, "error")
-        if of_type(events, ".delta"):
-            return events
-        time.sleep(0.01)
-    raise AssertionError("no delta came")
-
-
-@pytest.mark.parametrize("mode", ["server_vad", None])
-def test_text_arrives_before_the_turn_ends(server, mode):
-    with session(server, **MANUAL | {"turn_detection": mode and {"type": mode}}) as connection:
-        events = talk_until_a_delta(connection)
-        early = of_type(events, ".delta")
-        assert all(isinstance(event, DeltaEvent) for event in early)
-        assert of_type(events, "committed") == []
-        connection.input_audio_buffer.commit()
-        events += receive(connection)
-    done = events[-1]
-    assert done.transcript.startswith("".join(event.delta for event in early))
-    assert "".join(event.delta for event in of_type(events, ".delta")) == done.transcript
-    assert {event.item_id for event in of_type(events, ".delta")} == {done.item_id}
-    assert [event.text for event in of_type(events, ".segment")] == [done.transcript]
-
-
-@pytest.mark.parametrize("delay", ["minimal", "low", "medium", "high", "xhigh"])
-def test_openais_delays_are_known(server, delay):
-    with session(server) as connection:
-        configure(connection, transcription={"delay": delay})
-        assert connection.recv().session.audio.input.transcription.delay == delay
-
-
-def test_an_unknown_delay_is_refused(server):
-    with session(server) as connection:
-        configure(connection, transcription={"delay": "none"})
-        assert connection.recv().error.param == "session.audio.input.transcription.delay"
-
-
-def test_the_operator_can_turn_partial_results_off_and_they_are_measured_apart():
-    before, after = {}, {}
-    for setting, values in (("false", before), ("true", after)):
-        with serving(ASR_LIVE_PARTIALS=setting) as server:
-            with session(server, **MANUAL) as connection:
-                for _ in range(10):
-                    append(connection, pcm16(speech(0.5)), 16_000)
-                    time.sleep(0.03)
-                connection.input_audio_buffer.commit()
-                events = receive(connection)
-            values["events"] = [event.type for event in events]
-            values["metrics"] = server.client().get("/metrics").text
-            assert "word0" not in server.log
-    assert before["events"][0] == "input_audio_buffer.committed"
-    assert after["events"][0] == f"{TRANSCRIPTION}.delta"
-    assert "asr_interim_seconds_count 0.0" in before["metrics"]
-    assert 'asr_interim_requests_total{outcome="answered"}' in after["metrics"]
-    for line in (
-        "asr_engine_chunk_seconds_count 1.0",
-        "asr_engine_audio_seconds_total 5.0",
-        'asr_audio_seconds_total{key=""} 5.0',
-        'asr_transcriptions_total{outcome="succeeded"} 1.0',
-        'asr_recognition_events_total{event="chunks"}',
-    ):
-        assert line in before["metrics"], line
-        assert line in after["metrics"], line
-
-
-def test_32_sessions_at_once(server):
-    """Each has its own deltas, and they add up to its transcript."""
-
-    async def one(number):
-        url = server.url.replace("http", "ws") + "/v1/realtime"
-        async with connect_async(url) as raw:
-            await raw.recv()
-            update = {"type": "transcription", "audio": {"input": MANUAL}}
-            await raw.send(json.dumps({"type": "session.update", "session": update}))
-            samples = pcm16(speech(3.0 + number / 32))
-            for start in range(0, len(samples), 16_000):
-                piece = base64.b64encode(samples[start : start + 16_000]).decode()
-                await raw.send(json.dumps({"type": APPEND, "audio": piece}))
-                await asyncio.sleep(0.05)
-            await raw.send('{"type": "input_audio_buffer.commit"}')
-            deltas, n_early = "", 0
-            async for text in raw:
-                event = json.loads(text)
-                n_early += event["type"].endswith("committed") and bool(deltas)
-                if event["type"].endswith(".delta"):
-                    deltas += event["delta"]
-                if event["type"].endswith(".completed"):
-                    return deltas, event["transcript"], n_early
-        return None
-
-    async def all_of_them():
-        return await asyncio.gather(*map(one, range(32)))
-
-    found = asyncio.run(all_of_them())
-    assert all(deltas == transcript != "" for deltas, transcript, _ in found)
-    assert any(n_early for *_, n_early in found)  # most, unless the machine is busy
 
 
 # --- settings of a session ------------------------------------------------------------------------

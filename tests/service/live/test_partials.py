@@ -71,7 +71,7 @@ def test_a_client_may_want_only_whole_turns(tmp_path):
 
 
 @given(st.integers(0, 10**9), st.sampled_from([0.0, 0.1, 0.4]), st.sampled_from([1, 6, 40]))
-@example_settings(max_examples=5)
+@example_settings(max_examples=3)
 def test_no_word_is_lost_or_repeated_in_long_speech(tmp_path_factory, seed, misheard, pace):
     """Windows are cut and turns are cut, and hypotheses change."""
     truth = steady_words(130)
