@@ -132,6 +132,9 @@ class Settings:
     live_keep_seconds: float = described(
         3600.0, "seconds to keep the transcript of a live session after its end"
     )
+    live_partials: bool = described(
+        True, "send the text of a live turn while it is spoken (docs/realtime.md)"
+    )
     ctc_model: str = described("", "folder or hub id of the CTC model (docs/alignment.md)")
     ctc_device: Device = described("auto", "device of the CTC model: auto, cpu or cuda")
     work_dir: str = described(tempfile.gettempdir(), "folder for temporary files")

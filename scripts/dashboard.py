@@ -63,6 +63,15 @@ PANELS: list[tuple[str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
+        "Partial results of live sessions",
+        "short",
+        [
+            (rate("asr_interim_requests_total", "outcome"), "requests/s: {{outcome}}"),
+            ("sum(rate(asr_interim_audio_seconds_total[$__rate_interval]))", "audio s/s"),
+            (quantile("asr_interim_seconds", 0.5), "engine seconds, p50"),
+        ],
+    ),
+    (
         "RTFx: audio seconds in a second",
         "short",
         [

@@ -64,6 +64,10 @@ class Recording:
             raise ValueError(f"{self.path} ends before sample {end_sample}")
         return Audio(pcm.to_float32(pcm.from_bytes(data)))
 
+    def count(self) -> int:
+        """Return the number of samples in the file."""
+        return self.path.stat().st_size // _BYTES_PER_SAMPLE
+
 
 def channel_path(target: Path, channel: int) -> Path:
     """Return the file of a channel, if `target` is the file of channel 0."""

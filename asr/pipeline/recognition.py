@@ -98,12 +98,13 @@ class Recogniser:
         self._aligner = aligner
         self._witness = witness
         self._slots = FairSlots(engine.slots)
+        self._n_interim_waiting = 0
         self._readers = ThreadPoolExecutor(READERS, "asr-read")
 
     @property
     def n_waiting(self) -> int:
-        """How many chunks wait for a slot of the engine."""
-        return self._slots.n_waiting
+        """How many chunks wait for a slot of the engine. Interim requests do not count."""
+        return self._slots.n_waiting - self._n_interim_waiting
 
     async def recognise(
         self,
@@ -141,6 +142,44 @@ class Recogniser:
     ) -> contextlib.AbstractAsyncContextManager[None]:
         """A slot of the engine for one chunk."""
         return self._slots.slot(job, share, min(chunk.duration / LONGEST_SECONDS, 1.0))
+
+    async def recognise_interim(
+        self,
+        chunk: Chunk,
+        read: Read,
+        options: DecodeOptions,
+        job: Hashable,
+        share: Share,
+        engine: Engine | None = None,
+    ) -> str | None:
+        """The engine's first answer to speech that still goes on, or None if a guard objects.
+
+        There are no further attempts, no word times and no counts. The engine's slots are shared as
+        for a chunk.
+
+        Args:
+            chunk: all the speech so far.
+            read: returns its samples; called when a slot is free.
+            options: what the user tells the engine.
+            job: the speaker.
+            share: the owner of the work.
+            engine: measures the work; by default the engine itself.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        engine = engine or self.engine
+        cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
+        self._n_interim_waiting += not self._slots.n_free
+        is_waiting = not self._slots.n_free
+        try:
+            async with self._slots.slot(job, share, cost):
+                self._n_interim_waiting -= is_waiting
+                is_waiting = False
+                heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
+        finally:
+            self._n_interim_waiting -= is_waiting
+        return None if self.engine.guarded and findings(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
         """The samples of a chunk."""
@@ -185,7 +224,7 @@ class _Work:
         share: Share,
     ) -> None:
         self._recogniser = recogniser
-        self._engine = recogniser.engine
+        self.engine = recogniser.engine
         self._chunk = chunk
         self._read = read
         self._options = options
@@ -198,7 +237,7 @@ class _Work:
 
     async def whole(self) -> _Attempt:
         """The first attempt: the whole chunk with the user's options."""
-        audio, heard = await self._hear(self._chunk, self._engine.transcribe)
+        audio, heard = await self._hear(self._chunk, self.engine.transcribe)
         return await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
 
     async def tried(self, step: Callable[[], Awaitable[_Attempt | None]]) -> list[_Attempt]:
@@ -218,9 +257,9 @@ class _Work:
     async def again(self) -> _Attempt:
         """The whole chunk in another way, which the engine chooses."""
         COUNTS["attempts_retry"] += 1
-        audio, heard = await self._hear(self._chunk, self._engine.retry)
+        audio, heard = await self._hear(self._chunk, self.engine.retry)
         attempt = await self._recogniser.judge(self._chunk, audio, heard, self._options.language)
-        return replace(attempt, how=self._engine.retry_note)
+        return replace(attempt, how=self.engine.retry_note)
 
     async def halves(self) -> _Attempt | None:
         """Each half of the chunk, or None if the chunk is too short."""
@@ -228,8 +267,8 @@ class _Work:
             return None
         COUNTS["attempts_split"] += 1
         left, right = await asyncio.to_thread(_halves, self._chunk, self._read)
-        _, first = await self._hear(left, self._engine.transcribe)
-        _, second = await self._hear(right, self._engine.transcribe)
+        _, first = await self._hear(left, self.engine.transcribe)
+        _, second = await self._hear(right, self.engine.transcribe)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(

@@ -34,6 +34,8 @@ from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from asr.types import Word
+
 
 class Stitcher:
     """Turns the hypotheses of successive chunks into segments.
@@ -99,7 +101,19 @@ class Stitcher:
 
         They are final: the next chunk continues after them, even if it heard other words there.
         """
-        n_released = bisect_left(self._pending, until, key=lambda heard: heard.word.midpoint)
+        return self.settle_words(self.n_until(until))
+
+    def n_until(self, seconds: float) -> int:
+        """How many of the words that are held lie before `seconds`."""
+        return bisect_left(self._pending, seconds, key=lambda heard: heard.word.midpoint)
+
+    @property
+    def held(self) -> list[Word]:
+        """The words that wait for the next chunk."""
+        return [heard.word for heard in self._pending]
+
+    def settle_words(self, n_released: int) -> list[Segment]:
+        """Release the first words that are held. Otherwise like `settle`."""
         released, rest = self._pending[:n_released], self._pending[n_released:]
         self._pending = released
         segments = self.finish()

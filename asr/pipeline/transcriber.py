@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asr.align.base import Aligner
     from asr.audio.growing import GrowingFile
     from asr.audio.recording import Decoded
+    from asr.config import DecodeOptions
     from asr.engines.base import Engine
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.recognition import Witness
@@ -244,6 +245,34 @@ class Transcriber:
             return await self._recogniser.recognise(
                 chunk, recording.read, options.decode, recording, share
             )
+
+    async def recognise_interim(
+        self,
+        recording: Recording,
+        options: DecodeOptions,
+        job: str,
+        share: Share = NOBODY,
+        engine: Engine | None = None,
+    ) -> str | None:
+        """The text of speech that still goes on, or None if a guard objects to it.
+
+        Args:
+            recording: the speech so far, at most as long as a chunk.
+            options: what the user tells the engine.
+            job: the speaker.
+            share: the owner of the work.
+            engine: measures the work; by default the engine itself.
+
+        Raises:
+            EngineError: the engine failed.
+            InvalidOption: the engine does not support an option.
+        """
+        self.engine.check(options)
+        n_samples = await asyncio.to_thread(recording.count)
+        chunk = Chunk(0, 0, n_samples)
+        return await self._recogniser.recognise_interim(
+            chunk, recording.read, options, job, share, engine
+        )
 
     def decode(
         self, source: Path | GrowingFile, target: Path, options: Options

@@ -15,6 +15,7 @@ from asr.engines.omni.prompt import RETRY_NOTE, RETRY_TEMPERATURE, warmer
 from asr.errors import EngineFailed, EngineUnavailable
 from asr.pipeline import recognition
 from asr.pipeline.recognition import Recogniser
+from asr.pipeline.scheduler import NOBODY
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 from tests.support import makers
 
@@ -518,3 +519,48 @@ def test_halves_of_a_calibrated_engine_are_calibrated():
         engine = Scripted(LOOP, LOOP, *answers)
         heard = recognise(engine, KeepingAligner(engine, 0.5))
         assert {word.confidence for word in heard.words} == {0.3 if is_calibrated else 0.5}
+
+
+# --- interim requests -----------------------------------------------------------------------------
+
+
+def interim(recogniser, job="speaker", engine=None):
+    return recogniser.recognise_interim(CHUNK, read, DecodeOptions(), job, NOBODY, engine)
+
+
+def test_an_interim_request_gets_the_first_answer_and_counts_nothing(counts):
+    engine = Scripted(GOOD, LOOP)
+    recogniser = Recogniser(engine)
+    assert asyncio.run(interim(recogniser)) == GOOD
+    assert asyncio.run(interim(recogniser)) is None  # a guard objects, and nobody asks again
+    assert len(engine.asked) == 2
+    assert counts == {}
+
+
+def test_an_engine_that_is_not_guarded_is_believed():
+    assert asyncio.run(interim(Recogniser(Scripted(LOOP, guarded=False)))) == LOOP.strip()
+
+
+def test_interim_requests_take_turns_at_the_engine_and_are_no_waiting_chunks():
+    engine = Scripted(*[GOOD] * 5)
+    engine.slots = 1
+    recogniser = Recogniser(engine)
+
+    async def run():
+        works = [asyncio.create_task(interim(recogniser, n)) for n in range(3)]
+        chunk = asyncio.create_task(recogniser.recognise(CHUNK, read, DecodeOptions(), "file"))
+        await asyncio.sleep(0)
+        assert recogniser.n_waiting == 1
+        works[2].cancel()
+        await chunk
+        await asyncio.gather(*works, return_exceptions=True)
+        assert recogniser.n_waiting == 0
+
+    asyncio.run(run())
+    assert len(engine.asked) == 3
+
+
+def test_interim_requests_may_be_measured_apart():
+    engine, other = Scripted(), Scripted(GOOD)
+    assert asyncio.run(interim(Recogniser(engine), engine=other)) == GOOD
+    assert (len(engine.asked), len(other.asked)) == (0, 1)

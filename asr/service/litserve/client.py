@@ -20,13 +20,14 @@ from asr.service.litserve.messages import (
     Failed,
     GetEngineState,
     GetMetrics,
+    InterimText,
     Metrics,
     Report,
 )
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from asr.service.litserve.messages import Transcribe, WorkerEvent
+    from asr.service.litserve.messages import RecogniseInterim, Transcribe, WorkerEvent
 
 Submit = Callable[[Command], AsyncGenerator[Report]]
 """Sends a command and yields its reports. Raises `WorkerDied`."""
@@ -69,11 +70,37 @@ class WorkerClient:
         finally:
             account.settle()
             if not finished:
-                # In a separate task: the caller is often being cancelled, and an await here would
-                # be cancelled too.
-                task = asyncio.create_task(self._cancel(command.id))
-                self._cancelling.add(task)
-                task.add_done_callback(self._cancelling.discard)
+                self._start_cancel(command.id)
+
+    async def recognise_interim(self, command: RecogniseInterim) -> str | None:
+        """The text of speech that still goes on, or None if a guard objects to it.
+
+        It counts for no owner and no recording. Cancelling the call cancels the work in the worker.
+
+        Raises:
+            AsrError: the engine failed.
+            WorkerDied: the worker died.
+        """
+        finished = False
+        try:
+            async with contextlib.aclosing(self._submit(command)) as reports:
+                async for report in reports:
+                    finished = isinstance(report, InterimText | Failed)
+                    if isinstance(report, InterimText):
+                        return report.text
+                    _event_of(report)
+            finished = True
+        finally:
+            if not finished:
+                self._start_cancel(command.id)
+        raise WorkerDied("the recogniser process cancelled an interim request")
+
+    def _start_cancel(self, job: str) -> None:
+        # In a separate task: the caller is often being cancelled, and an await here would be
+        # cancelled too.
+        task = asyncio.create_task(self._cancel(job))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
 
     async def _cancel(self, job: str) -> None:
         with contextlib.suppress(WorkerDied):
@@ -103,7 +130,7 @@ def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Metrics():
+        case EngineState() | Metrics() | InterimText():
             raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.audio.growing import GrowingFile
-    from asr.config import Options
+    from asr.config import DecodeOptions, Options
 
 HEARTBEAT_SECONDS: Final = 1.0
 """A busy worker with nothing to report sends a `Heartbeat` this often."""
@@ -52,8 +52,29 @@ class Transcribe:
 
 
 @dataclass(frozen=True, slots=True)
+class RecogniseInterim:
+    """Recognise speech that still goes on, with the engine alone. Reports an `InterimText`.
+
+    Attributes:
+        id: names the work in a later `Cancel`.
+        source: a file of 16 kHz mono PCM16 without a header, at most as long as a chunk.
+        decode: options of the engine.
+        job: the speaker; the interim requests of one speaker are one job of the share.
+        owner: the name of the key that asked for the work.
+        weight: the share of the engine that this key has.
+    """
+
+    id: str
+    source: Path
+    decode: DecodeOptions
+    job: str = ""
+    owner: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the work of the `Transcribe` command with this id."""
+    """End the work of the `Transcribe` or `RecogniseInterim` command with this id."""
 
     id: str
 
@@ -91,6 +112,13 @@ class ChunkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class InterimText:
+    """The answer to `RecogniseInterim`; None if a guard objects to it."""
+
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The command ended with an error."""
 
@@ -121,7 +149,7 @@ class Metrics:
     text: str
 
 
-Command = Transcribe | Cancel | GetEngineState | GetMetrics
+Command = Transcribe | RecogniseInterim | Cancel | GetEngineState | GetMetrics
 WorkerEvent = Event | ChunkDone | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | Failed | EngineState | Metrics
+Report = WorkerEvent | InterimText | Failed | EngineState | Metrics

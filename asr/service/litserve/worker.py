@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from asr import tracing
 from asr.audio.growing import GrowingFile
+from asr.audio.recording import Recording
 from asr.engines.base import Engine
 from asr.errors import AsrError
 from asr.pipeline.checkpoint import Records
@@ -36,12 +37,14 @@ from asr.service.litserve.messages import (
     GetEngineState,
     GetMetrics,
     Heartbeat,
+    InterimText,
     Metrics,
+    RecogniseInterim,
     Report,
     Transcribe,
 )
 from asr.service.observability.logs import request_id
-from asr.service.observability.metrics import WorkerMetrics, metered
+from asr.service.observability.metrics import WorkerMetrics, metered, metered_interim
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Transcript
 
@@ -75,6 +78,7 @@ class Worker:
         self._make_engine = make_engine
         self._metrics = WorkerMetrics()
         self._transcriber: Transcriber | None = None
+        self._interim_engine: Engine | None = None
         self._opening: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -86,8 +90,8 @@ class Worker:
     async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command and yield its reports. An error is a report too."""
         match command:
-            case Transcribe():
-                async with contextlib.aclosing(self._transcribe(command)) as reports:
+            case Transcribe() | RecogniseInterim():
+                async with contextlib.aclosing(self._run(command)) as reports:
                     async for report in reports:
                         yield report
             case Cancel(id=job):
@@ -98,9 +102,13 @@ class Worker:
             case GetMetrics():
                 yield Metrics(self._metrics.text())
 
-    async def _transcribe(self, command: Transcribe) -> AsyncGenerator[Report]:
+    async def _run(self, command: Transcribe | RecogniseInterim) -> AsyncGenerator[Report]:
+        """Do the work of a command in a task that a `Cancel` can end."""
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
-        task = asyncio.create_task(self._work(command, reports))
+        if isinstance(command, Transcribe):
+            task = asyncio.create_task(self._work(command, reports))
+        else:
+            task = asyncio.create_task(self._recognise(command, reports))
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
@@ -133,8 +141,33 @@ class Worker:
             logger.exception("request %s failed", command.request_id or command.id)
             reports.put_nowait(Failed(_portable(error)))
 
+    async def _recognise(
+        self, command: RecogniseInterim, reports: asyncio.Queue[Report | None]
+    ) -> None:
+        """Carry out an interim request.
+
+        A failure is not logged, and not counted as that of a recording: the final transcript does
+        not depend on it, and the next request follows soon.
+        """
+        try:
+            with self._metrics.interim_outcome() as outcome:
+                transcriber = await self._opened()
+                share = Share(command.owner, command.weight)
+                recording, interim = Recording(command.source), self._interim_engine
+                text = await transcriber.recognise_interim(
+                    recording, command.decode, command.job, share, interim
+                )
+                outcome.name = "doubtful" if text is None else "answered"
+            reports.put_nowait(InterimText(text))
+        except AsrError as error:
+            reports.put_nowait(Failed(error))
+        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
+            reports.put_nowait(Failed(_portable(error)))
+
     def _make_metered(self, settings: Settings) -> Engine:
-        return metered(self._make_engine(settings), self._metrics)
+        engine = self._make_engine(settings)
+        self._interim_engine = metered_interim(engine, self._metrics)
+        return metered(engine, self._metrics)
 
     async def _opened(self) -> Transcriber:
         """The transcriber with its engine loaded. Concurrent callers share one attempt to load it.

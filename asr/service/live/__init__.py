@@ -5,6 +5,12 @@
 This process cuts the audio into turns and writes each turn to a file. The worker transcribes the
 file like any recording. So a session holds no more audio in memory than the turn being spoken.
 
+While a turn is spoken, partial results are sent:
+
+    the audio so far -> the worker -> agreement of two hypotheses -> deltas
+
+When it ends, its final transcript is reconciled with what was sent, and never contradicts it.
+
 Modules in reading order:
 
     formats.py        the client's bytes -> 16 kHz PCM16
@@ -12,6 +18,12 @@ Modules in reading order:
     input_buffer.py   `InputBuffer`: formats and turns, OpenAI's "input audio buffer"
     client_events.py  the events that a client sends, and the settings of a session
     server_events.py  the events that the server sends
+    delay.py          OpenAI's `delay`: how long partial results wait for certainty
+    word_match.py     matches sent words with the beginning of a later hypothesis
+    agreement.py      which words of hypotheses that still change can be sent
+    partial_text.py   `PartialText`: what was sent of an item
+    partials.py       `Partials`: recognises the unfinished turn again and again, and sends deltas
+    reconcile.py      the final segments with the sent words at their beginning
     speech.py         stitches the transcripts of turns that were cut from one speech region
     backend.py        the service for a session: transcription, limits, transcripts
     items.py          `Items`: the turns that are being transcribed

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from asr.config import Options
-from asr.service.litserve.messages import Transcribe
+from asr.errors import AsrError
+from asr.pcm import to_bytes
+from asr.service.files import finished_in_thread
+from asr.service.litserve.messages import RecogniseInterim, Transcribe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
+
+    import numpy as np
 
     from asr.config import DecodeOptions, VadOptions
     from asr.service.access.limits import Meter
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from asr.service.live.transcripts import Transcripts
     from asr.service.live.turns import Turn
     from asr.types import Transcript
+
+logger = logging.getLogger(__name__)
 
 
 class Backend:
@@ -59,6 +68,31 @@ class Backend:
             uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin
         )
         return self._client.transcribe(command)
+
+    async def recognise_interim(self, pcm: np.ndarray, decode: DecodeOptions) -> str | None:
+        """The text of int16 samples of a turn that still goes on.
+
+        None if the engine failed or a guard objects. It counts for no limit of the key.
+        """
+        number = uuid.uuid4().hex
+        path = self._folder / f"{number}.interim"
+        command = RecogniseInterim(
+            number,
+            path,
+            decode,
+            self._session_id,
+            self._origin.get("owner", ""),
+            self._origin.get("weight", 1.0),
+        )
+        try:
+            await finished_in_thread(path.write_bytes, to_bytes(pcm))
+            return await self._client.recognise_interim(command)
+        except (AsrError, OSError) as error:
+            logger.debug("an interim request failed: %s", type(error).__name__)
+            return None
+        finally:
+            with contextlib.suppress(OSError):
+                await finished_in_thread(path.unlink)
 
     def count_bytes(self, n_bytes: int) -> None:
         """Count audio that was received.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from asr.config import DecodeOptions, VadKind, VadOptions
 from asr.errors import AsrError, InvalidOption
 from asr.service.errors import Malformed
+from asr.service.live.delay import DEFAULT, DELAYS, Delay, DelayName
 from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
 from asr.service.transcriptions.form import ServerVad, server_vad_options
 
@@ -41,13 +42,15 @@ Format = Annotated[PcmFormat | MuLawFormat | ALawFormat, Field(discriminator="ty
 
 
 class Transcription(_Given):
-    """Options of the recogniser. `model` may be any name."""
+    """Options of the recogniser. `model` may be any name; `partial_results` is ours."""
 
     model: str | None = None
     language: str | None = Field(None, pattern=r"^[A-Za-z-]{2,20}$")
     languages: list[str] = Field([], max_length=1)
     prompt: str | None = Field(None, max_length=8192)
     keywords: list[str] = Field([], max_length=100)
+    delay: DelayName | None = None
+    partial_results: bool = True
 
 
 class TurnDetection(ServerVad):
@@ -141,9 +144,15 @@ def _explain(error: ValidationError) -> AsrError:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """The settings of a session."""
+    """The settings of a session.
+
+    Attributes:
+        vad: finds turns, unless it is off.
+        may_send_partials: whether the server allows partial results.
+    """
 
     vad: VadKind
+    may_send_partials: bool = True
     format: AudioFormat = field(default_factory=AudioFormat)
     transcription: Transcription = field(default_factory=lambda: Transcription.model_validate({}))
     turn_detection: TurnDetection | None = field(
@@ -177,6 +186,13 @@ class SessionConfig:
             prompt=options.prompt or None,
             keywords=tuple(options.keywords),
         )
+
+    @property
+    def partials(self) -> Delay | None:
+        """When partial results are sent; None if there are none."""
+        if not (self.may_send_partials and self.transcription.partial_results):
+            return None
+        return DELAYS[self.transcription.delay or DEFAULT]
 
     @property
     def vad_options(self) -> VadOptions:

@@ -5,21 +5,61 @@ The methods block on the processor and the disk. Call them in a thread, one at a
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from asr.service.live.formats import Converter
 from asr.service.live.turns import CommittedTurns, SpokenTurns, Turns
+from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-
     from asr.service.live.client_events import SessionConfig
-    from asr.service.live.turns import InputEvent
+    from asr.service.live.turns import InputEvent, OpenTurn
 
+KEPT_SECONDS: Final = 26
+"""Audio that is kept in memory for partial results."""
 STEP_SECONDS: Final = 10
 """Longer audio is converted in steps, so that memory does not grow with the size of messages."""
+
+
+class RecentAudio:
+    """The last `KEPT_SECONDS` of a session. One thread writes while another reads."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[np.ndarray] = deque()
+        self._start = self._end = 0
+        self._lock = threading.Lock()
+
+    def push(self, pcm: np.ndarray, end_sample: int) -> None:
+        """Append int16 samples.
+
+        Args:
+            pcm: the samples.
+            end_sample: of the session, after these samples. Samples before them may be missing.
+        """
+        with self._lock:
+            if end_sample - len(pcm) != self._end:
+                self._blocks.clear()
+                self._start = end_sample - len(pcm)
+            self._blocks.append(pcm)
+            self._end = end_sample
+            while self._end - self._start - len(self._blocks[0]) > KEPT_SECONDS * SAMPLE_RATE:
+                self._start += len(self._blocks.popleft())
+
+    def read(self, start_sample: int, end_sample: int) -> np.ndarray | None:
+        """The samples in [start_sample, end_sample), or None if some of them are not kept."""
+        with self._lock:
+            if start_sample < self._start or end_sample > self._end:
+                return None
+            start, blocks = self._start, list(self._blocks)
+        return np.concatenate([np.zeros(0, np.int16), *blocks])[
+            start_sample - start : end_sample - start
+        ]
 
 
 class InputBuffer:
@@ -31,11 +71,13 @@ class InputBuffer:
 
     Attributes:
         n_samples: appended so far, at 16 kHz.
+        recent: the last seconds of the session, if it has partial results.
     """
 
     def __init__(self, config: SessionConfig, folder: Path) -> None:
         self._folder = folder
         self.n_samples = 0
+        self.recent = RecentAudio()
         self._begin(config)
 
     def _begin(self, config: SessionConfig) -> None:
@@ -67,10 +109,20 @@ class InputBuffer:
         self._turns = self._new_turns()
 
     def _new_turns(self) -> Turns:
-        if self._config.turn_detection is None:
-            return CommittedTurns(self._folder, self.n_samples)
-        return SpokenTurns(self._config.vad_options, self._folder, self.n_samples)
+        config, origin = self._config, self.n_samples
+        has_partials = config.partials is not None
+        if config.turn_detection is None:
+            vad = config.vad_options if has_partials else None
+            return CommittedTurns(self._folder, origin, vad)
+        return SpokenTurns(config.vad_options, self._folder, origin, has_partials=has_partials)
 
     def _push(self, pcm: np.ndarray) -> list[InputEvent]:
         self.n_samples += len(pcm)
+        if self._config.partials is not None:
+            self.recent.push(pcm, self.n_samples)
         return self._turns.push(pcm)
+
+    @property
+    def open_turn(self) -> OpenTurn | None:
+        """The unfinished turn, if there is one with speech."""
+        return self._turns.open_turn

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from asr.errors import AsrError, WorkerDied
 from asr.service.files import finished_in_thread
 from asr.service.live import server_events
+from asr.service.live.partial_text import PartialText
+from asr.service.live.reconcile import reconcile
 from asr.service.live.speech import Speech, in_session_time
 from asr.types import Segment, Transcript
 
@@ -52,15 +54,24 @@ class Items:
         self._speech = Speech()
         self._last: asyncio.Task[None] | None = None
 
-    async def add(self, turn: Turn, config: SessionConfig) -> None:
-        """Make a turn an item, and start its transcription with the current settings."""
+    async def add(
+        self, turn: Turn, config: SessionConfig, partial: PartialText | None = None
+    ) -> None:
+        """Make a turn an item, and start its transcription with the current settings.
+
+        Args:
+            turn: the turn.
+            config: the settings of the session.
+            partial: what was sent of the turn's text; updated when the item is completed.
+        """
         for body in server_events.committed(turn, self._previous):
             await self._send(body)
         self._previous = turn.item_id
         await self._places.acquire()
         if not turn.lead:
             self._speech, self._last = Speech(), None
-        task = asyncio.create_task(self._transcribe(turn, config, self._speech, self._last))
+        item = Item(turn, config, partial or PartialText(turn.item_id))
+        task = asyncio.create_task(self._transcribe(item, self._speech, self._last))
         self._last = task
         self._pending.add(task)
         task.add_done_callback(self._done)
@@ -75,23 +86,27 @@ class Items:
         self._places.release()
 
     async def _transcribe(
-        self,
-        turn: Turn,
-        config: SessionConfig,
-        speech: Speech,
-        previous: asyncio.Task[None] | None,
+        self, item: Item, speech: Speech, previous: asyncio.Task[None] | None
     ) -> None:
         """Transcribe a turn. `previous` transcribes the turn before it in the same speech region.
 
         The segments of a turn that was cut are sent after those of the turn before it.
         """
+        turn = item.turn
         try:
-            transcript = await self._recognise(turn, config)
+            transcript = await self._recognise(item)
             if not turn.is_whole:
                 await _wait_for(previous)
-                transcript = speech.add(turn, transcript)
-                for segment in transcript.segments:
-                    await self._send_segment(turn, segment)
+                transcript = speech.add(turn, transcript, item.partial)
+            if not item.sends_early:
+                sent = item.partial.words
+                segments = await asyncio.to_thread(
+                    reconcile, sent, transcript.segments, turn.start, turn.end
+                )
+                transcript = replace(transcript, segments=segments)
+                for segment in segments:
+                    await self._send_segment(item, segment)
+            item.partial.final = tuple(transcript.text.split())
             await asyncio.to_thread(self._backend.keep, turn, transcript)
             await self._send(server_events.completed(turn, transcript))
         except Exception as error:  # noqa: BLE001  # sent to the client, and the session continues
@@ -99,24 +114,30 @@ class Items:
             logger.warning("%s was not transcribed: %s", turn.item_id, reason)
             await self._send(server_events.failed(turn, error))
         finally:
+            item.partial.final = item.partial.final or ()
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
             # Waiting for this task then includes the earlier tasks of the speech region.
             await _wait_for(previous)
 
-    async def _recognise(self, turn: Turn, config: SessionConfig) -> Transcript:
+    async def _recognise(self, item: Item) -> Transcript:
         """The transcript of a turn. If the worker dies before a segment was sent, try once more."""
-        sent: list[Segment] = []
+        segments: list[Segment] = []
         try:
-            return await self._follow(turn, config, sent)
+            return await self._follow(item, segments)
         except WorkerDied:
-            if sent:
+            if segments and item.sends_early:
                 raise
+            segments.clear()
             await asyncio.sleep(RETRY_SECONDS)
-        return await self._follow(turn, config, sent)
+        return await self._follow(item, segments)
 
-    async def _follow(self, turn: Turn, config: SessionConfig, sent: list[Segment]) -> Transcript:
-        """The transcript of a turn. Segments of a whole turn are sent as they arrive."""
+    async def _follow(self, item: Item, segments: list[Segment]) -> Transcript:
+        """The transcript of a turn. The segments of a whole turn are in the session's time.
+
+        They are sent as they arrive, unless they must be reconciled with partial results first.
+        """
+        turn, config = item.turn, item.config
         transcript: Transcript | None = None
         events = self._backend.transcribe(turn, _vad_of(config), config.decode)
         async with contextlib.aclosing(events):
@@ -124,15 +145,48 @@ class Items:
                 if isinstance(event, Transcript):
                     transcript = event
                 elif isinstance(event, Segment) and turn.is_whole:
-                    sent.append(in_session_time(event, turn))
-                    await self._send_segment(turn, sent[-1])
+                    segments.append(in_session_time(event, turn))
+                    if item.sends_early:
+                        await self._send_segment(item, segments[-1])
         if transcript is None:
             raise RuntimeError("a transcription ended without a transcript")
-        return replace(transcript, segments=tuple(sent)) if turn.is_whole else transcript
+        return replace(transcript, segments=tuple(segments)) if turn.is_whole else transcript
 
-    async def _send_segment(self, turn: Turn, segment: Segment) -> None:
-        for body in server_events.segment_events(turn, segment):
-            await self._send(body)
+    async def _send_segment(self, item: Item, segment: Segment) -> None:
+        turn = item.turn
+        if text := item.unsent(segment):
+            await self._send(server_events.delta(turn.item_id, text))
+        await self._send(server_events.segment(turn, segment))
+
+
+class Item:
+    """A turn that is being transcribed.
+
+    Args:
+        turn: the turn.
+        config: the settings of the session when the turn ended.
+        partial: what was sent of its text.
+
+    Attributes:
+        sends_early: segments are sent as they arrive.
+    """
+
+    def __init__(self, turn: Turn, config: SessionConfig, partial: PartialText) -> None:
+        self.turn = turn
+        self.config = config
+        self.partial = partial
+        self.sends_early = turn.is_whole and not partial.words
+        self._n_sent = len(partial.text)
+        self._n_letters = 0  # in all segments so far
+
+    def unsent(self, segment: Segment) -> str:
+        """The part of the segment's text that no delta contained, after the segments before it."""
+        if not segment.text:
+            return ""
+        text = f" {segment.text}" if self._n_letters else segment.text
+        begin = max(0, self._n_sent - self._n_letters)
+        self._n_letters += len(text)
+        return text[begin:]
 
 
 async def _wait_for(task: asyncio.Task[None] | None) -> None:

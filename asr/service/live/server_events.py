@@ -70,17 +70,17 @@ def committed(turn: Turn, previous: str | None) -> list[Body]:
     ]
 
 
-def segment_events(turn: Turn, segment: Segment) -> list[Body]:
-    """A segment of a turn: its text as the next delta, and its words with their times."""
-    delta = f" {segment.text}" if segment.id else segment.text
+def delta(item_id: str, text: str) -> Body:
+    """The next part of the text of an item."""
+    return _event(f"{TRANSCRIPTION}.delta", item_id=item_id, content_index=0, delta=text)
+
+
+def segment(turn: Turn, segment: Segment) -> Body:
+    """A segment of a turn, with the times of its words."""
     body = segment_body(segment)
     body |= {"id": f"{turn.item_id}_{segment.id}", "speaker": segment.speaker or ""}
     del body["type"]
-    place = {"item_id": turn.item_id, "content_index": 0}
-    return [
-        _event(f"{TRANSCRIPTION}.delta", **place, delta=delta),
-        _event(f"{TRANSCRIPTION}.segment", **place, **body),
-    ]
+    return _event(f"{TRANSCRIPTION}.segment", item_id=turn.item_id, content_index=0, **body)
 
 
 def completed(turn: Turn, transcript: Transcript) -> Body:

@@ -112,7 +112,7 @@ class Live:
             session_id,
             ClientSocket(websocket),
             backend,
-            SessionConfig(settings.vad),
+            SessionConfig(settings.vad, settings.live_partials),
             folder,
             SessionLimits(settings.live_idle_seconds, settings.live_max_seconds),
         )

@@ -20,6 +20,7 @@ from asr.service.live import server_events
 from asr.service.live.client_events import Append, Clear, Commit, Update, parse_event
 from asr.service.live.input_buffer import InputBuffer
 from asr.service.live.items import Items
+from asr.service.live.partials import Partials
 from asr.service.live.turns import SpeechStarted, SpeechStopped, Turn
 from asr.types import SAMPLE_RATE
 
@@ -90,6 +91,7 @@ class LiveSession:
         self._limits = limits
         self._input = InputBuffer(config, folder)
         self._items = Items(backend, self._send)
+        self._partials = Partials(backend, self._input.recent, self._send)
         self._ending: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     def end(self, reason: Exception) -> None:
@@ -128,6 +130,7 @@ class LiveSession:
             await self._handle(events)
         except OSError as error:
             logger.warning("the end of a live session could not be written: %r", error)
+        await self._partials.discard()
         with contextlib.suppress(OSError):  # closes the file of a turn too short for a commit
             await asyncio.to_thread(self._input.clear)
 
@@ -176,6 +179,7 @@ class LiveSession:
         data = await _in_thread_if_large(len(audio), _decode_base64, audio)
         self._count(len(data))
         await self._handle(await asyncio.to_thread(self._input.append, data))
+        self._partials.grow(self._input.open_turn, self._input.n_samples, self._config)
         if self._input.n_samples >= self._limits.max_seconds * SAMPLE_RATE:
             raise Ended(self._expired())
 
@@ -197,12 +201,14 @@ class LiveSession:
         await self._handle(events)
 
     async def _clear(self) -> None:
+        await self._partials.discard()
         await asyncio.to_thread(self._input.clear)
         await self._send(server_events.cleared())
 
     async def _update(self, event: Update) -> None:
         changed = self._config.updated(event.session)
         await self._handle(await asyncio.to_thread(self._input.commit))
+        await self._partials.discard()
         await asyncio.to_thread(self._input.configure, changed)
         self._config = changed
         await self._send(server_events.session_event("updated", changed.body(self._id)))
@@ -215,7 +221,8 @@ class LiveSession:
                 case SpeechStopped(item_id=item_id, sample=sample):
                     await self._send(server_events.speech_stopped(item_id, sample))
                 case Turn():
-                    await self._items.add(event, self._config)
+                    partial = await self._partials.end(event)
+                    await self._items.add(event, self._config, partial)
 
     async def _send(self, body: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # the client left; `_next` will notice it, too

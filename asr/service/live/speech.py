@@ -12,11 +12,15 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from asr.config import ChunkOptions
 from asr.pipeline.stitch import Stitcher
-from asr.types import Chunk, Hypothesis
+from asr.service.live.turns import MAX_OVERLAP_SAMPLES
+from asr.service.live.word_match import match_prefix
+from asr.types import SAMPLE_RATE, Chunk, Hypothesis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asr.service.live.partial_text import PartialText
     from asr.service.live.turns import Turn
     from asr.types import Segment, Transcript
 
@@ -28,22 +32,49 @@ class Speech:
         self._begin()
 
     def _begin(self) -> None:
-        self._stitcher = Stitcher(ChunkOptions().overlap)
+        self._stitcher = Stitcher(MAX_OVERLAP_SAMPLES / SAMPLE_RATE)
         self._n_turns = 0
         self._end_sample = 0  # of the last file
 
-    def add(self, turn: Turn, transcript: Transcript) -> Transcript:
-        """The part of `transcript` that the previous turns do not contain, in session time."""
+    def add(
+        self, turn: Turn, transcript: Transcript, partial: PartialText | None = None
+    ) -> Transcript:
+        """The part of `transcript` that the previous turns do not contain, in session time.
+
+        Without partial results, this part ends at the cut.
+
+        Args:
+            turn: the turn.
+            transcript: of the turn's file.
+            partial: what was sent of the turn's text. Words that were sent belong to this turn,
+                even if they are after the cut.
+        """
         start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
         overlap = max(0, self._end_sample - start)
         if not overlap:  # this turn is the first one, or the turn before it failed
             self._begin()
         chunk = Chunk(self._n_turns, start, end, overlap)
         segments = self._stitcher.push(chunk, _hypothesis(chunk, transcript))
-        segments += self._stitcher.settle(turn.end) if turn.tail else self._stitcher.finish()
+        segments += self._settle(turn, segments, partial) if turn.tail else self._stitcher.finish()
         self._n_turns, self._end_sample = self._n_turns + 1, end
         numbered = (replace(segment, id=n) for n, segment in enumerate(segments))
         return replace(transcript, segments=tuple(numbered))
+
+    def _settle(
+        self, turn: Turn, done: Sequence[Segment], partial: PartialText | None
+    ) -> list[Segment]:
+        """Release the words of a turn that was cut; `done` are its segments so far."""
+        stitcher = self._stitcher
+        n_before_cut = stitcher.n_until(turn.end)
+        if partial is None or not partial.words:
+            return stitcher.settle_words(n_before_cut)
+        words = [word for segment in done for word in segment.words]
+        n_done = len(words)
+        words += stitcher.held
+        n_sent = match_prefix(partial.words, [word.text for word in words]).n_used - n_done
+        return stitcher.settle_words(
+            max(0, n_sent if partial.is_exact else max(n_sent, n_before_cut))
+        )
 
 
 def _hypothesis(chunk: Chunk, transcript: Transcript) -> Hypothesis:

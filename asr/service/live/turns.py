@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ from asr.pipeline.chunking import quietest
 from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -34,9 +35,14 @@ MAX_SAMPLES: Final = round(ChunkOptions().max_seconds * SAMPLE_RATE)
 SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)
 MARGIN_SAMPLES: Final = round(ChunkOptions().overlap * SAMPLE_RATE) // 2
 """The file of a turn extends this far beyond a cut."""
+MAX_OVERLAP_SAMPLES: Final = SEARCH_SAMPLES
+"""The most that the files of two turns share, if the first extends as far as its partial results:
+the cut is at most this long before the end of the first file, with a margin before the cut."""
 BLOCK_SAMPLES: Final = SAMPLE_RATE
 """A longer push is split into blocks, so that memory does not grow with the size of messages."""
 
+PAUSE_SECONDS: Final = 1.0
+"""A pause of this length ends a stretch of speech in a turn that the client commits."""
 MIN_COMMIT_SAMPLES: Final = SAMPLE_RATE // 10
 """100 ms: OpenAI refuses to commit less."""
 
@@ -98,8 +104,28 @@ class Turn:
 InputEvent = SpeechStarted | SpeechStopped | Turn
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """The unfinished turn, for partial results. Samples count from the start of the session.
+
+    Attributes:
+        item_id: of the item that the turn will become.
+        ended: speech of this turn before pauses of a second or more, in order. The list grows.
+        current: the speech that goes on, up to its last voiced frame; None during a pause.
+    """
+
+    item_id: str
+    ended: Sequence[SpeechRegion]
+    current: SpeechRegion | None
+
+
 class Turns(Protocol):
     """Cuts samples into turns."""
+
+    @property
+    def open_turn(self) -> OpenTurn | None:
+        """The unfinished turn, if there is one with speech."""
+        ...
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
         """Add int16 samples of shape (n,); returns the events that they cause."""
@@ -127,6 +153,8 @@ class SpokenTurns:
         folder: for the files of turns.
         origin: the position of the first pushed sample in the session, in samples.
         classifier: replaces the one that `options` select; for tests.
+        has_partials: where speech is cut, the file of the turn extends as far as partial results
+            can reach. They belong to this turn, even if their words are after the cut.
     """
 
     def __init__(
@@ -135,7 +163,10 @@ class SpokenTurns:
         folder: Path,
         origin: int = 0,
         classifier: FrameClassifier | None = None,
+        *,
+        has_partials: bool = False,
     ) -> None:
+        self._has_partials = has_partials
         self._options = options
         self._folder = folder
         self._classifier = classifier
@@ -152,6 +183,16 @@ class SpokenTurns:
         self._first = 0  # first sample of the current turn's file
         self._lead = 0
         self._item_id: str | None = None
+
+    @property
+    def open_turn(self) -> OpenTurn | None:
+        """The unfinished turn, if there is one."""
+        region = self._detector.open_region
+        if self._item_id is None or region is None:
+            return None
+        start = self._origin + max(region.start_sample, self._first)
+        current = SpeechRegion(start, max(start, self._origin + region.end_sample))
+        return OpenTurn(self._item_id, (), current)
 
     def push(self, pcm: np.ndarray) -> list[InputEvent]:
         """Add samples; returns the events that they cause."""
@@ -194,7 +235,9 @@ class SpokenTurns:
             latest = self._first + MAX_SAMPLES - MARGIN_SAMPLES
             earliest = latest - SEARCH_SAMPLES + 2 * MARGIN_SAMPLES
             cut = earliest + quietest(_audio(self._samples(earliest, latest)))
-            events += self._end(cut, MARGIN_SAMPLES) + self._begin(cut, MARGIN_SAMPLES)
+            reach = self._first + MAX_SAMPLES - cut
+            tail = reach if self._has_partials else MARGIN_SAMPLES
+            events += self._end(cut, tail) + self._begin(cut, MARGIN_SAMPLES)
         return events
 
     def _begin(self, sample: int, lead: int = 0) -> list[InputEvent]:
@@ -227,13 +270,17 @@ class CommittedTurns:
     Args:
         folder: for the files of turns.
         origin: the position of the first pushed sample in the session, in samples.
+        vad: finds the speech for partial results; None if there are none.
     """
 
-    def __init__(self, folder: Path, origin: int = 0) -> None:
+    def __init__(self, folder: Path, origin: int = 0, vad: VadOptions | None = None) -> None:
         self._folder = folder
+        self._vad = vad and replace(vad, min_silence=PAUSE_SECONDS)
+        self._file: BinaryIO | None = None
+        self._ended: list[SpeechRegion] = []
         self._start = self._end = origin
         self._item_id = new_item_id()
-        self._file: BinaryIO | None = None
+        self._detector = self._new_detector()
 
     @property
     def _path(self) -> Path:
@@ -245,7 +292,20 @@ class CommittedTurns:
             self._file = self._path.open("wb")
         self._file.write(to_bytes(pcm))
         self._end += len(pcm)
+        if self._detector is not None:
+            self._ended += map(self._in_session, self._detector.push(pcm))
         return []
+
+    @property
+    def open_turn(self) -> OpenTurn | None:
+        """The unfinished turn, if there is speech in it."""
+        region = None if self._detector is None else self._detector.open_region
+        if region is None and not self._ended:
+            return None
+        return OpenTurn(self._item_id, self._ended, region and self._in_session(region))
+
+    def _in_session(self, region: SpeechRegion) -> SpeechRegion:
+        return SpeechRegion(self._start + region.start_sample, self._start + region.end_sample)
 
     def commit(self) -> list[InputEvent]:
         """End the turn, unless it is shorter than 100 ms."""
@@ -266,6 +326,10 @@ class CommittedTurns:
 
     def _next(self) -> None:
         self._file, self._item_id, self._start = None, new_item_id(), self._end
+        self._detector, self._ended = self._new_detector(), []
+
+    def _new_detector(self) -> SpeechDetector | None:
+        return None if self._vad is None else SpeechDetector(self._vad)
 
 
 def _audio(pcm: np.ndarray) -> Audio:

@@ -9,7 +9,10 @@ Every label has few values: route templates, statuses, names of API keys, classe
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from prometheus_client import (
@@ -141,6 +144,13 @@ class ApiMetrics:
         return generate_latest(self.registry) + (worker_text or "").encode()
 
 
+@dataclass(slots=True)
+class InterimOutcome:
+    """How an interim request ended: answered, doubtful, cancelled or failed."""
+
+    name: str = "failed"
+
+
 class WorkerMetrics:
     """The metrics of the worker process."""
 
@@ -179,7 +189,36 @@ class WorkerMetrics:
             buckets=RTFX,
             registry=registry,
         )
+        self.interim_seconds = Histogram(
+            "asr_interim_seconds",
+            "Seconds that the engine takes for an interim request of a live session",
+            buckets=CHUNK_SECONDS,
+            registry=registry,
+        )
+        self.interim_audio = Counter(
+            "asr_interim_audio_seconds",
+            "Seconds of audio sent to the engine in interim requests",
+            registry=registry,
+        )
+        self._interim_outcomes = Counter(
+            "asr_interim_requests",
+            "Interim requests of live sessions",
+            ("outcome",),
+            registry=registry,
+        )
         registry.register(_RecognitionCounts())
+
+    @contextlib.contextmanager
+    def interim_outcome(self) -> Iterator[InterimOutcome]:
+        """Count an interim request under the name that the block leaves in `InterimOutcome`."""
+        outcome = InterimOutcome()
+        try:
+            yield outcome
+        except asyncio.CancelledError:
+            outcome.name = "cancelled"
+            raise
+        finally:
+            self._interim_outcomes.labels(outcome.name).inc()
 
     def succeeded(self, transcript: Transcript, seconds: float) -> None:
         """Count a recording that was transcribed in `seconds`."""
@@ -242,6 +281,30 @@ class MeteredEngine:
         return heard
 
 
+class InterimEngine:
+    """Measures an engine's interim requests, apart from the chunks of recordings and turns."""
+
+    def __init__(self, engine: Engine, metrics: WorkerMetrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+        """Recognise audio and measure it."""
+        started = time.perf_counter()
+        heard = await self._engine.transcribe(chunk, audio, options)
+        self._metrics.interim_seconds.observe(time.perf_counter() - started)
+        self._metrics.interim_audio.inc(chunk.duration)
+        return heard
+
+
 def metered(engine: Engine, metrics: WorkerMetrics) -> Engine:
     """Wrap an engine so that its work is measured."""
     return cast("Engine", MeteredEngine(engine, metrics))
+
+
+def metered_interim(engine: Engine, metrics: WorkerMetrics) -> Engine:
+    """Wrap an engine so that its interim requests are measured."""
+    return cast("Engine", InterimEngine(engine, metrics))

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from asr.config import Options, VadOptions
+from asr.config import DecodeOptions, Options, VadOptions
 from asr.service.http.problems import problem_of
-from asr.service.litserve.messages import Failed, Transcribe
+from asr.service.litserve.messages import Failed, InterimText, RecogniseInterim, Transcribe
 from asr.service.litserve.worker import Worker
 from asr.settings import Settings
 from tests.support.fakes import FakeEngine
@@ -52,3 +52,25 @@ def test_any_other_error_is_internal(error, tmp_path):
     *_, last = reports_of(error, tmp_path)
     assert isinstance(last, Failed)
     assert problem_of(last.error).status == 500
+
+
+def test_an_interim_request_that_fails_is_not_logged(tmp_path, caplog):
+    source = tmp_path / "gone.pcm"
+    settings = Settings(work_dir=str(tmp_path), data_dir=str(tmp_path), aligner="none")
+    worker = Worker(settings, lambda _: FakeEngine())
+    command = RecogniseInterim("id", source, DecodeOptions())
+
+    async def run():
+        try:
+            async with contextlib.aclosing(worker.carry_out(command)) as reports:
+                return [report async for report in reports]
+        finally:
+            await worker.close()
+
+    (failed,) = asyncio.run(run())
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, OSError)
+    assert caplog.text == ""
+    source.write_bytes(bytes(64_000))
+    worker = Worker(settings, lambda _: FakeEngine())
+    assert asyncio.run(run()) == [InterimText("c0w0 c0w1 c0w2 c0w3")]

@@ -3,14 +3,11 @@
 One slow test uses a real server process with the real CPU engine.
 """
 
-import base64
 import contextlib
 import itertools
 import json
 import socket
 
-import numpy as np
-import openai
 import pytest
 import soundfile
 import websockets.exceptions
@@ -20,67 +17,25 @@ from websockets.sync.client import connect
 from tests.support.inprocess import serving
 from tests.support.makers import bursts, noise, speech
 from tests.support.paths import SAMPLES
+from tests.support.realtime import (
+    MANUAL,
+    TRANSCRIPTION,
+    WHOLE,
+    append,
+    configure,
+    kept,
+    of_type,
+    open_session,
+    pcm16,
+    receive,
+    session,
+)
 from tests.support.serving import REAL, serving as real_serving, wait_for
 
 # OpenAI's client uses a deprecated way of `websockets` to open its socket.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
-INTENT = {"intent": "transcription"}
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
 TEXT = "word0 word1 word2"
-
-
-def pcm16(samples):
-    return np.clip(samples * 32767, -32768, 32767).astype("<i2").tobytes()
-
-
-def open_session(server, key="any", **options):
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-    return client.realtime.connect(extra_query=INTENT, **options)
-
-
-@contextlib.contextmanager
-def session(server, key="any", **audio_input):
-    """A connection that has received session.created and, if configured, session.updated."""
-    with open_session(server, key) as connection:
-        assert connection.recv().type == "session.created"
-        if audio_input:
-            configure(connection, **audio_input)
-            assert connection.recv().type == "session.updated"
-        yield connection
-
-
-def configure(connection, **audio_input):
-    update = {"type": "transcription", "audio": {"input": audio_input}}
-    connection.session.update(session=update)
-
-
-MANUAL = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
-"""Settings of a client that commits its turns itself, at 16 kHz, which needs no resampling."""
-
-
-def append(connection, data, size=4800):
-    for start in range(0, len(data), size):
-        piece = base64.b64encode(data[start : start + size]).decode()
-        connection.input_audio_buffer.append(audio=piece)
-
-
-def receive(connection, last="completed", n=1):
-    """Receive events up to the n-th one whose type ends with `last`."""
-    events = []
-    while n:
-        events.append(connection.recv())
-        n -= events[-1].type.endswith(last)
-    return events
-
-
-def of_type(events, *kinds):
-    return [event for event in events if event.type.endswith(kinds)]
-
-
-def kept(server, session_id):
-    answer = server.client().get(f"/v1/realtime/sessions/{session_id}")
-    return answer.json() if answer.status_code == 200 else None
 
 
 # --- a conversation -----------------------------------------------------------------------------
@@ -91,6 +46,8 @@ def conversation(server):
     """The session.created event and the later events of a client that sends two sentences."""
     with open_session(server) as connection:
         created = connection.recv()
+        configure(connection, transcription=WHOLE)
+        assert connection.recv().type == "session.updated"
         append(connection, pcm16(bursts(8.0, [(1, 3), (5, 6.5)], 24_000)))
         return created, receive(connection, n=2)
 
@@ -169,7 +126,7 @@ def test_an_empty_transcript_is_complete_too(server):
 def test_turns_by_commit_at_16_khz(server):
     with open_session(server) as connection:
         connection.recv()
-        configure(connection, **MANUAL, transcription={"model": "m", "keywords": ["Omni"]})
+        configure(connection, **MANUAL, transcription={"model": "m", "keywords": ["Omni"]} | WHOLE)
         heard = connection.recv().session.audio.input
         assert (heard.format.rate, heard.turn_detection) == (16_000, None)
         assert (heard.transcription.model, heard.transcription.keywords) == ("m", ["Omni"])

@@ -221,7 +221,8 @@ def test_a_speaker_without_pauses_loses_no_word_and_repeats_none(tmp_path):
     backend = Recognition(truth)
 
     async def talk():
-        config, limits = SessionConfig("webrtc"), SessionLimits(60.0, 600.0)
+        config = SessionConfig("webrtc", may_send_partials=False)
+        limits = SessionLimits(60.0, 600.0)
         await LiveSession("sess", client, backend, config, tmp_path, limits).run()
 
     asyncio.run(talk())

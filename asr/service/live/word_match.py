@@ -1,0 +1,107 @@
+"""Match words that were sent with the beginning of a later hypothesis. Pure functions.
+
+A later hypothesis may spell, insert or drop words that the client already has. `match_prefix` finds
+out where the words of the hypothesis begin that the client does not have. It is a semi-global edit
+alignment: all the sent words are aligned with the prefix of the hypothesis that fits them best, and
+the words after that prefix cost nothing. The other alignments of the project answer other
+questions: `asr.align.anchors` aligns two whole texts, and `asr.pipeline.overlap` aligns a suffix
+with a prefix.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SIMILAR: Final = 0.4
+"""A substitution costs 1, and up to this much less if both words begin with the same letters."""
+BLOCK: Final = 64
+"""Longer texts are aligned in blocks of this many sent words. The cost of a block is quadratic."""
+SETTLED: Final = 32
+"""A block keeps the alignment of this many sent words. The others are aligned again with their
+right context in the next block."""
+MARGIN: Final = 32
+"""A block of sent words may correspond to this many more words of the hypothesis."""
+
+_SKIP_SENT, _SKIP_NEW, _PAIR = range(3)
+
+
+class Match(NamedTuple):
+    """Which words of the hypothesis the sent words correspond to.
+
+    Attributes:
+        counterparts: for each sent word the index of its counterpart, or None. They increase.
+        n_used: the number of words of the hypothesis that the sent words replace.
+    """
+
+    counterparts: tuple[int | None, ...]
+    n_used: int
+
+
+def bare(text: str) -> str:
+    """The word in lower case without punctuation, or the text itself if it is all punctuation."""
+    letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
+    return "".join(letters) or text
+
+
+def match_prefix(sent: Sequence[str], words: Sequence[str]) -> Match:
+    """Match all sent words with the best prefix of `words`, ignoring case and punctuation.
+
+    Of several best prefixes the longest counts.
+    """
+    ours, theirs = [bare(word) for word in sent], [bare(word) for word in words]
+    counterparts: list[int | None] = []
+    n_used = 0
+    while len(ours) - len(counterparts) > BLOCK:
+        first = len(counterparts)
+        ahead = theirs[n_used : n_used + BLOCK + MARGIN]
+        block = _match_block(ours[first : first + BLOCK], ahead)
+        kept = block.counterparts[:SETTLED]
+        counterparts += [None if j is None else n_used + j for j in kept]
+        n_used += max((j + 1 for j in kept if j is not None), default=0)
+    rest = ours[len(counterparts) :]
+    last = _match_block(rest, theirs[n_used : n_used + len(rest) + MARGIN])
+    counterparts += [None if j is None else n_used + j for j in last.counterparts]
+    return Match(tuple(counterparts), n_used + last.n_used)
+
+
+def _match_block(sent: Sequence[str], words: Sequence[str]) -> Match:
+    row = [float(j) for j in range(len(words) + 1)]
+    steps = [[_SKIP_NEW] * (len(words) + 1)]
+    for ours in sent:
+        above, row, step = row, [row[0] + 1], [_SKIP_SENT]
+        for j, theirs in enumerate(words):
+            cost, how = min(
+                (above[j] + _difference(ours, theirs), -_PAIR),
+                (row[j] + 1, -_SKIP_NEW),
+                (above[j + 1] + 1, -_SKIP_SENT),
+            )
+            row.append(cost)
+            step.append(-how)
+        steps.append(step)
+    n_used = max(range(len(row)), key=lambda j: (-row[j], j))
+    return Match(_trace(steps, len(sent), n_used), n_used)
+
+
+def _difference(a: str, b: str) -> float:
+    if a == b:
+        return 0.0
+    n_common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    return 1.0 - SIMILAR * n_common / max(len(a), len(b))
+
+
+def _trace(steps: Sequence[Sequence[int]], i: int, j: int) -> tuple[int | None, ...]:
+    found: list[int | None] = []
+    while i:
+        step = steps[i][j]
+        if step == _SKIP_NEW:
+            j -= 1
+            continue
+        i -= 1
+        j -= step == _PAIR
+        found.append(j if step == _PAIR else None)
+    return tuple(reversed(found))
