@@ -9,8 +9,8 @@
     worker.py      what the child processes run
     engine.py      `MoonshineEngine`
 
-Moonshine tiny has 27 million parameters. It hears 5 words in 100 wrong on clear read speech
-(docs/results.md) and runs at 20 to 50 times real time on one core.
+Moonshine tiny has 27 million parameters. It hears 4 words in 100 wrong in read speech, and runs
+at more than 30 times real time on one core (docs/results.md).
 
 Source: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands",
 2024, https://arxiv.org/abs/2410.15608. The weights are those of the PyPI package moonshine-voice.
