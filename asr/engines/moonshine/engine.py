@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PADDING: Final = 0.1
-"""Seconds of silence on both sides of a chunk. They lower the WER from 9.2% to 7.2%
-(docs/results.md)."""
+"""Seconds of silence on both sides of a chunk. In 867 words of the development clips and the
+samples, they save three errors."""
 RETRY_PADDING: Final = 0.3
 """The padding of a second attempt."""
 PREFERRED_SECONDS: Final = 20.0
