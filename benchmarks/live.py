@@ -38,7 +38,8 @@ from websockets.asyncio.client import connect
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.scores import WordScore, score_words
 from asr.pcm import to_bytes, to_int16
-from asr.service.live.word_match import bare, match_prefix
+from asr.service.live.word_match import match_prefix
+from asr.text.bare import bare
 from asr.types import SAMPLE_RATE
 from benchmarks.measure import family, save
 from benchmarks.serving import serving
