@@ -18,8 +18,8 @@ RINGING = (
     ((425.0,), (1.0, 4.0)),
     ((480.0, 620.0), (0.5, 0.5)),
 )
-"""Frequencies in Hz, and seconds on and off: ringing tones of North America, Britain and continental
-Europe, and a busy tone."""
+"""Frequencies in Hz, and seconds on and off: ringing tones of North America, Britain and
+continental Europe, and a busy tone."""
 SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 17, 19)
 """Semitones of a major scale."""
 KEY_PITCHES = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
