@@ -1,4 +1,4 @@
-"""The folder of a Moonshine model: where it lies, and whether its files are the right ones."""
+"""Find the folder of a Moonshine model, and check its files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HASHES: Final = {
 
 
 def installed_folder() -> Path:
-    """The folder that ``asr models install`` fills. It belongs to the Python environment."""
+    """The folder in the Python environment into which ``asr models install`` puts the model."""
     return Path(sys.prefix) / "share" / "asr" / NAME
 
 
@@ -37,7 +37,7 @@ def find_folder(chosen: str) -> Path:
         chosen: the setting ``moonshine_model``; empty means the installed Moonshine tiny.
 
     Raises:
-        EngineUnavailable: a file is missing, or it is not the one that was released.
+        EngineUnavailable: a file is missing or has the wrong hash.
     """
     if chosen:
         return _complete(Path(chosen), "correct ASR_MOONSHINE_MODEL")
@@ -48,10 +48,10 @@ def find_folder(chosen: str) -> Path:
 
 
 def check_hashes(folder: Path) -> None:
-    """Check the files of Moonshine tiny.
+    """Check the SHA-256 of each file of Moonshine tiny.
 
     Raises:
-        EngineUnavailable: a file is not the one that was released.
+        EngineUnavailable: a file has the wrong hash.
     """
     for name, expected in HASHES.items():
         with (folder / name).open("rb") as file:
@@ -69,7 +69,7 @@ def _complete(folder: Path, fix: str) -> Path:
 
 
 def _package_folders() -> list[Path]:
-    """The model inside moonshine-voice, if that package is installed.
+    """The folders of the model inside the package moonshine-voice, if that is installed.
 
     The package is not imported, because that would load its native library.
     """

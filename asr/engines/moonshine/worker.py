@@ -1,4 +1,4 @@
-"""What the processes of the pool run: load the model once, then recognise one chunk in a fork."""
+"""Runs in the child processes: the template loads the model, each fork recognises one chunk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING: Final[dict[str, Any]] = {
     "is_cut": False,
     "n_left_out": 0,
 }
-"""The answer to sound without speech."""
+"""The message for sound without speech."""
 
 _loaded: tuple[Model, Tokenizer] | None = None
 
@@ -48,7 +48,10 @@ def recognise_job(channel: Channel) -> None:
 
 
 def _judged(answer: Answer) -> dict[str, Any]:
-    """The answer, or nothing if nobody speaks. `n_left_out` counts words that may be speech."""
+    """The message for an answer; without text if nobody speaks or the words are unsure.
+
+    `n_left_out` counts the unsure words, because they may be speech.
+    """
     if is_noise(answer):
         return NOTHING
     if is_doubted(answer):
