@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asr.engines.moonshine.model import Decoded
     from asr.engines.moonshine.tokens import Tokenizer
+
+_COMMAS: Final = re.compile(r",{2,}")
+"""Moonshine sometimes repeats the comma before audio that ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def read_answer(decoded: Decoded, tokenizer: Tokenizer) -> Answer:
             bytes_, lowest = spelled[-1]
             spelled[-1] = (bytes_ + piece, min(lowest, logprob))
     heard = [
-        (word, math.exp(lowest))
+        (_COMMAS.sub(",", word), math.exp(lowest))
         for bytes_, lowest in spelled
         for word in bytes_.decode("utf-8", "replace").split()
     ]

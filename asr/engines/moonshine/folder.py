@@ -13,6 +13,8 @@ from asr.errors import EngineUnavailable
 NAME: Final = "moonshine-tiny-en"
 INSTALL: Final = "asr models install"
 """The command that installs the model."""
+CORRECT: Final = "correct ASR_MOONSHINE_MODEL"
+"""What to do if the chosen folder is wrong."""
 ENCODER: Final = "encoder_model.ort"
 DECODER: Final = "decoder_model_merged.ort"
 TOKENIZER: Final = "tokenizer.bin"
@@ -40,9 +42,9 @@ def find_folder(chosen: str) -> Path:
         EngineUnavailable: a file is missing or has the wrong hash.
     """
     if chosen:
-        return _complete(Path(chosen), "correct ASR_MOONSHINE_MODEL")
+        return _complete(Path(chosen).expanduser(), CORRECT)
     candidates = [installed_folder(), *_package_folders()]
-    folder = next((it for it in candidates if it.is_dir()), candidates[0])
+    folder = next((it for it in candidates if not _missing(it)), candidates[0])
     check_hashes(_complete(folder, f"run {INSTALL}"))
     return folder
 
@@ -53,19 +55,28 @@ def check_hashes(folder: Path) -> None:
     Raises:
         EngineUnavailable: a file has the wrong hash.
     """
+    if name := changed_file(folder):
+        message = f"{folder / name} is damaged or of another version: run {INSTALL}"
+        raise EngineUnavailable(message)
+
+
+def changed_file(folder: Path) -> str | None:
+    """The name of a file that is not the one that was released, or None."""
     for name, expected in HASHES.items():
         with (folder / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            message = f"{folder / name} is damaged or of another version: run {INSTALL}"
-            raise EngineUnavailable(message)
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                return name
+    return None
 
 
 def _complete(folder: Path, fix: str) -> Path:
-    missing = [name for name in HASHES if not (folder / name).is_file()]
-    if missing:
+    if missing := _missing(folder):
         raise EngineUnavailable(f"Moonshine has no {' and no '.join(missing)} in {folder}: {fix}")
     return folder
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in HASHES if not (folder / name).is_file()]
 
 
 def _package_folders() -> list[Path]:

