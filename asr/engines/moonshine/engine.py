@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from asr.config import DecodeOptions, check
 from asr.engines.base import ignored
-from asr.engines.moonshine.folder import NAME, find_folder
+from asr.engines.moonshine.folder import CORRECT, NAME, find_folder
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import Audio, Chunk, Hypothesis
 from asr.workers.pool import ProcessLimits, ProcessPool
@@ -76,8 +76,12 @@ class MoonshineEngine:
         self._pool = ProcessPool([(f"{_WORKER}:load_template", str(folder))], self.slots)
         try:
             await self._pool.open()
-        except WorkerDied as error:
-            raise EngineUnavailable(f"Moonshine did not load {folder}: {error}") from error
+            async with self._pool.job(f"{_WORKER}:check_job", {}) as job:
+                await job.result()
+        except (WorkerDied, EngineUnavailable) as error:
+            await self._pool.close()  # so that the next call loads again
+            fix = f": {CORRECT}" if self._folder else ""
+            raise EngineUnavailable(f"Moonshine did not load {folder}: {error}{fix}") from error
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:  # noqa: ARG002
         """Recognise one chunk."""

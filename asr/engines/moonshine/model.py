@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asr.engines.moonshine.folder import DECODER, ENCODER
+from asr.errors import EngineUnavailable
 from asr.onnx_runtime import load_session
 from asr.types import SAMPLE_RATE
 
@@ -89,6 +90,12 @@ class Model:
 
     Args:
         folder: the folder with the model's files.
+
+    Attributes:
+        n_tokens: the number of different tokens.
+
+    Raises:
+        EngineUnavailable: the files are of another network.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,6 +103,9 @@ class Model:
         self._decoder = load_session(folder / DECODER)
         shapes = {it.name: it.shape for it in self._decoder.get_inputs()}
         self._past = [name for name in shapes if name.startswith("past_key_values.")]
+        if not self._past:
+            raise EngineUnavailable(f"{DECODER} is not a decoder of Moonshine")
+        self.n_tokens: int = self._decoder.get_outputs()[0].shape[-1]
         _, n_heads, _, size = shapes[self._past[0]]
         self._empty = np.zeros((1, n_heads, 1, size), np.float32)
         self._encoder_has_mask = "attention_mask" in {it.name for it in self._encoder.get_inputs()}

@@ -32,6 +32,8 @@ FILLERS: Final = frozenset(
 MIN_LOOP_WORDS: Final = 8
 MAX_REPEATS: Final = 5
 """A text is a loop if it has this many words, and each occurs this many times on average."""
+LAST_LATIN: Final = 0x24F
+"""The last letter of Unicode's Latin Extended-B. English needs none after it."""
 _SIGNS: Final = frozenset("\u266a\u00a9")
 """The musical note and the copyright sign. Moonshine writes them only where nobody speaks."""
 
@@ -39,7 +41,7 @@ _SIGNS: Final = frozenset("\u266a\u00a9")
 def is_noise(answer: Answer) -> bool:
     """Whether the text alone shows that nobody speaks."""
     words = _bare(answer)
-    if not words or _SIGNS & set(answer.text) or _is_loop(words):
+    if not words or _SIGNS & set(answer.text) or _is_loop(words) or _is_foreign(answer.text):
         return True
     # If someone says these words, Moonshine writes a punctuation mark after them.
     return _is_usual(words) and answer.text[-1].isalpha()
@@ -58,6 +60,11 @@ def _bare(answer: Answer) -> list[str]:
 
 def _is_spelling(letter: str) -> bool:
     return letter.isascii() and (letter.isalnum() or letter in "'-")
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether it has a letter that is not Latin. Moonshine invents Thai and Chinese in music."""
+    return any(ord(it) > LAST_LATIN and it.isalpha() for it in text)
 
 
 def _is_loop(words: list[str]) -> bool:

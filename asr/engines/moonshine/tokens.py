@@ -45,6 +45,9 @@ class Tokenizer:
             here += size
         return cls(pieces)
 
+    def __len__(self) -> int:
+        return len(self._pieces)
+
     def piece(self, token: int) -> bytes:
         """The bytes of a token; empty for a control token such as ``<s>``.
 

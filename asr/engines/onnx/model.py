@@ -134,7 +134,8 @@ def _load(options: ModelOptions) -> Any:
     """
     folder = options.folder if options.is_folder else None
     if folder is not None and not folder.is_dir():
-        raise EngineUnavailable(f"the folder {folder} does not exist: correct ASR_ONNX_MODEL")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise EngineUnavailable(f"{folder} {problem}: correct ASR_ONNX_MODEL")
     if folder is None and options.type:  # the library would download another model of that type
         raise EngineUnavailable(
             "ASR_ONNX_TYPE is for a folder: unset it, or set ASR_ONNX_MODEL to one"
