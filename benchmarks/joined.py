@@ -25,6 +25,7 @@ import argparse
 import asyncio
 import random
 import tempfile
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -226,9 +227,12 @@ async def measure(
 ) -> dict[str, Any]:
     """A row of the table: recordings of one kind."""
     joined, control = WordScore(), WordScore()
+    seconds = 0.0
     for number, recording in enumerate(recordings):
         heard = KeptChunks()
+        started = time.perf_counter()
         transcript = await bench.transcribe(recording.samples, heard)
+        seconds += time.perf_counter() - started
         joined += score_words(recording.text, transcript.text)
         if options.control:
             control += score_words(recording.text, await bench.control(recording))
@@ -249,6 +253,7 @@ async def measure(
         "loss": _points(joined, single),
         "moved": f"{moved.wer or 0:.2%}",
         "loss against moved": _points(joined, moved),
+        "seconds each": round(seconds / len(recordings), 1),
         **({"control against single": _points(control, single)} if options.control else {}),
     }
 
