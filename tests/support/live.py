@@ -26,6 +26,14 @@ from tests.support.strategies import hear
 RATE_16 = {"type": "audio/pcm", "rate": SAMPLE_RATE}
 
 
+def events_of(truth, turn, noise):
+    """The segments and the transcript of a turn in which `truth` is spoken."""
+    start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
+    segments = stitch([Chunk(0, 0, end - start)], [hear(truth, Chunk(0, start, end), noise)])
+    seconds = (end - start) / SAMPLE_RATE
+    return [*segments, Transcript(segments, "en", seconds, seconds, 0.0, "fake")]
+
+
 class Engine:
     """The backend of a session; its words are spoken from the start of the session.
 
@@ -81,13 +89,8 @@ class Engine:
     async def transcribe(self, turn, vad, decode):
         for _ in range(self.final_delay):
             await asyncio.sleep(0)
-        start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
-        hypothesis = hear(self.truth, Chunk(0, start, end), self._noise)
-        segments = stitch([Chunk(0, 0, end - start)], [hypothesis])
-        for segment in segments:
-            yield segment
-        seconds = (end - start) / SAMPLE_RATE
-        yield Transcript(segments, "en", seconds, seconds, 0.0, "fake")
+        for event in events_of(self.truth, turn, self._noise):
+            yield event
 
     def count_bytes(self, n_bytes):
         pass

@@ -16,15 +16,15 @@ from hypothesis import given, strategies as st
 
 from asr.config import Options
 from asr.errors import EngineError, WorkerDied
-from asr.pipeline.stitch import stitch
 from asr.pipeline.transcriber import Transcriber
 from asr.service.live import items
 from asr.service.live.client_events import SessionConfig
 from asr.service.live.items import Items
 from asr.service.live.session import LiveSession, SessionLimits
 from asr.service.live.turns import MARGIN_SAMPLES, Turn
-from asr.types import SAMPLE_RATE, Chunk, Transcript, Word
+from asr.types import SAMPLE_RATE, Chunk, Word
 from tests.support.fakes import FakeEngine
+from tests.support.live import events_of
 from tests.support.makers import speech
 from tests.support.strategies import assert_said, hear, spoken_words
 
@@ -52,13 +52,8 @@ class Service:
             await asyncio.sleep(0)
         if number in self.errors:
             raise self.errors[number]
-        start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
-        hypothesis = hear(self.truth, Chunk(0, start, end), self.noise)
-        segments = stitch([Chunk(0, 0, end - start)], [hypothesis])
-        for segment in segments:
-            yield segment
-        seconds = (end - start) / SAMPLE_RATE
-        yield Transcript(segments, "en", seconds, seconds, 0.0, "fake")
+        for event in events_of(self.truth, turn, self.noise):
+            yield event
 
     def count_bytes(self, n_bytes):
         pass
