@@ -16,6 +16,15 @@ from tests.support.fakes import FakeEngine
 from tests.support.serving import make_wav
 
 
+async def carried_out(worker, command):
+    """The reports of a command; the worker is closed afterwards."""
+    try:
+        async with contextlib.aclosing(worker.carry_out(command)) as reports:
+            return [report async for report in reports]
+    finally:
+        await worker.close()
+
+
 def reports_of(error, folder):
     """Transcribe one second of sound with an engine that raises `error`."""
 
@@ -28,14 +37,7 @@ def reports_of(error, folder):
     source.write_bytes(make_wav(1.0))
     command = Transcribe("id", source, folder, Options(vad=VadOptions(kind="off")))
 
-    async def run():
-        try:
-            async with contextlib.aclosing(worker.carry_out(command)) as reports:
-                return [report async for report in reports]
-        finally:
-            await worker.close()
-
-    return asyncio.run(run())
+    return asyncio.run(carried_out(worker, command))
 
 
 def test_a_full_disk_keeps_its_errno(tmp_path):
@@ -60,17 +62,10 @@ def test_an_interim_request_that_fails_is_not_logged(tmp_path, caplog):
     worker = Worker(settings, lambda _: FakeEngine())
     command = RecogniseInterim("id", source, DecodeOptions())
 
-    async def run():
-        try:
-            async with contextlib.aclosing(worker.carry_out(command)) as reports:
-                return [report async for report in reports]
-        finally:
-            await worker.close()
-
-    (failed,) = asyncio.run(run())
+    (failed,) = asyncio.run(carried_out(worker, command))
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, OSError)
     assert caplog.text == ""
     source.write_bytes(bytes(64_000))
     worker = Worker(settings, lambda _: FakeEngine())
-    assert asyncio.run(run()) == [InterimText("c0w0 c0w1 c0w2 c0w3")]
+    assert asyncio.run(carried_out(worker, command)) == [InterimText("c0w0 c0w1 c0w2 c0w3")]
