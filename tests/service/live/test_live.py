@@ -211,7 +211,7 @@ def test_speech_without_a_pause_is_cut_into_turns(server):
 
 
 def test_clear_discards_the_buffer(server):
-    with session(server, **MANUAL) as connection:
+    with session(server, **MANUAL, transcription=WHOLE) as connection:
         append(connection, pcm16(speech(2.0)))
         connection.input_audio_buffer.clear()
         assert connection.recv().type == "input_audio_buffer.cleared"
