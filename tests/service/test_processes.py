@@ -238,8 +238,7 @@ def test_memory_does_not_grow_with_a_part(client, server):
 
 def resident(server):
     """Resident memory of the largest process of the server, in bytes."""
-    sizes = [Path(f"/proc/{pid}/statm").read_text("ascii").split()[1] for pid in server.pids()]
-    return max(map(int, sizes)) * os.sysconf("SC_PAGE_SIZE")
+    return max(rss_bytes([pid]) for pid in server.pids())
 
 
 def rss_bytes(pids):

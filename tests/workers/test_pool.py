@@ -77,8 +77,11 @@ def is_alive(pid):
 
 def children():
     """Child processes of this process that have not been reaped."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def fds():
