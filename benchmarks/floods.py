@@ -11,7 +11,7 @@ second with the other key. A flood ends after `--seconds`.
     pipelines  20 connections that send thousands of small requests at once, without a key
     headers    20 connections that send requests with 10,000 headers, without a key
     fields     4 connections that send JSON bodies of 4 MB with 300,000 fields
-    query      4 connections that send queries of 60 KB with 30,000 fields
+    query      4 connections that send queries of 60 KB with 12,000 fields
     events     4 live sessions that send session.update with lists of 2,000,000 items
     live       12 live sessions that send three messages of 20 MB each, again and again
     fragments  12 live sessions that send messages in fragments of one byte
@@ -79,33 +79,41 @@ def post(path: str, body: bytes, kind: str) -> bytes:
     return head + KEY + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def payload(flood: str) -> bytes:
-    """What each connection sends again and again."""
-    match flood:
-        case "pipelines":
-            return b"GET /v1/models HTTP/1.1\r\n\r\n" * 10_000
-        case "headers":
-            return b"GET /health HTTP/1.1\r\n" + b"a:b\r\n" * 10_000 + b"\r\n"
-        case "fields":
-            fields = {f"f{n:06}": "" for n in range(300_000)}
-            body = json.dumps(fields, separators=(",", ":")).encode()[: 4 << 20]
-            return post(ROUTE, body[: body.rfind(b",")] + b"}", "application/json")
-        case "query":
-            query = "&".join(f"{n:x}" for n in range(12_000))[:60_000]
-            return post(f"{ROUTE}?{query}", b"x", "audio/wav")
-        case "events":
-            items = ",".join("1" * 2_000_000)
-            session = f'{{"type": "transcription", "x": [{items}]}}'
-            return frame(f'{{"type": "session.update", "session": {session}}}'.encode())
-        case "live":
-            audio = base64.b64encode(bytes(15 << 20)).decode()
-            text = json.dumps({"type": "input_audio_buffer.append", "audio": audio})
-            return frame(text.encode())
-        case "fragments":
-            return frame(b"{", 0x01) + frame(b" ", 0x00) * 100_000
-    raise ValueError(flood)
+def many_fields() -> bytes:
+    """A body of 300,000 fields."""
+    fields = {f"f{n:06}": "" for n in range(300_000)}
+    body = json.dumps(fields, separators=(",", ":")).encode()[: 4 << 20]
+    return post(ROUTE, body[: body.rfind(b",")] + b"}", "application/json")
 
 
+def long_query() -> bytes:
+    """A query of 12,000 fields."""
+    query = "&".join(f"{n:x}" for n in range(12_000))[:60_000]
+    return post(f"{ROUTE}?{query}", b"x", "audio/wav")
+
+
+def long_list() -> bytes:
+    """A session.update with 2,000,000 numbers."""
+    session = f'{{"type": "transcription", "x": [{",".join("1" * 2_000_000)}]}}'
+    return frame(f'{{"type": "session.update", "session": {session}}}'.encode())
+
+
+def large_audio() -> bytes:
+    """15 MiB of audio in one message."""
+    audio = base64.b64encode(bytes(15 << 20)).decode()
+    return frame(json.dumps({"type": "input_audio_buffer.append", "audio": audio}).encode())
+
+
+PAYLOADS: Final[dict[str, Callable[[], bytes]]] = {
+    "pipelines": lambda: b"GET /v1/models HTTP/1.1\r\n\r\n" * 10_000,
+    "headers": lambda: b"GET /health HTTP/1.1\r\n" + b"a:b\r\n" * 10_000 + b"\r\n",
+    "fields": many_fields,
+    "query": long_query,
+    "events": long_list,
+    "live": large_audio,
+    "fragments": lambda: frame(b"{", 0x01) + frame(b" ", 0x00) * 100_000,
+}
+"""What each connection sends again and again."""
 SOCKETS: Final = {"pipelines": 20, "headers": 20, "fields": 4, "query": 4, "events": 4}
 LIVE: Final = ("events", "live", "fragments")
 WAITING: Final = {"silent": 300, "heads": 300, "upgrades": 200}
@@ -179,7 +187,7 @@ def attack(address: Address, flood: str, seconds: float) -> None:
     if flood in WAITING:
         print(wait_with_many(address, flood, until))
         return
-    data, n_sockets = payload(flood), SOCKETS.get(flood, 12)
+    data, n_sockets = PAYLOADS[flood](), SOCKETS.get(flood, 12)
     threads = [
         threading.Thread(target=send_again_and_again, args=(address, flood, data, until))
         for _ in range(n_sockets)

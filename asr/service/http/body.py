@@ -101,7 +101,8 @@ async def _receive_other(request: Request, kind: bytes, writer: _Writer, max_byt
     if kind.decode("latin-1").startswith(RAW_TYPES):
         return await _receive_raw(request, writer, max_bytes)
     if kind in _FIELD_PARSERS:
-        return Body(fields=_FIELD_PARSERS[kind](await _receive_fields(request)))
+        parse, text = _FIELD_PARSERS[kind], await _receive_fields(request)
+        return Body(fields=await asyncio.to_thread(parse, text))
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
     raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 

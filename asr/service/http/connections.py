@@ -86,9 +86,8 @@ def _n_unread(transport: asyncio.Transport) -> int:
     """Bytes that the client has not received: in our buffer, and on Linux in the kernel's, too."""
     n_bytes = transport.get_write_buffer_size()
     try:
-        unsent = fcntl.ioctl(
-            transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)
-        )
+        number = transport.get_extra_info("socket").fileno()
+        unsent = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
     except (OSError, AttributeError):
         return n_bytes
     return n_bytes + int(struct.unpack("i", unsent)[0])
@@ -208,7 +207,7 @@ class Connection(HttpToolsProtocol):
         if self._is_answering() and self.cycle.response_started:
             self.transport.close()
             return
-        if self.headers is not None and len(self.headers) > MAX_HEADERS:
+        if len(self.headers or ()) > MAX_HEADERS:
             answer = raw_answer(431, f"a request may have {MAX_HEADERS} headers", "head_too_large")
         else:
             answer = raw_answer(400, msg, "malformed_request")

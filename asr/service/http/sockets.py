@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+    from uvicorn.config import Config
     from uvicorn.server import ServerState
     from websockets.frames import Frame
     from websockets.http11 import Request
@@ -45,8 +46,10 @@ class LiveConnection(WebSocketsSansIOProtocol):
     processed, and while a large message waits for its place in the budget of all connections.
     """
 
-    def __init__(self, *args: Any, server_state: ServerState, **kwargs: Any) -> None:
-        super().__init__(*args, server_state=server_state, **kwargs)
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        super().__init__(config, server_state, app_state)
         if server_state not in _budgets:
             _budgets[server_state] = Budget(self.loop)
         self._budget = _budgets[server_state]
@@ -168,7 +171,7 @@ class LiveConnection(WebSocketsSansIOProtocol):
         """Start the application, and give it the extension `PROCESSED`."""
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope["extensions"][PROCESSED] = {"call": self._processed}  # type: ignore[index]
+            self.scope["extensions"][PROCESSED] = {"call": self._processed}
 
     # Messages
 
@@ -226,6 +229,8 @@ class LiveConnection(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message. The handshake and the end of the session change what is read."""
         await super().send(message)
+        if self.close_sent:  # also after a refusal, which uvicorn then logs as a missing handshake
+            self.handshake_complete = True
         if message["type"] in ("websocket.accept", "websocket.close"):
             self._go_on()
 

@@ -159,10 +159,11 @@ class LiveSession:
         event_id = None
         try:
             event = await _in_thread_if_large(len(text), parse_event, text)
+            del text  # may take 20 MB
             event_id = event.event_id
             match event:
-                case Append(audio=audio):
-                    await self._append(audio)
+                case Append():
+                    await self._append(event)
                 case Commit():
                     await self._commit()
                 case Clear():
@@ -172,10 +173,14 @@ class LiveSession:
         except AsrError as error:
             await self._send(server_events.error_event(error, event_id))
 
-    async def _append(self, audio: str) -> None:
-        data = await _in_thread_if_large(len(audio), _decode_base64, audio)
+    async def _append(self, event: Append) -> None:
+        data = await _in_thread_if_large(len(event.audio), _decode_base64, event.audio)
+        event.audio = ""  # free it, because the rest may take long
         self._count(len(data))
-        await self._handle(await asyncio.to_thread(self._input.append, data))
+        events = await asyncio.to_thread(self._input.append, data)
+        del data
+        self._socket.processed()
+        await self._handle(events)
         if self._input.n_samples >= self._limits.max_seconds * SAMPLE_RATE:
             raise Ended(self._expired())
 
