@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FREE_BYTES: Final = 1 << 20
 """16 s of audio at 24 kHz. Clients that send live audio stay far below this."""
-N_PLACES: Final = 3
+N_PLACES: Final = 2
 HOLD_SECONDS: Final = 20.0
 """A large message must arrive within this time while others wait for a place."""
 

@@ -15,7 +15,7 @@ import fcntl
 import json
 import struct
 import termios
-import time
+from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from asr.service.http.problems import Problem
+from asr.service.http.slices import slices_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,11 +40,9 @@ STALL_SECONDS: Final = 60.0
 client counts as dead. A dead client may be using up one of the limited places for requests."""
 READ_RATE: Final = 100
 """Bytes per second."""
-SLICE_SECONDS: Final = 0.005
-"""After parsing for this time, a connection lets the others go on."""
 HEAD_PIECE: Final = 1 << 10
 """So many bytes are parsed at once outside of a body. Each small request in them takes 3 KB."""
-BODY_PIECE: Final = 8 << 10
+BODY_PIECE: Final = 16 << 10
 
 
 def raw_answer(status: int, message: str, code: str) -> bytes:
@@ -138,7 +137,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_body = False
         self._is_upgraded = False
         self._running: RequestResponseCycle | None = None
-        self._later: asyncio.Handle | None = None
+        self._slices = slices_of(self.server_state, self.loop)
+        self._is_queued = False
         self._stall: Stall | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -156,13 +156,11 @@ class Connection(HttpToolsProtocol):
 
         uvicorn tells only the last request that was parsed, which may still wait for its turn.
         """
-        if self._running is not None and not self._running.response_complete:
+        if self._running is not None and self._is_running():
             self._running.disconnected = True
             self._running.message_event.set()
         self.pipeline.clear()
         self._stop_timer()
-        if self._later is not None:
-            self._later.cancel()
         if self._stall is not None:
             self._stall.end()
         self._unparsed.clear()
@@ -172,26 +170,37 @@ class Connection(HttpToolsProtocol):
         """Parse what arrived, or keep it until the requests before it have been answered."""
         self._unset_keepalive_if_required()
         self._unparsed += data
-        if self._later is None:
-            self._parse()
+        if not self._is_queued and self._work():
+            self._go_on()
         if len(self._unparsed) >= HEAD_BYTES:
             self.flow.hold()
 
-    def _parse(self) -> None:
-        self._later = None
-        until = time.monotonic() + SLICE_SECONDS
-        while self._unparsed and not self.pipeline and not self.transport.is_closing():
-            if time.monotonic() > until:
-                self._later = self.loop.call_soon(self._parse)
-                return
-            n_bytes = BODY_PIECE if self._is_in_body else HEAD_PIECE
-            piece = bytes(self._unparsed[:n_bytes])
-            del self._unparsed[:n_bytes]
-            self._parse_piece(piece)
-        self.flow.release()
+    def _go_on(self) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._slices.add(self._work, self.transport.abort)
 
-    def _parse_piece(self, piece: bytes) -> None:
+    def _work(self) -> bool:
+        """Do one piece of work; return whether more can be done now."""
+        if not self.transport.is_closing():
+            if self.pipeline:
+                if not self._is_running():
+                    self._start_asgi_task(*self.pipeline.pop())
+                    self._slices.end()
+            elif self._unparsed:
+                self._parse_piece()
+        can_go_on = not self.pipeline and bool(self._unparsed) and not self.transport.is_closing()
+        if not can_go_on:
+            self._is_queued = False
+        if not self._unparsed:
+            self.flow.release()
+        return can_go_on
+
+    def _parse_piece(self) -> None:
         """Parse, and close the connection if `HEAD_BYTES` follow the last head or body piece."""
+        n_bytes = BODY_PIECE if self._is_in_body else HEAD_PIECE
+        piece = bytes(self._unparsed[:n_bytes])
+        del self._unparsed[:n_bytes]
         self._n_idle_bytes += len(piece)
         super().data_received(piece)
         if self._is_upgraded:
@@ -257,12 +266,18 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the next head, and for the rest of this body if any."""
+        """Start the time limit for the next head, and for the rest of this body if any.
+
+        Requests that wait in the pipeline are started in turn with those of other connections.
+        """
+        pipeline, self.pipeline = self.pipeline, deque()
         super().on_response_complete()
+        self.pipeline = pipeline
         if not self.transport.is_closing():
             self._expect_head()
-            if self._unparsed and self._later is None:
-                self._later = self.loop.call_soon(self._parse)
+            if self.pipeline or self._unparsed:
+                self._unset_keepalive_if_required()
+                self._go_on()
 
     def pause_writing(self) -> None:
         """Start watching the client: it reads more slowly than we send."""
@@ -274,6 +289,9 @@ class Connection(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.end()
         super().resume_writing()
+
+    def _is_running(self) -> bool:
+        return self._running is not None and not self._running.response_complete
 
     def _is_answering(self) -> bool:
         # `cycle` is None before the first request.

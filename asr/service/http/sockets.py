@@ -8,7 +8,6 @@ all other clients.
 
 from __future__ import annotations
 
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,7 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 
 from asr.service.http.budget import FREE_BYTES, Budget
-from asr.service.http.connections import SLICE_SECONDS, Stall, raw_answer
+from asr.service.http.connections import Stall, raw_answer
+from asr.service.http.slices import slices_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from websockets.http11 import Request
 
 HANDSHAKE_SECONDS: Final = 30.0
-PIECE: Final = 4 << 10
-"""So many bytes are parsed at once. They can hold 680 frames."""
+CLOSE_SECONDS: Final = 10.0
+"""The client must answer the close frame within this time."""
+PIECE: Final = 1 << 10
+LARGE_PIECE: Final = 4 << 10
+"""So many bytes are parsed at once; more, if they may belong to a large frame. A piece of 4 KiB can
+hold 680 frames, which take 9 ms."""
 MESSAGE_OVERHEAD: Final = 512
 """Bytes of memory that a small message takes in addition to its text."""
 PROCESSED: Final = "asr.processed"
@@ -50,6 +54,7 @@ class LiveConnection(WebSocketsSansIOProtocol):
         self, config: Config, server_state: ServerState, app_state: dict[str, Any]
     ) -> None:
         super().__init__(config, server_state, app_state)
+        self.close_timeout = CLOSE_SECONDS
         if server_state not in _budgets:
             _budgets[server_state] = Budget(self.loop)
         self._budget = _budgets[server_state]
@@ -59,7 +64,8 @@ class LiveConnection(WebSocketsSansIOProtocol):
         self._sizes: list[int] = []  # of the messages in `queue`
         self._is_writing_paused = False
         self._stall: Stall | None = None
-        self._later: asyncio.Handle | None = None
+        self._slices = slices_of(server_state, self.loop)
+        self._is_queued = False
         self._timer: asyncio.TimerHandle | None = None
 
     # The connection
@@ -72,9 +78,8 @@ class LiveConnection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers and free the memory."""
-        for timer in (self._timer, self._later):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._stall is not None:
             self._stall.end()
         self._unparsed.clear()
@@ -106,26 +111,33 @@ class LiveConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, or keep it until it is its turn."""
         self._unparsed += data
-        if self._later is None:
-            self._parse()
-
-    def _parse(self) -> None:
-        self._later = None
-        until = time.monotonic() + SLICE_SECONDS
-        while self._unparsed and not self._must_wait() and not self.transport.is_closing():
-            if time.monotonic() > until:
-                self._go_on()
-                break
-            piece = bytes(self._unparsed[:PIECE])
-            del self._unparsed[:PIECE]
-            super().data_received(piece)
-            self._check()
+        if not self._is_queued and self._work():
+            self._go_on()
         self._steer()
 
     def _go_on(self) -> None:
-        """Parse soon, after the other connections had their turn."""
-        if self._later is None and not self.disconnected:
-            self._later = self.loop.call_soon(self._parse)
+        """Parse in turn with the other connections."""
+        if not self._is_queued:
+            self._is_queued = True
+            self._slices.add(self._work, self.transport.abort)
+
+    def _work(self) -> bool:
+        """Parse a piece; return whether more can be parsed now."""
+        if self._can_parse():
+            n_bytes = LARGE_PIECE if len(self.conn.reader.buffer) > PIECE else PIECE
+            piece = bytes(self._unparsed[:n_bytes])
+            del self._unparsed[:n_bytes]
+            super().data_received(piece)
+            self._check()
+        can_go_on = self._can_parse()
+        if not can_go_on:
+            self._is_queued = False
+            self._steer()
+        return can_go_on
+
+    def _can_parse(self) -> bool:
+        is_open = not self.disconnected and not self.transport.is_closing()
+        return is_open and bool(self._unparsed) and not self._must_wait()
 
     def _steer(self) -> None:
         """Read from the client only if the data can be parsed."""
@@ -185,7 +197,7 @@ class LiveConnection(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """Join fragments as they arrive, because a list of short ones takes much memory."""
-        self._message += event.data
+        self._message += _taken(event)
         if event.fin:
             message, self._message = self._message, bytearray()
             self._deliver(message)
@@ -193,9 +205,9 @@ class LiveConnection(WebSocketsSansIOProtocol):
     def _begin(self, kind: Literal["text", "bytes"], event: Frame) -> None:
         self.curr_msg_data_type = kind
         if event.fin:
-            self._deliver(event.data)
+            self._deliver(_taken(event))
         else:
-            self._message = bytearray(event.data)
+            self._message = bytearray(_taken(event))
 
     def _deliver(self, data: bytes | bytearray | memoryview) -> None:
         if self.close_sent:
@@ -260,3 +272,9 @@ class LiveConnection(WebSocketsSansIOProtocol):
     def evict(self) -> None:
         """Close the socket, because its large message arrives slowly and others wait."""
         self._fail(CloseCode.TRY_AGAIN_LATER, "a large message arrived too slowly")
+
+
+def _taken(frame: Frame) -> bytes | bytearray | memoryview:
+    """The data of a frame. The parser keeps each frame until the next, so it must not hold it."""
+    data, frame.data = frame.data, b""
+    return data

@@ -38,6 +38,8 @@ MAX_APPEND_BYTES: Final = 15 << 20
 """OpenAI's limit for the audio of one event."""
 SMALL_TEXT: Final = 64 << 10
 """A longer event is parsed in a thread, so that it does not block the event loop."""
+BASE64_STEP: Final = 1 << 20
+"""Characters that are decoded at once; a multiple of 4."""
 T = TypeVar("T")
 
 
@@ -228,14 +230,20 @@ class LiveSession:
 
 
 def _decode_base64(audio: str) -> bytes:
+    n_bytes = len(audio) * 3 // 4 - audio.count("=", -2)
+    if n_bytes > MAX_APPEND_BYTES:
+        message = f"audio: {n_bytes} bytes; an event takes {MAX_APPEND_BYTES} at the most"
+        raise TooLarge(message, "too_large", "audio")
+    if audio.find("=", 0, -2) >= 0:  # `b64decode` sees only the padding of each step
+        raise InvalidOption("audio", "not base64: padding before the end")
+    data = bytearray()
     try:
-        data = base64.b64decode(audio, validate=True)
+        # In steps, so that other threads run in between.
+        for start in range(0, len(audio), BASE64_STEP):
+            data += base64.b64decode(audio[start : start + BASE64_STEP], validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidOption("audio", f"not base64: {error}") from error
-    if len(data) > MAX_APPEND_BYTES:
-        message = f"audio: {len(data)} bytes; an event takes {MAX_APPEND_BYTES} at the most"
-        raise TooLarge(message, "too_large", "audio")
-    return data
+    return bytes(data)
 
 
 async def _in_thread_if_large(size: int, work: Callable[[str], T], text: str) -> T:
