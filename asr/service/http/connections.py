@@ -19,7 +19,6 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from asr.service.http.problems import Problem
@@ -27,7 +26,6 @@ from asr.service.http.slices import slices_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 30.0
 HEAD_BYTES: Final = 64 << 10
 MAX_HEADERS: Final = 128
+AHEAD_BYTES: Final = 64 << 10
+"""A client may send so much behind a request that waits for the answers to earlier ones."""
 STALL_SECONDS: Final = 60.0
 """If data waits for a client, and the client reads less than `READ_RATE` during this time, the
 client counts as dead. A dead client may be using up one of the limited places for requests."""
@@ -92,43 +92,12 @@ def _n_unread(transport: asyncio.Transport) -> int:
     return n_bytes + int(struct.unpack("i", unsent)[0])
 
 
-class _Flow(FlowControl):
-    """uvicorn's flow control. It does not resume reading while enough data waits to be parsed."""
-
-    def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._is_full = is_full
-        self._is_held = False
-
-    def pause_reading(self) -> None:
-        self._is_held = False
-        super().pause_reading()
-
-    def resume_reading(self) -> None:
-        self._is_held = self._is_full()
-        if not self._is_held:
-            super().resume_reading()
-
-    def hold(self) -> None:
-        """Stop reading until `release`."""
-        if not self.read_paused:
-            super().pause_reading()
-            self._is_held = True
-
-    def release(self) -> None:
-        """Resume reading if it was asked for while too much data waited."""
-        if self._is_held:
-            self.resume_reading()
-
-
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with limits on the time and the length of a head.
 
     Requests that a client pipelines are parsed one after the other, each when the one before it has
     been answered.
     """
-
-    flow: _Flow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -145,7 +114,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first head."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, lambda: len(self._unparsed) >= HEAD_BYTES)
         # `pause_writing` is then called for each byte that the client leaves unread, which also
         # finds a client that never reads the end of its last answer.
         transport.set_write_buffer_limits(high=0)
@@ -172,8 +140,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed += data
         if not self._is_queued and self._work():
             self._go_on()
-        if len(self._unparsed) >= HEAD_BYTES:
-            self.flow.hold()
+        if self.pipeline and len(self._unparsed) > AHEAD_BYTES:
+            self.transport.close()  # pausing would hide that the client has left
 
     def _go_on(self) -> None:
         if not self._is_queued:
@@ -192,8 +160,6 @@ class Connection(HttpToolsProtocol):
         can_go_on = not self.pipeline and bool(self._unparsed) and not self.transport.is_closing()
         if not can_go_on:
             self._is_queued = False
-        if not self._unparsed:
-            self.flow.release()
         return can_go_on
 
     def _parse_piece(self) -> None:
