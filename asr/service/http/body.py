@@ -17,7 +17,13 @@ from python_multipart.multipart import parse_options_header
 
 from asr.service.errors import Refused
 from asr.service.files import finished_in_thread, write_all
-from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS, parse_json, parse_urlencoded
+from asr.service.http.fields import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    check_fields,
+    parse_json,
+    parse_urlencoded,
+)
 from asr.service.http.multipart import MultipartForm
 from asr.service.http.problems import Problem
 
@@ -77,8 +83,8 @@ async def receive_body(
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
 
     Raises:
-        Problem: 400 the body is malformed, 408 the client sends nothing, 413 the body is too large,
-            415 the content type is none of these.
+        Problem: 400 the body is malformed or has too many fields, 408 the client sends nothing,
+            413 the body is too large, 415 the content type is none of these.
         ClientDisconnect: the client left.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
@@ -90,11 +96,14 @@ async def receive_body(
         try:
             if kind == b"multipart/form-data":
                 form = _make_form(parameters.get(b"boundary"), writer, max_text_bytes)
-                return await _receive_multipart(request, form, writer, max_bytes)
-            return await _receive_other(request, kind, writer, max_bytes)
+                body = await _receive_multipart(request, form, writer, max_bytes)
+            else:
+                body = await _receive_other(request, kind, writer, max_bytes)
+            check_fields(body.fields, "text" if max_text_bytes > MAX_FIELD_BYTES else "")
         except (Problem, Refused):
             await drain(request)
             raise
+        return body
 
 
 async def _receive_other(request: Request, kind: bytes, writer: _Writer, max_bytes: int) -> Body:

@@ -125,7 +125,7 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 _PLACES: Final = re.compile(
     r"""\w+://[^\s,;'")]+ | \[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](:\d+)?     # URLs, IPv6
     | \b\d{1,3}(\.\d{1,3}){3}\b(:\d+)? | \b[\w-]*[a-zA-Z][\w.-]*:\d{2,5}\b  # IPv4, host:port
-    | (?<=host\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
+    | (?<=name\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
     | (?<![\w/.])(/[\w.@+-]+){2,}/?""",  # paths
     re.VERBOSE,
 )
