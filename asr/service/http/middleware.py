@@ -168,6 +168,8 @@ _SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
 )
 PROTOCOL_PREFIX: Final = "openai-insecure-api-key."
 """A browser cannot set headers on a WebSocket, so OpenAI takes the key as a subprotocol."""
+MAX_OFFERED: Final = 4
+"""Keys in one handshake. Each is compared with every valid key, and the client may have none."""
 
 
 class QueryCheck:
@@ -292,10 +294,7 @@ def _given(scope: Scope_) -> list[bytes]:
     bearer = bearer.strip() if scheme.lower() == "bearer" else ""
     # OpenAI's client always sends a bearer token, even if the valid key is in another header.
     given = [bearer, headers.get("x-api-key", "")]
-    given += [
-        name.removeprefix(PROTOCOL_PREFIX)
-        for name in scope.get("subprotocols", ())
-        if name.startswith(PROTOCOL_PREFIX)
-    ]
+    offered = [name for name in scope.get("subprotocols", ()) if name.startswith(PROTOCOL_PREFIX)]
+    given += [name.removeprefix(PROTOCOL_PREFIX) for name in offered[:MAX_OFFERED]]
     # Latin-1 restores the bytes as sent, which are UTF-8 for a key like "sésame".
     return [key.encode("latin-1", "replace") for key in given if key]

@@ -36,7 +36,7 @@ LARGE_PIECE: Final = 4 << 10
 hold 680 frames, which take 9 ms."""
 MESSAGE_OVERHEAD: Final = 512
 """Bytes of memory that a small message takes in addition to its text."""
-PROCESSED: Final = "asr.processed"
+PROCESSED: Final = "message.processed"
 """An ASGI extension. Its function ``call`` tells that the last received message needs no more
 memory. The next receive tells it, too."""
 
