@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from asr.workers.template import Channel, _report_error
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, PATH, make_wav, wait_for
 
@@ -90,6 +91,20 @@ def test_clients_that_leave_cause_no_traceback(server, is_abrupt):
     assert "Traceback" not in log, log
     assert not re.search(r" (WARNING|ERROR|CRITICAL) ", log), log
     assert log.count(" 499 ") >= 8, log
+
+
+def test_a_child_whose_files_are_gone_writes_no_traceback(capfd):
+    """The files of a request are removed when its client leaves. The parent gets the error."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        _report_error(FileNotFoundError(2, "No such file"), Channel(theirs))
+        assert Channel(ours).receive()[0]["error"] == "WorkerDied"
+        assert capfd.readouterr().err == ""
+        try:
+            int("a bug")
+        except ValueError as error:
+            _report_error(error, Channel(theirs))
+        assert "Traceback" in capfd.readouterr().err
 
 
 def in_flight(server):
