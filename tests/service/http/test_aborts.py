@@ -72,8 +72,13 @@ MOMENTS = {
 def test_clients_that_leave_cause_no_traceback(server, is_abrupt):
     """Each leaves twice: with a FIN, and with a reset."""
     before = len(server.log)
+    made = HTTP.post(
+        f"{server.url}/v1/jobs?prompt=30", content=WAV, headers={"content-type": "audio/wav"}
+    )
+    job = f"/v1/jobs/{made.json()['id']}"
+    of_job = [(request("GET", f"{job}/events"), n) for n in (0, 1)]
     host, port = server.url.removeprefix("http://").split(":")
-    for sent, then in MOMENTS.values():
+    for sent, then in [*MOMENTS.values(), *of_job]:
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             if is_abrupt:
                 linger = struct.pack("ii", 1, 0)
@@ -84,6 +89,7 @@ def test_clients_that_leave_cause_no_traceback(server, is_abrupt):
                     connection.recv(100)
                 if isinstance(then, bytes):
                     connection.sendall(then)
+    assert HTTP.delete(server.url + job).status_code == 200
     answer = HTTP.post(server.url + PATH, content=WAV, headers={"content-type": "audio/wav"})
     assert answer.status_code == 200
     wait_for(lambda: in_flight(server) == 1, 20, "the end of all requests")
