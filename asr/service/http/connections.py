@@ -178,8 +178,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed, unless an answer to an earlier request is on its way."""
-        if self._is_answering() and self.cycle.response_started:
+        """Refuse what cannot be parsed, unless the client would take it for another answer."""
+        # Outside of a body, the request that is being answered is an earlier one.
+        if self._is_answering() and (not self._is_in_body or self.cycle.response_started):
             self.transport.close()
             return
         if len(self.headers or ()) > MAX_HEADERS:
@@ -218,8 +219,8 @@ class Connection(HttpToolsProtocol):
         """Stop the time limit: the head is complete."""
         self._stop_timer()
         self._n_idle_bytes = 0
-        self._is_in_body = True
         super().on_headers_complete()
+        self._is_in_body = True
 
     def on_body(self, body: bytes) -> None:
         """Reset the byte limit: the bytes belonged to a body."""

@@ -265,6 +265,14 @@ def test_every_pipelined_request_learns_that_its_client_has_left(host, app):
     assert app.n_done == n_done + 1  # the others were never started
 
 
+@pytest.mark.parametrize("garbage", [b"\0\0\0\0", b"GET /x HTTP/1.1\r\n" + b"a: b\r\n" * 200])
+def test_garbage_behind_a_request_is_not_its_answer(host, app, garbage):
+    with host.connect() as connection:
+        connection.sendall(GET.replace(b" / ", b" /wait ") + garbage)
+        assert to_the_end(connection) == b""
+    wait_for(lambda: app.n_running == 0, 5, "the end of the request")
+
+
 # --- clients that do not read ---------------------------------------------------------------------
 
 
