@@ -20,7 +20,7 @@ from starlette.responses import Response
 from asr.errors import AsrError
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
-from asr.service.http.middleware import KeyCheck, RequestLog
+from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
@@ -106,6 +106,8 @@ class Application:
         for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
+        app.add_middleware(RelativeRedirects)
+        app.add_middleware(QueryCheck)
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
@@ -140,7 +142,8 @@ async def _explain(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem.status >= 500:
         request_id = getattr(request.state, "request_id", "?")
-        logger.error("request %s failed: %s", request_id, problem.message)
+        message = str(error) if isinstance(error, AsrError) else problem.message
+        logger.error("request %s failed: %s", request_id, message)
     return problem.response()
 
 

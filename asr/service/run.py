@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
 from asr.service.files import run_directory
-from asr.service.http.connections import Connection, LiveConnection
+from asr.service.http.connections import Connection
+from asr.service.http.sockets import LiveConnection
 from asr.service.jobs.database import Database
 from asr.service.jobs.tables import refuse_newer
 from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server

@@ -109,7 +109,8 @@ def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
 
 def _report_error(error: Exception, talk: Channel) -> int:
     """Send the error to the parent if its class is known there, and return the exit status."""
-    if not isinstance(error, AsrError | MemoryError):
+    # When a client leaves, the files of its request are removed while the child still uses them.
+    if not isinstance(error, AsrError | MemoryError | FileNotFoundError):
         traceback.print_exc()
     if isinstance(error, MemoryError):
         error = WorkerDied("a helper process ran out of memory", out_of_memory=True)

@@ -11,8 +11,9 @@ retry would fail in the same way.
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -121,8 +122,25 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 }
 
 
+_PLACES: Final = re.compile(
+    r"""\w+://[^\s,;'")]+ | \[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](:\d+)?     # URLs, IPv6
+    | \b\d{1,3}(\.\d{1,3}){3}\b(:\d+)? | \b[\w-]*[a-zA-Z][\w.-]*:\d{2,5}\b  # IPv4, host:port
+    | (?<=name\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
+    | (?<![\w/.])(/[\w.@+-]+){2,}/?""",  # paths
+    re.VERBOSE,
+)
+
+
+def without_places(message: str) -> str:
+    """A message without addresses of servers and paths of files. The log has the whole message."""
+    return _PLACES.sub("(see the server's log)", message)
+
+
 def problem_of(error: Exception) -> Problem:
-    """The answer to an error. The message of an unexpected error is hidden from the client."""
+    """The answer to an error. The message of an unexpected error is hidden from the client.
+
+    The messages of the server's own failures name no address and no path.
+    """
     match error:
         case Problem():
             return error
@@ -150,4 +168,5 @@ def _look_up(error: Exception) -> Problem:
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")
     _, status, code, param, retry_after = found
-    return Problem(status, str(error), code, param, retry_after)
+    message = str(error) if status < 500 else without_places(str(error))
+    return Problem(status, message, code, param, retry_after)

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002  # FastAPI evaluates the annotation
 from starlette.responses import JSONResponse, Response
 
+from asr.service.http.problems import without_places
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
 
@@ -30,11 +31,14 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/ready", summary="Whether the engine is loaded", response_model=None)
     async def ready() -> Response:
+        # Probes send no key, so the reason must not name servers. The log does.
         state = await service.engine_state()
         body = {"status": "ready" if state.ready else "loading", "engine": state.name}
         if state.ready:
             return JSONResponse(body)
-        return JSONResponse(body | {"reason": state.reason}, 503, {"retry-after": "1"})
+        return JSONResponse(
+            body | {"reason": without_places(state.reason)}, 503, {"retry-after": "1"}
+        )
 
     return router
 
