@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SIMILAR: Final = 0.4
 """A substitution costs 1, and up to this much less if both words begin with the same letters."""
+MISSING: Final = 1.25
+"""Cost of a sent word without a counterpart. It is a little more than a substitution: hypotheses
+spell a word differently more often than they lose it, and a lost word would be sent twice."""
 BLOCK: Final = 64
 """Longer texts are aligned in blocks of this many sent words. The cost of a block is quadratic."""
 SETTLED: Final = 32
@@ -73,12 +76,12 @@ def _match_block(sent: Sequence[str], words: Sequence[str]) -> Match:
     row = [float(j) for j in range(len(words) + 1)]
     steps = [[_SKIP_NEW] * (len(words) + 1)]
     for ours in sent:
-        above, row, step = row, [row[0] + 1], [_SKIP_SENT]
+        above, row, step = row, [row[0] + MISSING], [_SKIP_SENT]
         for j, theirs in enumerate(words):
             cost, how = min(
                 (above[j] + _difference(ours, theirs), -_PAIR),
                 (row[j] + 1, -_SKIP_NEW),
-                (above[j + 1] + 1, -_SKIP_SENT),
+                (above[j + 1] + MISSING, -_SKIP_SENT),
             )
             row.append(cost)
             step.append(-how)

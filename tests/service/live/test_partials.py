@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings as example_settings, strategies as st
+from hypothesis import example, given, settings as example_settings, strategies as st
 
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
 from asr.pipeline.transcriber import Transcriber
@@ -71,6 +71,7 @@ def test_a_client_may_want_only_whole_turns(tmp_path):
 
 
 @given(st.integers(0, 10**9), st.sampled_from([0.0, 0.1, 0.4]), st.sampled_from([1, 6, 40]))
+@example(1022, 0.4, 1)  # a word was sent twice
 @example_settings(max_examples=3)
 def test_no_word_is_lost_or_repeated_in_long_speech(tmp_path_factory, seed, misheard, pace):
     """Windows are cut and turns are cut, and hypotheses change."""
