@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from typing import BinaryIO
 
 P = ParamSpec("P")
@@ -27,7 +27,12 @@ async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
     A thread cannot be stopped. Without the wait it could write to a file that the caller closed.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    return await finished(asyncio.to_thread(work, *args, **kwargs))
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """Wait until `work` ends, even if the caller is cancelled."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

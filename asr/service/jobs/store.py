@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
-from asr.service.errors import KeyReused, LimitReached
+from asr.service.errors import Conflict, KeyReused, LimitReached
 from asr.service.jobs.database import Database, lock_queue, now, upsert
 from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
 from asr.service.jobs.tables import (
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+MAX_CALLBACKS: Final = 10
+"""Callbacks of one job."""
 MAX_PER_QUERY: Final = 100
 """Jobs in one query. SQLite accepts expressions of at most 1000 terms."""
 
@@ -82,6 +84,7 @@ class JobStore:
         Raises:
             KeyReused: the key came with another request before.
             LimitReached: too many jobs wait.
+            Conflict: the job exists and has too many callbacks.
         """
         return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting, sent))
 
@@ -220,9 +223,17 @@ def _create(
         if key and _store_key(connection, new, key, job, sent) != job.id:
             raise _key_reused()
     if callback:
-        row = {"job": job.id, "id": callback[0], "url": callback[1], "state": "pending"}
-        upsert(connection, callbacks, [row])
+        _add_callback(connection, job.id, *callback)
     return job, is_new
+
+
+def _add_callback(connection: sa.Connection, job: str, callback: str, url: str) -> None:
+    row = {"job": job, "id": callback, "url": url, "state": "pending"}
+    upsert(connection, callbacks, [row])  # the same URL again changes nothing
+    query = sa.select(sa.func.count()).select_from(callbacks).where(callbacks.c.job == job)
+    if connection.execute(query).scalar_one() > MAX_CALLBACKS:  # the error rolls the insert back
+        message = f"callback_url: this job already has {MAX_CALLBACKS} callbacks"
+        raise Conflict(message, "too_many_callbacks", "callback_url")
 
 
 def _find_by_key(connection: sa.Connection, new: NewJob, key: str, sent: str) -> Job | None:
