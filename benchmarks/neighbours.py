@@ -200,9 +200,9 @@ async def flood_of_callbacks(url: str, n_callbacks: int) -> dict[str, Any]:
 def main() -> None:
     """Measure both floods, each with a service of its own."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--uploads", type=int, default=3000)
+    parser.add_argument("--uploads", type=int, default=3000, help="0: no flood")
     parser.add_argument("--connections", type=int, default=64, help="that create uploads")
-    parser.add_argument("--callbacks", type=int, default=100)
+    parser.add_argument("--callbacks", type=int, default=100, help="0: no flood")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -210,11 +210,16 @@ def main() -> None:
 
         serve(Settings.from_env(), importable)
         return
-    with service() as url:
-        uploads = asyncio.run(flood_of_uploads(url, options.uploads, options.connections))
-    with service() as url:
-        callbacks = asyncio.run(flood_of_callbacks(url, options.callbacks))
-    save("neighbours", [{"flood": "uploads"} | uploads, {"flood": "callbacks"} | callbacks])
+    rows = []
+    if options.uploads:
+        with service() as url:
+            found = asyncio.run(flood_of_uploads(url, options.uploads, options.connections))
+        rows.append({"flood": "uploads", "uploads": options.uploads} | found)
+    if options.callbacks:
+        with service() as url:
+            found = asyncio.run(flood_of_callbacks(url, options.callbacks))
+        rows.append({"flood": "callbacks"} | found)
+    save("neighbours", rows)
 
 
 if __name__ == "__main__":
