@@ -18,6 +18,7 @@ from asr.service.files import run_directory
 from asr.service.http.connections import Connection, LiveConnection
 from asr.service.jobs.database import Database
 from asr.service.jobs.tables import refuse_newer
+from asr.service.jobs.troubles import described
 from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server
 from asr.service.observability.logs import configure_logging
 from asr.service.observability.telemetry import set_up as set_up_telemetry
@@ -110,11 +111,11 @@ def _data_directory(settings: Settings) -> Path:
 def _check_database(settings: Settings) -> None:
     """Refuse to start with a database that is too new.
 
-    A database that cannot be reached causes only a warning, because it may come back.
+    A database that cannot be used for another reason stops only the jobs, and it may come back.
     """
     try:
         Database(settings.database).read_once(refuse_newer)
     except StoreTooNew as error:
         raise InvalidOption("database_url", str(error)) from error
     except StoreUnavailable as error:
-        logger.warning("%s", error)
+        logger.warning("jobs are not available: %s", described(error))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+FUTURE_SECONDS: Final = 60.0
+"""A time further ahead was written while the clock was ahead."""
 MAX_CALLBACKS: Final = 10
 """Callbacks of one job."""
 MAX_PER_QUERY: Final = 100
@@ -160,9 +162,31 @@ class JobStore:
     # --- housekeeping ---------------------------------------------------------------------------
 
     async def expire(self, seconds: float) -> list[str]:
-        """Delete the jobs that ended more than `seconds` ago; returns their ids."""
-        statement = sa.delete(jobs).where(jobs.c.finished < now() - seconds).returning(jobs.c.id)
-        return await self._database.run(lambda c: [str(job) for job in c.scalars(statement)])
+        """Delete the jobs that ended more than `seconds` ago; returns their ids.
+
+        A job that ended in the future, by a clock that was ahead, counts as ended now.
+        """
+        from_future = (
+            sa.update(jobs).where(jobs.c.finished > now() + FUTURE_SECONDS).values(finished=now())
+        )
+        await self._database.run(lambda c: c.execute(from_future).rowcount)
+        is_old = jobs.c.finished < now() - seconds
+        some = sa.select(jobs.c.id).where(is_old).limit(MAX_PER_QUERY)
+        statement = sa.delete(jobs).where(jobs.c.id.in_(some), is_old).returning(jobs.c.id)
+        expired: list[str] = []
+        # In batches, so that other writers do not wait for long.
+        while batch := await self._database.run(lambda c: list(c.scalars(statement))):
+            expired += map(str, batch)
+        return expired
+
+    async def existing(self, wanted: Iterable[str]) -> set[str]:
+        """Those ids of jobs that exist, in any state."""
+        ids = list(wanted)
+        batches = [ids[n : n + MAX_PER_QUERY] for n in range(0, len(ids), MAX_PER_QUERY)]
+        queries = [sa.select(jobs.c.id).where(jobs.c.id.in_(batch)) for batch in batches]
+        return await self._database.read(
+            lambda c: {str(job) for query in queries for job in c.scalars(query)}
+        )
 
     async def unfinished(self) -> set[str]:
         """The ids of all jobs that still need their recordings."""

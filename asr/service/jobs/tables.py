@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from asr.errors import StoreTooNew
+from asr.service.jobs.troubles import foreign
 
 VERSION: Final = 1
 """The version of the tables below. The table ``asr_schema`` stores it."""
@@ -145,10 +146,14 @@ def refuse_newer(connection: sa.Connection) -> None:
 
     Raises:
         StoreTooNew: a newer service made the tables.
+        StoreUnavailable: another program made them.
     """
     if not sa.inspect(connection).has_table(schema.name):
         return
-    found: int = connection.execute(sa.select(schema.c.version)).scalar_one()
+    versions = connection.execute(sa.select(schema.c.version)).scalars().all()
+    if len(versions) != 1 or not isinstance(versions[0], int):
+        raise foreign()
+    found = versions[0]
     if found > VERSION:
         raise StoreTooNew(
             f"the tables of jobs have version {found}, and this service knows {VERSION}: start "

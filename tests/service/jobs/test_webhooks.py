@@ -643,8 +643,8 @@ def test_a_slow_receiver_does_not_delay_others_of_its_owner(tmp_path):
     asyncio.run(with_ended_jobs(tmp_path, wanted, take))
 
 
-@given(st.lists(st.sampled_from("abcd"), max_size=200))
-def test_no_owner_ever_takes_the_last_free_place(owners):
+@given(st.lists(st.sampled_from("abc"), max_size=200))
+def test_few_owners_never_take_all_places(owners):
     in_flight = InFlight(8)
     for n, owner in enumerate(owners):
         if owner not in in_flight.busy_owners():
