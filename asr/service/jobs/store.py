@@ -20,6 +20,7 @@ from asr.service.jobs.tables import (
     callbacks,
     chunks,
     create_tables,
+    deleted_jobs,
     idempotency_keys,
     jobs,
     segments,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 FUTURE_SECONDS: Final = 60.0
 """A time further ahead was written while the clock was ahead."""
+PAGING_SECONDS: Final = 86_400.0
+"""A client may take this long from one page of jobs to the next, even if jobs are deleted."""
 MAX_CALLBACKS: Final = 10
 """Callbacks of one job."""
 MAX_PER_QUERY: Final = 100
@@ -98,15 +101,25 @@ class JobStore:
     async def page(
         self, owner: str, limit: int, after: str | None = None, state: str | None = None
     ) -> list[Job]:
-        """The owner's jobs, newest first, starting behind the job `after`."""
+        """The owner's jobs, newest first, starting behind the job `after`.
+
+        The job `after` may have been deleted meanwhile.
+        """
         query = sa.select(*JOB_COLUMNS).where(jobs.c.owner == owner)
         if state is not None:
             query = query.where(jobs.c.state == state)
         if after is not None:
-            place = sa.select(jobs.c.created, jobs.c.id).where(
-                jobs.c.id == after, jobs.c.owner == owner
+            places = (
+                sa.select(table.c.created).where(table.c.id == after, table.c.owner == owner)
+                for table in (jobs, deleted_jobs)
             )
-            query = query.where(sa.tuple_(jobs.c.created, jobs.c.id) < place.scalar_subquery())
+            created = sa.union_all(*places).scalar_subquery()
+            query = query.where(
+                sa.or_(
+                    jobs.c.created < created,
+                    sa.and_(jobs.c.created == created, jobs.c.id < after),
+                )
+            )
         query = query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
         return await self._database.read(lambda c: [Job(*tuple(row)) for row in c.execute(query)])
 
@@ -155,9 +168,8 @@ class JobStore:
 
     async def delete(self, owner: str, job: str) -> Job | None:
         """Delete a job in any state. Returns it as it was, or None if there was none."""
-        is_wanted = jobs.c.id == job, jobs.c.owner == owner
-        statement = sa.delete(jobs).where(*is_wanted).returning(*JOB_COLUMNS)
-        return await self._database.run(lambda c: read_job(c.execute(statement).first()))
+        is_wanted = sa.and_(jobs.c.id == job, jobs.c.owner == owner)
+        return await self._database.run(lambda c: next(iter(_delete(c, is_wanted)), None))
 
     # --- housekeeping ---------------------------------------------------------------------------
 
@@ -172,11 +184,15 @@ class JobStore:
         await self._database.run(lambda c: c.execute(from_future).rowcount)
         is_old = jobs.c.finished < now() - seconds
         some = sa.select(jobs.c.id).where(is_old).limit(MAX_PER_QUERY)
-        statement = sa.delete(jobs).where(jobs.c.id.in_(some), is_old).returning(jobs.c.id)
+        are_old = sa.and_(jobs.c.id.in_(some), is_old)
         expired: list[str] = []
         # In batches, so that other writers do not wait for long.
-        while batch := await self._database.run(lambda c: list(c.scalars(statement))):
-            expired += map(str, batch)
+        while batch := await self._database.run(lambda c: _delete(c, are_old)):
+            expired += [job.id for job in batch]
+        forgotten = sa.delete(deleted_jobs).where(
+            deleted_jobs.c.deleted < now() - max(seconds, PAGING_SECONDS)
+        )
+        await self._database.run(lambda c: c.execute(forgotten).rowcount)
         return expired
 
     async def existing(self, wanted: Iterable[str]) -> set[str]:
@@ -271,6 +287,18 @@ def _find_by_key(connection: sa.Connection, new: NewJob, key: str, sent: str) ->
     if job is not None and found.fingerprint != sent and job.fingerprint != new.fingerprint:
         raise _key_reused()
     return job
+
+
+def _delete(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Job]:
+    """Delete jobs, and keep their places in the list of jobs for a while."""
+    rows = connection.execute(sa.delete(jobs).where(which).returning(*JOB_COLUMNS)).all()
+    found = [Job(*tuple(row)) for row in rows]
+    time = connection.execute(sa.select(now())).scalar_one()
+    places = [
+        {"id": it.id, "owner": it.owner, "created": it.created, "deleted": time} for it in found
+    ]
+    upsert(connection, deleted_jobs, places)
+    return found
 
 
 def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:

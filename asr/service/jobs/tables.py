@@ -110,14 +110,23 @@ callbacks = sa.Table(
     sa.Column("next_try", sa.Double, nullable=False, server_default="0"),
 )
 
+deleted_jobs = sa.Table(
+    "asr_deleted_jobs",  # so that a page of jobs can begin behind a job that was deleted
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("deleted", sa.Double, nullable=False),
+)
+
 LATER_INDEXES: Final = (
     sa.Index("asr_callbacks_due", callbacks.c.state, callbacks.c.next_try),
     # Deleting a job looks for its keys.
     sa.Index("asr_idempotency_keys_of_job", idempotency_keys.c.job),
     sa.Index("asr_jobs_ended", jobs.c.finished),
 )
-"""Indexes that the first release lacked. An older service works with them, so the version of the
-tables stays the same."""
+"""Indexes that the first release lacked, as it lacked `deleted_jobs`. An older service works with
+them, so the version of the tables stays the same."""
 
 schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 """One row: the version of the other tables. Version 1 was first released without this table."""
@@ -137,6 +146,7 @@ def create_tables(connection: sa.Connection) -> None:
     if not sa.inspect(connection).has_table(schema.name):
         metadata.create_all(connection)
         connection.execute(sa.insert(schema).values(version=VERSION))
+    deleted_jobs.create(connection, checkfirst=True)
     for index in LATER_INDEXES:
         index.create(connection, checkfirst=True)
 
