@@ -15,6 +15,7 @@ from asr.service.jobs.addresses import check_callback_url
 from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import too_many_jobs
+from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import parse_fields
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class JobCreation:
         self._settings = settings
         self._incoming = incoming
         self._uploads = uploads
+        self._threads = FairThreads("recordings", 8, 2)  # the digest reads a whole recording
 
     async def create(self, request: Request) -> tuple[Job, bool]:
         """Receive a recording and make it a job. Returns the job, and whether it is new.
@@ -132,16 +134,16 @@ class JobCreation:
                 new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)
             )
         except Refused:
-            self._recordings.remove(new.id)
+            await self._threads.run(owner, self._recordings.remove, new.id)
             raise
         if not is_new:
-            self._recordings.remove(new.id)
+            await self._threads.run(owner, self._recordings.remove, new.id)
         return job, is_new
 
     async def _adopt(self, owner: str, received: Path, asked: JobRequest) -> NewJob:
         """Store the recording under the id of a new job."""
         job = uuid.uuid4().hex
-        digest, n_bytes = await asyncio.to_thread(self._recordings.adopt, received, job)
+        digest, n_bytes = await self._threads.run(owner, self._recordings.adopt, received, job)
         engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
         fingerprint = asked.fingerprint(owner, digest, engine)
         return NewJob(job, owner, asked.pack(), fingerprint, digest, n_bytes)

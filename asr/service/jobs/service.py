@@ -154,7 +154,7 @@ class Jobs:
                 # While the clock may be wrong, jobs are kept for longer.
                 lag = await asyncio.to_thread(lambda: self._clock.lag)
                 for job in await self.store.expire(self._settings.job_ttl + lag):
-                    self.recordings.remove(job)
+                    await asyncio.to_thread(self.recordings.remove, job)
                 await self._sweep_recordings(wall_time() - lag)
             except (StoreUnavailable, OSError) as error:
                 logger.warning("old jobs are not removed: %s", error)
