@@ -146,7 +146,10 @@ class Settings:
         secret=True,
     )
     max_active_jobs: int = described(4, "jobs transcribed at once, in addition to requests")
-    max_waiting_jobs: int = described(1000, "jobs that may wait; further ones get 429")
+    max_waiting_jobs: int = described(
+        1000,
+        "jobs that may wait; further ones get 429, but each key may have a twentieth",
+    )
     job_ttl: float = described(604_800.0, "seconds after its end until a job is deleted")
     job_lease: float = described(
         15.0, "seconds until other servers take over the jobs of a dead server"

@@ -14,7 +14,7 @@ from asr.service.http.middleware import owner_of
 from asr.service.jobs.addresses import check_callback_url
 from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
-from asr.service.jobs.store import too_many_jobs
+from asr.service.jobs.store import reserved, too_many_jobs
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import parse_fields
 
@@ -92,8 +92,11 @@ class JobCreation:
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             message = f"must have 1 to {MAX_KEY_LENGTH} characters"
             raise InvalidOption("Idempotency-Key", message)
-        if await self._store.n_waiting() >= self._settings.max_waiting_jobs:
-            raise too_many_jobs()
+        most = self._settings.max_waiting_jobs
+        if await self._store.n_waiting() >= most:
+            ours = await self._store.n_waiting(owner_of(request))
+            if ours >= reserved(most):
+                raise too_many_jobs()
         return key
 
     async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:

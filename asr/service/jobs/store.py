@@ -78,7 +78,8 @@ class JobStore:
             new: the job. An unfinished or successful job of the same fingerprint is used instead.
             key: the client's idempotency key.
             callback: id and address of a callback.
-            max_waiting: how many jobs may wait, including a new one.
+            max_waiting: how many jobs may wait, including a new one. An owner with few waiting
+                jobs may exceed it, so that others cannot fill the queue.
             sent: a digest of the request as the client sent it, to compare if the key comes again.
                 The fingerprint is not enough: it depends on the server's settings, which may change
                 before the client repeats the request.
@@ -123,9 +124,9 @@ class JobStore:
         query = query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
         return await self._database.read(lambda c: [Job(*tuple(row)) for row in c.execute(query)])
 
-    async def n_waiting(self) -> int:
-        """The number of waiting jobs of all owners."""
-        return await self._database.read(_n_waiting)
+    async def n_waiting(self, owner: str | None = None) -> int:
+        """The number of waiting jobs of one owner, or of all."""
+        return await self._database.read(lambda c: _n_waiting(c, owner))
 
     async def counts(self) -> dict[str, float]:
         """The number of jobs of all owners by state."""
@@ -235,11 +236,18 @@ def _read_many(
     return found
 
 
-def _n_waiting(connection: sa.Connection) -> int:
+def reserved(max_waiting: int) -> int:
+    """How many jobs of an owner may wait although the jobs of others fill the queue."""
+    return max(1, max_waiting // 20)
+
+
+def _n_waiting(connection: sa.Connection, owner: str | None = None) -> int:
     # Jobs that wait for their owner's limit are not counted, so they cannot fill the queue.
     may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.attempts > 0)
     is_waiting = sa.and_(jobs.c.state == QUEUED, may_begin)
     query = sa.select(sa.func.count()).select_from(jobs).where(is_waiting)
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
     return int(connection.execute(query).scalar_one())
 
 
@@ -258,13 +266,18 @@ def _create(
             lock_queue(connection)
         job, is_new = _insert(connection, new)
         # Whether the job is new is known only after the insert. The error rolls the insert back.
-        if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
+        if is_new and max_waiting is not None and _exceeds(connection, new.owner, max_waiting):
             raise too_many_jobs()
         if key and _store_key(connection, new, key, job, sent) != job.id:
             raise _key_reused()
     if callback:
         _add_callback(connection, job.id, *callback)
     return job, is_new
+
+
+def _exceeds(connection: sa.Connection, owner: str, max_waiting: int) -> bool:
+    is_full = _n_waiting(connection) > max_waiting
+    return is_full and _n_waiting(connection, owner) > reserved(max_waiting)
 
 
 def _add_callback(connection: sa.Connection, job: str, callback: str, url: str) -> None:
