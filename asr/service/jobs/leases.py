@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MAX_WAIT_SECONDS: Final = 600.0
 """The longest time until a released job may be claimed again. A later time was written while the
 clock was ahead. So was a lease that is longer than the server's own ones."""
+SHORTEST_SECONDS: Final = 5.0
+"""No lease of another server is cut to less than this. Servers renew their leases every second."""
 
 
 class LeaseLost(Exception):
@@ -231,10 +233,11 @@ def _shorten_leases(connection: sa.Connection, seconds: float) -> None:
     """Let no lease last longer than `seconds` from now.
 
     A server that died while its clock was ahead leaves a lease that would strand its job. A server
-    that lives renews its leases long before they expire.
+    that lives renews its leases long before they expire, even if it uses longer ones.
     """
-    is_long = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until > now() + seconds + 1)
-    connection.execute(sa.update(jobs).where(is_long).values(lease_until=now() + seconds))
+    most = max(seconds, SHORTEST_SECONDS)
+    is_long = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until > now() + most + 1)
+    connection.execute(sa.update(jobs).where(is_long).values(lease_until=now() + most))
 
 
 _NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
