@@ -139,8 +139,11 @@ class Database:
 
         try:
             await self._in_thread(self._engine, work)
-        except StoreTooNew as error:
-            self._obstacle = str(error)
+        except StoreUnavailable as error:
+            if isinstance(error, StoreTooNew):
+                self._obstacle = str(error)
+            elif error.advice:  # the kind of trouble is known
+                self._obstacle = error.summary
             raise
         self._obstacle = None
 

@@ -196,7 +196,8 @@ def test_the_service_works_without_its_database():
                 client.delete(f"/v1/jobs/{'0' * 32}"),
             ):
                 assert answer.status_code == 503
-                assert answer.json()["error"]["code"] == "database_unavailable"
+                error = answer.json()["error"]
+                assert (error["code"], error["message"]) == ("database_unavailable", DAMAGED)
                 assert int(answer.headers["retry-after"]) > 0
             assert client.get("/metrics").status_code == 200
         wait_for(lambda: "To repair it" in server.log_path.read_text(), 20)
