@@ -119,7 +119,21 @@ class InvalidOption(AsrError):
 
 
 class StoreUnavailable(AsrError):
-    """The database of jobs cannot be reached or is full."""
+    """The database of jobs cannot be reached, is full or is damaged.
+
+    Attributes:
+        summary: the kind of trouble, without names of hosts or files. Anyone may see it.
+        advice: what an administrator can do; empty if unknown.
+    """
+
+    # Defaults of the class: a rebuilt error may lack any of them.
+    summary: str = "the database of jobs cannot be used now"
+    advice: str = ""
+
+    def __init__(self, message: str, summary: str = "", advice: str = "") -> None:
+        super().__init__(message)
+        self.summary = summary or self.summary
+        self.advice = advice
 
 
 class StoreTooNew(StoreUnavailable):

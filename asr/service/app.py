@@ -92,7 +92,7 @@ class Application:
     def install(self, app: FastAPI) -> None:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
-        app.include_router(make_router(self.service))
+        app.include_router(make_router(self.service, lambda: self.jobs.trouble))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))

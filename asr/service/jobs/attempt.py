@@ -146,10 +146,16 @@ class Attempt:
         with contextlib.suppress(LeaseLost):
             await self._until_available(release)
 
-    async def fail(self, error: str) -> None:
-        """End the job as failed. `error` is OpenAI's error object as JSON."""
+    async def fail(self, error: str) -> bool:
+        """End the job as failed. Returns whether it did: another runner may have claimed the job.
+
+        Args:
+            error: OpenAI's error object as JSON.
+        """
         with contextlib.suppress(LeaseLost):
             await self._until_available(partial(self._leases.fail, *self._job_and_lease, error))
+            return True
+        return False
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
         """Repeat `work` until the database is available.

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 from asr.service.files import sync_folder
@@ -71,13 +70,16 @@ class Recordings:
         """Remove a recording, if it exists."""
         self.path(job).unlink(missing_ok=True)
 
-    def old(self) -> list[str]:
-        """Ids of recordings older than `ORPHAN_SECONDS`."""
-        now = time.time()  # noqa: TID251  # compared with the file system's clock
-        found = []
+    def stored(self, now: float) -> dict[str, bool]:
+        """For the id of each job with a recording, whether that is older than `ORPHAN_SECONDS`.
+
+        Args:
+            now: seconds since 1970.
+        """
+        found = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if is_id(path.name) and now - path.stat().st_mtime > ORPHAN_SECONDS:
-                        found.append(path.name)
+                    if is_id(path.name):
+                        found[path.name] = now - path.stat().st_mtime > ORPHAN_SECONDS
         return found

@@ -22,7 +22,7 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.service.errors import GivenUp
-from asr.service.files import temporary_folder
+from asr.service.files import finished_in_thread, temporary_folder
 from asr.service.jobs.attempt import Attempt
 from asr.service.jobs.leases import LeaseLost
 from asr.service.jobs.request import JobRequest
@@ -161,7 +161,8 @@ class JobRunner:
                 await attempt.postpone(min(wait, MAX_POSTPONE_SECONDS))
                 return
             await self._transcribe(job, attempt)
-            await asyncio.to_thread(self._recordings.remove, job.id)
+            # `_renew_leases` may cancel this task now, because the job has no lease any more.
+            await finished_in_thread(self._recordings.remove, job.id)
         except LeaseLost:
             logger.info("job %s was cancelled or claimed by another runner", job.id)
         except asyncio.CancelledError:
@@ -203,7 +204,8 @@ class JobRunner:
         else:
             body = self._error_body(error)
             logger.warning("job %s failed: %s", job.id, body["code"])
-            await attempt.fail(json.dumps(body))
+            if await attempt.fail(json.dumps(body)):  # nobody can try a failed job again
+                await finished_in_thread(self._recordings.remove, job.id)
 
 
 def _write_lines(path: Path, lines: list[str]) -> Path:

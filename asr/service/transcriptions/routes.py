@@ -13,14 +13,23 @@ from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcr
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asr.service.litserve.messages import EngineState
     from asr.service.transcriptions.service import Service
 
 ERRORS: Final = (400, 401, 404, 409, 410, 413, 415, 429, 503)
 
 
-def make_router(service: Service) -> APIRouter:
-    """The routes of transcriptions, models and probes."""
+def make_router(
+    service: Service, jobs_trouble: Callable[[], str | None] = lambda: None
+) -> APIRouter:
+    """The routes of transcriptions, models and probes.
+
+    Args:
+        service: the transcriptions.
+        jobs_trouble: why jobs cannot be used now, or None. Transcriptions work without them.
+    """
     router = APIRouter()
     _add_audio_routes(router, service)
     _add_model_routes(router, service)
@@ -34,6 +43,8 @@ def make_router(service: Service) -> APIRouter:
         # Probes send no key, so the reason must not name servers. The log does.
         state = await service.engine_state()
         body = {"status": "ready" if state.ready else "loading", "engine": state.name}
+        if (trouble := jobs_trouble()) is not None:
+            body["jobs"] = trouble
         if state.ready:
             return JSONResponse(body)
         return JSONResponse(

@@ -13,7 +13,7 @@ from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.pipeline.checkpoint import pack_segment
 from asr.service.errors import KeyReused, LimitReached
-from asr.service.jobs.callbacks import CallbackQueue
+from asr.service.jobs.callbacks import CallbackQueue, InFlight
 from asr.service.jobs.database import Database
 from asr.service.jobs.documents import document
 from asr.service.jobs.leases import LeaseLost, Leases, NewResults
@@ -276,6 +276,35 @@ def test_deleting_leaves_nothing(store, leases, owner, database):
         assert await store.segments(job.id) == []
         assert await CallbackQueue(database).next(60) is None
         assert (await store.create(new(owner), key="k"))[1]
+
+    asyncio.run(run())
+
+
+def test_callbacks_of_busy_owners_and_receivers_wait(store, leases, owner, database):
+    async def run():
+        await drain(leases)
+        queue, in_flight = CallbackQueue(database), InFlight(4)
+        urls = ("http://a/1?x=%_", "http://a?2", "http://a/3", "http://ab/", "http://b/")
+        for url in urls:
+            made, _ = await store.create(new(owner), callback=(uuid.uuid4().hex, url))
+            await leases.claim("lease", 60)
+            await leases.fail(made.id, "lease", "{}")
+        theirs, _ = await store.create(new(owner + "x"), callback=(uuid.uuid4().hex, "http://a/"))
+        await leases.claim("lease", 60)
+        await leases.fail(theirs.id, "lease", "{}")
+        given = []
+        while found := await queue.next(60, in_flight):
+            in_flight.add(found)
+            given.append((found.job.owner == owner, found.url))
+        # Two of four places, each for another receiver; then one of the other owner.
+        assert sorted(given) == [
+            (False, "http://a/"),
+            (True, "http://a/1?x=%_"),
+            (True, "http://ab/"),
+        ]
+        for _ in range(2):
+            in_flight = InFlight(4)
+            assert await queue.next(60, in_flight) is not None
 
     asyncio.run(run())
 
