@@ -103,7 +103,14 @@ class Application:
             self.metrics.uploads: self.uploads.counts,
         }
         app.include_router(make_metrics_router(self.client.measure, self.metrics, counts))
-        for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
+        for kind in (
+            HTTPException,
+            RequestValidationError,
+            Problem,
+            AsrError,
+            OSError,
+            MemoryError,
+        ):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
@@ -115,6 +122,7 @@ class Application:
     async def running(self) -> AsyncGenerator[None]:
         """Run the background work: load the engine, run jobs, remove expired uploads."""
         background = [
+            asyncio.create_task(self.client.cancel_all()),
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]

@@ -53,9 +53,9 @@ class Transcribe:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the work of the `Transcribe` command with this id."""
+    """End the work of the `Transcribe` command with this id, or of all earlier ones with None."""
 
-    id: str
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,24 @@ class GetEngineState:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """Recognise noise, to see whether the engine works. The answer is an `EngineState`."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetMetrics:
     """Report the worker's `Metrics`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker has started to carry out a `Transcribe` command.
+
+    Attributes:
+        worker: the number of the worker: how many workers died before it.
+    """
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class Metrics:
     text: str
 
 
-Command = Transcribe | Cancel | GetEngineState | GetMetrics
+Command = Transcribe | Cancel | Control | GetEngineState | GetMetrics
 WorkerEvent = Event | ChunkDone | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | Failed | EngineState | Metrics
+Report = WorkerEvent | Started | Failed | EngineState | Metrics

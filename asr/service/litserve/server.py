@@ -174,6 +174,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         """Replace a dead worker. The new one gets the commands that the old one did not receive."""
         queues, path = self.litapi_request_queues, lit_api.api_path
         queues[path] = queues[path].renewed()
+        lit_api.n_died += 1
         return super().launch_single_inference_worker(lit_api, worker_id)
 
     def _start_server(self, *args: Any, **kwargs: Any) -> Any:
