@@ -32,6 +32,11 @@ class Engine(Protocol):
     guarded: bool = False
     retry_note: str = ""
 
+    @property
+    def obstacle(self) -> str:
+        """Why it can recognise nothing now, although it was opened; empty if it can."""
+        return ""
+
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Return warnings about options that this engine ignores.
 

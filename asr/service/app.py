@@ -29,6 +29,7 @@ from asr.service.live.routes import make_live_router
 from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
+from asr.service.observability.readiness import Readiness
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -81,6 +82,8 @@ class Application:
             audio_wait=self._audio_wait,
         )
 
+        self._readiness = Readiness([run_dir, incoming], self.jobs.store.n_waiting)
+
     def _audio_wait(self, owner: str) -> int:
         """Seconds until a key may have audio transcribed again; 0 means now.
 
@@ -92,7 +95,7 @@ class Application:
     def install(self, app: FastAPI) -> None:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
-        app.include_router(make_router(self.service))
+        app.include_router(make_router(self.service, self._readiness.reason))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))

@@ -102,6 +102,8 @@ def restore_run_directory(folder: Path) -> None:
 
     It gets a lock again, or the next server would take it for the folder of a dead one.
     """
+    if folder.is_dir():
+        return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
 from asr.service.files import run_directory
+from asr.service.http.capacity import backlog, raise_limit
 from asr.service.http.connections import Connection, LiveConnection
 from asr.service.jobs.database import Database
 from asr.service.jobs.tables import refuse_newer
@@ -46,6 +47,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
     configure_logging(settings.log_level, settings.log_format)
     interrupts = Interrupts()
     bind_children()
+    raise_limit()
     try:
         logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
         with contextlib.ExitStack() as stack:
@@ -57,7 +59,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
                 server = make_server(settings, make_engine, interrupts)
                 application = Application(server.submit, settings, run_dir, incoming)
                 server.mount(application.install, lambda: _lifespan(application))
-            server.serve(**SOCKETS)
+            server.serve(**SOCKETS, backlog=backlog())
     except KeyboardInterrupt:  # during the start, or a second one during shutdown
         logger.info("interrupted")
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from asr.service.http.capacity import REFUSAL, make_room
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -71,6 +73,16 @@ class Connection(HttpToolsProtocol):
         """Start the time limit for the first head."""
         super().connection_made(transport)
         self._expect_head()
+        if not make_room(self.connections - {self}):
+            transport.write(REFUSAL)
+            transport.close()
+
+    @property
+    def idle_deadline(self) -> float | None:
+        """When the time limit for a head ends, or None while a request is received or answered."""
+        if self._timer is None or self._is_answering():
+            return None
+        return self._timer.when()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""

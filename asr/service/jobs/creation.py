@@ -132,10 +132,10 @@ class JobCreation:
                 new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)
             )
         except Refused:
-            self._recordings.remove(new.id)
+            await asyncio.to_thread(self._recordings.remove, new.id)
             raise
         if not is_new:
-            self._recordings.remove(new.id)
+            await asyncio.to_thread(self._recordings.remove, new.id)
         return job, is_new
 
     async def _adopt(self, owner: str, received: Path, asked: JobRequest) -> NewJob:

@@ -141,10 +141,10 @@ class Jobs:
         while True:
             try:
                 for job in await self.store.expire(self._settings.job_ttl):
-                    self.recordings.remove(job)
+                    await asyncio.to_thread(self.recordings.remove, job)
                 old = await asyncio.to_thread(self.recordings.old)
                 for job in set(old) - await self.store.unfinished():
-                    self.recordings.remove(job)
+                    await asyncio.to_thread(self.recordings.remove, job)
             except (StoreUnavailable, OSError) as error:
                 logger.warning("old jobs are not removed: %s", error)
             await asyncio.sleep(min(SWEEP_SECONDS, max(1.0, self._settings.job_ttl / 4)))

@@ -207,7 +207,9 @@ class Worker:
             return EngineState(name, name, ready=False, reason="the engine is loading")
         except (AsrError, OSError, MemoryError) as error:
             return EngineState(name, name, ready=False, reason=str(error))
-        return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+        engine = transcriber.engine
+        obstacle = getattr(engine, "obstacle", "")
+        return EngineState(engine.name, engine.model, ready=not obstacle, reason=obstacle)
 
 
 def _has_lost_files(error: Exception, command: Transcribe) -> bool:

@@ -12,14 +12,21 @@ from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcr
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from asr.service.litserve.messages import EngineState
     from asr.service.transcriptions.service import Service
 
 ERRORS: Final = (400, 401, 404, 409, 410, 413, 415, 429, 503)
 
 
-def make_router(service: Service) -> APIRouter:
-    """The routes of transcriptions, models and probes."""
+def make_router(service: Service, obstacle: Callable[[], Awaitable[str]]) -> APIRouter:
+    """The routes of transcriptions, models and probes.
+
+    Args:
+        service: answers the requests.
+        obstacle: why the service cannot work although its engine is loaded; empty if it can.
+    """
     router = APIRouter()
     _add_audio_routes(router, service)
     _add_model_routes(router, service)
@@ -28,11 +35,14 @@ def make_router(service: Service) -> APIRouter:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/ready", summary="Whether the engine is loaded", response_model=None)
+    @router.get("/ready", summary="Whether the service can work", response_model=None)
     async def ready() -> Response:
         state = await service.engine_state()
         body = {"status": "ready" if state.ready else "loading", "engine": state.name}
         if state.ready:
+            if reason := await obstacle():
+                unavailable = body | {"status": "unavailable", "reason": reason}
+                return JSONResponse(unavailable, 503, {"retry-after": "5"})
             return JSONResponse(body)
         return JSONResponse(body | {"reason": state.reason}, 503, {"retry-after": "1"})
 
