@@ -23,6 +23,9 @@ class Engine(Protocol):
         language: ISO-639-1 code of the language it recognises if the request names none.
         guarded: whether the guards check its answers. True for an engine that may invent text.
         retry_note: how `retry` differs from `transcribe`, as text for people.
+
+    An engine that may fail after it was opened can have a property ``obstacle``: why it can
+    recognise nothing now, or an empty text. ``GET /ready`` tells it.
     """
 
     name: str
@@ -31,11 +34,6 @@ class Engine(Protocol):
     language: str
     guarded: bool = False
     retry_note: str = ""
-
-    @property
-    def obstacle(self) -> str:
-        """Why it can recognise nothing now, although it was opened; empty if it can."""
-        return ""
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Return warnings about options that this engine ignores.

@@ -85,10 +85,14 @@ class Client:
             time.sleep(0.1)
         raise AssertionError(f"{method} {path}: no answer in {seconds} s")
 
+    def recording(self, number):
+        return recording(number)
+
     def send(self, number):
         key = self.keys.setdefault(number, uuid.uuid4().hex)
         headers = {"content-type": "audio/wav", "idempotency-key": key}
-        answer = self.request("POST", "/v1/jobs", content=recording(number), headers=headers)
+        audio = self.recording(number)
+        answer = self.request("POST", "/v1/jobs", content=audio, headers=headers)
         assert answer.status_code in (200, 202), answer.text
         self.accepted[number] = answer.json()["id"]
 
@@ -165,7 +169,7 @@ def reference(client, n_jobs):
     path = "/v1/audio/transcriptions?response_format=full_json&prompt=0"
     headers = {"content-type": "audio/wav"}
     return [
-        client.request("POST", path, content=recording(number), headers=headers).json()
+        client.request("POST", path, content=client.recording(number), headers=headers).json()
         for number in range(n_jobs)
     ]
 

@@ -1,11 +1,9 @@
 """The main process notices the death of each of its processes."""
 
-import contextlib
 import os
 import signal
 import socket
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -14,6 +12,7 @@ import pytest
 from asr.service.litserve import watch
 from asr.service.litserve.watch import ProcessLost, ProcessWatch
 from tests.service.jobs.test_jobs import create, ended, recording
+from tests.support.calamities import is_listening, tree_of
 from tests.support.serving import FAKE, HTTP, PATH, launched, make_wav, wait_for
 
 RAW = {"content-type": "audio/wav"}
@@ -91,40 +90,18 @@ def test_a_worker_that_nobody_replaces_ends_the_service(watched):
 # --- real processes -----------------------------------------------------------------------------
 
 
-def sockets_of(pid):
-    """The inodes of the sockets that a process has open."""
-    found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if (target := str(entry.readlink())).startswith("socket:["):
-                found.add(target[8:-1])
-    return found
-
-
 def holders(server):
     """The processes that have the listening socket open."""
-    port = f":{httpx.URL(server.url).port:04X}"
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    (inode,) = [line[9] for line in lines if line[1].endswith(port) and line[3] == "0A"]
-    return {pid for pid in server.pids() if inode in sockets_of(pid)}
-
-
-def children_of(pid):
-    return {int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return {pid for pid in server.pids() if is_listening(pid, server)}
 
 
 def api_of(server):
-    (api,) = holders(server) - {server.pid}
+    (api,) = tree_of(server)["api"]
     return api
 
 
 def manager_of(server):
-    forked = [
-        pid
-        for pid in children_of(server.pid)
-        if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    (manager,) = set(forked) - {api_of(server)}
+    (manager,) = tree_of(server)["manager"]
     return manager
 
 
