@@ -29,9 +29,16 @@ from tests.support.chaos import Client, finish
 from tests.support.paths import SAMPLES
 from tests.support.serving import FAKE, HTTP, PATH, REAL, launched, make_wav
 
+_LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, ({0}, {0}))
+runpy.run_module("tests.support.fake_server", run_name="__main__")
+"""
 DISK_MEGABYTES = 80
 TROUBLE_SECONDS = 4.0
 """How long a disk stays full, and a process without descriptors."""
+APPEARS_SECONDS = 5.0
+"""How long a kill waits for a process of its kind: the children of a template live briefly."""
 PROCESSES = ("main", "manager", "api", "worker", "template", "child")
 RECORDINGS = ("meeting", "memo", "lecture", "telephone")
 
@@ -113,6 +120,7 @@ class Site(chaos.Site):
         self.engine = engine
         self.dice = dice
         self.work.mkdir(parents=True, exist_ok=True)
+        self.max_descriptors = None
         self.n_restarts = 0
         self.done = collections.Counter()
         self.refused = collections.Counter()
@@ -122,6 +130,9 @@ class Site(chaos.Site):
         if self.engine == "moonshine":
             env |= {"ASR_ENGINE": "moonshine", "ASR_VAD": "webrtc"}
         command = REAL if self.engine == "moonshine" else FAKE
+        if self.max_descriptors is not None:
+            command = ("-c", _LIMITED.format(self.max_descriptors))
+            env |= {"ASR_ALIGNER": "none"}
         self.server = self.stack.enter_context(launched(*command, work_dir=self.work, **env))
         self.client.url = self.server.url
 
@@ -142,9 +153,11 @@ class Site(chaos.Site):
 
     def kill(self, kind):
         """Kill a random process of a kind; returns whether there was one."""
-        pids = tree_of(self.server)[kind]
-        if not pids:
-            return False
+        deadline = time.monotonic() + APPEARS_SECONDS
+        while not (pids := tree_of(self.server)[kind]):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.dice.choice(pids), signal.SIGKILL)
         if kind in ("main", "manager"):
@@ -293,9 +306,10 @@ def _disturb(site, n_jobs, n_kills, others):
         if not site.kill(next(kinds)):
             continue
         n_killed += 1
-        if n_killed % 5 == 0:
-            next(others)()
         site.revive()
+        if n_killed % 5 == 0:
+            site.wait_for_work()
+            next(others)()
     return senders
 
 
