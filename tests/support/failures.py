@@ -28,6 +28,7 @@ from tests.support.serving import HTTP, PATH, make_wav
 TROUBLE_SECONDS = 20.0
 END_SECONDS = 150.0
 ANSWER_SECONDS = 15.0
+FEW = 6
 N_JOBS = {"descriptors": 16, "manager": 12, "api": 12, "folder": 4, "child": 9, "template": 9}
 
 
@@ -128,7 +129,7 @@ def run(scenario):
         stack.callback(site.close)
         site.start()
         site.server.wait_ready()
-        for number in range(N_JOBS.get(scenario, 6)):
+        for number in range(N_JOBS.get(scenario, FEW)):
             client.send(number)
         site.wait_for_work()
         globals()[scenario](site)
