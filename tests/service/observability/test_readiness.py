@@ -89,9 +89,7 @@ def test_the_route_tells_what_is_wrong(monkeypatch):
     monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
     with serving() as server:
         with monkeypatch.context() as broken:
-            broken.setattr(
-                readiness, "_check_folder", lambda _: pathlib.Path("/proc/nothing").mkdir()
-            )
+            broken.setattr(readiness, "_check_folder", fails)
             answer = HTTP.get(f"{server.url}/ready")
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
