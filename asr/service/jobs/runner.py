@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
-    from asr.service.jobs.suspicion import Start
     from asr.service.litserve.client import WorkerClient
     from asr.settings import Settings
 
@@ -101,6 +100,7 @@ class JobRunner:
 
     def stop(self, job: str) -> None:
         """Stop working on a job that was cancelled, if this runner works on it."""
+        self._forget_failures(job)
         if job in self._lease_of:
             self._tasks[self._lease_of[job]].cancel()
 
@@ -149,7 +149,7 @@ class JobRunner:
 
     async def _work(self, job: Job, lease: str) -> None:
         attempt = Attempt(self._leases, job, lease)
-        start = self._suspicions.start()
+        n_succeeded = self._suspicions.n_succeeded()
         try:
             if wait := self._audio_wait(job.owner):
                 await attempt.postpone(min(wait, MAX_POSTPONE_SECONDS))
@@ -169,7 +169,7 @@ class JobRunner:
         except Exception as error:
             if not isinstance(error, AsrError | OSError):
                 logger.exception("job %s: attempt %d failed", job.id, job.attempts)
-            await self._end(job, attempt, error, start)
+            await self._end(job, attempt, error, n_succeeded)
 
     async def _transcribe(self, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %d", job.id, job.attempts)
@@ -186,12 +186,14 @@ class JobRunner:
             async with contextlib.aclosing(self._client.transcribe(command)) as events:
                 await attempt.follow(events)
 
-    async def _end(self, job: Job, attempt: Attempt, error: Exception, start: Start) -> None:
+    async def _end(self, job: Job, attempt: Attempt, error: Exception, n_succeeded: int) -> None:
         """After a failed attempt, end the job or return it to the queue."""
         fault = fault_of(error)
         n_failures = None
         if fault is Fault.CHUNK:
-            n_failures = await self._suspicions.count(job.id, error, attempt.n_failures, start)
+            n_failures = await self._suspicions.count(
+                job.id, error, attempt.n_failures, n_succeeded
+            )
             if n_failures >= MAX_FAILURES:
                 error, fault = _given_up(error), Fault.RECORDING
         if fault is Fault.RECORDING:

@@ -13,7 +13,6 @@ The memory of a `Suspicions` is that of one API process. The number of failures 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import WorkerLost
@@ -26,19 +25,6 @@ MAX_FAILURES: Final = 5
 """A chunk that fails this often, while others succeed, is at fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The state of the service when an attempt starts.
-
-    Attributes:
-        n_succeeded: chunks that have succeeded in this API process.
-        worker: the number of the worker process.
-    """
-
-    n_succeeded: int
-    worker: int
-
-
 class Suspicions:
     """Counts the failures of a job that only its recording can explain.
 
@@ -48,34 +34,34 @@ class Suspicions:
 
     def __init__(self, client: WorkerClient) -> None:
         self._client = client
-        self._last: dict[str, tuple[int | None, int]] = {}  # by job: chunk, worker
+        self._last: dict[str, tuple[int | None, int]] = {}  # by job: chunk, number of the worker
 
-    def start(self) -> Start:
-        """The state of the service now."""
-        return Start(self._client.n_succeeded, self._client.worker)
+    def n_succeeded(self) -> int:
+        """Chunks that have succeeded in this API process until now."""
+        return self._client.n_succeeded
 
     def forget(self, job: str) -> None:
         """Forget a job that has ended."""
         self._last.pop(job, None)
 
-    async def count(self, job: str, error: Exception, n_before: int, start: Start) -> int:
+    async def count(self, job: str, error: Exception, n_before: int, n_succeeded: int) -> int:
         """Return how often the job has failed now, for reasons that must lie in its recording.
 
         Args:
             job: its id.
             error: why the attempt ended.
             n_before: the number that was returned before; 0 if a chunk succeeded since.
-            start: when the attempt started.
+            n_succeeded: the method of this name, when the attempt started.
         """
-        chunk = chunk_of(error)
-        last_chunk, last_worker = self._last.get(job, (chunk, start.worker - 1))
-        self._last[job] = chunk, start.worker
+        chunk, worker = chunk_of(error), self._client.worker
+        last_chunk, last_worker = self._last.get(job, (chunk, worker))
+        self._last[job] = chunk, worker
         is_worker_lost = isinstance(error, WorkerLost)
-        if is_worker_lost and start.worker > last_worker + 1:
+        if is_worker_lost and worker > last_worker + 1:
             return 0  # a worker died in which this recording was not
         if chunk != last_chunk:
             n_before = 0
-        others_succeed = self._client.n_succeeded > start.n_succeeded
+        others_succeed = self._client.n_succeeded > n_succeeded
         if not others_succeed and not is_worker_lost:
             others_succeed = await self._client.control()
         return n_before + others_succeed

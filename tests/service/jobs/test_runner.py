@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 import signal
-import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,6 +21,7 @@ from asr.errors import (
     WorkerLost,
 )
 from asr.service.jobs import attempt
+from asr.service.jobs.leases import Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
@@ -41,7 +41,7 @@ from asr.types import Transcript
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
 JOB, OTHER = "a" * 32, "b" * 32
 TRANSCRIPT = Transcript((), "en", 1.0, 0.0, 1.0, "fake engine", None)
-MANY = 3 * MAX_FAILURES
+MANY = 2 * MAX_FAILURES + 1
 
 
 def at_chunk(error, index=0):
@@ -262,14 +262,17 @@ def test_an_error_of_the_recording_ends_the_job(tmp_path, error):
     assert '"invalid_request_error"' in job.error
 
 
-def test_the_delay_grows(tmp_path):
-    worker = Worker(OSError(errno.EMFILE, "too many open files"))
-    started = time.monotonic()
-    asyncio.run(job_after(tmp_path, worker, lambda job: job.attempts == 2))
-    first = time.monotonic() - started
-    asyncio.run(asyncio.sleep(0))
-    assert first >= 1.0
-    assert [min(2.0**n, attempt.MAX_DELAY) for n in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+def test_the_delay_grows_up_to_a_limit(tmp_path, monkeypatch):
+    delays, release = [], Leases.release
+
+    async def record(self, job, lease, delay, n_failures=None):
+        delays.append(delay)
+        await release(self, job, lease, 0, n_failures)
+
+    monkeypatch.setattr(Leases, "release", record)
+    worker = Worker(OSError(errno.EMFILE, "too many open files"), n_failures=7)
+    asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert delays == [1, 2, 4, 8, 16, 30, 30]
 
 
 # --- lost folders and recordings ----------------------------------------------------------------
