@@ -155,7 +155,10 @@ class Worker:
         except Exception as error:
             if not _has_lost_files(error, command):
                 self._metrics.failed(error)
-                logger.exception("request %s failed", command.request_id or command.id)
+                # The system's errors need no traceback, and may come often.
+                trace = errno_of(error) is None
+                name = command.request_id or command.id
+                logger.exception("request %s failed: %r", name, error, exc_info=trace)
             reports.put_nowait(Failed(_portable(error)))
 
     def _make_metered(self, settings: Settings) -> Engine:
