@@ -95,7 +95,7 @@ class Application:
     def install(self, app: FastAPI) -> None:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
-        app.include_router(make_router(self.service, self._readiness.reason))
+        app.include_router(make_router(self.service, self._readiness.obstacles))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))

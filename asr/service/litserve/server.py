@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 START_POLL_SECONDS = 0.05
+LOST_GRACE_SECONDS = 3.0
+"""How long the API process may take to end without the manager. It returns its jobs to the queue."""
 REPEAT_SECONDS = 0.5
 """An interrupt that Python dropped is raised again after this."""
 
@@ -239,6 +241,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
         self._interrupts.ending()
         self._shutdown_event.set()  # or LitServe would replace the workers it is ending
+        if not self._manager._process.is_alive():  # no request in work can be answered any more
+            self.uvicorn_graceful_timeout = LOST_GRACE_SECONDS
         for listener in self._sockets:  # the API process closes its own, and clients are refused
             listener.close()
         super()._perform_graceful_shutdown(*args, **kwargs)

@@ -158,7 +158,7 @@ class Worker:
                 # The system's errors need no traceback, and may come often.
                 trace = errno_of(error) is None
                 name = command.request_id or command.id
-                logger.exception("request %s failed: %r", name, error, exc_info=trace)
+                logger.exception("request %s failed", name, exc_info=trace)
             reports.put_nowait(Failed(_portable(error)))
 
     def _make_metered(self, settings: Settings) -> Engine:

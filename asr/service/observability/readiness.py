@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import StoreUnavailable
@@ -27,6 +28,19 @@ PROBE_BYTES: Final = 256 << 10
 PROBE_DESCRIPTORS: Final = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacles:
+    """What is wrong, as text for people without paths or addresses; empty if nothing is.
+
+    Attributes:
+        service: why the service can do no work.
+        jobs: why it can do no jobs. Synchronous requests need no database.
+    """
+
+    service: str = ""
+    jobs: str = ""
+
+
 class Readiness:
     """Finds the reason why the service cannot work.
 
@@ -40,17 +54,27 @@ class Readiness:
     ) -> None:
         self._folders = folders
         self._ask_database = ask_database
-        self._reason = ""
+        self._found = Obstacles()
         self._until = 0.0
         self._checking = asyncio.Lock()
 
-    async def reason(self) -> str:
-        """Why the service is not ready, as text for people without paths; empty if it is ready."""
+    async def obstacles(self) -> Obstacles:
+        """What is wrong now."""
         async with self._checking:
             if time.monotonic() >= self._until:
-                self._reason = await self._look()
+                self._found = Obstacles(await self._look(), await self._look_at_database())
                 self._until = time.monotonic() + CACHE_SECONDS
-            return self._reason
+            return self._found
+
+    async def _look_at_database(self) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._ask_database()
+        except TimeoutError:
+            return "the database of jobs does not answer"
+        except StoreUnavailable:
+            return "the database of jobs is unavailable"
+        return ""
 
     async def _look(self) -> str:
         try:
@@ -58,11 +82,8 @@ class Readiness:
                 await asyncio.to_thread(_check_descriptors)
                 for folder in self._folders:
                     await asyncio.to_thread(_check_folder, folder)
-                await self._ask_database()
         except TimeoutError:  # an OSError, too
-            return "the disk or the database does not answer"
-        except StoreUnavailable:
-            return "the database of jobs is unavailable"
+            return "the disk does not answer"
         except (OSError, MemoryError, RuntimeError) as error:
             number = errno_of(error)
             if number is None:

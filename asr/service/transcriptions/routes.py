@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asr.service.litserve.messages import EngineState
+    from asr.service.observability.readiness import Obstacles
     from asr.service.transcriptions.service import Service
 
 ERRORS: Final = (400, 401, 404, 409, 410, 413, 415, 429, 503)
 
 
-def make_router(service: Service, obstacle: Callable[[], Awaitable[str]]) -> APIRouter:
+def make_router(service: Service, look: Callable[[], Awaitable[Obstacles]]) -> APIRouter:
     """The routes of transcriptions, models and probes.
 
     Args:
         service: answers the requests.
-        obstacle: why the service cannot work although its engine is loaded; empty if it can.
+        look: finds what is wrong although the engine is loaded.
     """
     router = APIRouter()
     _add_audio_routes(router, service)
@@ -40,9 +41,12 @@ def make_router(service: Service, obstacle: Callable[[], Awaitable[str]]) -> API
         state = await service.engine_state()
         body = {"status": "ready" if state.ready else "loading", "engine": state.name}
         if state.ready:
-            if reason := await obstacle():
-                unavailable = body | {"status": "unavailable", "reason": reason}
-                return JSONResponse(unavailable, 503, {"retry-after": "5"})
+            found = await look()
+            if found.jobs:
+                body["jobs"] = found.jobs
+            if found.service:
+                body |= {"status": "unavailable", "reason": found.service}
+                return JSONResponse(body, 503, {"retry-after": "5"})
             return JSONResponse(body)
         return JSONResponse(body | {"reason": state.reason}, 503, {"retry-after": "1"})
 

@@ -1,9 +1,11 @@
 """The main process notices the death of each of its processes."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
@@ -119,8 +121,17 @@ def test_killed_processes():
         assert answer.status_code == 200, "a client that connects meanwhile waits and is served"
         assert ended(client, job)["state"] == "succeeded"
         assert api_of(server) != api
-        os.kill(manager, signal.SIGKILL)
-        assert server.process.wait(20) == 1
+        with ThreadPoolExecutor(1) as threads:
+            began = server.engine_did().count("began")
+            url = f"{server.url}{PATH}?prompt=60"
+            lost = threads.submit(HTTP.post, url, content=make_wav(), headers=RAW, timeout=60)
+            wait_for(lambda: server.engine_did().count("began") > began, 10, "the request in work")
+            os.kill(manager, signal.SIGKILL)
+            killed = time.monotonic()
+            assert server.process.wait(20) == 1
+            assert time.monotonic() - killed < 15, "nobody can answer it, so nobody waits for it"
+            with contextlib.suppress(httpx.TransportError):
+                assert lost.result().status_code == 503
         server.wait_gone()
         assert "the manager process died" in server.log
 

@@ -10,6 +10,7 @@ import pytest
 
 from asr.errors import StoreUnavailable
 from asr.service.files import restore_run_directory, run_directory, temporary_folder
+from asr.service.jobs.store import JobStore
 from asr.service.observability import readiness
 from asr.service.observability.readiness import Readiness
 from tests.support.fake_server import FakeEngine
@@ -22,7 +23,13 @@ async def answers():
 
 
 def reason_with(folder, ask=answers):
-    return asyncio.run(Readiness([folder], ask).reason())
+    return asyncio.run(Readiness([folder], ask).obstacles()).service
+
+
+def jobs_with(folder, ask):
+    found = asyncio.run(Readiness([folder], ask).obstacles())
+    assert found.service == "", "synchronous requests need no database"
+    return found.jobs
 
 
 def test_nothing_is_wrong(tmp_path):
@@ -60,12 +67,12 @@ def test_the_database_is_down(tmp_path):
     async def down():
         raise StoreUnavailable("at 10.0.0.1")
 
-    assert reason_with(tmp_path, down) == "the database of jobs is unavailable"
+    assert jobs_with(tmp_path, down) == "the database of jobs is unavailable"
 
 
 def test_the_database_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.05)
-    assert "does not answer" in reason_with(tmp_path, lambda: asyncio.sleep(9))
+    assert "does not answer" in jobs_with(tmp_path, lambda: asyncio.sleep(9))
 
 
 def test_many_probes_are_one_check(tmp_path):
@@ -76,7 +83,7 @@ def test_many_probes_are_one_check(tmp_path):
 
     async def run():
         ready = Readiness([tmp_path], ask)
-        await asyncio.gather(*(ready.reason() for _ in range(50)))
+        await asyncio.gather(*(ready.obstacles() for _ in range(50)))
 
     asyncio.run(run())
     assert len(asked) == 1
@@ -103,6 +110,18 @@ def test_the_route_tells_when_the_engine_is_away(monkeypatch):
         monkeypatch.setattr(FakeEngine, "obstacle", "its server is away", raising=False)
         answer = HTTP.get(f"{server.url}/ready")
         assert (answer.status_code, answer.json()["reason"]) == (503, "its server is away")
+
+
+def test_the_route_tells_when_the_database_is_down(monkeypatch):
+    async def down(_):
+        raise StoreUnavailable("at 10.0.0.1")
+
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(JobStore, "n_waiting", down)
+    with serving() as server:
+        answer = HTTP.get(f"{server.url}/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+        assert answer.json()["jobs"] == "the database of jobs is unavailable"
 
 
 # --- deleted folders ----------------------------------------------------------------------------
