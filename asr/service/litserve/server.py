@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 START_POLL_SECONDS = 0.05
 LOST_GRACE_SECONDS = 3.0
-"""How long the API process may take to end without the manager. It returns its jobs to the queue."""
+"""How long the API process may take to end without the manager. It returns its jobs meanwhile."""
 REPEAT_SECONDS = 0.5
 """An interrupt that Python dropped is raised again after this."""
 

@@ -127,9 +127,7 @@ def test_killed_processes():
             lost = threads.submit(HTTP.post, url, content=make_wav(), headers=RAW, timeout=60)
             wait_for(lambda: server.engine_did().count("began") > began, 10, "the request in work")
             os.kill(manager, signal.SIGKILL)
-            killed = time.monotonic()
-            assert server.process.wait(20) == 1
-            assert time.monotonic() - killed < 15, "nobody can answer it, so nobody waits for it"
+            assert server.process.wait(20) == 1  # and does not wait for that request
             with contextlib.suppress(httpx.TransportError):
                 assert lost.result().status_code == 503
         server.wait_gone()
