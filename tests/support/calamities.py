@@ -248,6 +248,8 @@ class Requests(threading.Thread):
 class Recordings(Client):
     """Sends samples of speech instead of noise."""
 
+    options = ""
+
     def recording(self, number):
         (file,) = [it for it in SAMPLES.glob(f"{RECORDINGS[number % 4]}.*") if it.suffix != ".json"]
         # An empty chunk at the end makes each file different, so each is a job of its own.
