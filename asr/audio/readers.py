@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from asr.audio.concatenated import is_concatenated, is_counted
+from asr.audio.disk import check_readable, refuse_disk_errors
 from asr.audio.silence import silence
 from asr.errors import DamagedAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
@@ -168,6 +169,7 @@ def _libsndfile_blocks(
             try:
                 block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
+                check_readable(descriptor)
                 raise _damaged(n_frames / file.samplerate, error) from error
             if len(block) == 0:
                 break
@@ -251,6 +253,7 @@ def _open_ffmpeg(
     except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
         raise
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        refuse_disk_errors(error, source)
         raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
     stream = container.streams.best("audio")
     if not isinstance(stream, av.AudioStream):
@@ -375,6 +378,7 @@ def _frames(
         except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
             raise
         except av.error.FFmpegError as error:
+            refuse_disk_errors(error, container.name)
             n_bad += 1
             if n_bad > 3 + n_good // 100:
                 raise _damaged(

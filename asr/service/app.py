@@ -29,6 +29,7 @@ from asr.service.live.routes import make_live_router
 from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
+from asr.service.observability.readiness import Readiness
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -81,6 +82,8 @@ class Application:
             audio_wait=self._audio_wait,
         )
 
+        self._readiness = Readiness([run_dir, incoming], self.jobs.store.n_waiting)
+
     def _audio_wait(self, owner: str) -> int:
         """Seconds until a key may have audio transcribed again; 0 means now.
 
@@ -92,7 +95,7 @@ class Application:
     def install(self, app: FastAPI) -> None:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
-        app.include_router(make_router(self.service, lambda: self.jobs.trouble))
+        app.include_router(make_router(self.service, self._readiness.obstacles))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))
@@ -103,7 +106,14 @@ class Application:
             self.metrics.uploads: self.uploads.counts,
         }
         app.include_router(make_metrics_router(self.client.measure, self.metrics, counts))
-        for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
+        for kind in (
+            HTTPException,
+            RequestValidationError,
+            Problem,
+            AsrError,
+            OSError,
+            MemoryError,
+        ):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
         app.add_middleware(RelativeRedirects)
@@ -117,6 +127,7 @@ class Application:
     async def running(self) -> AsyncGenerator[None]:
         """Run the background work: load the engine, run jobs, remove expired uploads."""
         background = [
+            asyncio.create_task(self.client.cancel_all()),
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]

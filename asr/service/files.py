@@ -84,16 +84,50 @@ def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
 async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
     """Make a folder, and remove it after the block, even if the block is cancelled.
 
+    `parent` is made again if something deleted it.
+
     Each step runs in a thread, and a cancelled block waits until the thread ends. Otherwise a
     cancellation could stop the removal before its thread starts. The recording would then stay on
     disk until the service ends.
     """
     folder = parent / uuid.uuid4().hex
     try:
-        await finished_in_thread(folder.mkdir, mode=0o700)
+        await finished_in_thread(_make, folder)
         yield folder
     finally:
         await finished_in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileNotFoundError:
+        restore_run_directory(folder.parent)
+        folder.mkdir(mode=0o700)
+
+
+_restored: dict[Path, int] = {}
+"""Descriptors that hold the locks on restored folders, until this process ends."""
+
+
+def restore_run_directory(folder: Path) -> None:
+    """Make a run directory again that something deleted, such as a cleaner of old files.
+
+    It gets a lock again, or the next server would take it for the folder of a dead one.
+    """
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # another thread of this server was faster
+        os.close(descriptor)
+        return
+    earlier = _restored.get(folder)
+    _restored[folder] = descriptor
+    if earlier is not None:
+        os.close(earlier)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
 from asr.service.files import make_private, run_directory
+from asr.service.http.capacity import backlog, raise_limit
 from asr.service.http.connections import Connection
 from asr.service.http.sockets import LiveConnection
 from asr.service.jobs.database import Database
@@ -50,6 +51,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
     interrupts = Interrupts()
     os.umask(0o077)  # nobody else on this machine may read recordings or transcripts
     bind_children()
+    raise_limit()
     try:
         logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
         with contextlib.ExitStack() as stack:
@@ -61,7 +63,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
                 server = make_server(settings, make_engine, interrupts)
                 application = Application(server.submit, settings, run_dir, incoming)
                 server.mount(application.install, lambda: _lifespan(application))
-            server.serve(**SOCKETS)
+            server.serve(**SOCKETS, backlog=backlog())
     except KeyboardInterrupt:  # during the start, or a second one during shutdown
         logger.info("interrupted")
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from asr.service.http.capacity import REFUSAL, make_room
 from asr.service.http.problems import Problem
 from asr.service.http.slices import slices_of
 
@@ -118,6 +119,16 @@ class Connection(HttpToolsProtocol):
         # finds a client that never reads the end of its last answer.
         transport.set_write_buffer_limits(high=0)
         self._expect_head()
+        if not make_room(self.connections - {self}):
+            transport.write(REFUSAL)
+            transport.close()
+
+    @property
+    def idle_deadline(self) -> float | None:
+        """When the time limit for a head ends, or None while a request is received or answered."""
+        if self._timer is None or self._is_answering():
+            return None
+        return self._timer.when()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers, and tell the request in progress that its client has left.

@@ -10,7 +10,6 @@ retry would fail in the same way.
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +32,7 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.service import errors
+from asr.service.faults import errno_of, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,8 +162,9 @@ def _look_up(error: Exception) -> Problem:
     if isinstance(error, errors.Refused):
         status = _REFUSALS[type(error)]
         return Problem(status, str(error), error.code, error.param, error.retry_after)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem(503, "the server's disk is full", "disk_full", None, 30)
+    if (failure := errno_of(error)) is not None:
+        message, code, wait = explain(failure)
+        return Problem(503, message, code, None, wait)
     found = next((row for row in _ERRORS if isinstance(error, row[0])), None)
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")

@@ -97,7 +97,6 @@ class Leases:
                 lease_until=now() + seconds,
                 started=sa.func.coalesce(jobs.c.started, now()),
                 attempts=jobs.c.attempts + 1,
-                stalls=jobs.c.stalls + 1,
             )
             .returning(*JOB_COLUMNS)
         )
@@ -176,15 +175,17 @@ class Leases:
         """
         await self._database.run(lambda c: _end(c, job, lease, {"state": FAILED, "error": error}))
 
-    async def release(self, job: str, lease: str, delay: float, *, counts: bool) -> None:
+    async def release(
+        self, job: str, lease: str, delay: float, n_failures: int | None = None
+    ) -> None:
         """Let the job be claimed again after `delay` seconds.
 
         Args:
             job: its id.
             lease: of the runner.
             delay: seconds.
-            counts: whether this attempt counts as a stall; it does if the job may have caused the
-                failure.
+            n_failures: since the last new chunk, those that only the recording explains. None
+                leaves the number as it is.
 
         Raises:
             LeaseLost: nothing was written.
@@ -193,8 +194,8 @@ class Leases:
             "state": QUEUED,
             "not_before": now() + min(delay, MAX_WAIT_SECONDS),
         }
-        if not counts:
-            values["stalls"] = jobs.c.stalls - 1
+        if n_failures is not None:
+            values["stalls"] = n_failures
         await self._database.run(lambda c: _change(c, job, lease, values | _NO_LEASE))
 
     async def postpone(self, job: str, lease: str, owner: str, delay: float) -> None:
@@ -217,7 +218,6 @@ class Leases:
             "state": QUEUED,
             "not_before": until,
             "attempts": jobs.c.attempts - 1,
-            "stalls": jobs.c.stalls - 1,
             "started": sa.case((jobs.c.attempts > 1, jobs.c.started), else_=None),
         }
         others = sa.and_(jobs.c.owner == owner, jobs.c.state == QUEUED, jobs.c.not_before < until)

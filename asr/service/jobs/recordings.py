@@ -11,6 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from asr.service.errors import GivenUp
 from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
@@ -47,6 +48,21 @@ class Recordings:
             raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
 
+    def check(self, job: str) -> None:
+        """Check that a recording exists.
+
+        Raises:
+            GivenUp: it is gone, although the recordings of other jobs are in the folder.
+            OSError: the folder or the file cannot be read, or nothing is in the folder. A disk may
+                be missing, which can come back with its files.
+        """
+        try:
+            self.path(job).stat()
+        except FileNotFoundError:
+            if not any(is_id(path.name) for path in self._folder.iterdir()):
+                raise
+            raise GivenUp("the recording of this job is gone", "recording_missing") from None
+
     def adopt(self, source: Path, job: str) -> tuple[str, int]:
         """Move `source` into the folder, so that it survives a loss of power.
 
@@ -62,6 +78,7 @@ class Recordings:
             os.utime(file.fileno())  # an old upload must not look like an orphan
             os.fsync(file.fileno())
             n_bytes = os.fstat(file.fileno()).st_size
+        self.open()  # something may have deleted the folder
         source.replace(self.path(job))
         sync_folder(self._folder)
         return digest, n_bytes

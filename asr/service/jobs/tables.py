@@ -44,7 +44,7 @@ jobs = sa.Table(
     sa.Column("lease", sa.String(64)),
     sa.Column("lease_until", sa.Double),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    # Attempts since the last new chunk.
+    # Failures since the last new chunk that only the recording explains (suspicion.py).
     sa.Column("stalls", sa.Integer, nullable=False, server_default="0"),
     # Progress in seconds of audio, and seconds of work.
     sa.Column("decoded", sa.Double, nullable=False, server_default="0"),

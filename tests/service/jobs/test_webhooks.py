@@ -148,6 +148,8 @@ class CountingQueue(CallbackQueue):
 class Recogniser:
     """A worker with empty transcripts, which rejects recordings that begin with "no audio"."""
 
+    n_succeeded = worker = 0
+
     async def transcribe(self, command):
         if command.source.read_bytes().startswith(b"no audio"):
             raise UnsupportedAudio("no audio")
