@@ -141,12 +141,6 @@ class Jobs:
             else:
                 return
 
-    @property
-    def trouble(self) -> str | None:
-        """Why jobs cannot be used now, or None. It names no host and no file."""
-        error = self._database.trouble
-        return None if error is None else error.summary
-
     async def _sweep(self) -> None:
         """Delete old jobs, and recordings that no job needs."""
         while True:
