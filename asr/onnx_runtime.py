@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ERRORS_ONLY = 3
-"""The level of ONNX Runtime's own log."""
+"""ONNX Runtime's log severity level for errors."""
 
 
 def session_options() -> onnxruntime.SessionOptions:

@@ -40,6 +40,10 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": get_args(LogFormat),
 }
+_REMOVED: Final = {
+    "pocketsphinx": "; pocketsphinx was removed: unset ASR_ENGINE, or set it to moonshine"
+}
+"""What to do about a choice of earlier versions."""
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "port": (1024, 65535),
     "engine_slots": (0, 4096),
@@ -176,7 +180,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            check(getattr(self, name) in choices, name, f"must be one of {', '.join(choices)}")
+            told = f"must be one of {', '.join(choices)}{_REMOVED.get(getattr(self, name), '')}"
+            check(getattr(self, name) in choices, name, told)
         for name, (low, high) in _RANGES.items():
             told = f"must be {low:g} to {high:g}" if high < math.inf else f"must be {low:g} or more"
             check(low <= getattr(self, name) <= high, name, told)

@@ -169,8 +169,8 @@ class Hypothesis:
             without times. An aligner uses it for words that it cannot judge itself.
         is_cut: the engine stopped at its token limit, not at the end of the speech.
         unwritten: (start, end) in seconds of speech that is in no word, found by the aligner.
-        is_calibrated: `word_confidences` are measured probabilities that the words are right. Then
-            each word gets the lower one of the engine's confidence and the aligner's.
+        is_calibrated: whether `word_confidences` are calibrated. Then each word gets the lower one
+            of the engine's confidence and the aligner's.
     """
 
     chunk_index: int

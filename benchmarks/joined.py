@@ -1,23 +1,22 @@
 """Measure the word errors that the pipeline adds to long recordings.
 
-Clips are joined into recordings of 2, 10 and 60 minutes, with pauses of 0.3 to 1.5 s of low noise
-and without. The WER of a recording is compared with that of its clips, each counted as often as it
-occurs. The clips are transcribed in two ways:
+Clips are concatenated to recordings of 2, 10 and 60 minutes, with pauses of 0.3 to 1.5 s of low
+noise, and without pauses. The WER of a recording is compared with that of its clips. Each clip
+counts as often as it occurs. The clips are transcribed in two ways:
 
 - single: each clip as its own file;
-- moved: each clip alone between two such pauses, several times. Where the pauses are long or short,
-  the VAD cuts a few milliseconds earlier or later, and a small recogniser then hears some words
-  differently. This is luck, not a loss, but "single" has it only once.
+- moved: each clip alone between two such pauses, `N_MOVED` times. The VAD then cuts a few
+  milliseconds earlier or later, and a small recogniser recognises some words differently. This is
+  chance, not a loss of the pipeline.
 
-With --control, whole clips are packed into chunks of at most 30 s, cut only where clips were
-joined, and recognised without VAD, cuts and merges. This is what the recogniser itself loses when
-unrelated clips share a chunk.
+With --control, whole clips are packed into chunks of at most 30 s and recognised without VAD, cuts
+and merges. This measures what the recogniser itself loses if unrelated clips share a chunk.
 
     python -m benchmarks.joined [--speech MANIFEST ...] [--control] [--errors]
 
-Every clip is resampled to 16 kHz and brought to the same loudness, because one recording has about
-one loudness, and differences between microphones are not the pipeline's fault. Single and moved
-clips have this loudness too.
+Every clip is resampled to 16 kHz and scaled to the same loudness, also as a single or moved clip. A
+real recording has about one loudness, and differences between microphones are not the pipeline's
+fault.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "manifest.jsonl"
 LOUDNESS = 10 ** (-26 / 20)
-"""Root mean square of each clip."""
+"""Root mean square of each clip (-26 dBFS), if its peak is then at most `PEAK`."""
 PEAK = 0.95
 PAUSE_SECONDS = (0.3, 1.5)
 PAUSE_NOISE = 10 ** (-70 / 20)
@@ -93,13 +92,13 @@ class Joined:
 
 
 @dataclass
-class Heard:
-    """A checkpoint that keeps the chunks of one transcription, and their hypotheses."""
+class KeptChunks:
+    """A checkpoint that keeps the chunks of one transcription and their hypotheses, by index."""
 
     chunks: dict[int, tuple[Chunk, Hypothesis]] = field(default_factory=dict)
 
     def get(self, channel: int, chunk: Chunk) -> None:
-        """Nothing was stored by an earlier attempt."""
+        """Return nothing, so that every chunk is recognised."""
 
     def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:  # noqa: ARG002
         """Keep one chunk."""
@@ -107,7 +106,7 @@ class Heard:
 
 
 def load_clip(utterance: Utterance) -> Clip:
-    """Decode a clip, resample it, and bring it to the common loudness."""
+    """Decode a clip, resample it, and scale it to the common loudness."""
     samples = np.concatenate(list(decode(utterance.file, AudioLimits()).blocks))
     gain = min(LOUDNESS / np.sqrt(np.mean(samples**2)), PEAK / np.abs(samples).max())
     return Clip(utterance.file.name, utterance.text, (gain * samples).astype(np.float32))
@@ -145,7 +144,7 @@ def _rounds(clips: Sequence[Clip], order: random.Random) -> Iterator[Clip]:
 
 
 def packs(recording: Joined) -> list[list[Placed]]:
-    """The clips in groups: whole clips, at most 30 s together. A longer clip is alone."""
+    """Groups of successive whole clips of at most 30 s. A longer clip is alone."""
     groups: list[list[Placed]] = []
     for placed in recording.placed:
         if groups and placed.end - groups[-1][0].start <= LONGEST_PACK:
@@ -173,7 +172,7 @@ class Bench:
         self._folder = folder
 
     async def hear_singles(self, clips: Sequence[Clip]) -> None:
-        """Transcribe each clip alone."""
+        """Transcribe each clip as its own file, and `N_MOVED` times between pauses."""
         pause = partial(_pause, random.Random(0), np.random.default_rng(0))
         for clip in clips:
             self.singles[clip.name] = (await self.transcribe(clip.samples)).text
@@ -182,7 +181,7 @@ class Bench:
                 (await self.transcribe(np.concatenate(parts))).text for parts in around
             ]
 
-    async def transcribe(self, samples: np.ndarray, heard: Heard | None = None) -> Transcript:
+    async def transcribe(self, samples: np.ndarray, heard: KeptChunks | None = None) -> Transcript:
         """Transcribe samples through the whole pipeline."""
         path = self._folder / "joined.wav"
         soundfile.write(path, samples, SAMPLE_RATE, "PCM_16")
@@ -211,7 +210,7 @@ class Bench:
         return _sum(score_words(clip.text, self.singles[clip.name]) for clip in clips)
 
     def moved_score(self, recording: Joined) -> WordScore:
-        """The same for the clips between pauses, `N_MOVED` times each."""
+        """The errors of the clips between pauses, `N_MOVED` times each."""
         clips = [placed.clip for placed in recording.placed]
         return _sum(
             score_words(clip.text, text) for clip in clips for text in self.moved[clip.name]
@@ -228,7 +227,7 @@ async def measure(
     """A row of the table: recordings of one kind."""
     joined, control = WordScore(), WordScore()
     for number, recording in enumerate(recordings):
-        heard = Heard()
+        heard = KeptChunks()
         transcript = await bench.transcribe(recording.samples, heard)
         joined += score_words(recording.text, transcript.text)
         if options.control:
@@ -236,10 +235,8 @@ async def measure(
         if options.errors:
             print(f"\n## {name}, recording {number}")
             print(*describe(recording, transcript, heard.chunks, bench.singles), sep="\n")
-    single, moved = (
-        _sum(map(bench.single_score, recordings)),
-        _sum(map(bench.moved_score, recordings)),
-    )
+    single = _sum(map(bench.single_score, recordings))
+    moved = _sum(map(bench.moved_score, recordings))
     return {
         "recordings": f"{len(recordings)} x {name}",
         "words": joined.n_reference,
@@ -293,13 +290,19 @@ def main() -> None:
     )
     parser.add_argument("--speech", type=Path, action="append", help="manifest; may be repeated")
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 10, 60])
-    parser.add_argument("--total", type=float, default=60, help="minutes for each row")
+    parser.add_argument(
+        "--total", type=float, default=60, help="total minutes of audio of each row"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--chunk-seconds", type=float, default=30.0)
     parser.add_argument("--preferred-seconds", type=float, help="default: that of the engine")
     parser.add_argument("--vad", default="webrtc", choices=["webrtc", "silero", "off"])
-    parser.add_argument("--control", action="store_true", help="also chunks of whole clips")
-    parser.add_argument("--errors", action="store_true", help="list errors that single clips lack")
+    parser.add_argument(
+        "--control", action="store_true", help="also recognise chunks of whole clips"
+    )
+    parser.add_argument(
+        "--errors", action="store_true", help="list the errors that the single clips do not have"
+    )
     options = parser.parse_args()
     rows = asyncio.run(run(options))
     save("joined", rows, {"seed": options.seed, "vad": options.vad})

@@ -1,4 +1,4 @@
-"""List the errors of a joined recording that its single clips do not have, and what lies there."""
+"""List the errors that a recording has but its single clips do not, and their likely causes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from benchmarks.joined import Joined
 
 NEAR = 0.5
-"""Seconds from an error to a cut or a join that is listed with it."""
+"""Cuts and joins within this many seconds of an error are listed with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Successive words that are wrong.
+    """A run of wrong words.
 
     Attributes:
         first: index of the first reference word.
-        said: the reference words; none for an insertion.
-        heard: the words in their place; none for a deletion.
-        heard_first: index of the first word heard, or of the next one.
+        said: the reference words; empty for an insertion.
+        heard: the hypothesis words; empty for a deletion.
+        heard_first: index of the first hypothesis word; for a deletion, of the next one.
     """
 
     first: int
@@ -38,7 +38,7 @@ class Error:
 
 
 def errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Iterator[Error]:
-    """The errors of the WER alignment; neighbouring ones are one error."""
+    """The errors of the WER alignment. Adjacent errors are one error."""
     aligned = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
     begun: tuple[int, int] | None = None
     for part in [*aligned, None]:

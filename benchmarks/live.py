@@ -1,20 +1,20 @@
-"""Delay of partial results, and word errors of live sessions, with clips played in real time.
+"""Measure the delay of partial results and the WER of live sessions, in real time.
 
     python -m benchmarks.live MANIFEST [--sessions 1 4] [--delay medium] [--only CATEGORY]
-    python -m benchmarks.live MANIFEST --joined 0.2      # all clips in one speech with short pauses
+    python -m benchmarks.live MANIFEST --joined 0.2    # one long clip, with pauses of 0.2 s
 
 The service runs in its own processes with the settings of the environment (ASR_ENGINE and so on).
-Every session plays all clips of the manifest, each followed by silence, in pieces of 0.1 s at the
-time at which a microphone would deliver them. Sessions begin with different clips.
+All clips of the manifest are played one after another, each in a new session and followed by
+`SILENCE_SECONDS` of silence. Pieces of 0.1 s are sent when a microphone would deliver them. With
+--sessions N, this happens N times in parallel, and each of the N begins with another clip.
 
-The *delay* of a word is the time from its end, when the last of its samples was sent, to the
-arrival of the delta that completes it. The ends come from the aligner, on the transcript of the
-same clip from the file route; words that the two transcripts do not share are left out. Words that
-came only with the final transcript count too.
+The *delay* of a word is the time from its end to the arrival of the delta that contains it. The
+aligner gives the ends, in the transcript of the same clip from the file route. Words that are not
+in both transcripts do not count. Words that arrived only with the final transcript count, too.
 
-A delta counts as taken back if the deltas of an item are not the beginning of its transcript.
-The WER is that of the final texts against the references of the manifest: through the file route,
-live without partial results, and live with them.
+An item is taken back if its deltas, concatenated, are not its transcript. The WER compares the
+final texts with the references of the manifest: through the file route, live without partial
+results (as fast as possible), and live with them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from websockets.asyncio.client import connect
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.scores import WordScore, score_words
 from asr.pcm import to_bytes, to_int16
-from asr.service.live.word_match import bare, match_prefix
+from asr.service.live.word_match import match_prefix
+from asr.text.bare import bare
 from asr.types import SAMPLE_RATE
 from benchmarks.measure import family, save
 from benchmarks.serving import serving
@@ -70,7 +71,7 @@ class Played:
     Attributes:
         deltas: (arrival, text) by item; arrival in seconds since the start of the clip.
         transcripts: by item.
-        finals: when the turn of each item had ended, on the same clock; in order of the turns.
+        finals: arrival of `committed` for each item, on the same clock; in the order of the turns.
     """
 
     deltas: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
@@ -112,7 +113,7 @@ def load(manifest: Path, only: str | None) -> list[Clip]:
 
 
 def joined(clips: Sequence[Clip], pause: float) -> Clip:
-    """All clips in one, with pauses of so many seconds."""
+    """All clips concatenated, with a pause of `pause` seconds after each."""
     gap = np.zeros(round(pause * SAMPLE_RATE), np.int16)
     parts = [part for clip in clips for part in (clip.samples, gap)]
     return Clip("joined", " ".join(clip.text for clip in clips), np.concatenate(parts))
@@ -167,7 +168,7 @@ async def play(clip: Clip, url: str, transcription: dict[str, Any], pace: float 
 
 
 async def _receive(socket: ClientConnection, played: Played, started: float) -> None:
-    """Take events until the buffer is cleared and all turns are transcribed."""
+    """Record events until the buffer is cleared and all turns are transcribed."""
     is_cleared, n_open = False, 0
     while not is_cleared or n_open:
         event = json.loads(await socket.recv())
@@ -191,7 +192,7 @@ async def session(clips: Sequence[Clip], url: str, settings: dict[str, Any]) -> 
 async def sessions(
     clips: Sequence[Clip], url: str, n_sessions: int, settings: dict[str, Any]
 ) -> list[tuple[Clip, Played]]:
-    """Play all clips in each of several sessions at once."""
+    """Play all clips `n_sessions` times in parallel, each time in another order."""
     shift = max(1, len(clips) // n_sessions)
     orders = [[*clips[n * shift :], *clips[: n * shift]] for n in range(n_sessions)]
     found = await asyncio.gather(*(session(order, url, settings) for order in orders))
@@ -203,7 +204,7 @@ async def sessions(
 
 
 def delays(clip: Clip, played: Played) -> list[tuple[float, bool]]:
-    """The delay of each word that both transcripts have, and whether it came before the end."""
+    """The delay of each word in both transcripts, and whether it came before the turn ended."""
     words = [(word, end) for word, end in clip.words if bare(word).isalnum()]
     arrivals = played.arrivals()
     match = match_prefix([word for word, *_ in arrivals], [word for word, _ in words])
@@ -290,7 +291,9 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--delay", default="medium", help="OpenAI's setting of the session")
     parser.add_argument("--only", help="a category of clips")
-    parser.add_argument("--joined", type=float, help="join the clips with pauses of these seconds")
+    parser.add_argument(
+        "--joined", type=float, help="concatenate the clips, with pauses of this many seconds"
+    )
     parser.add_argument("--texts", action="store_true", help="print references and final texts")
     parser.add_argument("--save", default="live", help="name of the file in benchmarks/results")
     options = parser.parse_args()

@@ -1,16 +1,17 @@
-"""Moonshine on one core and on all cores, with and without the aligner: speed, memory, start-up.
+"""Measure Moonshine's speed, memory and start-up, on one core and on all cores.
 
-The same recording is transcribed with the whole pipeline pinned to one core, then to all cores. The
-recording repeats the samples, so it has many chunks: with few, the last chunk would decide the
-time. The aligner comes with the witness, as in the service.
+The whole pipeline transcribes the same recording, pinned to one core and to all cores, with and
+without the aligner. With the aligner, the witness runs too, as in the service. The recording
+repeats the samples, so that it has many chunks. With few chunks, the last one would decide the
+time.
 
-The cores of a virtual machine may be hyperthreads, or shared with other machines. So processes that
-only count are measured too. Their speed-up is the most that any program can reach.
+The cores of a virtual machine may be hyperthreads, or shared with other machines. So the benchmark
+also measures processes that only count in a loop. No program can reach a higher speed-up.
 
     python -m benchmarks.moonshine [--runs 5] [--minutes 3]
 
-Other load on the machine can only slow a run down, so the best runs are compared. CPU seconds
-depend less on other load.
+Other load can only make a run slower, so the best runs are compared. Other load changes CPU seconds
+less than wall time.
 """
 
 from __future__ import annotations

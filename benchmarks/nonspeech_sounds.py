@@ -1,4 +1,4 @@
-"""Sounds for clips where nobody speaks, for `benchmarks.nonspeech`."""
+"""Make sounds other than speech, for `benchmarks.nonspeech`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ RINGING = (
     ((425.0,), (1.0, 4.0)),
     ((480.0, 620.0), (0.5, 0.5)),
 )
-"""Pitches in Hz, and seconds on and off: North America, Britain, the continent, and busy."""
+"""Frequencies in Hz, and seconds on and off: ringing tones of North America, Britain and
+continental Europe, and a busy tone."""
 SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 17, 19)
 """Semitones of a major scale."""
 KEY_PITCHES = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
@@ -26,7 +27,7 @@ KEY_PITCHES = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
 
 
 def _coloured(exponent: float) -> Sound:
-    """Noise whose amplitude grows with frequency to the power of `exponent`, above 50 Hz."""
+    """Noise whose amplitude is proportional to frequency**exponent above 50 Hz."""
 
     def noise(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
         spectrum = np.fft.rfft(random.normal(0, 1, len(samples)))
@@ -183,7 +184,7 @@ def _reversed(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _voice(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The samples from a random place on, around the end, at 0.75 to 1.35 times the speed."""
+    """The samples from a random place, wrapped at the end, at 0.75 to 1.35 times the speed."""
     speed = random.uniform(0.75, 1.35)
     places = random.integers(len(samples)) + np.arange(len(samples)) * speed
     return np.asarray(np.interp(places % len(samples), np.arange(len(samples)), samples))
@@ -213,6 +214,6 @@ FROM_ZEROS: dict[str, Sound] = {
     "siren": BETWEEN["siren"],
     "birds": _birds,
 }
-"""Sounds that need samples only for the length."""
+"""Sounds that use only the length of the given samples."""
 FROM_SPEECH: dict[str, Sound] = {"babble": _babble, "reversed speech": _reversed}
-"""Sounds that are made of speech."""
+"""Sounds that are made from the given speech."""

@@ -67,6 +67,13 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
     assert caught.value.name == name.removeprefix("ASR_").lower()
 
 
+def test_the_engine_that_was_removed_names_the_one_that_replaced_it() -> None:
+    with pytest.raises(InvalidOption, match="pocketsphinx was removed: unset ASR_ENGINE"):
+        Settings.from_env({"ASR_ENGINE": "pocketsphinx"})
+    with pytest.raises(InvalidOption, match=r"moonshine, onnx$"):
+        Settings.from_env({"ASR_ENGINE": "whisper"})
+
+
 def test_a_misspelt_variable_is_refused_and_the_right_ones_are_listed() -> None:
     with pytest.raises(InvalidOption, match="ASR_API_KEY") as caught:
         Settings.from_env({"ASR_APIKEY": "secret"})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_recognition(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `settings_of` and `options_of` read."""
-    engines = "auto, omni, omni-local or moonshine (default: ASR_ENGINE)"
+    engines = "auto, omni, omni-local, moonshine or onnx (default: ASR_ENGINE)"
     parser.add_argument("--engine", help=engines)
     parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
     parser.add_argument("--language", help="ISO-639-1 code")

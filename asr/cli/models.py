@@ -23,12 +23,10 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--folder",
         type=Path,
-        help="where to put it (default: into this Python environment); "
-        "ASR_MOONSHINE_MODEL must name another folder",
+        help="folder for the model (default: in this Python environment); "
+        "set ASR_MOONSHINE_MODEL to the folder if it is another one",
     )
-    command.add_argument(
-        "--wheel", type=Path, help="take it from this wheel, on a machine without a network"
-    )
+    command.add_argument("--wheel", type=Path, help="use this wheel instead of a download")
     command.set_defaults(run=run_install)
 
 

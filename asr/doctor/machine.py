@@ -19,7 +19,7 @@ import pocketsphinx
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
 from asr.engines import load_engine
-from asr.engines.moonshine.folder import find_folder
+from asr.engines.moonshine.folder import CORRECT, find_folder
 from asr.engines.omni.local import read_arguments
 from asr.errors import EngineUnavailable, InvalidOption
 from asr.types import SAMPLE_RATE
@@ -101,7 +101,12 @@ def _moonshine(settings: Settings) -> Check:
     except EngineUnavailable as error:
         reason, _, fix = str(error).rpartition(": ")
         return Check("engine", "fail", reason, fix)
-    return Check("engine", "ok", f"moonshine in {folder}")
+    try:
+        asyncio.run(_opened(load_engine(settings)))
+    except EngineUnavailable as error:
+        fix = CORRECT if settings.moonshine_model else "reinstall onnxruntime"
+        return Check("engine", "fail", str(error).removesuffix(f": {CORRECT}"), fix)
+    return Check("engine", "ok", f"moonshine in {folder}, which loads")
 
 
 def _onnx(settings: Settings) -> Check:
@@ -157,11 +162,13 @@ def _aligner(settings: Settings) -> Check:
 
 
 def _no_model(check: str, name: str, model: str, setting: str) -> Check | None:
-    """Return a failed check if the model is not set, or is the path of a missing folder."""
+    """Return a failed check if the model is not set, or is no folder's path."""
     if not model:
         return Check(check, "fail", f"{name} has no model", f"set {setting} to its folder or id")
-    if model.startswith(("/", ".")) and not Path(model).exists():
+    if model.startswith(("/", ".", "~")) and not Path(model).expanduser().exists():
         return Check(check, "fail", f"{name}: {model} does not exist", f"correct {setting}")
+    if Path(model).expanduser().is_file():
+        return Check(check, "fail", f"{name}: {model} is a file", f"correct {setting}")
     return None
 
 

@@ -21,8 +21,8 @@ class Engine(Protocol):
         model: the id in ``/v1/models``.
         slots: how many chunks it processes at once.
         language: ISO-639-1 code of the language it recognises if the request names none.
-        preferred_seconds: length up to which chunks are filled, if a request does not choose; None
-            for the longest chunk.
+        preferred_seconds: longest chunk unless the speech has no pause; None for
+            `ChunkOptions.max_seconds`. The request may override it.
         guarded: whether the guards check its answers. True for an engine that may invent text.
         retry_note: how `retry` differs from `transcribe`, as text for people.
 
@@ -69,9 +69,9 @@ class Engine(Protocol):
     async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise a chunk in another way, after the guards objected to the first answer.
 
-        What helps depends on the engine: a higher temperature breaks most loops of a model that
-        samples, and changes nothing in one that always takes the most probable token. An engine
-        that is not guarded needs no `retry` of its own.
+        Each engine chooses its own way: a higher temperature breaks most loops of a model that
+        samples tokens, but has no effect on greedy decoding. An engine that is not guarded needs no
+        `retry` of its own.
 
         Returns:
             A hypothesis like that of `transcribe`.
@@ -84,3 +84,13 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Free memory, processes and connections."""
         ...
+
+
+def ignored(engine: str, options: DecodeOptions) -> tuple[str, ...]:
+    """Warnings about given options, for an engine that has neither prompts nor a temperature."""
+    given = {
+        "prompt": options.prompt is not None,
+        "keywords": bool(options.keywords),
+        "temperature": bool(options.temperature),
+    }
+    return tuple(f"{engine} ignores {name}" for name, is_set in given.items() if is_set)

@@ -1,13 +1,14 @@
-"""Speech regions -> chunks that an engine can take at once.
+"""Pack speech regions into chunks that an engine accepts.
 
-Neighbouring regions share a chunk as long as they fit, so cuts lie in silence. Longer speech is
-cut in its longest pause, even if that is too short for the VAD. Speech without any pause is cut at
-the quietest place near the limit. The two chunks then overlap, and `asr.pipeline.overlap` merges
-their words. Overlaps are the last resort: a chunk that begins or ends inside a word makes a
-recogniser invent words there.
+1. Neighbouring regions share a chunk if they fit. So cuts lie in silence.
+2. A region that is longer than a chunk is cut in its longest pause. The pause may be too short for
+   the VAD.
+3. A region without such a pause is cut at the quietest place near the limit. The two chunks then
+   overlap, and `asr.pipeline.overlap` merges their words. This is the last resort: a recogniser
+   invents words where a chunk begins or ends inside a word.
 
-Positions are integer samples of the recording. The chunks do not depend on how many regions each
-push brings, nor on whether a region was pushed while still open.
+Positions are integer samples of the recording. The chunks do not depend on the number of regions
+per push, nor on whether a region was pushed while it was still open.
 """
 
 from __future__ import annotations
@@ -23,16 +24,15 @@ if TYPE_CHECKING:
 
     from asr.config import ChunkOptions
 
-HOP_SAMPLES = SAMPLE_RATE // 100
-SMOOTH_HOPS = 10
-"""Loudness is averaged over this many hops, because shorter dips are closures inside words."""
-
-
+HOP_SAMPLES: Final = SAMPLE_RATE // 100
+SMOOTH_HOPS: Final = 10
+"""Power is averaged over this many hops (0.1 s), because shorter dips are closures inside words."""
 LOUD: Final = 0.9
+"""Quantile: the power of loud speech is the power that 10% of the hops exceed."""
 PAUSE_POWER: Final = 10 ** (-20 / 10)
+"""In a pause, the power of each hop is lower than this fraction (-20 dB) of loud speech."""
 MIN_PAUSE_HOPS: Final = 20
-"""A pause lasts at least this many hops, each 20 dB below the loudness that 10% of the hops exceed.
-Closures inside words are shorter."""
+"""A pause lasts at least this many hops (0.2 s). Closures inside words are shorter."""
 
 
 class Chunker:
@@ -73,8 +73,8 @@ class Chunker:
         Args:
             closed: regions that ended since the last push.
             open_region: the region that has not ended, as far as it is known.
-            settled_sample: no later region starts before this sample. If that is far enough after
-                the chunk in progress, the chunk is complete.
+            settled_sample: no later region starts before this sample. If it is more than `max_gap`
+                after the chunk in progress, the chunk is complete.
         """
         chunks = []
         for region in closed:
@@ -136,7 +136,7 @@ class Chunker:
         return self._cut_speech() if end - self._start > self._max else None
 
     def _find_pause(self, limit: int) -> int | None:
-        """The place of the longest pause in the first `limit` samples of the chunk, or None."""
+        """Search the last `search` seconds before `limit` samples for the longest pause."""
         start = self._start or 0
         earliest = start + max(1, limit - self._search)
         found = longest_pause(self._read(earliest, start + limit))
@@ -182,7 +182,7 @@ def quietest(audio: Audio) -> int:
 
 
 def longest_pause(audio: Audio) -> int | None:
-    """The sample in the middle of the quietest 0.1 s of the longest pause; None without a pause."""
+    """The sample in the middle of the quietest 0.1 s of the longest pause, or None."""
     power = _power(audio)
     loud = np.quantile(power, LOUD) if len(power) else 0.0
     edges = np.flatnonzero(np.diff(power < PAUSE_POWER * loud, prepend=False, append=False))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asr.text.bare import bare
 from asr.text.numerals import cardinal
 from asr.text.spread import divide
 from asr.types import SAMPLE_RATE, Chunk, Word
@@ -264,13 +264,12 @@ def _same_words(
 
 
 def _bare(text: str) -> str:
-    """The word in lower case without punctuation, or the text itself if it is all punctuation.
+    """The word without case and punctuation; a whole number is spelled in English.
 
-    A whole number is spelled in English: two chunks may write the same word as "8" and "eight".
+    Two chunks may write the same word as "8" and "eight".
     """
-    letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
-    bare = "".join(letters) or text
-    return "".join(cardinal(int(bare))) if _WHOLE_NUMBER.fullmatch(bare) else bare
+    word = bare(text)
+    return "".join(cardinal(int(word))) if _WHOLE_NUMBER.fullmatch(word) else word
 
 
 def _one_at_a_time(

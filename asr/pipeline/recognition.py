@@ -48,7 +48,7 @@ Witness = Callable[[Audio, Hypothesis, float], tuple[str, ...]]
 number is the start of the chunk in seconds."""
 Read = Callable[[int, int], Audio]
 Ask = Callable[[Chunk, Audio, DecodeOptions], Awaitable[Hypothesis]]
-"""A way in which an engine recognises a chunk."""
+"""`Engine.transcribe` or `Engine.retry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,28 +152,27 @@ class Recogniser:
         share: Share,
         engine: Engine | None = None,
     ) -> str | None:
-        """The engine's first answer to speech that still goes on, or None if a guard objects.
+        """The engine's answer to unfinished speech, or None if a guard objects.
 
-        There are no further attempts, no word times and no counts. The engine's slots are shared as
-        for a chunk.
+        There is only one attempt, without word times, and it is not part of `COUNTS`. It takes its
+        turn at the engine's slots like a chunk.
 
         Args:
-            chunk: all the speech so far.
+            chunk: the speech so far.
             read: returns its samples; called when a slot is free.
             options: what the user tells the engine.
-            job: the speaker.
+            job: the live session.
             share: the owner of the work.
-            engine: measures the work; by default the engine itself.
+            engine: a wrapper that measures the engine; by default the engine itself.
 
         Raises:
             EngineError: the engine failed.
         """
         engine = engine or self.engine
-        cost = min(chunk.duration / LONGEST_SECONDS, 1.0)
-        self._n_interim_waiting += not self._slots.n_free
         is_waiting = not self._slots.n_free
+        self._n_interim_waiting += is_waiting
         try:
-            async with self._slots.slot(job, share, cost):
+            async with self.slot(chunk, job, share):
                 self._n_interim_waiting -= is_waiting
                 is_waiting = False
                 heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
@@ -299,8 +298,8 @@ def _is_mostly_unheard(heard: Hypothesis) -> bool:
 def _with_lower_confidences(heard: Hypothesis) -> Hypothesis:
     """Give each word the lower one of the engine's confidence and the aligner's.
 
-    The engine knows how likely the word is, the aligner how well it fits the audio. This comes
-    after the witness, which needs what the aligner measured.
+    The engine's says how likely the word is, the aligner's how well it fits the audio. This must be
+    done after the witness, which needs the aligner's confidences.
     """
     own = heard.word_confidences
     if own is None or len(own) != len(heard.words):

@@ -254,14 +254,14 @@ class Transcriber:
         share: Share = NOBODY,
         engine: Engine | None = None,
     ) -> str | None:
-        """The text of speech that still goes on, or None if a guard objects to it.
+        """The text of unfinished speech, or None if a guard objects to it.
 
         Args:
             recording: the speech so far, at most as long as a chunk.
             options: what the user tells the engine.
-            job: the speaker.
+            job: the live session.
             share: the owner of the work.
-            engine: measures the work; by default the engine itself.
+            engine: a wrapper that measures the engine; by default the engine itself.
 
         Raises:
             EngineError: the engine failed.

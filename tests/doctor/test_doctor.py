@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from asr.doctor import (
     check_settings,
     machine,
 )
+from asr.engines.moonshine.folder import TOKENIZER, find_folder
 from asr.engines.omni.dialects import DIALECTS
 from asr.settings import Settings
 from tests.support.serving import free_port
@@ -377,6 +379,29 @@ def test_settings_that_cannot_serve_fail(installed, settings, name, remedy, monk
     check = settings_check(name, **settings)
     assert check.level == "fail"
     assert remedy in check.fix
+
+
+def test_a_damaged_model_of_moonshine_fails(tmp_path):
+    shutil.copytree(find_folder(""), tmp_path / "base")
+    (tmp_path / "base" / TOKENIZER).write_bytes(b"")
+    check = settings_check("engine", moonshine_model=str(tmp_path / "base"))
+    assert check.level == "fail"
+    assert "belongs to another model" in check.found
+    assert check.fix == "correct ASR_MOONSHINE_MODEL"
+
+
+def test_a_file_instead_of_a_folder_for_onnx_fails(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    check = settings_check("engine", engine="onnx", onnx_model=str(tmp_path / "model.onnx"))
+    assert check.level == "fail"
+    assert "is a file" in check.found
+    assert check.fix == "correct ASR_ONNX_MODEL"
+
+
+def test_a_missing_folder_in_the_home_folder_fails():
+    check = settings_check("engine", engine="onnx", onnx_model="~/no-such-model")
+    assert check.level == "fail"
+    assert check.fix == "correct ASR_ONNX_MODEL"
 
 
 def test_what_is_not_installed_is_found_out():

@@ -1,25 +1,29 @@
-"""The decoder's tokens as text, with a confidence for each word."""
+"""Join the decoder's tokens to words with confidences."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asr.engines.moonshine.model import Decoded
     from asr.engines.moonshine.tokens import Tokenizer
 
+_COMMAS: Final = re.compile(r",{2,}")
+"""Moonshine sometimes repeats the comma before audio that ends there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Moonshine heard.
+    """The text of one chunk.
 
     Attributes:
         words: the text, split at white space.
-        confidences: of each word, 0 to 1.
-        avg_logprob: mean of the natural log probabilities of all tokens.
-        is_cut: the limit of tokens was reached.
+        confidences: one for each word, 0 to 1.
+        avg_logprob: mean natural log probability of the tokens, with the end token.
+        is_cut: whether decoding stopped at the limit of tokens.
     """
 
     words: tuple[str, ...]
@@ -36,10 +40,11 @@ class Answer:
 def read_answer(decoded: Decoded, tokenizer: Tokenizer) -> Answer:
     """Join tokens to words.
 
-    The confidence of a word is the probability of its least probable token. It is calibrated as it
-    is: docs/results.md has the table.
+    The confidence of a word is the probability of its least probable token. It needs no mapping,
+    because it is calibrated well enough (docs/results.md, "Confidence of Moonshine").
     """
     spelled: list[tuple[bytes, float]] = []
+    # The end token has a log probability but no text.
     for token, logprob in zip(decoded.tokens, decoded.logprobs, strict=False):
         piece = tokenizer.piece(token)
         if piece.startswith(b" ") or not spelled:
@@ -48,7 +53,7 @@ def read_answer(decoded: Decoded, tokenizer: Tokenizer) -> Answer:
             bytes_, lowest = spelled[-1]
             spelled[-1] = (bytes_ + piece, min(lowest, logprob))
     heard = [
-        (word, math.exp(lowest))
+        (_COMMAS.sub(",", word), math.exp(lowest))
         for bytes_, lowest in spelled
         for word in bytes_.decode("utf-8", "replace").split()
     ]

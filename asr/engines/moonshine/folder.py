@@ -1,4 +1,4 @@
-"""The folder of a Moonshine model: where it lies, and whether its files are the right ones."""
+"""Find the folder of a Moonshine model, and check its files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from asr.errors import EngineUnavailable
 NAME: Final = "moonshine-tiny-en"
 INSTALL: Final = "asr models install"
 """The command that installs the model."""
+CORRECT: Final = "correct ASR_MOONSHINE_MODEL"
+"""What to do if the chosen folder is wrong."""
 ENCODER: Final = "encoder_model.ort"
 DECODER: Final = "decoder_model_merged.ort"
 TOKENIZER: Final = "tokenizer.bin"
@@ -26,7 +28,7 @@ HASHES: Final = {
 
 
 def installed_folder() -> Path:
-    """The folder that ``asr models install`` fills. It belongs to the Python environment."""
+    """The folder in the Python environment into which ``asr models install`` puts the model."""
     return Path(sys.prefix) / "share" / "asr" / NAME
 
 
@@ -37,39 +39,48 @@ def find_folder(chosen: str) -> Path:
         chosen: the setting ``moonshine_model``; empty means the installed Moonshine tiny.
 
     Raises:
-        EngineUnavailable: a file is missing, or it is not the one that was released.
+        EngineUnavailable: a file is missing or has the wrong hash.
     """
     if chosen:
-        return _complete(Path(chosen), "correct ASR_MOONSHINE_MODEL")
+        return _complete(Path(chosen).expanduser(), CORRECT)
     candidates = [installed_folder(), *_package_folders()]
-    folder = next((it for it in candidates if it.is_dir()), candidates[0])
+    folder = next((it for it in candidates if not _missing(it)), candidates[0])
     check_hashes(_complete(folder, f"run {INSTALL}"))
     return folder
 
 
 def check_hashes(folder: Path) -> None:
-    """Check the files of Moonshine tiny.
+    """Check the SHA-256 of each file of Moonshine tiny.
 
     Raises:
-        EngineUnavailable: a file is not the one that was released.
+        EngineUnavailable: a file has the wrong hash.
     """
+    if name := changed_file(folder):
+        message = f"{folder / name} is damaged or of another version: run {INSTALL}"
+        raise EngineUnavailable(message)
+
+
+def changed_file(folder: Path) -> str | None:
+    """The name of a file that is not the one that was released, or None."""
     for name, expected in HASHES.items():
         with (folder / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            message = f"{folder / name} is damaged or of another version: run {INSTALL}"
-            raise EngineUnavailable(message)
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                return name
+    return None
 
 
 def _complete(folder: Path, fix: str) -> Path:
-    missing = [name for name in HASHES if not (folder / name).is_file()]
-    if missing:
+    if missing := _missing(folder):
         raise EngineUnavailable(f"Moonshine has no {' and no '.join(missing)} in {folder}: {fix}")
     return folder
 
 
+def _missing(folder: Path) -> list[str]:
+    return [name for name in HASHES if not (folder / name).is_file()]
+
+
 def _package_folders() -> list[Path]:
-    """The model inside moonshine-voice, if that package is installed.
+    """The folders of the model inside the package moonshine-voice, if that is installed.
 
     The package is not imported, because that would load its native library.
     """

@@ -1,6 +1,6 @@
 """Encoder and decoder of Moonshine on ONNX Runtime: samples in, tokens with log probabilities out.
 
-The sizes of the network are read from its files, so Moonshine base runs like Moonshine tiny.
+The sizes of the network are read from its files, so that Moonshine base can run, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asr.engines.moonshine.folder import DECODER, ENCODER
+from asr.errors import EngineUnavailable
 from asr.onnx_runtime import load_session
 from asr.types import SAMPLE_RATE
 
@@ -25,7 +26,7 @@ END: Final = 2
 """Ids of the tokens that begin and end a text."""
 TOKENS_PER_SECOND: Final = 6.5
 MIN_TOKENS: Final = 8
-"""A text may have this many tokens per second, and at least `MIN_TOKENS`. More is a loop."""
+"""Limit of tokens: this many per second of audio, but at least `MIN_TOKENS`. More is a loop."""
 MIN_SAMPLES: Final = SAMPLE_RATE // 10
 """The convolutions of the encoder need 895 samples, and no word is shorter than 0.1 s."""
 
@@ -35,9 +36,9 @@ class Decoded:
     """The tokens of one chunk.
 
     Attributes:
-        tokens: without those that begin and end the text.
-        logprobs: natural log probability of each token, and of the end if it was reached.
-        is_cut: the limit of tokens was reached.
+        tokens: ids, without the tokens `BEGIN` and `END`.
+        logprobs: natural log probability of each token, and of `END` if it was reached.
+        is_cut: whether decoding stopped at the limit of tokens.
     """
 
     tokens: tuple[int, ...]
@@ -46,11 +47,11 @@ class Decoded:
 
 
 class _Decoding:
-    """The decoder at work on one chunk. It keeps the keys and values of earlier steps.
+    """The decoder's state for one chunk: the keys and values of earlier steps.
 
     Args:
-        decoder: its session.
-        constant: inputs that are the same in every step, from the encoder.
+        decoder: the session of the decoder.
+        constant: inputs that are the same in every step: the encoder's output and its mask.
         past: empty keys and values, by the name of the input.
     """
 
@@ -66,8 +67,8 @@ class _Decoding:
         self._has_begun = False
 
     def step(self, token: int) -> np.ndarray:
-        """The logits of the token after this one, shape (n_tokens,)."""
-        # The first step computes the keys and values of the encoder's frames; they stay the same.
+        """Feed one token; return the logits of the next one, shape (n_vocabulary,)."""
+        # Only the first step computes the cross-attention's keys and values: they do not change.
         names = [it for it in self._past if not self._has_begun or ".decoder." in it]
         logits, *present = self._decoder.run(
             ["logits", *(it.replace("past_key_values", "present") for it in names)],
@@ -85,10 +86,16 @@ class _Decoding:
 
 
 class Model:
-    """A loaded model. It gives the same answer to the same samples.
+    """A loaded model. The same samples give the same tokens.
 
     Args:
-        folder: with the files of the model.
+        folder: the folder with the model's files.
+
+    Attributes:
+        n_tokens: the number of different tokens.
+
+    Raises:
+        EngineUnavailable: the files are of another network.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,16 +103,19 @@ class Model:
         self._decoder = load_session(folder / DECODER)
         shapes = {it.name: it.shape for it in self._decoder.get_inputs()}
         self._past = [name for name in shapes if name.startswith("past_key_values.")]
+        if not self._past:
+            raise EngineUnavailable(f"{DECODER} is not a decoder of Moonshine")
+        self.n_tokens: int = self._decoder.get_outputs()[0].shape[-1]
         _, n_heads, _, size = shapes[self._past[0]]
         self._empty = np.zeros((1, n_heads, 1, size), np.float32)
         self._encoder_has_mask = "attention_mask" in {it.name for it in self._encoder.get_inputs()}
         self._decoder_has_mask = "encoder_attention_mask" in shapes
 
     def decode(self, samples: np.ndarray, padding: float) -> Decoded:
-        """Recognise one chunk with the most probable token in each step.
+        """Recognise one chunk by greedy decoding.
 
-        Chunks are never batched: the scales of the quantised activations span a batch, so a chunk
-        would change the answers to its neighbours.
+        Chunks are never batched. Activations are quantised with one scale per batch, so a chunk
+        would change the answers for the others.
 
         Args:
             samples: float32 at 16 kHz, shape (n_samples,).
@@ -117,7 +127,7 @@ class Model:
         decoding = self._begin(_padded(samples, padding)[None])
         last = BEGIN
         while len(tokens) < limit:
-            last, logprob = _likeliest(decoding.step(last))
+            last, logprob = _most_probable(decoding.step(last))
             logprobs.append(logprob)
             if last == END:
                 return Decoded(tuple(tokens), tuple(logprobs), is_cut=False)
@@ -142,7 +152,7 @@ def _padded(samples: np.ndarray, padding: float) -> np.ndarray:
     return np.pad(samples, (n_padding, n_padding + n_missing))
 
 
-def _likeliest(logits: np.ndarray) -> tuple[int, float]:
-    """The token with the highest logit, and its natural log probability."""
+def _most_probable(logits: np.ndarray) -> tuple[int, float]:
+    """The id of the token with the highest logit, and its natural log probability."""
     best = int(logits.argmax())
     return best, -float(np.log(np.exp(logits - logits[best]).sum()))

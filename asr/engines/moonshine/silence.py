@@ -1,8 +1,9 @@
-"""Rules against text where nobody speaks.
+"""Rules that find text which Moonshine invented for sound without speech.
 
 Moonshine almost never returns an empty text: it answers noise with "You" or "Thank you for
-watching!" Its log probabilities tell most inventions from speech. `benchmarks.nonspeech` tuned the
-numbers on one half of a generated set and measured them on the other half (docs/results.md).
+watching!" The log probabilities of the tokens are lower in most invented texts than in speech. The
+thresholds were tuned on one half of the clips of `benchmarks.nonspeech` and measured on the other
+(docs/results.md, "Where nobody speaks").
 """
 
 from __future__ import annotations
@@ -13,50 +14,57 @@ if TYPE_CHECKING:
     from asr.engines.moonshine.answer import Answer
 
 MIN_LOGPROB: Final = -0.6
-"""A text with a lower average is probably invented. The lowest of 36 chunks of clear speech has
--0.5; speech in noise as loud as itself is often below."""
+"""Lowest mean log probability of a text that counts as speech. Speech in noise as loud as itself
+often has less."""
 MIN_SHORT_LOGPROB: Final = -0.9
 MAX_SHORT_WORDS: Final = 4
-"""A text of up to four words may have a lower average: one unclear sound weighs more in it."""
+"""A text of up to four words may have a lower mean: one unclear sound weighs more in it."""
 MIN_THANKS_LOGPROB: Final = -0.2
 THANKS: Final = frozenset(
     {"bye", "oh my god", "thank you", "thank you for watching", "thanks for watching"}
 )
-"""What ends the videos of the training data. Moonshine often hears it in music."""
+"""Phrases that end videos. Moonshine often writes them for music."""
 MIN_FILLER_LOGPROB: Final = -0.45
 FILLERS: Final = frozenset(
     {"ah", "hey", "hmm", "mm", "mm-hmm", "oh", "okay", "so", "the", "uh", "um", "yeah", "you"}
 )
-"""Moonshine hears these words in noise. A text of nothing else needs a higher average."""
+"""Words that Moonshine writes for noise. A text of only these words needs a higher mean."""
 MIN_LOOP_WORDS: Final = 8
 MAX_REPEATS: Final = 5
-"""In a loop of at least eight words, each word occurs five times or more on average."""
+"""A text is a loop if it has this many words, and each occurs this many times on average."""
+LAST_LATIN: Final = 0x24F
+"""The last letter of Unicode's Latin Extended-B. English needs none after it."""
 _SIGNS: Final = frozenset("\u266a\u00a9")
-"""Moonshine writes notes for music, and a copyright sign in front of invented names."""
+"""The musical note and the copyright sign. Moonshine writes them only where nobody speaks."""
 
 
 def is_noise(answer: Answer) -> bool:
-    """Whether the text is one of Moonshine's usual answers to sound without speech."""
+    """Whether the text alone shows that nobody speaks."""
     words = _bare(answer)
-    if not words or _SIGNS & set(answer.text) or _is_loop(words):
+    if not words or _SIGNS & set(answer.text) or _is_loop(words) or _is_foreign(answer.text):
         return True
-    # Where someone says one of these words, Moonshine writes a punctuation mark after it.
+    # If someone says these words, Moonshine writes a punctuation mark after them.
     return _is_usual(words) and answer.text[-1].isalpha()
 
 
 def is_doubted(answer: Answer) -> bool:
-    """Whether Moonshine is so unsure of the words that they are probably wrong."""
+    """Whether the mean log probability is so low that the words are probably wrong."""
     return answer.avg_logprob < _lowest(_bare(answer))
 
 
 def _bare(answer: Answer) -> list[str]:
-    """The words in small letters without punctuation marks; without words of other scripts."""
+    """The words in lower case without punctuation. Letters of other scripts are dropped."""
     spelled = ("".join(filter(_is_spelling, it.lower())).strip("'-") for it in answer.words)
     return [it for it in spelled if it]
 
 
 def _is_spelling(letter: str) -> bool:
     return letter.isascii() and (letter.isalnum() or letter in "'-")
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether it has a letter that is not Latin. Moonshine invents Thai and Chinese in music."""
+    return any(ord(it) > LAST_LATIN and it.isalpha() for it in text)
 
 
 def _is_loop(words: list[str]) -> bool:
@@ -68,7 +76,7 @@ def _is_usual(words: list[str]) -> bool:
 
 
 def _lowest(words: list[str]) -> float:
-    """The lowest average log probability at which a text counts as speech."""
+    """The lowest mean log probability at which a text counts as speech."""
     if " ".join(words) in THANKS:
         return MIN_THANKS_LOGPROB
     if set(words) <= FILLERS:

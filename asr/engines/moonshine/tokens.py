@@ -12,10 +12,10 @@ _LONG: Final = 128
 
 
 class Tokenizer:
-    """The pieces of text of a model, as UTF-8 bytes. A token's id is its index.
+    """A vocabulary. The id of a token is the index of its piece.
 
     Args:
-        pieces: as in the file, with U+2581 for a space.
+        pieces: UTF-8 bytes as in the file, with U+2581 for a space.
     """
 
     def __init__(self, pieces: list[bytes]) -> None:
@@ -45,11 +45,13 @@ class Tokenizer:
             here += size
         return cls(pieces)
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; none for a control token such as ``<s>``.
+    def __len__(self) -> int:
+        return len(self._pieces)
 
-        A token may hold a part of a character, so only the bytes of all tokens are sure to be
-        UTF-8.
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; empty for a control token such as ``<s>``.
+
+        They may be a part of a character. Only all bytes of a word together are valid UTF-8.
         """
         return self._pieces[token]
 

@@ -1,9 +1,9 @@
-"""Speech models in ONNX, by the library onnx-asr: Parakeet, Canary, Whisper, GigaAM, Zipformer, ...
+"""Models of the library onnx-asr: Parakeet, Canary, Whisper, GigaAM, Zipformer and others.
 
-- `engine`: the engine.
-- `model`: everything that touches onnx_asr; runs in helper processes.
-- `processes`: where the model runs: forked children on the CPU, one child for a GPU.
-- `words`: from tokens with times to words.
+- `engine`: `OnnxEngine`.
+- `model`: loads and runs a model, in child processes. Only this module imports onnx_asr.
+- `processes`: starts the child processes: a fork for each chunk on the CPU, one child for a GPU.
+- `words`: joins tokens with times to words.
 
 The library is an extra: ``pip install 'asr-service[onnx]'``. docs/onnx.md says how to get a model.
 """

@@ -1,8 +1,8 @@
 """The engine that runs models of the library onnx-asr.
 
 Models with a CTC or transducer head (Parakeet, GigaAM, Zipformer) time their words themselves.
-Models with a text decoder (Whisper, Canary) return text, which the aligner times. These may loop or
-invent text, so the guards check them.
+Models with a text decoder (Whisper, Canary) return text, and the aligner times its words. Such a
+model may loop or invent text, so the guards check its answers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asr.config import DecodeOptions, check
+from asr.engines.base import ignored
 from asr.engines.onnx.model import INSTALL, ModelOptions
 from asr.engines.onnx.processes import ForkedModel, ServedModel
 from asr.engines.onnx.words import hypothesis
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
 
 GPU_SLOTS: Final = 16
 """Chunks in flight on a GPU: one batch is recognised while the next one is prepared."""
-
 RETRY_SILENCE: Final = 0.3
 """Seconds of silence before the audio in a second attempt."""
 LONGEST_SECONDS: Final = 30.0
-"""Whisper hears no more than this."""
+"""Whisper ignores audio after this."""
 
 
 def load(settings: Settings) -> OnnxEngine:
@@ -56,9 +56,9 @@ def load(settings: Settings) -> OnnxEngine:
 
 
 def _device() -> str:
-    """Return "cuda" if a GPU and the package that uses it are there.
+    """Return "cuda" if the machine has a GPU and onnxruntime-gpu is installed, otherwise "cpu".
 
-    onnxruntime is not asked, because importing it takes long.
+    This does not import onnxruntime, because the import is slow.
     """
     try:
         importlib.metadata.version("onnxruntime-gpu")
@@ -97,15 +97,10 @@ class OnnxEngine:
         )
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
-        """Accept the languages of the model. Prompt, keywords and temperature have no effect."""
+        """Refuse languages that are not listed. Warn about options that have no effect."""
         told = f"the model recognises {', '.join(self._languages)} (ASR_ONNX_LANGUAGE)"
         check(self._code(options.language) in self._languages, "language", told)
-        given = {
-            "prompt": options.prompt is not None,
-            "keywords": bool(options.keywords),
-            "temperature": bool(options.temperature),
-        }
-        return tuple(f"onnx ignores {name}" for name, is_set in given.items() if is_set)
+        return ignored("onnx", options)
 
     def _code(self, language: str | None) -> str:
         code = (language or self.language).lower().split("-")[0]
@@ -141,7 +136,7 @@ class OnnxEngine:
         return hypothesis(chunk.index, answer, audio.duration)
 
     async def retry(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
-        """Recognise one chunk after some silence. There is no temperature that could be raised."""
+        """Recognise one chunk with silence before it. These models have no temperature to raise."""
         seconds = min(RETRY_SILENCE, max(0.0, LONGEST_SECONDS - audio.duration))
         silence = np.zeros(round(seconds * audio.sample_rate), np.float32)
         longer = Audio(np.concatenate([silence, audio.samples]), audio.sample_rate)

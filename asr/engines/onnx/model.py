@@ -1,7 +1,8 @@
-"""Load and run a model with onnx_asr. This module runs in helper processes.
+"""Load and run a model with onnx_asr, in a child process.
 
-onnx_asr and onnxruntime are imported only when a model is loaded. The library's model classes are
-chosen by name; the name of a model in a folder comes from its config.json or from `onnx_type`.
+onnx_asr and onnxruntime are imported only when a model is loaded. The library chooses the class of
+a model by its type. The type of a model in a folder comes from its config.json or the setting
+`onnx_type`.
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a model when it is loaded.
+    """Properties of a loaded model.
 
     Attributes:
-        is_timed: whether it reports the times of its tokens.
+        is_timed: whether the model reports the times of its tokens.
         languages: codes of the languages that can be chosen; empty if the model has no choice.
     """
 
@@ -90,7 +91,7 @@ class Model:
         self._languages = _languages(self._adapter.asr)
 
     def facts(self) -> Facts:
-        """Recognise a second of silence. This finds files that load but do not fit together."""
+        """Recognise a second of silence. It fails if the files load but do not fit together."""
         (answer,) = self.recognise([np.zeros(SAMPLE_RATE, np.float32)], None)
         return Facts(answer["starts"] is not None, self._languages)
 
@@ -133,8 +134,9 @@ def _load(options: ModelOptions) -> Any:
     """
     folder = options.folder if options.is_folder else None
     if folder is not None and not folder.is_dir():
-        raise EngineUnavailable(f"the folder {folder} does not exist: correct ASR_ONNX_MODEL")
-    if folder is None and options.type:  # the library would take another repository of that type
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise EngineUnavailable(f"{folder} {problem}: correct ASR_ONNX_MODEL")
+    if folder is None and options.type:  # the library would download another model of that type
         raise EngineUnavailable(
             "ASR_ONNX_TYPE is for a folder: unset it, or set ASR_ONNX_MODEL to one"
         )
@@ -199,7 +201,7 @@ def _type_of(folder: Path) -> str:
 
 
 def _find_cuda() -> None:
-    """Load CUDA and cuDNN from packages of pip, where the system does not search."""
+    """Load CUDA and cuDNN from pip's packages, which the system's loader does not search."""
     import onnxruntime
 
     if hasattr(onnxruntime, "preload_dlls"):
@@ -216,7 +218,7 @@ def _require_cuda(network: Any) -> None:
         )
 
 
-# --- in the helper processes --------------------------------------------------------------------
+# --- calls of the child processes ---------------------------------------------------------------
 
 _template: Model | EngineUnavailable | None = None
 
@@ -269,9 +271,9 @@ def _wave(payload: bytes) -> np.ndarray:
 
 
 def _batch(model: Model, chunks: list[dict[str, Any]], payload: bytes) -> list[dict[str, Any]]:
-    """Recognise chunks together that have the same language. Return an answer or an error for each.
+    """Recognise chunks of the same language together. Return an answer or an error for each.
 
-    A batch that fails, for example for lack of memory on the GPU, is tried chunk by chunk.
+    If a batch fails, for example because the GPU has too little memory, each chunk is tried alone.
     """
     ends = np.cumsum([chunk["n_bytes"] for chunk in chunks])
     waves = [

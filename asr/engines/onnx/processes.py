@@ -1,11 +1,12 @@
-"""Where a model runs: in forked children on the CPU, in one child on a GPU.
+"""Run a model in child processes: forks on the CPU, one long-lived child on a GPU.
 
-On the CPU a template process loads the model once, and forks a child for each chunk. A child has
-one thread and a limit on CPU time. It can crash or be killed without harm to other chunks, and all
+On the CPU, a template process loads the model once and forks a child for each chunk. A child has
+one thread and a limit on CPU time. If it crashes or is killed, other chunks are not affected. All
 children share the memory of the weights.
 
-CUDA does not survive a fork. So one child loads the model and answers batches, until it dies or is
-too slow. Then it is killed, its chunks fail, and the next chunk starts another.
+A CUDA context cannot be used after a fork. So on a GPU, one child loads the model and answers
+batches. If it dies or exceeds its time, it is killed, the chunks of its batch fail, and another
+child is started.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ WALL_FACTOR: Final = 10
 """The deadline is this multiple of the limit on CPU time. It ends a child that waits forever, which
 a limit on CPU time does not. It must be generous, because other processes may use the cores."""
 BATCH: Final = 8
-"""Most chunks in one batch on a GPU."""
+"""Largest number of chunks in one batch on a GPU."""
 BYTES_PER_SECOND: Final = 2 * SAMPLE_RATE
 _MODULE: Final = "asr.engines.onnx.model"
 
@@ -134,7 +135,7 @@ class ServedModel:
         return await asyncio.shield(self._loaded)
 
     async def recognise(self, pcm: bytes, language: str) -> Answer:
-        """Recognise one chunk, together with others that wait."""
+        """Recognise one chunk. Chunks that wait at the same time form a batch."""
         await self.open()
         item = _Waiting(pcm, language)
         self._waiting.append(item)
@@ -149,7 +150,7 @@ class ServedModel:
         await self._pool.close()
 
     async def _serve(self, loaded: asyncio.Future[Facts]) -> None:
-        """Run one child after the other. If one cannot load the model, all that waits fails."""
+        """Run one child after another. If one cannot load the model, all waiting chunks fail."""
         reason: AsrError = EngineUnavailable("the engine was closed")
         try:
             await self._pool.open()
@@ -178,7 +179,7 @@ class ServedModel:
                 logger.warning("the process of the model failed and is started again: %s", error)
 
     async def _answer_batch(self, job: Job) -> None:
-        """Wait for chunks, and let the child recognise them."""
+        """Wait until there are chunks, send a batch to the child, and deliver its answers."""
         while not self._waiting:
             self._more.clear()
             await self._more.wait()

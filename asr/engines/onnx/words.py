@@ -1,4 +1,4 @@
-"""From the tokens of a model to the words of a hypothesis. Pure functions.
+"""Join the tokens of a model to the words of a hypothesis. Pure functions.
 
 Models with a CTC or transducer head report when each token begins, but not when it ends. Models
 with a text decoder, such as Whisper and Canary, report no times.
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LAST_TOKEN_SECONDS: Final = 0.3
-"""Longest duration of the last token of a word, so that a word before a pause does not fill it."""
-
+"""Longest duration of the last token of a word, so that a word does not extend into a pause."""
 SHORTEST_SECONDS: Final = 0.02
 """Shortest last word. A token in the last frame may begin where the audio ends, or later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says about one chunk.
+    """The model's answer for one chunk.
 
     Attributes:
         text: the recognised text.

@@ -86,9 +86,9 @@ class WorkerClient:
                 self._start_cancel(command.id)
 
     async def recognise_interim(self, command: RecogniseInterim) -> str | None:
-        """The text of speech that still goes on, or None if a guard objects to it.
+        """The text of unfinished speech, or None if a guard objects to it.
 
-        It counts for no owner and no recording. Cancelling the call cancels the work in the worker.
+        It counts towards no limit. Cancelling the call cancels the work in the worker.
 
         Raises:
             AsrError: the engine failed.

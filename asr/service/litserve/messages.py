@@ -53,13 +53,13 @@ class Transcribe:
 
 @dataclass(frozen=True, slots=True)
 class RecogniseInterim:
-    """Recognise speech that still goes on, with the engine alone. Reports an `InterimText`.
+    """Recognise unfinished speech, with the engine alone. Reports an `InterimText`.
 
     Attributes:
         id: names the work in a later `Cancel`.
         source: a file of 16 kHz mono PCM16 without a header, at most as long as a chunk.
         decode: options of the engine.
-        job: the speaker; the interim requests of one speaker are one job of the share.
+        job: the live session; its interim requests are one job of the share.
         owner: the name of the key that asked for the work.
         weight: the share of the engine that this key has.
     """

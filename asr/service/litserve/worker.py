@@ -175,8 +175,8 @@ class Worker:
     ) -> None:
         """Carry out an interim request.
 
-        A failure is not logged, and not counted as that of a recording: the final transcript does
-        not depend on it, and the next request follows soon.
+        A failure is not logged, and it does not count as a failed recording: the final transcript
+        does not depend on it, and the next request follows soon.
         """
         try:
             with self._metrics.interim_outcome() as outcome:

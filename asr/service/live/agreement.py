@@ -1,10 +1,10 @@
-"""LocalAgreement: which words of hypotheses that still change can be sent. Pure.
+"""LocalAgreement: decide which words of a growing hypothesis are certain. Pure.
 
-While someone keeps talking, the audio so far is recognised again and again. The last words of a
-hypothesis are uncertain, because the audio may end inside a word and the context after it is
-missing. A word counts as certain when successive hypotheses begin with the same words up to it
-(Liu, Spanakis and Niehues, 2020). Words that were sent are never taken back: where a later
-hypothesis differs, only the words after the sent ones are new.
+While someone speaks, the audio so far is recognised again and again. The last words of a hypothesis
+are uncertain: the audio may end inside a word, and the context after it is missing. A word is
+certain when successive hypotheses agree on all words up to it (Liu, Spanakis and Niehues, 2020).
+Sent words are never taken back. If a later hypothesis differs from them, only the words after their
+counterparts are new.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import deque
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from asr.service.live.word_match import bare, match_prefix
+from asr.service.live.word_match import match_prefix
+from asr.text.bare import bare
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -21,20 +22,19 @@ if TYPE_CHECKING:
 
 UNSURE_WORDS: Final = 2
 UNSURE_SECONDS: Final = 1.0
-"""At most so many words at the end of a hypothesis are said in so many seconds."""
-
-ISLAND_WORDS: Final = 2
-"""An engine may hear a word differently each time. So that it does not hold up the words after it,
-up to so many words may differ if the word after them is the same again. The newest spelling
-counts."""
+"""`UNSURE_WORDS` words are assumed to last at most `UNSURE_SECONDS`."""
+MAX_DIFFERENT: Final = 2
+"""An engine may recognise a word differently each time. So up to this many successive words may
+differ between hypotheses, if the word after them is the same. They are sent as in the newest
+hypothesis."""
 
 
 class Agreed(NamedTuple):
-    """Words that are certain now and were not before.
+    """Words that have become certain.
 
     Attributes:
-        words: in the spelling of the newest hypothesis.
-        before: the newest spelling of the word before them, or "".
+        words: as in the newest hypothesis.
+        before: the counterpart in the newest hypothesis of the last word that was sent, or "".
     """
 
     words: list[str]
@@ -42,13 +42,13 @@ class Agreed(NamedTuple):
 
 
 class Agreement:
-    """Finds the words on which hypotheses of the same audio agree, up to its growing end.
+    """Finds the words on which successive hypotheses of a growing window agree.
 
     Args:
         n_hypotheses: how many successive hypotheses must agree.
 
     Attributes:
-        seen: the words that the client has, from the start of the window.
+        seen: the words of the window that the client has.
     """
 
     def __init__(self, n_hypotheses: int = 2) -> None:
@@ -58,31 +58,34 @@ class Agreement:
         self.seen: list[str] = []
 
     def add(self, hypothesis: str, end_sample: int) -> Agreed:
-        """Take the next hypothesis. The caller appends to `seen` the words that it sends.
+        """Add the newest hypothesis; return the words that are certain now.
+
+        The caller appends the words that it sends to `seen`.
 
         Args:
-            hypothesis: of the window.
+            hypothesis: the text of the window.
             end_sample: the end of the window.
         """
         newest = hypothesis.split()
         self._recent.append((newest, end_sample))
         if len(self._recent) < self._n_hypotheses:
             return Agreed([])
-        return self._unseen(newest[: min(_n_agreed(words, newest) for words, _ in self._recent)])
+        return self._new_words(newest[: min(_n_agreed(words, newest) for words, _ in self._recent)])
 
     def close(self, hypothesis: str) -> Agreed:
-        """Take the hypothesis of audio that will not grow: all its words are certain."""
-        return self._unseen(hypothesis.split())
+        """Add the hypothesis of a window that will not grow: all its words are certain."""
+        return self._new_words(hypothesis.split())
 
-    def _unseen(self, words: list[str]) -> Agreed:
+    def _new_words(self, words: list[str]) -> Agreed:
         match = match_prefix(self.seen, words)
         last = match.counterparts[-1] if match.counterparts else None
         return Agreed(words[match.n_used :], "" if last is None else words[last])
 
     def sent_until(self) -> int:
-        """A sample of the session before which no word is missing in `seen`.
+        """Estimate the sample of the session up to which `seen` has all words.
 
-        It is estimated: few words at the end of the oldest hypothesis are missing.
+        If `seen` lacks at most the last `UNSURE_WORDS` of the oldest hypothesis, it has all words
+        up to `UNSURE_SECONDS` before the end of that window. Otherwise the estimate stays.
         """
         if len(self._recent) == self._n_hypotheses:
             words, end = self._recent[0]
@@ -91,28 +94,31 @@ class Agreement:
         return self._sent_until
 
     def restart(self, n_dropped: int) -> None:
-        """The window starts later now, after `n_dropped` of the words in `seen`."""
-        self.sent_until()
+        """Start a new window after the first `n_dropped` words of `seen`."""
+        self.sent_until()  # updates the estimate, which needs the recent hypotheses
         del self.seen[:n_dropped]
         self._recent.clear()
 
 
 def _n_agreed(older: Sequence[str], newest: Sequence[str]) -> int:
-    """With how many words of `newest` a hypothesis agrees, apart from islands of other words."""
+    """How many of the first words of `newest` agree with an older hypothesis.
+
+    Up to `MAX_DIFFERENT` successive words may differ if the next word is equal.
+    """
     ours, theirs = [bare(word) for word in older], [bare(word) for word in newest]
     n = j = _n_common(ours, theirs)
     i = j
-    while (island := _next_island(ours[i:], theirs[j:])) is not None:
-        i, j = i + island[0], j + island[1]
+    while (skipped := _next_equal(ours[i:], theirs[j:])) is not None:
+        i, j = i + skipped[0], j + skipped[1]
         n_common = _n_common(ours[i:], theirs[j:])
         i, j = i + n_common, j + n_common
         n = j
     return n
 
 
-def _next_island(ours: Sequence[str], theirs: Sequence[str]) -> tuple[int, int] | None:
-    """The lengths of the shortest island at the beginning of both sides, or None."""
-    lengths = [(i, j) for i in range(ISLAND_WORDS + 1) for j in range(ISLAND_WORDS + 1)]
+def _next_equal(ours: Sequence[str], theirs: Sequence[str]) -> tuple[int, int] | None:
+    """The indexes of the nearest equal words, or None if more than `MAX_DIFFERENT` words differ."""
+    lengths = [(i, j) for i in range(MAX_DIFFERENT + 1) for j in range(MAX_DIFFERENT + 1)]
     for i, j in sorted(lengths, key=sum):
         if i < len(ours) and j < len(theirs) and ours[i] == theirs[j]:
             return i, j
@@ -120,6 +126,6 @@ def _next_island(ours: Sequence[str], theirs: Sequence[str]) -> tuple[int, int] 
 
 
 def _n_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """The number of words with which both begin."""
+    """The length of the common prefix in words."""
     same = (a == b for a, b in zip(ours, theirs, strict=False))
     return sum(1 for _ in takewhile(bool, same))

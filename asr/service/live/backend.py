@@ -70,9 +70,9 @@ class Backend:
         return self._client.transcribe(command)
 
     async def recognise_interim(self, pcm: np.ndarray, decode: DecodeOptions) -> str | None:
-        """The text of int16 samples of a turn that still goes on.
+        """The text of int16 samples of an unfinished turn.
 
-        None if the engine failed or a guard objects. It counts for no limit of the key.
+        None if the engine failed or a guard objects. The samples count towards no limit of the key.
         """
         number = uuid.uuid4().hex
         path = self._folder / f"{number}.interim"

@@ -199,7 +199,7 @@ class SessionConfig:
 
     @property
     def partials(self) -> Delay | None:
-        """When partial results are sent; None if there are none."""
+        """When partial results are sent; None if they are turned off."""
         if not (self.may_send_partials and self.transcription.partial_results):
             return None
         return DELAYS[self.transcription.delay or DEFAULT]

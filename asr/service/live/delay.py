@@ -1,4 +1,4 @@
-"""OpenAI's `delay`: how long partial results wait for certainty."""
+"""OpenAI's `delay`: how certain a word must be before it is sent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DelayName = Literal["minimal", "low", "medium", "high", "xhigh"]
 class Delay:
     """When a word of unfinished speech is sent.
 
-    A word is sent when it is the same in `n_hypotheses` successive hypotheses. So it is at least
-    ``(n_hypotheses - 1) * cadence`` before the end of the audio.
+    A word is sent when `n_hypotheses` successive hypotheses agree on it. So it ended at least
+    ``(n_hypotheses - 1) * cadence`` seconds ago.
 
     Attributes:
-        cadence: seconds of new audio between two hypotheses; more if the engine is slower.
-        n_hypotheses: how many must agree.
+        cadence: least number of seconds of new audio between two hypotheses.
+        n_hypotheses: how many hypotheses must agree, at least 2.
     """
 
     cadence: float

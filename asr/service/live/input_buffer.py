@@ -71,7 +71,7 @@ class InputBuffer:
 
     Attributes:
         n_samples: appended so far, at 16 kHz.
-        recent: the last seconds of the session, if it has partial results.
+        recent: the last seconds of audio; empty without partial results.
     """
 
     def __init__(self, config: SessionConfig, folder: Path) -> None:

@@ -62,7 +62,7 @@ class Items:
         Args:
             turn: the turn.
             config: the settings of the session.
-            partial: what was sent of the turn's text; updated when the item is completed.
+            partial: the partial results of the turn; `final` is set when the item is completed.
         """
         for body in server_events.committed(turn, self._previous):
             await self._send(body)
@@ -88,9 +88,10 @@ class Items:
     async def _transcribe(
         self, item: Item, speech: Speech, previous: asyncio.Task[None] | None
     ) -> None:
-        """Transcribe a turn. `previous` transcribes the turn before it in the same speech region.
+        """Transcribe a turn.
 
-        The segments of a turn that was cut are sent after those of the turn before it.
+        `previous` transcribes the previous turn of the same speech region. The segments of that
+        turn are sent first.
         """
         turn = item.turn
         try:
@@ -121,7 +122,7 @@ class Items:
             await _wait_for(previous)
 
     async def _recognise(self, item: Item) -> Transcript:
-        """The transcript of a turn. If the worker dies before a segment was sent, try once more."""
+        """The transcript of a turn. If the worker dies before a segment was sent, retry once."""
         segments: list[Segment] = []
         try:
             return await self._follow(item, segments)
@@ -133,9 +134,9 @@ class Items:
         return await self._follow(item, segments)
 
     async def _follow(self, item: Item, segments: list[Segment]) -> Transcript:
-        """The transcript of a turn. The segments of a whole turn are in the session's time.
+        """The transcript of a turn. The segments of a whole turn are in session time.
 
-        They are sent as they arrive, unless they must be reconciled with partial results first.
+        They are sent as they arrive, unless they must first be reconciled with partial results.
         """
         turn, config = item.turn, item.config
         transcript: Transcript | None = None
@@ -165,10 +166,10 @@ class Item:
     Args:
         turn: the turn.
         config: the settings of the session when the turn ended.
-        partial: what was sent of its text.
+        partial: the partial results of the turn.
 
     Attributes:
-        sends_early: segments are sent as they arrive.
+        sends_early: whether segments are sent as they arrive, before the transcript is complete.
     """
 
     def __init__(self, turn: Turn, config: SessionConfig, partial: PartialText) -> None:
@@ -177,10 +178,10 @@ class Item:
         self.partial = partial
         self.sends_early = turn.is_whole and not partial.words
         self._n_sent = len(partial.text)
-        self._n_letters = 0  # in all segments so far
+        self._n_letters = 0  # length of the texts of the segments so far
 
     def unsent(self, segment: Segment) -> str:
-        """The part of the segment's text that no delta contained, after the segments before it."""
+        """The part of the text that no delta contained. Call it once for each segment, in order."""
         if not segment.text:
             return ""
         text = f" {segment.text}" if self._n_letters else segment.text

@@ -1,4 +1,4 @@
-"""The text of an item that the client has before the item is completed. Pure."""
+"""The text of an item that was sent before the item is completed. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from asr.service.live.agreement import Agreed
 
 CLOSING: Final = ".,;:!?\u2026\"'\u201d\u2019)]"
-"""Punctuation that may follow a word. An engine writes it where the audio ends, and often takes it
-back when the next words come. So the last word that is sent waits for its punctuation."""
+"""Punctuation after a word. An engine writes it at the end of the audio, and often changes it when
+more words follow. So the last word is sent without it."""
 
 
 @dataclass(slots=True)
@@ -18,10 +18,10 @@ class PartialText:
     """The partial results of one item.
 
     Attributes:
-        words: the words that were sent, as the client sees them.
-        is_exact: the item has exactly these words, and what the final hypothesis has after them
-            belongs to the next item.
-        final: all words of the item, once it is completed; () if it failed.
+        words: the sent words.
+        is_exact: the item has exactly these words. Words after them in the final hypothesis belong
+            to the next item.
+        final: all words of the item; None until the item is transcribed, () if it failed.
     """
 
     item_id: str
@@ -37,7 +37,8 @@ class PartialText:
     def extend(self, agreed: Agreed) -> str:
         """Append words; return the delta.
 
-        The last word is sent without its closing punctuation; the next delta begins with it.
+        The last word is sent without its closing punctuation. The next delta begins with that
+        punctuation.
         """
         before = self.text
         if self.words:
@@ -48,6 +49,6 @@ class PartialText:
 
 
 def punctuated(word: str, newest: str) -> str:
-    """The word with the closing punctuation of another spelling, if nothing else differs."""
+    """Return `newest` if it is `word` plus closing punctuation, otherwise `word`."""
     is_closing = newest.startswith(word) and not newest[len(word) :].strip(CLOSING)
     return newest if is_closing else word

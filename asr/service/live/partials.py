@@ -1,21 +1,23 @@
-"""Partial results: the text of a turn while someone is still talking.
+"""Partial results: the text of a turn while someone is still speaking.
 
-At a cadence, the audio of the unfinished turn is recognised again (an interim request, with the
-engine alone), and the words on which successive hypotheses agree are sent as a delta. At most one
-interim request of a session is in progress, so the cadence adapts to the engine: a slow one gets
-fewer requests. If a request fails or a guard objects to its answer, it is ignored.
+At a fixed cadence, the engine recognises the audio of the unfinished turn again. This is an interim
+request; no aligner and no witness take part. The words on which successive hypotheses agree are
+sent as a delta. A session has at most one interim request in progress. So a slow engine gets fewer
+requests. The answer is ignored if the request fails or a guard objects.
 
-Deltas are never taken back, so they must not skip words either. Where partial results cannot
-continue without a gap (the engine is too slow, or the speech before a pause was not recognised),
-they stop until the turn ends. The final transcript does not depend on them.
+Deltas are never taken back, and they must not skip words. They would skip words if the engine is
+too slow, or if the speech before a pause was not recognised. Then they are suspended until the
+speech region ends. The final transcript does not depend on them.
 
-The audio that is recognised again is the *window*. When it grows beyond `LONG_SECONDS`, it is cut
-at a quiet place in its middle. The part before the cut is recognised once more, which shows how
-many of the sent words it contains. So long speech costs a constant share of the engine.
+The audio of an interim request is its *window* (`window.py`). When the window grows beyond
+`LONG_SECONDS`, its start moves to a quiet place in its middle. To find out how many of the sent
+words lie before the new start, the part before it is recognised once more. So the cost per second
+of speech does not grow.
 
-Where a speech region is cut into two turns, the window and the agreement go on. If all words before
-the cut were sent, the item of the first turn has exactly the words that were sent. Otherwise
-its final transcript has further words, and the deltas of the next turn wait for it.
+If a speech region is cut into two turns, the window and the agreement continue in the second turn.
+If all words before the cut were sent, the item of the first turn has exactly the sent words.
+Otherwise the final transcript of the first item has further words. The deltas of the next turn then
+wait for that transcript.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.pcm import to_float32
@@ -31,8 +32,10 @@ from asr.pipeline.chunking import quietest
 from asr.service.live import server_events
 from asr.service.live.agreement import Agreed, Agreement
 from asr.service.live.partial_text import PartialText
-from asr.service.live.word_match import bare, match_prefix
-from asr.types import SAMPLE_RATE, Audio
+from asr.service.live.window import Window, Windows
+from asr.service.live.word_match import match_prefix
+from asr.text.bare import bare
+from asr.types import Audio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -47,14 +50,10 @@ logger = logging.getLogger(__name__)
 
 LONG_SECONDS: Final = 10.0
 """A longer window is cut."""
-SHORT_SECONDS: Final = 0.8
-"""A shorter window is not recognised: there is hardly a whole word in it."""
-TRAIL_SECONDS: Final = 0.8
-"""The window ends at most this long after the last voiced frame, so that silence costs nothing."""
 REST: Final = 0.5
-"""Pause after an interim request, as a fraction of the time that it took."""
+"""Pause after an interim request, as a fraction of the time that the request took."""
 FAILED_SECONDS: Final = 2.0
-"""Pause after an interim request that failed."""
+"""Pause after an interim request that failed or to which a guard objected."""
 
 
 class Partials:
@@ -62,7 +61,7 @@ class Partials:
 
     Args:
         backend: the service.
-        recent: the last seconds of the session.
+        recent: the last seconds of the session's audio.
         send: sends an event to the client.
     """
 
@@ -79,19 +78,17 @@ class Partials:
         self._task: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._item: PartialText | None = None
-        self._forget()
+        self._begin_region()
 
-    def _forget(self) -> None:
-        """Begin a new speech region."""
+    def _begin_region(self) -> None:
+        """Forget the speech region, which may have had several turns."""
+        self._windows = Windows()
         self._agreement: Agreement | None = None
-        self._start: int | None = None  # of the window
-        self._looked = 0  # end of the last window
-        self._n_ended = 0  # stretches of speech that are done
-        self._is_lost = False  # until the turn ends
-        self._before: PartialText | None = None  # the deltas wait until this item is completed
+        self._is_suspended = False  # until the region ends
+        self._awaited: PartialText | None = None  # deltas wait until this item is transcribed
 
     def grow(self, turn: OpenTurn | None, end_sample: int, config: SessionConfig) -> None:
-        """The session has more audio.
+        """Take note that the session has more audio.
 
         Args:
             turn: the unfinished turn.
@@ -100,7 +97,7 @@ class Partials:
         """
         if turn is None or config.partials is None:
             return
-        self._turn, self._end = turn, end_sample
+        self._windows.grow(turn, end_sample)
         if self._item is None or self._item.item_id != turn.item_id:
             self._item = PartialText(turn.item_id)
         if self._task is None:
@@ -108,26 +105,27 @@ class Partials:
         self._grown.set()
 
     async def end(self, turn: Turn) -> PartialText:
-        """The turn has ended: cancel the interim request, and return what was sent."""
+        """End a turn: cancel its interim request, and return the text that was sent."""
         await self._stop()
         item = self._item
         if item is None or item.item_id != turn.item_id:
             item = PartialText(turn.item_id)
         self._item = None
         if not turn.tail:
-            self._forget()
+            self._begin_region()
             return item
-        self._is_lost = self._is_lost or self._before is not None or self._agreement is None
+        if self._agreement is None or self._awaited is not None:
+            self._is_suspended = True
         if self._agreement is not None and item.words:
             item.is_exact = self._agreement.sent_until() >= turn.end_sample
-        self._before = None if item.is_exact else item
+        self._awaited = None if item.is_exact else item
         return item
 
     async def discard(self) -> None:
         """Forget the unfinished turn."""
         await self._stop()
         self._item = None
-        self._forget()
+        self._begin_region()
 
     async def _stop(self) -> None:
         task, self._task = self._task, None
@@ -144,120 +142,96 @@ class Partials:
             logger.exception("the partial results of a turn stopped")
 
     async def _follow(self, config: SessionConfig, delay: Delay) -> None:
+        """Recognise window after window until the task is cancelled."""
         if self._agreement is None:
             self._agreement = Agreement(delay.n_hypotheses)
         while True:
-            window = self._next_window(delay)
+            window = None if self._is_suspended else self._windows.next(delay.cadence)
             if window is None:
                 self._grown.clear()
                 await self._grown.wait()
                 continue
             started = time.monotonic()
-            is_answered = await self._look(self._agreement, window, config)
+            is_answered = await self._update(self._agreement, window, config)
             took = time.monotonic() - started
             await asyncio.sleep(REST * took if is_answered else FAILED_SECONDS)
 
-    def _next_window(self, delay: Delay) -> _Window | None:
-        """The window to recognise next, or None if there is too little new audio."""
-        if self._is_lost:
-            return None
-        if self._n_ended < len(self._turn.ended):
-            region = self._turn.ended[self._n_ended]
-            start = region.start_sample if self._start is None else self._start
-            return _Window(start, region.end_sample, is_ended=True)
-        if self._turn.current is None:
-            return None
-        region = self._turn.current
-        start = region.start_sample if self._start is None else self._start
-        end = min(self._end, region.end_sample + round(TRAIL_SECONDS * SAMPLE_RATE))
-        is_due = end - max(start, self._looked) >= delay.cadence * SAMPLE_RATE
-        return (
-            _Window(start, end) if is_due and end - start >= SHORT_SECONDS * SAMPLE_RATE else None
-        )
-
-    async def _look(self, agreement: Agreement, window: _Window, config: SessionConfig) -> bool:
-        """Recognise a window and send the words that are new and certain.
+    async def _update(self, agreement: Agreement, window: Window, config: SessionConfig) -> bool:
+        """Recognise a window, and send the words that are new and certain.
 
         Returns:
             Whether the engine answered and no guard objected.
         """
         text = await self._recognise(window, config)
-        self._start, self._looked = window.start, window.end
+        self._windows.recognised(window)
         if text is None:
-            self._is_lost = self._is_lost or window.is_ended
+            self._is_suspended = self._is_suspended or window.is_complete
             return False
         self._resume(agreement)
-        if window.is_ended:
-            agreed = agreement.close(text)
-        elif text:
-            agreed = agreement.add(text, window.end)
-        else:  # an engine that is not sure enough says nothing
-            agreed = Agreed([])
-        if agreed.words and self._before is None:
-            agreement.seen += agreed.words
-            await self._send_delta(agreed)
-        if window.is_ended:
-            self._n_ended, self._start = self._n_ended + 1, None
+        await self._send_delta(agreement, _agreed(agreement, text, window))
+        if window.is_complete:
+            self._windows.complete()
             agreement.restart(len(agreement.seen))
         elif window.seconds > LONG_SECONDS:
-            await self._shorten(agreement, window, config)
+            await self._cut_window(agreement, window, config)
         return True
 
     def _resume(self, agreement: Agreement) -> None:
-        """Let the deltas continue after the previous item, if it is completed now."""
-        before = self._before
-        if before is not None and before.final is not None:
-            agreement.seen += before.final[len(before.words) :]
-            self._before = None
+        """Let the deltas continue if the item for which they wait is transcribed."""
+        awaited = self._awaited
+        if awaited is not None and awaited.final is not None:
+            agreement.seen += awaited.final[len(awaited.words) :]
+            self._awaited = None
 
-    async def _send_delta(self, agreed: Agreed) -> None:
+    async def _send_delta(self, agreement: Agreement, agreed: Agreed) -> None:
+        if not agreed.words or self._awaited is not None:
+            return
+        agreement.seen += agreed.words
         item = self._item
         if item is None:
             return
         body = server_events.delta(item.item_id, item.extend(agreed))
-        # It counts as sent now, so it is sent even if the turn ends meanwhile.
+        # The words count as sent now. So they must be sent even if the turn ends meanwhile.
         self._sending = asyncio.ensure_future(self._send(body))
         await asyncio.shield(self._sending)
 
-    async def _shorten(self, agreement: Agreement, window: _Window, config: SessionConfig) -> None:
-        """Move the start of the window to a quiet place after words that were sent."""
+    async def _cut_window(
+        self, agreement: Agreement, window: Window, config: SessionConfig
+    ) -> None:
+        """Move the start of the window to a quiet place, if all words before it were sent."""
         third = (window.end - window.start) // 3
         earliest = window.start + third
         samples = self._recent.read(earliest, window.end - third)
         if samples is None:
             return
         cut = earliest + quietest(Audio(to_float32(samples)))
-        text = await self._recognise(_Window(window.start, cut), config)
-        n_before = None if text is None else _n_heard(text.split(), agreement.seen)
+        text = await self._recognise(Window(window.start, cut), config)
+        n_before = None if text is None else _n_contained(text.split(), agreement.seen)
         if n_before is not None:
             agreement.restart(n_before)
-            self._start = self._looked = cut
+            self._windows.cut(cut)
 
-    async def _recognise(self, window: _Window, config: SessionConfig) -> str | None:
+    async def _recognise(self, window: Window, config: SessionConfig) -> str | None:
         samples = self._recent.read(window.start, window.end)
-        if samples is None:
-            self._is_lost = True
+        if samples is None:  # the engine is too slow: the audio is not in memory any more
+            self._is_suspended = True
             return None
         return await self._backend.recognise_interim(samples, config.decode)
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Samples of the session. `is_ended` says that a pause follows, so the window will not grow."""
-
-    start: int
-    end: int
-    is_ended: bool = False
-
-    @property
-    def seconds(self) -> float:
-        return (self.end - self.start) / SAMPLE_RATE
+def _agreed(agreement: Agreement, text: str, window: Window) -> Agreed:
+    """The words that are certain after the hypothesis `text`."""
+    if window.is_complete:
+        return agreement.close(text)
+    if not text:  # an empty answer says nothing against the earlier hypotheses
+        return Agreed([])
+    return agreement.add(text, window.end)
 
 
-def _n_heard(heard: Sequence[str], seen: Sequence[str]) -> int | None:
+def _n_contained(heard: Sequence[str], seen: Sequence[str]) -> int | None:
     """How many of the words in `seen` are in the audio in which `heard` was recognised.
 
-    None if they differ too much to tell, or if that audio has words after those in `seen`.
+    None if fewer than two thirds of `heard` are in `seen`, or if the audio has words after `seen`.
     """
     match = match_prefix(heard, seen)
     equal = [

@@ -1,9 +1,12 @@
-"""Reconcile the final segments of an item with the text that was sent as partial results. Pure.
+"""Reconcile the final segments of an item with the words that were sent as partial results. Pure.
 
-The client has read the partial results, so the final text begins with exactly these words. Each
-takes the time and the confidence of its counterpart in the final hypothesis; a word without a
-counterpart gets a time between its neighbours. Words of the final hypothesis among them that the
-client does not have are dropped. All words after them stay.
+The client has the sent words, so the final text begins with exactly these words. The final
+hypothesis is aligned with them:
+
+- A sent word takes the time and the confidence of its counterpart. Without a counterpart, it gets a
+  time between its neighbours.
+- Words of the hypothesis between the counterparts are dropped.
+- Words of the hypothesis after the last counterpart stay.
 """
 
 from __future__ import annotations
@@ -23,16 +26,15 @@ if TYPE_CHECKING:
 def reconcile(
     sent: Sequence[str], segments: Sequence[Segment], start: float, end: float
 ) -> tuple[Segment, ...]:
-    """The segments with the sent words at their beginning.
+    """Return segments that begin with the sent words.
 
-    Only the last sent word may differ from what was sent: it gets the closing punctuation of its
-    counterpart.
+    Only the last sent word may change: it gets the closing punctuation of its counterpart.
 
     Args:
         sent: the words of the partial results.
         segments: the final hypothesis, with timed words.
-        start: seconds; where the words begin if no word has a time.
-        end: seconds; where they end in this case.
+        start: start of the turn in seconds; used if the hypothesis has no words.
+        end: end of the turn in seconds; used if the hypothesis has no words.
     """
     if not sent:
         return tuple(segments)
@@ -44,9 +46,9 @@ def reconcile(
     match = match_prefix(sent, [word.text for word, _ in final])
     counterparts = [None if j is None else final[j] for j in match.counterparts]
     rest = final[match.n_used :]
-    homes = _homes(counterparts, final[0][1])
+    numbers = _segment_numbers(counterparts, final[0][1])
     timed = _timed(sent, counterparts, [word for word, _ in rest], final)
-    return _rebuilt(segments, [*zip(timed, homes, strict=True), *rest])
+    return _rebuilt(segments, [*zip(timed, numbers, strict=True), *rest])
 
 
 def _timed(
@@ -62,7 +64,7 @@ def _timed(
     words: list[Word | None] = []
     following = end
     for text, it in zip(reversed(texts), reversed(counterparts), strict=True):
-        # An end after the next word's start would leave no time for a word between them.
+        # A word ends before its next sent neighbour, so that a word between them gets time.
         words.append(
             it and replace(it[0], text=text, end=max(it[0].start, min(it[0].end, following)))
         )
@@ -71,20 +73,20 @@ def _timed(
     return fill_missing(texts, words, final[0][0].start, end)
 
 
-def _homes(counterparts: Sequence[tuple[Word, int] | None], first: int) -> list[int]:
-    """The number of the segment of each sent word: its counterpart's, or the previous word's."""
-    homes: list[int] = []
+def _segment_numbers(counterparts: Sequence[tuple[Word, int] | None], first: int) -> list[int]:
+    """The segment of each sent word: that of its counterpart, or that of the previous word."""
+    numbers: list[int] = []
     for counterpart in counterparts:
-        before = homes[-1] if homes else first
-        homes.append(before if counterpart is None else counterpart[1])
-    return homes
+        before = numbers[-1] if numbers else first
+        numbers.append(before if counterpart is None else counterpart[1])
+    return numbers
 
 
 def _rebuilt(segments: Sequence[Segment], words: Sequence[tuple[Word, int]]) -> tuple[Segment, ...]:
-    """The segments with other words. One that lost all its words and warns of nothing goes."""
+    """Replace the words of all segments. Drop segments without words and warnings."""
     by_segment: list[list[Word]] = [[] for _ in segments]
-    for word, home in words:
-        by_segment[home].append(word)
+    for word, number in words:
+        by_segment[number].append(word)
     rebuilt: list[Segment] = []
     for segment, own in zip(segments, by_segment, strict=True):
         if own or segment.warnings:

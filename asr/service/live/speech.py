@@ -1,4 +1,4 @@
-"""Stitches the transcripts of turns, and moves them to the times of the session.
+"""Stitches the transcripts of turns, and converts their times to session time.
 
 The worker transcribes each turn on its own. Where a speech region was cut into two turns, both
 files contain the audio around the cut, and the two transcripts are stitched like the chunks of a
@@ -46,7 +46,7 @@ class Speech:
         Args:
             turn: the turn.
             transcript: of the turn's file.
-            partial: what was sent of the turn's text. Words that were sent belong to this turn,
+            partial: the partial results of the turn. Words that were sent belong to this turn,
                 even if they are after the cut.
         """
         start, end = turn.start_sample - turn.lead, turn.end_sample + turn.tail
@@ -63,7 +63,7 @@ class Speech:
     def _settle(
         self, turn: Turn, done: Sequence[Segment], partial: PartialText | None
     ) -> list[Segment]:
-        """Release the words of a turn that was cut; `done` are its segments so far."""
+        """Release the words of a turn that was cut, after its finished segments `done`."""
         stitcher = self._stitcher
         n_before_cut = stitcher.n_until(turn.end)
         if partial is None or not partial.words:

@@ -36,13 +36,12 @@ SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)
 MARGIN_SAMPLES: Final = round(ChunkOptions().overlap * SAMPLE_RATE) // 2
 """The file of a turn extends this far beyond a cut."""
 MAX_OVERLAP_SAMPLES: Final = SEARCH_SAMPLES
-"""The most that the files of two turns share, if the first extends as far as its partial results:
-the cut is at most this long before the end of the first file, with a margin before the cut."""
+"""Upper limit for the audio that the files of two turns share. With partial results, the first file
+extends beyond the cut to `MAX_SAMPLES`, and the second file starts a margin before the cut."""
 BLOCK_SAMPLES: Final = SAMPLE_RATE
 """A longer push is split into blocks, so that memory does not grow with the size of messages."""
-
 PAUSE_SECONDS: Final = 1.0
-"""A pause of this length ends a stretch of speech in a turn that the client commits."""
+"""A pause of this length ends a speech region in a turn that the client commits."""
 MIN_COMMIT_SAMPLES: Final = SAMPLE_RATE // 10
 """100 ms: OpenAI refuses to commit less."""
 
@@ -109,9 +108,9 @@ class OpenTurn:
     """The unfinished turn, for partial results. Samples count from the start of the session.
 
     Attributes:
-        item_id: of the item that the turn will become.
-        ended: speech of this turn before pauses of a second or more, in order. The list grows.
-        current: the speech that goes on, up to its last voiced frame; None during a pause.
+        item_id: id of the item that the turn will become.
+        ended: the regions of the turn that have ended, in order. The list grows.
+        current: the region that has not ended, up to its last voiced frame; None during a pause.
     """
 
     item_id: str
@@ -153,8 +152,8 @@ class SpokenTurns:
         folder: for the files of turns.
         origin: the position of the first pushed sample in the session, in samples.
         classifier: replaces the one that `options` select; for tests.
-        has_partials: where speech is cut, the file of the turn extends as far as partial results
-            can reach. They belong to this turn, even if their words are after the cut.
+        has_partials: whether the session has partial results. Sent words belong to a turn even if
+            they are after its cut. So its file then contains all audio up to the longest turn.
     """
 
     def __init__(
@@ -270,7 +269,7 @@ class CommittedTurns:
     Args:
         folder: for the files of turns.
         origin: the position of the first pushed sample in the session, in samples.
-        vad: finds the speech for partial results; None if there are none.
+        vad: finds the speech for partial results; None without partial results.
     """
 
     def __init__(self, folder: Path, origin: int = 0, vad: VadOptions | None = None) -> None:

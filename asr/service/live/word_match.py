@@ -1,18 +1,18 @@
-"""Match words that were sent with the beginning of a later hypothesis. Pure functions.
+"""Align words that were sent with a prefix of a later hypothesis. Pure functions.
 
-A later hypothesis may spell, insert or drop words that the client already has. `match_prefix` finds
-out where the words of the hypothesis begin that the client does not have. It is a semi-global edit
-alignment: all the sent words are aligned with the prefix of the hypothesis that fits them best, and
-the words after that prefix cost nothing. The other alignments of the project answer other
-questions: `asr.align.anchors` aligns two whole texts, and `asr.pipeline.overlap` aligns a suffix
-with a prefix.
+Compared with the words that the client has, a later hypothesis may have substitutions, insertions
+and deletions. `match_prefix` finds the first word of the hypothesis that is new to the client. It
+is a semi-global edit alignment: all sent words are aligned with the best prefix of the hypothesis,
+and the words after that prefix cost nothing. Two other modules align words: `asr.align.anchors`
+aligns two whole texts, and `asr.pipeline.overlap` aligns a suffix with a prefix.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from asr.text.bare import bare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,37 +24,32 @@ MISSING: Final = 1.25
 spell a word differently more often than they lose it, and a lost word would be sent twice."""
 BLOCK: Final = 64
 """Longer texts are aligned in blocks of this many sent words. The cost of a block is quadratic."""
-SETTLED: Final = 32
-"""A block keeps the alignment of this many sent words. The others are aligned again with their
-right context in the next block."""
+KEPT: Final = 32
+"""Only the first words of a block keep their alignment. The others are aligned again in the next
+block, where the words after them are known."""
 MARGIN: Final = 32
-"""A block of sent words may correspond to this many more words of the hypothesis."""
+"""A block of sent words is aligned with up to this many more words of the hypothesis."""
 
 _SKIP_SENT, _SKIP_NEW, _PAIR = range(3)
 
 
 class Match(NamedTuple):
-    """Which words of the hypothesis the sent words correspond to.
+    """The alignment of the sent words with a prefix of the hypothesis.
 
     Attributes:
-        counterparts: for each sent word the index of its counterpart, or None. They increase.
-        n_used: the number of words of the hypothesis that the sent words replace.
+        counterparts: for each sent word, the index of its counterpart in the hypothesis, or None.
+            The indexes increase.
+        n_used: the length of the prefix in words.
     """
 
     counterparts: tuple[int | None, ...]
     n_used: int
 
 
-def bare(text: str) -> str:
-    """The word in lower case without punctuation, or the text itself if it is all punctuation."""
-    letters = (sign for sign in text.casefold() if unicodedata.category(sign)[0] != "P")
-    return "".join(letters) or text
-
-
 def match_prefix(sent: Sequence[str], words: Sequence[str]) -> Match:
-    """Match all sent words with the best prefix of `words`, ignoring case and punctuation.
+    """Align all sent words with the best prefix of `words`. Case and punctuation do not count.
 
-    Of several best prefixes the longest counts.
+    If several prefixes are equally good, the longest is taken.
     """
     ours, theirs = [bare(word) for word in sent], [bare(word) for word in words]
     counterparts: list[int | None] = []
@@ -63,7 +58,7 @@ def match_prefix(sent: Sequence[str], words: Sequence[str]) -> Match:
         first = len(counterparts)
         ahead = theirs[n_used : n_used + BLOCK + MARGIN]
         block = _match_block(ours[first : first + BLOCK], ahead)
-        kept = block.counterparts[:SETTLED]
+        kept = block.counterparts[:KEPT]
         counterparts += [None if j is None else n_used + j for j in kept]
         n_used += max((j + 1 for j in kept if j is not None), default=0)
     rest = ours[len(counterparts) :]

@@ -210,7 +210,7 @@ class WorkerMetrics:
 
     @contextlib.contextmanager
     def interim_outcome(self) -> Iterator[InterimOutcome]:
-        """Count an interim request under the name that the block leaves in `InterimOutcome`."""
+        """Count an interim request with the outcome that the block stores in `InterimOutcome`."""
         outcome = InterimOutcome()
         try:
             yield outcome

@@ -20,7 +20,7 @@ from asr.config import AudioLimits, DecodeOptions
 from asr.engines import load_engine
 from asr.engines.moonshine import engine as moonshine
 from asr.engines.moonshine.engine import MoonshineEngine
-from asr.engines.moonshine.folder import ENCODER, find_folder
+from asr.engines.moonshine.folder import DECODER, ENCODER, TOKENIZER, find_folder
 from asr.errors import (
     EngineFailed,
     EngineTimeout,
@@ -182,19 +182,36 @@ def test_another_folder_of_the_same_form(runner, tmp_path, meeting):
     assert "thank you" in runner.run(run()).text
 
 
-def test_a_damaged_model_does_not_open(runner, tmp_path, capfd):
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / ENCODER).write_bytes(b"not a model"), "verification failed"),
+        (lambda folder: cut(folder / DECODER), "verification failed"),
+        (lambda folder: shutil.copy(folder / ENCODER, folder / DECODER), "not a decoder"),
+        (lambda folder: shutil.copy(folder / DECODER, folder / ENCODER), ""),
+        (lambda folder: cut(folder / TOKENIZER), "ends within a piece|another model"),
+        (lambda folder: (folder / TOKENIZER).write_bytes(b""), "another model"),
+    ],
+)
+def test_a_damaged_model_does_not_open(runner, tmp_path, capfd, damage, reason):
     folder = tmp_path / "damaged"
     shutil.copytree(find_folder(""), folder)
-    (folder / ENCODER).write_bytes(b"not a model")
+    damage(folder)
 
     async def run():
         engine = MoonshineEngine(1, str(folder))
-        with pytest.raises(EngineUnavailable, match="did not load"):
+        message = rf"did not load.*({reason}).*: correct ASR_MOONSHINE_MODEL$"
+        with pytest.raises(EngineUnavailable, match=message) as caught:
             await engine.open()
         await engine.close()
+        return str(caught.value)
 
-    runner.run(run())
-    assert "verification failed" in capfd.readouterr().err
+    assert "\n" not in runner.run(run())
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_it_must_be_opened_first(runner, meeting):

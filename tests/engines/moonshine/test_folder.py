@@ -74,6 +74,17 @@ def test_the_package_is_found_without_an_import(prefix, installed, tmp_path, mon
     assert "moonshine_voice" not in sys.modules
 
 
+def test_an_installation_that_failed_does_not_hide_the_package(
+    prefix, installed, tmp_path, monkeypatch
+):
+    package = tmp_path / "moonshine_voice" / "assets" / "tiny-en"
+    shutil.copytree(installed, package)
+    monkeypatch.setattr(places, "_package_folders", lambda: [package])
+    with pytest.raises(FileNotFoundError):
+        extract(tmp_path / "none.whl", places.installed_folder())
+    assert find_folder("") == package
+
+
 def test_installing_from_a_wheel_takes_four_files(prefix, wheel, installed):
     target = prefix / "share" / "asr" / "moonshine-tiny-en"
     assert main(["models", "install", "--wheel", str(wheel)]) == 0
@@ -103,7 +114,9 @@ def test_a_wheel_with_other_files_is_refused(tmp_path, wheel, capsys):
             target.writestr(name, data[:-1] if name.endswith(TOKENIZER) else data)
     folder = tmp_path / "model"
     assert main(["models", "install", "--wheel", str(other), "--folder", str(folder)]) == 1
-    assert "damaged or of another version" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{TOKENIZER} in {other} is damaged or of another version" in told
+    assert "asr models install" not in told  # this is what the user did
     assert list(folder.iterdir()) == []  # nothing is left half-done
 
 
@@ -115,6 +128,21 @@ def test_what_is_no_wheel_is_refused(tmp_path):
         archive.writestr("something", b"else")
     with pytest.raises(AsrError, match=r"not the wheel of moonshine-voice==0\.1\.0"):
         extract(tmp_path / "b.whl", tmp_path / "model")
+
+
+@pytest.mark.parametrize("n_kept", [0, 1, 2])
+def test_a_wheel_that_was_damaged_on_its_way(tmp_path, n_kept):
+    """The damage is in the compressed data, so zlib finds it before the checksum does."""
+    path = tmp_path / "damaged.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in MEMBERS:
+            archive.writestr(member, b"some text of a file, some text of a file" * 9)
+        begin = archive.infolist()[0].header_offset + 30 + len(archive.infolist()[0].filename)
+    data = bytearray(path.read_bytes())
+    data[begin + n_kept : begin + 44] = b"\xff" * (44 - n_kept)
+    path.write_bytes(data)
+    with pytest.raises(AsrError, match=r"not the wheel of moonshine-voice==0\.1\.0"):
+        extract(path, tmp_path / "model")
 
 
 def test_a_wheel_that_is_not_there(tmp_path, capsys):
@@ -148,4 +176,10 @@ def test_a_download_that_fails_names_the_way_without_a_network(tmp_path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AsrError, match="--wheel"):
+        installation.install(tmp_path / "model")
+
+
+def test_an_environment_without_pip_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(AsrError, match=r"no pip.*ensurepip.*--wheel"):
         installation.install(tmp_path / "model")

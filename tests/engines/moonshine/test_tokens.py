@@ -71,6 +71,12 @@ def test_bytes_of_one_letter_in_two_tokens():
     assert got.words == ("caf\u00e9",)
 
 
+def test_a_repeated_comma_is_one():
+    got = answer(("\u2581most", 0.9), (",,", 0.5), ("\u2581if", 0.9), (",", 0.9), (",", 0.4))
+    assert got.words == ("most,", "if,")
+    assert got.confidences == pytest.approx((0.5, 0.4))
+
+
 def test_control_tokens_are_no_text():
     got = answer(("\u2581yes", 0.9), ("<unk>", 0.2), ("\u2581no", 0.8))
     assert got.text == "yes no"

@@ -360,6 +360,12 @@ def test_a_missing_folder_is_not_looked_up_in_the_hub(name):
         Model(ModelOptions(name))
 
 
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(EngineUnavailable, match=r"model\.onnx is not a folder: correct ASR_ONNX"):
+        Model(ModelOptions(str(tmp_path / "model.onnx")))
+
+
 def test_an_unknown_name_is_an_error():
     with pytest.raises(EngineUnavailable, match="'parakeet' is neither a folder nor a name"):
         Model(ModelOptions("parakeet"))

@@ -10,7 +10,8 @@ from asr.service.live.items import Item
 from asr.service.live.partial_text import PartialText
 from asr.service.live.reconcile import reconcile
 from asr.service.live.turns import Turn
-from asr.service.live.word_match import BLOCK, bare, match_prefix
+from asr.service.live.word_match import BLOCK, match_prefix
+from asr.text.bare import bare
 from asr.types import Segment, Word
 from tests.support.strategies import segment_lists, word_texts
 
