@@ -121,7 +121,7 @@ class Database:
 
     def _check(self) -> None:
         if self._obstacle is not None:
-            raise StoreUnavailable(self._obstacle)
+            raise StoreUnavailable(self._obstacle, self._obstacle)
 
     async def open(self, prepare: Callable[[sa.Connection], None]) -> None:
         """Run `prepare` under a lock that excludes other servers. Then allow `read` and `run`.

@@ -67,7 +67,7 @@ def test_the_database_is_down(tmp_path):
     async def down():
         raise StoreUnavailable("at 10.0.0.1")
 
-    assert jobs_with(tmp_path, down) == "the database of jobs is unavailable"
+    assert jobs_with(tmp_path, down) == "the database of jobs cannot be used now"
 
 
 def test_the_database_hangs(tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_the_route_tells_when_the_database_is_down(monkeypatch):
     with serving() as server:
         answer = HTTP.get(f"{server.url}/ready")
         assert (answer.status_code, answer.json()["status"]) == (200, "ready")
-        assert answer.json()["jobs"] == "the database of jobs is unavailable"
+        assert answer.json()["jobs"] == "the database of jobs cannot be used now"
 
 
 # --- deleted folders ----------------------------------------------------------------------------
