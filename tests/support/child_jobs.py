@@ -29,6 +29,7 @@ def load_with(*given):
 
 
 def tell_arguments(channel):
+    channel.receive()  # closing a socket with unread data would discard the answer
     channel.send({"arguments": arguments})
 
 
