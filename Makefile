@@ -13,7 +13,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-vllm test-tus-js lint types check serve bench samples lock lock-vllm docs runtime model clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,8 +40,11 @@ test-postgres: $(DEV)  ## jobs on a real Postgres (Debian: apt-get install postg
 test-kill: $(DEV)  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/service/jobs/test_kill.py -m kill --timeout 1200 -s
 
+test-chaos: $(DEV)  ## kill any process, fill the disk, take descriptors, delete folders: 20 minutes
+	$(BIN)/python -m pytest tests/service/test_chaos.py -m kill --timeout 1200 -s
+
 test-security: $(DEV)  ## what docs/security.md promises, with thousands of requests by schemathesis
-	$(BIN)/python -m pytest -m "not kill" tests/service/test_security.py tests/service/test_schema_fuzz.py tests/service/http/test_fuzz_bodies.py \
+	$(BIN)/python -m pytest -m "not kill" tests/service/test_security.py tests/service/test_schema_fuzz.py tests/service/http \
 	  tests/service/jobs/test_webhooks.py tests/service/access/test_keys.py tests/service/uploads/test_routes.py --timeout 1200
 
 test-vllm: $(DEV) $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
@@ -71,6 +74,9 @@ bench: $(DEV)  ## throughput and memory; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.moonshine
 	$(BIN)/python -m benchmarks.align
+
+bench-floods: $(DEV)  ## latency and memory while one client floods the service
+	$(BIN)/python -m benchmarks.floods
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples

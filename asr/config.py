@@ -150,12 +150,14 @@ class AudioLimits:
         max_bytes: size of the file.
         max_cpu_seconds: RLIMIT_CPU of the decoding process.
         max_memory_bytes: RLIMIT_AS of the decoding process.
+        max_decoded_bytes: of disk for the decoded audio of all channels, without silence.
     """
 
     max_seconds: float = 12 * 3600.0
     max_bytes: int = 8 << 30
     max_cpu_seconds: int = 1800
     max_memory_bytes: int = 4 << 30
+    max_decoded_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)

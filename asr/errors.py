@@ -19,6 +19,7 @@ statuses, `asr.cli` maps them to exit codes.
       StoreUnavailable       the database of jobs is unreachable or full; retry later
         StoreTooNew          a newer version of this service made its tables
       WorkerDied             a helper process ended without an answer
+        WorkerLost           the worker process of the service died or is silent; retry later
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ class AsrError(Exception):
     """Base of all errors that this package raises on purpose.
 
     They pass between processes, so they can be rebuilt from a message and attributes.
+
+    Attributes:
+        chunk_index: index of the chunk whose work failed, or None if unknown.
     """
+
+    chunk_index: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (type(self).__name__, str(self), vars(self))
@@ -95,11 +101,7 @@ class EngineTimeout(EngineError):
 
 
 class EngineFailed(EngineError):
-    """The engine failed on a chunk.
-
-    Attributes:
-        chunk_index: index of the chunk, or None if unknown.
-    """
+    """The engine failed on a chunk."""
 
     def __init__(self, message: str, chunk_index: int | None = None) -> None:
         super().__init__(message)
@@ -119,7 +121,21 @@ class InvalidOption(AsrError):
 
 
 class StoreUnavailable(AsrError):
-    """The database of jobs cannot be reached or is full."""
+    """The database of jobs cannot be reached, is full or is damaged.
+
+    Attributes:
+        summary: the kind of trouble, without names of hosts or files. Anyone may see it.
+        advice: what an administrator can do; empty if unknown.
+    """
+
+    # Defaults of the class: a rebuilt error may lack any of them.
+    summary: str = "the database of jobs cannot be used now"
+    advice: str = ""
+
+    def __init__(self, message: str, summary: str = "", advice: str = "") -> None:
+        super().__init__(message)
+        self.summary = summary or self.summary
+        self.advice = advice
 
 
 class StoreTooNew(StoreUnavailable):
@@ -152,3 +168,7 @@ class WorkerDied(AsrError):
         self.signal = signal
         self.errno = errno
         self.out_of_memory = out_of_memory
+
+
+class WorkerLost(WorkerDied):
+    """The worker process of the service died, or it does not answer."""

@@ -59,6 +59,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 _POSITIVE: Final = (
     "max_audio_seconds",
     "max_upload_bytes",
+    "max_decoded_bytes",
     "max_active_requests",
     "upload_quota_bytes",
     "live_max_seconds",
@@ -127,6 +128,9 @@ class Settings:
     cpu_workers: int = described(0, "recogniser processes; 0 means one per core")
     decode_cpu_seconds: int = described(1800, "seconds of CPU time to decode one recording")
     decode_memory_bytes: int = described(4 << 30, "bytes of address space to decode one recording")
+    max_decoded_bytes: int = described(
+        4 << 30, "bytes of disk for one decoded recording; an hour of one channel takes 115 MB"
+    )
     vad: VadKind = described("webrtc", "webrtc, silero or off, if the request does not choose")
     live_max_sessions: int = described(32, "live sessions open at once; further ones get 429")
     live_max_seconds: float = described(14_400.0, "seconds of audio that one live session accepts")
@@ -149,7 +153,10 @@ class Settings:
         secret=True,
     )
     max_active_jobs: int = described(4, "jobs transcribed at once, in addition to requests")
-    max_waiting_jobs: int = described(1000, "jobs that may wait; further ones get 429")
+    max_waiting_jobs: int = described(
+        1000,
+        "jobs that may wait; further ones get 429, but each key may have a twentieth",
+    )
     job_ttl: float = described(604_800.0, "seconds after its end until a job is deleted")
     job_lease: float = described(
         15.0, "seconds until other servers take over the jobs of a dead server"
@@ -281,6 +288,7 @@ class Settings:
             max_bytes=self.max_upload_bytes,
             max_cpu_seconds=self.decode_cpu_seconds,
             max_memory_bytes=self.decode_memory_bytes,
+            max_decoded_bytes=self.max_decoded_bytes,
         )
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 
 from asr.audio.concatenated import is_concatenated, is_counted
+from asr.audio.disk import check_readable, refuse_disk_errors
+from asr.audio.silence import silence
 from asr.errors import DamagedAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
@@ -35,6 +37,11 @@ MAX_CHANNELS: Final = 64
 BLOCK_FRAMES: Final = 65_536
 MAX_GAP_SECONDS: Final = 0.1
 """Seconds. Larger jumps of a container's timestamps become silence, so times stay true."""
+MAX_SILENCE_SECONDS: Final = 3600.0
+"""Seconds. A longer jump ahead is not a pause but another clock: the audio continues at once. An
+hour is longer than a muted microphone usually stays muted."""
+MAX_BACK_SECONDS: Final = 1.0
+"""Seconds. A longer jump back is another clock. A shorter one is jitter, and the samples count."""
 MAX_LEAD_SECONDS: Final = 0.01
 """Seconds. The limit for the gap before the first sound, if the audio begins after the video. This
 gap has no jitter. Without silence in its place every word would come too early."""
@@ -162,6 +169,7 @@ def _libsndfile_blocks(
             try:
                 block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
+                check_readable(descriptor)
                 raise _damaged(n_frames / file.samplerate, error) from error
             if len(block) == 0:
                 break
@@ -245,6 +253,7 @@ def _open_ffmpeg(
     except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
         raise
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        refuse_disk_errors(error, source)
         raise UnsupportedAudio(f"this is not audio that can be read. {ACCEPTED}.") from error
     stream = container.streams.best("audio")
     if not isinstance(stream, av.AudioStream):
@@ -273,19 +282,82 @@ def _ffmpeg_blocks(
     """Decode packet by packet, and insert silence where the timestamps jump ahead."""
     origin = (container.start_time or 0) / 1e6
     late = float((stream.start_time or 0) * (stream.time_base or 0)) - origin
-    least_lead = MAX_LEAD_SECONDS if late > MAX_LEAD_SECONDS else MAX_GAP_SECONDS
-    seconds = 0.0
+    clock = _Clock(origin, late)
     with container:
         for frame in _frames(container, stream, decoding):
             rate, block = frame.sample_rate, _frame_samples(frame)
             _check_layout(rate, block.shape[1])
-            gap = 0.0 if frame.time is None else frame.time - origin - seconds
-            least = MAX_GAP_SECONDS if seconds else least_lead
-            for silence in _silence(gap if gap > least else 0.0, rate, block.shape[1]):
-                seconds += len(silence) / rate
-                yield rate, silence
-            seconds += len(block) / rate
+            if n_silent := round(clock.gap(frame.time, len(block) / rate) * rate):
+                yield rate, silence(n_silent, block.shape[1])
             yield rate, block
+    if clock.n_jumps:
+        decoding.promised_seconds = None  # it includes the jumps
+        decoding.warnings.append(
+            f"the clock of the recording jumps ahead by more than an hour, {clock.n_jumps} times, "
+            f"first after {clock.first_jump:.1f} s of audio: no silence was inserted"
+        )
+
+
+class _Clock:
+    """Compares the timestamps of a container with the audio so far.
+
+    Args:
+        origin: the timestamp of second 0.
+        late: seconds from there to the first sound, according to the header.
+
+    Attributes:
+        n_jumps: how often the clock jumped far ahead. Jumps back are normal where recordings were
+            joined.
+        first_jump: seconds of audio before the first jump.
+    """
+
+    def __init__(self, origin: float, late: float) -> None:
+        self._origin = origin
+        self._late = late
+        self._expected: float | None = None  # the end of the previous frame by its timestamp
+        self._seconds = 0.0  # of audio, with the gaps
+        self.n_jumps = 0
+        self.first_jump = 0.0
+
+    def gap(self, time: float | None, seconds: float) -> float:
+        """Return the seconds of silence before a frame.
+
+        Args:
+            time: the timestamp of the frame, if it has one.
+            seconds: its length.
+        """
+        gap = 0.0
+        if time is not None:
+            gap = self._lead(time) if self._expected is None else self._gap(time, self._expected)
+            self._expected = time
+        if self._expected is not None:
+            self._expected += seconds
+        self._seconds += gap + seconds
+        return gap
+
+    def _lead(self, time: float) -> float:
+        """Return the silence before the first frame.
+
+        FFmpeg takes the least timestamp for the first one. In a recording whose clock jumps back,
+        that one is later in the file, and only the header tells when the sound starts.
+        """
+        if time - self._origin - self._late > MAX_BACK_SECONDS:
+            self._origin = time - self._late
+        lead = time - self._origin - self._seconds
+        least = MAX_LEAD_SECONDS if self._late > MAX_LEAD_SECONDS else MAX_GAP_SECONDS
+        if lead > MAX_SILENCE_SECONDS:
+            return self._gap(time, self._origin)
+        return lead if lead > least else 0.0
+
+    def _gap(self, time: float, expected: float) -> float:
+        ahead = time - expected
+        if ahead > MAX_SILENCE_SECONDS:
+            self.first_jump = self.first_jump if self.n_jumps else self._seconds
+            self.n_jumps += 1
+        if not -MAX_BACK_SECONDS <= ahead <= MAX_SILENCE_SECONDS:
+            self._origin = time - self._seconds
+        gap = time - self._origin - self._seconds
+        return gap if gap > MAX_GAP_SECONDS else 0.0
 
 
 def _frames(
@@ -306,6 +378,7 @@ def _frames(
         except MemoryError:  # must come first: PyAV's MemoryError is an FFmpegError too
             raise
         except av.error.FFmpegError as error:
+            refuse_disk_errors(error, container.name)
             n_bad += 1
             if n_bad > 3 + n_good // 100:
                 raise _damaged(
@@ -317,15 +390,6 @@ def _frames(
 
 def _packet_seconds(stream: av.AudioStream) -> float:
     return (stream.codec_context.frame_size or 1024) / (stream.rate or SAMPLE_RATE)
-
-
-def _silence(gap: float, rate: int, n_channels: int) -> Iterator[np.ndarray]:
-    """Yield blocks of zeros for `gap` seconds."""
-    n_left = round(gap * rate)
-    while n_left > 0:
-        n = min(n_left, BLOCK_FRAMES)
-        yield np.zeros((n, n_channels), np.float32)
-        n_left -= n
 
 
 _SCALE: Final = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648}

@@ -22,6 +22,7 @@ import numpy as np
 from asr import pcm
 from asr.audio.growing import GrowingFile, decode_growing
 from asr.audio.resample import decode
+from asr.audio.silence import is_silence
 from asr.audio.vad import SpeechDetector
 from asr.config import AudioLimits, VadOptions
 from asr.errors import AudioTooLong, DamagedAudio, WorkerDied
@@ -213,12 +214,29 @@ def decode_job(channel: Channel) -> None:
                 tracks.append(_Track(target, SpeechDetector(VadOptions(**request["vad"]))))
             for track, samples in zip(tracks, columns, strict=True):
                 track.push(samples)
-            differ = differ or any(not np.array_equal(columns[0], other) for other in columns[1:])
+            differ = differ or _do_differ(columns)
+            _check_bytes(tracks, request["limits"]["max_decoded_bytes"])
             report.add(decoding.promised_seconds)
     if len(tracks) > 1 and not differ:
         message = f"all {len(tracks)} channels are identical; channels=mix transcribes them once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
+
+
+def _do_differ(channels: np.ndarray) -> bool:
+    others = () if is_silence(channels) else channels[1:]
+    return any(not np.array_equal(channels[0], other) for other in others)
+
+
+def _check_bytes(tracks: Sequence[_Track], max_bytes: int) -> None:
+    """Check that the decoded audio does not fill the disk.
+
+    Raises:
+        AudioTooLong: it takes more than `max_bytes`.
+    """
+    if sum(track.n_bytes for track in tracks) > max_bytes:
+        message = f"the decoded audio takes more than {max_bytes} bytes of disk"
+        raise AudioTooLong(f"{message} (ASR_MAX_DECODED_BYTES)")
 
 
 def _open(request: dict[str, Any], report: _Report) -> Decoding:
@@ -230,19 +248,40 @@ def _open(request: dict[str, Any], report: _Report) -> Decoding:
 
 
 class _Track:
-    """Writes one channel to its file and finds its speech."""
+    """Writes one channel to its file and finds its speech.
+
+    Attributes:
+        n_bytes: written so far. Silence is a hole in the file and takes no bytes.
+    """
 
     def __init__(self, target: BinaryIO, detector: SpeechDetector) -> None:
+        self.n_bytes = 0
         self._target = target
         self._closed: list[SpeechRegion] = []
         self.detector = detector
 
     def push(self, samples: np.ndarray) -> None:
+        if is_silence(samples):
+            self._skip(len(samples))
+            self._closed += self.detector.push_silence(len(samples))
+            return
         written = pcm.to_int16(samples)
-        left = memoryview(pcm.to_bytes(written))
+        if written.any():
+            self._write(pcm.to_bytes(written))
+        else:
+            self._skip(len(written))
+        self._closed += self.detector.push(written)
+
+    def _write(self, data: bytes) -> None:
+        self.n_bytes += len(data)
+        left = memoryview(data)
         while left:
             left = left[self._target.write(left) :]
-        self._closed += self.detector.push(written)
+
+    def _skip(self, n_samples: int) -> None:
+        """Make a hole of zeros at the end of the file."""
+        end = self._target.seek(n_samples * _BYTES_PER_SAMPLE, os.SEEK_CUR)
+        self._target.truncate(end)  # readers do not wait for the next write
 
     def regions(self, *, finished: bool) -> dict[str, Any]:
         """Return the changes since the last report."""

@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from asr.audio.readers import Decoding, open_file, open_stream
+from asr.audio.silence import is_silence, silence
 from asr.errors import AudioTooLong, EmptyAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
@@ -102,15 +103,14 @@ def _separate(source: RatedBlocks) -> RatedBlocks:
         if block.shape[1] != n_channels:
             message = f"the number of channels changes from {n_channels} to {block.shape[1]}"
             raise UnsupportedAudio(f"{message}. Send channels=mix.")
-        yield rate, _clip_garbage(block)
+        yield rate, block if is_silence(block) else _clip_garbage(block)
 
 
 def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
     """Resample blocks to 16 kHz, and enforce the limit on seconds."""
     n_samples = 0
     resampler = _Resampler()
-    for rate, block in source:
-        out = resampler.push(rate, block)
+    for out in (out for rate, block in source for out in resampler.push(rate, block)):
         n_samples += len(out)
         if n_samples > max_seconds * SAMPLE_RATE:
             raise AudioTooLong(f"the recording is longer than {max_seconds:g} seconds")
@@ -136,19 +136,31 @@ class _Resampler:
         self._empty = np.zeros(0, np.float32)  # with the channels of the blocks
         self._stream: soxr.ResampleStream | None = None
 
-    def push(self, rate: int, block: np.ndarray) -> np.ndarray:
-        if rate == self._rate:
-            return self._convert(block)
-        self._empty = block[:0]
-        head = self.finish()
-        self._rate = rate
-        if rate != SAMPLE_RATE:
-            n_channels = block[0].size if len(block) else 1
-            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, n_channels, dtype="float32")
-        return np.concatenate((head, self._convert(block)))
+    def push(self, rate: int, block: np.ndarray) -> Iterator[np.ndarray]:
+        if rate != self._rate:
+            self._empty = block[:0]
+            yield self.finish()
+            self._rate = rate
+            if rate != SAMPLE_RATE:
+                n_channels = block[0].size if len(block) else 1
+                self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, n_channels, dtype="float32")
+        if self._stream is None:
+            yield block
+        elif is_silence(block):
+            yield from self._silence(self._stream, block)
+        else:
+            yield self._stream.resample_chunk(block)
 
-    def _convert(self, block: np.ndarray) -> np.ndarray:
-        return block if self._stream is None else self._stream.resample_chunk(block)
+    def _silence(self, stream: soxr.ResampleStream, block: np.ndarray) -> Iterator[np.ndarray]:
+        """Resample silence. After a second the filter holds only zeros, so whole seconds pass by.
+
+        A whole second has a whole number of samples at both rates, so the phase stays the same.
+        """
+        n_skipped = max(0, len(block) // self._rate - 1)
+        first = len(block) - n_skipped * self._rate
+        yield stream.resample_chunk(np.zeros((first, *block.shape[1:]), np.float32))
+        if n_skipped:
+            yield silence(n_skipped * SAMPLE_RATE, *block.shape[1:])
 
     def finish(self) -> np.ndarray:
         """Return the samples that the filter still holds."""
@@ -161,6 +173,8 @@ class _Resampler:
 
 def _to_mono(block: np.ndarray) -> np.ndarray:
     """Return the mean of the channels of a (n_frames, n_channels) block; NaN becomes 0."""
+    if is_silence(block):
+        return block[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any value
         if block.shape[1] == 1:
             mono = block[:, 0]

@@ -24,6 +24,10 @@ ONSET_SECONDS: Final = 0.3
 """Length of the onset window, or twice `min_speech` if that is longer. A region opens when
 `min_speech` seconds of the window are voiced."""
 
+SILENCE_SAMPLES: Final = 10 * SAMPLE_RATE
+"""The classifier adapts to so much silence, in addition to what closes a region. The rest of a
+silence cannot change anything."""
+
 
 class FrameClassifier(Protocol):
     """Decide whether frames of a fixed length are voiced."""
@@ -143,6 +147,24 @@ class SpeechDetector:
             if region is not None:
                 closed.append(region)
         self._rest = samples[n_whole:]
+        return closed
+
+    def push_silence(self, n_samples: int) -> list[SpeechRegion]:
+        """As `push` with zeros, but a long silence costs no more than a short one."""
+        n_settle = SILENCE_SAMPLES + self._hangover + (self._flags.maxlen or 0) * self._frame
+        closed = self._push_zeros(min(n_samples, n_settle))
+        n_left = max(0, n_samples - n_settle)
+        if self._start is None and not any(self._flags) and not self._off:
+            n_skipped = n_left // self._frame * self._frame
+            self.n_samples += n_skipped
+            self._position += n_skipped
+            n_left -= n_skipped
+        return closed + self._push_zeros(n_left)
+
+    def _push_zeros(self, n_samples: int) -> list[SpeechRegion]:
+        closed = []
+        for start in range(0, n_samples, SAMPLE_RATE):
+            closed += self.push(np.zeros(min(SAMPLE_RATE, n_samples - start), np.int16))
         return closed
 
     def finish(self) -> list[SpeechRegion]:

@@ -57,4 +57,4 @@ def said(answer: httpx.Response) -> str:
 def is_this_service(ready: httpx.Response) -> bool:
     """Return whether our own service gave this answer to ``GET /ready``."""
     body = body_of(ready)
-    return body.get("status") in {"ready", "loading"} and "engine" in body
+    return body.get("status") in {"ready", "loading", "unavailable"} and "engine" in body

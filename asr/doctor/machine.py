@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import os
 import shutil
+import sqlite3
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,6 +79,7 @@ def check_settings(settings: Settings) -> Iterator[Check]:
     yield _engine(settings)
     yield _aligner(settings)
     yield _data_dir(settings)
+    yield _database(settings)
 
 
 def _engine(settings: Settings) -> Check:
@@ -178,6 +182,47 @@ def _data_dir(settings: Settings) -> Check:
         fix = "choose another with ASR_DATA_DIR"
         return Check("data dir", "fail", f"{folder} cannot be written: {why}", fix)
     return Check("data dir", "ok", str(folder))
+
+
+def _database(settings: Settings) -> Check:
+    """Check the database of jobs, if it is a file, without changing it."""
+    scheme, _, rest = settings.database.partition("://")
+    if scheme == "sqlite":
+        return _sqlite(Path(rest.removeprefix("/")))
+    if importlib.util.find_spec("psycopg") is None:
+        fix = "pip install 'asr-service[postgres]'"
+        return Check("database", "fail", "PostgreSQL needs psycopg", fix)
+    return Check("database", "ok", "PostgreSQL; the service tries to connect at its start")
+
+
+def _sqlite(path: Path) -> Check:
+    if not path.exists():
+        return Check("database", "ok", f"{path} does not exist; the service creates it")
+    if why := _why_unusable(path):
+        fix = "stop the service; restore it from a backup, or move it away with its -wal and -shm"
+        return Check("database", "fail", f"{path}: {why}", fix)
+    if not os.access(path, os.W_OK):
+        fix = "let the user of the service write to it"
+        return Check("database", "fail", f"{path} is read-only", fix)
+    return Check("database", "ok", str(path))
+
+
+def _why_unusable(path: Path) -> str | None:
+    """Return why SQLite cannot read a database of jobs, or None if it can."""
+    # Without a WAL nobody uses the database. SQLite would make a WAL that belongs to our user.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    url = f"{path.absolute().as_uri()}?{mode}"
+    try:
+        with contextlib.closing(sqlite3.connect(url, uri=True)) as database:
+            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except (sqlite3.Error, OSError) as error:
+        return str(error)
+    if result != "ok":
+        return f"damaged: {result}"
+    if names and "asr_jobs" not in names:
+        return "it is the database of another program"
+    return None
 
 
 def _why_unwritable(folder: Path, *parents: Path) -> str | None:

@@ -25,6 +25,9 @@ class Engine(Protocol):
             `ChunkOptions.max_seconds`. The request may override it.
         guarded: whether the guards check its answers. True for an engine that may invent text.
         retry_note: how `retry` differs from `transcribe`, as text for people.
+
+    An engine that may fail after it was opened can have a property ``obstacle``: why it can
+    recognise nothing now, or an empty text. ``GET /ready`` tells it.
     """
 
     name: str

@@ -191,7 +191,11 @@ class Run:
         if kept is not None:
             return kept
         recording = self._channels[channel].recording
-        hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
+        try:
+            hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
+        except Exception as error:
+            vars(error)["chunk_index"] = chunk.index  # whoever judges the error looks at it
+            raise
         if self._checkpoint:
             self._checkpoint.put(channel, chunk, hypothesis)
         return hypothesis

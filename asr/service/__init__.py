@@ -5,6 +5,7 @@ pipeline. Only paths, options and results cross LitServe's queue between them. R
 
     run              starts the processes and ends them
     app              puts the parts below into one application
+    json_text        limits on JSON texts before they are parsed
     errors, files    errors without HTTP; folders, locks and threads
     litserve         the worker and the way to it
     http             request bodies, errors as HTTP statuses, server-sent events, middleware

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from asr.errors import AsrError
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
-from asr.service.http.middleware import KeyCheck, RequestLog
+from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
@@ -29,6 +29,7 @@ from asr.service.live.routes import make_live_router
 from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
+from asr.service.observability.readiness import Readiness
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -81,6 +82,8 @@ class Application:
             audio_wait=self._audio_wait,
         )
 
+        self._readiness = Readiness([run_dir, incoming], self.jobs.store.n_waiting)
+
     def _audio_wait(self, owner: str) -> int:
         """Seconds until a key may have audio transcribed again; 0 means now.
 
@@ -92,7 +95,7 @@ class Application:
     def install(self, app: FastAPI) -> None:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
-        app.include_router(make_router(self.service))
+        app.include_router(make_router(self.service, self._readiness.obstacles))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))
@@ -103,9 +106,18 @@ class Application:
             self.metrics.uploads: self.uploads.counts,
         }
         app.include_router(make_metrics_router(self.client.measure, self.metrics, counts))
-        for kind in (HTTPException, RequestValidationError, Problem, AsrError, OSError):
+        for kind in (
+            HTTPException,
+            RequestValidationError,
+            Problem,
+            AsrError,
+            OSError,
+            MemoryError,
+        ):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
+        app.add_middleware(RelativeRedirects)
+        app.add_middleware(QueryCheck)
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
@@ -115,6 +127,7 @@ class Application:
     async def running(self) -> AsyncGenerator[None]:
         """Run the background work: load the engine, run jobs, remove expired uploads."""
         background = [
+            asyncio.create_task(self.client.cancel_all()),
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]
@@ -140,7 +153,8 @@ async def _explain(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem.status >= 500:
         request_id = getattr(request.state, "request_id", "?")
-        logger.error("request %s failed: %s", request_id, problem.message)
+        message = str(error) if isinstance(error, AsrError) else problem.message
+        logger.error("request %s failed: %s", request_id, message)
     return problem.response()
 
 

@@ -7,19 +7,27 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from asr.service.clock import wall_time
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from typing import BinaryIO
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 RUN_PREFIX = "asr-serve-"
+_DRAFT_PREFIX = "asr-draft-"
+_DRAFT_SECONDS = 3600.0
+_OURS = ("uploads", "recordings", "jobs.db", "clock")
+"""What a data folder holds, in addition to the folders of running servers."""
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,7 +35,12 @@ async def finished_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
     A thread cannot be stopped. Without the wait it could write to a file that the caller closed.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    return await finished(asyncio.to_thread(work, *args, **kwargs))
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """Wait until `work` ends, even if the caller is cancelled."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -71,16 +84,50 @@ def locked_folder(folder: Path, *, wait: bool) -> Generator[None]:
 async def temporary_folder(parent: Path) -> AsyncGenerator[Path]:
     """Make a folder, and remove it after the block, even if the block is cancelled.
 
+    `parent` is made again if something deleted it.
+
     Each step runs in a thread, and a cancelled block waits until the thread ends. Otherwise a
     cancellation could stop the removal before its thread starts. The recording would then stay on
     disk until the service ends.
     """
     folder = parent / uuid.uuid4().hex
     try:
-        await finished_in_thread(folder.mkdir, mode=0o700)
+        await finished_in_thread(_make, folder)
         yield folder
     finally:
         await finished_in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileNotFoundError:
+        restore_run_directory(folder.parent)
+        folder.mkdir(mode=0o700)
+
+
+_restored: dict[Path, int] = {}
+"""Descriptors that hold the locks on restored folders, until this process ends."""
+
+
+def restore_run_directory(folder: Path) -> None:
+    """Make a run directory again that something deleted, such as a cleaner of old files.
+
+    It gets a lock again, or the next server would take it for the folder of a dead one.
+    """
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # another thread of this server was faster
+        os.close(descriptor)
+        return
+    earlier = _restored.get(folder)
+    _restored[folder] = descriptor
+    if earlier is not None:
+        os.close(earlier)
 
 
 @contextlib.contextmanager
@@ -88,14 +135,42 @@ def run_directory(parent: Path) -> Generator[Path]:
     """Make a folder for the files of requests, and remove it after the block.
 
     A server that was killed leaves its folder behind, and the next server removes it. Each running
-    server holds a lock on its folder, so folders without a lock belong to dead servers.
+    server holds a lock on its folder, so folders without a lock belong to dead servers. A folder
+    gets its name after it is locked. Otherwise another server that starts could remove it.
     """
-    for left in parent.glob(f"{RUN_PREFIX}*"):
-        with contextlib.suppress(OSError), locked_folder(left, wait=False):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=parent))
+    for left in (*parent.glob(f"{RUN_PREFIX}*"), *parent.glob(f"{_DRAFT_PREFIX}*")):
+        if left.name.startswith(RUN_PREFIX) or _is_old(left):
+            with contextlib.suppress(OSError), locked_folder(left, wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT_PREFIX, dir=parent))
+    folder = draft.with_name(RUN_PREFIX + draft.name.removeprefix(_DRAFT_PREFIX))
     try:
-        with locked_folder(folder, wait=False):
+        with locked_folder(draft, wait=False):
+            draft.rename(folder)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a draft was left by a server that died before it could lock it."""
+    with contextlib.suppress(FileNotFoundError):
+        return wall_time() - path.stat().st_mtime > _DRAFT_SECONDS
+    return False
+
+
+def make_private(folder: Path) -> None:
+    """Let only their owner read our files in `folder`. Earlier versions followed the umask."""
+    for path in folder.iterdir():
+        if path.name.startswith((*_OURS, RUN_PREFIX)) and not path.is_symlink():
+            for found in (path, *(path.rglob("*") if path.is_dir() else ())):
+                _close_to_others(found)
+    if not folder.stat().st_mode & stat.S_ISVTX:  # a folder for everybody, such as /tmp
+        _close_to_others(folder)
+
+
+def _close_to_others(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if mode & _OTHERS and not path.is_symlink():
+            path.chmod(mode & ~_OTHERS)

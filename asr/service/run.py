@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
 from asr.service.app import Application
-from asr.service.files import run_directory
-from asr.service.http.connections import Connection, LiveConnection
+from asr.service.files import make_private, run_directory
+from asr.service.http.capacity import backlog, raise_limit
+from asr.service.http.connections import Connection
+from asr.service.http.sockets import LiveConnection
 from asr.service.jobs.database import Database
 from asr.service.jobs.tables import refuse_newer
+from asr.service.jobs.troubles import described
 from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server
 from asr.service.observability.logs import configure_logging
 from asr.service.observability.telemetry import set_up as set_up_telemetry
@@ -45,7 +49,9 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
     """Run the service until a signal ends it; see `asr.service.serve`."""
     configure_logging(settings.log_level, settings.log_format)
     interrupts = Interrupts()
+    os.umask(0o077)  # nobody else on this machine may read recordings or transcripts
     bind_children()
+    raise_limit()
     try:
         logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
         with contextlib.ExitStack() as stack:
@@ -57,7 +63,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
                 server = make_server(settings, make_engine, interrupts)
                 application = Application(server.submit, settings, run_dir, incoming)
                 server.mount(application.install, lambda: _lifespan(application))
-            server.serve(**SOCKETS)
+            server.serve(**SOCKETS, backlog=backlog())
     except KeyboardInterrupt:  # during the start, or a second one during shutdown
         logger.info("interrupted")
 
@@ -102,6 +108,7 @@ def _on_signal(loop: asyncio.AbstractEventLoop, application: Application) -> Non
 def _data_directory(settings: Settings) -> Path:
     try:
         settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(settings.data_path)
     except OSError as error:
         raise InvalidOption("data_dir", f"{settings.data_path}: {error.strerror}") from error
     return settings.data_path
@@ -110,11 +117,11 @@ def _data_directory(settings: Settings) -> Path:
 def _check_database(settings: Settings) -> None:
     """Refuse to start with a database that is too new.
 
-    A database that cannot be reached causes only a warning, because it may come back.
+    A database that cannot be used for another reason stops only the jobs, and it may come back.
     """
     try:
         Database(settings.database).read_once(refuse_newer)
     except StoreTooNew as error:
         raise InvalidOption("database_url", str(error)) from error
     except StoreUnavailable as error:
-        logger.warning("%s", error)
+        logger.warning("jobs are not available: %s", described(error))

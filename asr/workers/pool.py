@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -174,12 +175,17 @@ class ProcessPool:
         self._closed = False
         await self._live_template()
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, and `open` was not called since."""
+        return self._closed
+
     async def _live_template(self) -> _Template:
         async with self._starting:
             if self._template is not None and self._template.dead:
                 await self._retire()
             if self._closed:  # a job that waited must not restart it
-                raise WorkerDied("the process pool was closed")
+                raise WorkerDied("the process pool was closed", errno=errno.ECHILD)
             template = self._template = self._template or _Template(self._preload)
             await template.wait_ready()
             return template
@@ -319,7 +325,14 @@ class _Template:
             self._ready.set_result(None)
             return
         ended = self._exits.pop(report["exit"])
-        if not ended.done():
+        if ended.done():
+            return
+        if "errno" in report:
+            number = report["errno"]
+            failed = f"no helper process could start: {os.strerror(number)}"
+            ended.set_exception(WorkerDied(failed, errno=number))
+            ended.exception()  # marks it as retrieved, in case nobody waits
+        else:
             ended.set_result(report["status"])
 
     def _died(self) -> None:
@@ -330,7 +343,8 @@ class _Template:
         self._loop.remove_reader(self._control)
         self._loop.remove_writer(self._control)
         if not self._ready.done():
-            self._ready.set_exception(WorkerDied("a helper process failed while loading"))
+            failed = WorkerDied("a helper process failed while loading", errno=errno.ECHILD)
+            self._ready.set_exception(failed)
             self._ready.exception()  # marks it as retrieved, in case nobody waits
         self._fail_jobs()
 

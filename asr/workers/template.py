@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -38,7 +39,6 @@ FRAME = struct.Struct("!II")
 
 MAX_CONTROL = 65536
 _PR_SET_PDEATHSIG = 1
-_FAILED = 1 << 8  # exit status 1 in the format of waitpid()
 
 
 class Channel:
@@ -109,8 +109,10 @@ def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
 
 def _report_error(error: Exception, talk: Channel) -> int:
     """Send the error to the parent if its class is known there, and return the exit status."""
-    if not isinstance(error, AsrError | MemoryError):
-        traceback.print_exc()
+    # When a client leaves, the files of its request are removed while the child still uses them.
+    if not isinstance(error, AsrError | MemoryError | FileNotFoundError):
+        with contextlib.suppress(OSError):  # the file of the log may be on a full disk
+            traceback.print_exc()
     if isinstance(error, MemoryError):
         error = WorkerDied("a helper process ran out of memory", out_of_memory=True)
     elif isinstance(error, OSError):  # leave out the path: clients must not see it
@@ -164,16 +166,19 @@ class TemplateProcess:
         if "kill" in request:
             self._kill(request["kill"])
         else:
-            self._fork(request, fds[0])
+            self._fork(request, fds)
         return True
 
-    def _fork(self, request: dict[str, Any], fd: int) -> None:
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+        if not fds:  # the kernel drops the socket when this process has no free descriptor
+            self._report({"exit": request["job"], "errno": errno.EMFILE})
+            return
+        fd = fds[0]
         try:
             pid = os.fork()
-        except OSError:  # no memory or no process id: only this job fails
-            traceback.print_exc()
+        except OSError as error:  # no memory or no process id: only this job fails
             os.close(fd)
-            self._report(request["job"], _FAILED)
+            self._report({"exit": request["job"], "errno": error.errno or errno.EAGAIN})
             return
         if pid == 0:
             self._become_child(request, fd)
@@ -188,7 +193,8 @@ class TemplateProcess:
             self._control.close()
             status = _run_child(request, socket.socket(fileno=fd))
         finally:
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # its file may be on a full disk
+                sys.stderr.flush()
             os._exit(status)
 
     def _kill(self, job: int) -> None:
@@ -202,11 +208,11 @@ class TemplateProcess:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self._report(self._job_of_pid.pop(pid), status)
+            self._report({"exit": self._job_of_pid.pop(pid), "status": status})
 
-    def _report(self, job: int, status: int) -> None:
+    def _report(self, report: dict[str, int]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the parent has ended, and serve() ends next
-            self._control.send(json.dumps({"exit": job, "status": status}).encode())
+            self._control.send(json.dumps(report).encode())
 
     def _kill_all(self) -> None:
         """Kill the children and wait for their end: they may hold files that are removed next."""

@@ -349,7 +349,7 @@ def test_settings_that_serve_pass(tmp_path, monkeypatch):
     ):
         found = list(check_settings(Settings(data_dir=data, **settings)))
         assert [(it.name, it.level) for it in found] == [
-            *(("engine", "ok"), ("aligner", "ok"), ("data dir", "ok"))
+            *(("engine", "ok"), ("aligner", "ok"), ("data dir", "ok"), ("database", "ok"))
         ]
     assert not list(tmp_path.iterdir()), "something was left behind"
 

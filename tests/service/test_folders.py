@@ -1,12 +1,23 @@
-"""`temporary_folder`: the folder of a request is removed after errors and cancellation too."""
+"""Folders of requests and of servers: they are private, and removed when nobody uses them."""
 
 import asyncio
+import multiprocessing
+import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asr.service.files import temporary_folder
+from asr.service.files import (
+    _DRAFT_PREFIX,
+    RUN_PREFIX,
+    locked_folder,
+    make_private,
+    run_directory,
+    temporary_folder,
+)
+from tests.support.serving import FAKE, make_wav, serving
 
 
 def test_cancelling_while_threads_are_busy_leaves_no_folder(tmp_path):
@@ -46,3 +57,106 @@ def test_an_error_in_the_block_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011  # the one raised above
         asyncio.run(run())
     assert not list(tmp_path.iterdir())
+
+
+# --- folders of servers ---------------------------------------------------------------------------
+
+
+def start_servers(parent, n_rounds, barrier, lost):
+    for _ in range(n_rounds):
+        barrier.wait()
+        with run_directory(parent) as folder:
+            barrier.wait()
+            lost.value += not folder.is_dir()
+            barrier.wait()
+
+
+def test_servers_that_start_together_keep_their_folders(tmp_path):
+    """One removed another's folder between its creation and its lock, in 26 of 300 rounds."""
+    context = multiprocessing.get_context("fork")
+    barrier, lost = context.Barrier(3), context.Value("i", 0)
+    args = (tmp_path, 40, barrier, lost)
+    servers = [context.Process(target=start_servers, args=args) for _ in range(3)]
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.join()
+        assert server.exitcode == 0
+    assert lost.value == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_has_its_name_only_while_it_is_locked(tmp_path, monkeypatch):
+    """The cleaner of another server runs at the worst moment: before the lock."""
+    seen = []
+
+    def lock(folder, *, wait):
+        if not seen:
+            seen.append(folder)
+            with run_directory(tmp_path):
+                assert folder.is_dir()
+        return locked_folder(folder, wait=wait)
+
+    monkeypatch.setattr("asr.service.files.locked_folder", lock)
+    with run_directory(tmp_path) as folder:
+        assert folder.is_dir()
+        assert folder.name.startswith(RUN_PREFIX)
+
+
+def test_folders_of_dead_servers_are_removed(tmp_path):
+    for name, age in ((RUN_PREFIX, 0), (_DRAFT_PREFIX, 7200), (f"{_DRAFT_PREFIX}new", 0)):
+        (tmp_path / f"{name}x").mkdir()
+        then = (tmp_path / f"{name}x").stat().st_mtime - age
+        os.utime(tmp_path / f"{name}x", (then, then))
+    with run_directory(tmp_path) as folder:
+        assert {path.name for path in tmp_path.iterdir()} == {
+            folder.name,
+            f"{_DRAFT_PREFIX}newx",
+        }
+
+
+# --- who may read ---------------------------------------------------------------------------------
+
+
+def readable_by_others(folder):
+    found = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    return [path for path in found if path.stat().st_mode & 0o077]
+
+
+def test_existing_files_become_private_and_those_of_others_stay(tmp_path):
+    tmp_path.chmod(0o755)
+    target = tmp_path / "of-somebody"
+    target.write_bytes(b"")
+    for name in ("uploads/a", "recordings"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("uploads/a/b.bin", "recordings/c", "jobs.db", "jobs.db-wal"):
+        (tmp_path / name).write_bytes(b"private")
+        (tmp_path / name).chmod(0o664)
+    (tmp_path / "uploads" / "link").symlink_to(target)
+    target.chmod(0o644)
+    make_private(tmp_path)
+    assert readable_by_others(tmp_path) == [target]
+
+
+def test_a_shared_folder_stays_shared(tmp_path):
+    tmp_path.chmod(0o1777)
+    make_private(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+def test_no_file_of_the_service_can_be_read_by_others():
+    previous = os.umask(0o000)
+    try:
+        with serving(*FAKE) as server, server.client() as client:
+            raw = {"content-type": "audio/wav"}
+            answer = client.post("/v1/jobs", content=make_wav(2.0), headers=raw)
+            assert answer.status_code == 202
+            tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+            assert client.post("/v1/uploads", headers=tus).status_code == 201
+            data = server.work_dir.parent / "data"
+            assert {"jobs.db", "uploads", "recordings"} <= {path.name for path in data.iterdir()}
+            assert readable_by_others(data) == []
+            for folder in server.work_dir.iterdir():
+                assert readable_by_others(folder) == []
+    finally:
+        os.umask(previous)

@@ -15,6 +15,8 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
+from asr.errors import EngineUnavailable
+from asr.service.litserve.messages import EngineState
 from tests.service.access.test_keys import lines
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, PATH, make_wav, wait_for
@@ -276,7 +278,72 @@ def test_a_path_cannot_forge_a_line_of_the_log(server):
     assert "\x1b" not in server.log
 
 
+# --- leaks and redirects ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/", "/docs/", "/v1/uploads/", "/v1/models//"])
+def test_redirects_do_not_follow_a_forged_host(server, path):
+    for host in (b"evil.example", b"evil.example:80", b"x/../evil", b"@evil.example"):
+        for more in (b"", b"X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\n"):
+            head = f"GET {path}?a=b HTTP/1.1\r\nHost: ".encode() + host + b"\r\n" + more
+            answer = talk(server, head + b"{key}\r\nConnection: close\r\n\r\n")
+            assert b"evil" not in answer
+            location = re.search(rb"(?i)\r\nlocation: (\S+)", answer)
+            if status_of(answer) in (307, 308):
+                assert re.match(rb"/(?!/)", location[1]), answer
+    assert (
+        status_of(
+            talk(server, b"GET /v1/jobs/ HTTP/1.1\r\nHost: x\r\n{key}\r\nConnection: close\r\n\r\n")
+        )
+        == 307
+    )
+
+
+def test_locations_are_relative(server):
+    """Of a new job and a new upload, with a forged Host header."""
+    forged = {"host": "evil.example"}
+    job = ask(server, "a", "POST", "/v1/jobs", RAW | forged, content=WAV)
+    upload = ask(server, "a", "POST", "/v1/uploads", TUS | forged | {"upload-length": "1"})
+    for answer in (job, upload):
+        assert answer.headers["location"].startswith("/v1/")
+        assert "evil" not in answer.text
+    assert "evil" not in ask(server, "a", "GET", "/openapi.json", forged).text
+
+
+ADDRESS = "http://10.9.8.7:6543"
+
+
+def test_no_answer_names_the_servers_behind_this_one(server, monkeypatch):
+    """Not for a client without a key, and not in the error of a transcription."""
+    message = f"no server answers at {ADDRESS}; see /srv/secret/models"
+
+    async def unavailable(*_):
+        return EngineState("omni", "omni", ready=False, reason=message)
+
+    async def fails(*_, **__):
+        raise EngineUnavailable(message)
+
+    service = server._application.service
+    monkeypatch.setattr(service._client, "engine_state", unavailable)
+    monkeypatch.setattr(service._sources, "open", fails)
+    ready = ask(server, "", "GET", "/ready")
+    assert ready.status_code == 503
+    assert ready.json()["reason"].startswith("no server answers at")
+    failed = ask(server, "a", "POST", PATH, RAW, content=WAV)
+    assert failed.status_code == 503
+    open_answers = [ask(server, "", "GET", path) for path in ("/health", "/metrics", "/docs")]
+    for answer in (ready, failed, *open_answers):
+        shown = answer.text + str(answer.headers)
+        for secret in ("10.9.8.7", "6543", "/srv", "uvicorn", "Python", "starlette"):
+            assert secret not in shown, shown
+    assert ADDRESS in server.log  # the operator sees it
+
+
 # --- sizes --------------------------------------------------------------------------------------
+
+
+FORMS = (PATH, "/v1/align", "/v1/jobs")
+MANY = {f"f{n}": "x" for n in range(200)}
 
 
 def form(*parts):
@@ -296,6 +363,29 @@ def form(*parts):
         (PATH, {"json": {"upload_id": "x" * (5 << 20)}}, 413),
         (PATH, {"json": {"prompt": "x" * 9000, "upload_id": NOBODYS}}, 400),
         (PATH, {"data": {str(i): "x" for i in range(100)}}, 400),
+        *((path, {"json": {f"f{n}": "x" for n in range(65)}}, 400) for path in FORMS),
+        *((path, {"json": {f"f{n:06}": "" for n in range(60_000)}}, 400) for path in FORMS),
+        *((path, {"json": {"keywords": ["x"] * 165}}, 400) for path in FORMS),
+        *((path, {"json": {"keywords": [1] * 500_000}}, 400) for path in FORMS),
+        *((path, {"json": {"x" * 257: "x", "upload_id": NOBODYS}}, 400) for path in FORMS),
+        *(
+            (path, {"json": {"model": "x" * (65 << 10), "upload_id": NOBODYS}}, 400)
+            for path in FORMS
+        ),
+        *(
+            (path, {"data": {"model": "x" * (65 << 10), "upload_id": NOBODYS}}, 400)
+            for path in FORMS
+        ),
+        *((path, {"data": {"x" * 257: "x", "upload_id": NOBODYS}}, 400) for path in FORMS),
+        *((path, form(("x" * 257, "x")), 400) for path in FORMS),
+        *((path, {"content": WAV, "headers": RAW, "params": MANY}, 400) for path in FORMS),
+        *(
+            (path, {"content": WAV, "headers": RAW, "params": {"x" * 257: "x"}}, 400)
+            for path in FORMS
+        ),
+        (f"{PATH}?stream=true", {"content": WAV, "headers": RAW, "params": MANY}, 400),
+        ("/v1/uploads", {"headers": TUS | {"upload-length": "1"}, "params": MANY}, 400),
+        ("/v1/uploads", {"headers": TUS | {"upload-metadata": "a," * 5000}}, 400),
         ("/v1/jobs", {"content": bytes(LIMIT + 1), "headers": RAW}, 413),
         ("/v1/jobs", {"content": WAV, "headers": RAW | {"idempotency-key": "x" * 256}}, 400),
         ("/v1/jobs", form(("callback_url", "http://example.org/" + "x" * 2048)), 400),
@@ -309,6 +399,35 @@ def test_requests_beyond_each_limit_are_refused(server, path, options, status):
     answer = ask(server, "a", "POST", path, **options)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["message"]
+
+
+def test_every_query_has_a_limit(server):
+    query = "?" + "&" * 10_000
+    for method, path in operations(server):
+        assert ask(server, "a", method, path + query).status_code == 400, path
+    url = server.url.replace("http", "ws") + "/v1/realtime?" + "&" * 1000
+    with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+        connect(url, additional_headers={"x-api-key": "key-a"})
+    assert refused.value.response.status_code == 400
+
+
+def test_fields_do_not_make_answers_long(server):
+    """Each unknown field is named in a warning of the answer."""
+    fields = [("x" * 200 + str(n), "y") for n in range(60)]
+    job = ask(server, "a", "POST", "/v1/jobs", **form(*fields)).json()
+    path = f"/v1/jobs/{job['id']}/transcript.json"
+    for answer in (ask(server, "a", "GET", f"/v1/jobs/{job['id']}"), ask(server, "a", "GET", path)):
+        assert len(answer.content) < 30_000
+
+
+def test_events_of_a_session_have_limits(server):
+    url = server.url.replace("http", "ws") + "/v1/realtime"
+    long = '{"type": "session.update", "session": {"x": [' + "1," * 500_000 + "1]}}"
+    with connect(url, additional_headers={"x-api-key": "key-a"}) as raw:
+        raw.recv()
+        raw.send(long)
+        error = json.loads(raw.recv(10))["error"]
+        assert (error["code"], error["type"]) == ("too_many_fields", "invalid_request_error")
 
 
 def test_a_part_beyond_its_upload_adds_nothing(server):

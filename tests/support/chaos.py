@@ -66,6 +66,8 @@ class Outcome:
 class Client:
     """Sends each job with an idempotency key until it is accepted, so that it is created once."""
 
+    options = "&prompt=0"  # the fake engine's seconds per chunk
+
     def __init__(self):
         self.url = None
         self.keys = {}
@@ -85,10 +87,14 @@ class Client:
             time.sleep(0.1)
         raise AssertionError(f"{method} {path}: no answer in {seconds} s")
 
+    def recording(self, number):
+        return recording(number)
+
     def send(self, number):
         key = self.keys.setdefault(number, uuid.uuid4().hex)
         headers = {"content-type": "audio/wav", "idempotency-key": key}
-        answer = self.request("POST", "/v1/jobs", content=recording(number), headers=headers)
+        audio = self.recording(number)
+        answer = self.request("POST", "/v1/jobs", content=audio, headers=headers)
         assert answer.status_code in (200, 202), answer.text
         self.accepted[number] = answer.json()["id"]
 
@@ -162,10 +168,10 @@ class Site:
 
 def reference(client, n_jobs):
     """The expected transcripts: those of the synchronous route, without kills."""
-    path = "/v1/audio/transcriptions?response_format=full_json&prompt=0"
+    path = f"/v1/audio/transcriptions?response_format=full_json{client.options}"
     headers = {"content-type": "audio/wav"}
     return [
-        client.request("POST", path, content=recording(number), headers=headers).json()
+        client.request("POST", path, content=client.recording(number), headers=headers).json()
         for number in range(n_jobs)
     ]
 

@@ -156,11 +156,12 @@ class Thread(Site):
 
 
 @contextlib.contextmanager
-def serving(*, until="/ready", **env):
+def serving(*, until="/ready", prepare=lambda _: None, **env):
     """A service with a fake engine, once it is ready. It must end within 10 s.
 
     Args:
         until: the service is ready when it answers this path with 200.
+        prepare: gets the data folder before the service starts.
         env: settings, and the variables that `tests.support.fake_server` reads.
     """
     home = Path(tempfile.mkdtemp(prefix="serving-"))
@@ -171,6 +172,7 @@ def serving(*, until="/ready", **env):
         env = variables_of(home, work) | {"ASR_ALIGNER": "none", "ASR_PORT": str(port)} | env
         settings = Settings.from_env({k: v for k, v in env.items() if k.startswith("ASR_")})
         settings.data_path.mkdir(mode=0o700, exist_ok=True)
+        prepare(settings.data_path)
         places = (home / "log", work, home / "engine.log")
         server = Thread(f"http://127.0.0.1:{port}", *places, env=env)
         server.settings, server.socket = settings, listener

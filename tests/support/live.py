@@ -152,6 +152,9 @@ class Client:
         self._pace = pace
         self.received = []
 
+    def processed(self):
+        """The session frees the memory of its last message."""
+
     async def receive(self):
         for _ in range(self._pace):
             await asyncio.sleep(0)

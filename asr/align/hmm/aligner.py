@@ -17,6 +17,7 @@ from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable, WorkerDied
 from asr.pcm import from_bytes, to_float32
 from asr.types import Audio, Hypothesis, Word
+from asr.workers.call import KILLS, call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
@@ -52,17 +53,22 @@ class SphinxAligner:
             raise EngineUnavailable(f"the aligner did not load: {error}") from error
 
     async def align(self, audio: Audio, hypothesis: Hypothesis) -> Hypothesis:
-        """Time every word. If the child process dies, spread the words over the loud audio."""
+        """Time every word. If the child process fails on them, spread them over the loud audio.
+
+        Raises:
+            WorkerDied: the child process was killed from outside, or the system lacks something.
+        """
         texts = hypothesis.text.split()
         if not texts:
             return replace(hypothesis, words=())
         seconds = CPU_SECONDS_BASE + CPU_SECONDS_PER_SECOND * audio.duration
         limits = ProcessLimits(cpu_seconds=round(seconds))
-        call, request = "asr.align.hmm.aligner:align_job", {"texts": texts}
+        function, request = "asr.align.hmm.aligner:align_job", {"texts": texts}
         try:
-            async with self._pool.job(call, request, audio.pcm16(), limits) as job:
-                answer = await job.result()
+            answer = await call(self._pool, function, request, audio.pcm16(), limits)
         except WorkerDied as error:
+            if error.errno is not None or error.signal in KILLS:
+                raise  # the server is in trouble, and a later attempt can align the words
             logger.warning("alignment of chunk %d failed: %s", hypothesis.chunk_index, error)
             note = "the words could not be aligned; their times are estimates"
             spread = interpolate(audio, hypothesis)

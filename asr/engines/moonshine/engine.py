@@ -18,6 +18,7 @@ from asr.engines.base import ignored
 from asr.engines.moonshine.folder import CORRECT, NAME, find_folder
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import Audio, Chunk, Hypothesis
+from asr.workers.call import KILLS, call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
@@ -97,14 +98,17 @@ class MoonshineEngine:
         seconds = CPU_SECONDS_BASE + CPU_SECONDS_PER_SECOND * chunk.duration
         limits = ProcessLimits(round(seconds), MEMORY_BYTES)
         request = {"padding": padding}
-        job = self._pool.job(f"{_WORKER}:recognise_job", request, audio.pcm16(), limits)
+        function = f"{_WORKER}:recognise_job"
         try:
-            async with job as running:
-                answer = await running.result()
+            answer = await call(self._pool, function, request, audio.pcm16(), limits)
         except WorkerDied as error:
             message = f"Moonshine failed on the chunk at {chunk.start:.1f} s: {error}"
             if error.signal == signal.SIGXCPU:
                 raise EngineTimeout(message) from error
+            if error.errno is not None or error.signal in KILLS:
+                died = WorkerDied(message, error.signal, error.errno)
+                died.chunk_index = chunk.index
+                raise died from error
             raise EngineFailed(message, chunk.index) from error
         return _hypothesis(chunk, answer)
 

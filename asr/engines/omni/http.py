@@ -113,6 +113,12 @@ class VllmHttpEngine:
             options.urls, self._client, self._dialect.health, any_name=self._dialect.any_name
         )
 
+    @property
+    def obstacle(self) -> str:
+        """Why no chunk can be recognised now; empty if one can."""
+        is_up = any(server.alive for server in self._servers.all)
+        return "" if is_up else f"no server answers at {self._servers}"
+
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Accept everything; warn about text that is not read in full."""
         return omni.ignored(options)

@@ -96,6 +96,12 @@ class VllmLocalEngine:
         """Load the model if it is not loaded."""
         await self._omni()
 
+    @property
+    def obstacle(self) -> str:
+        """Why no chunk can be recognised now; empty if one can."""
+        is_dead = self._loaded is not None and self._loaded.is_dead
+        return "vLLM's processes have died" if is_dead else ""
+
     async def _omni(self) -> _Omni:
         """Return the loaded model; load it again if its processes have died."""
         async with self._opening:

@@ -19,7 +19,7 @@ from asr.engines.base import ignored
 from asr.engines.onnx.model import INSTALL, ModelOptions
 from asr.engines.onnx.processes import ForkedModel, ServedModel
 from asr.engines.onnx.words import hypothesis
-from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
+from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import Audio, Chunk, Hypothesis
 
 if TYPE_CHECKING:
@@ -127,6 +127,10 @@ class OnnxEngine:
             answer = await self._runner.recognise(pcm, self._code(options.language))
         except EngineTimeout as error:
             raise EngineTimeout(f"{failed}: {error}") from error
+        except WorkerDied as error:
+            died = WorkerDied(f"{failed}: {error}", error.signal, error.errno)
+            died.chunk_index = chunk.index
+            raise died from error
         except EngineFailed as error:
             raise EngineFailed(f"{failed}: {error}", chunk.index) from error
         return hypothesis(chunk.index, answer, audio.duration)

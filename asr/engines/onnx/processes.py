@@ -24,6 +24,7 @@ from asr.engines.onnx.model import Facts, ModelOptions
 from asr.engines.onnx.words import Answer
 from asr.errors import AsrError, EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import SAMPLE_RATE
+from asr.workers.call import KILLS, call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
@@ -90,14 +91,17 @@ class ForkedModel:
     async def recognise(self, pcm: bytes, language: str) -> Answer:
         """Recognise one chunk in a child."""
         seconds = _cpu_seconds(len(pcm) / BYTES_PER_SECOND)
-        call, request = f"{_MODULE}:recognise_job", {"language": language}
-        limits = ProcessLimits(cpu_seconds=seconds)
+        function, request = f"{_MODULE}:recognise_job", {"language": language}
+        limits, deadline = ProcessLimits(cpu_seconds=seconds), WALL_FACTOR * seconds
         try:
-            async with self._pool.job(call, request, pcm, limits) as job:
-                return Answer.of(await _answer(job, WALL_FACTOR * seconds))
+            return Answer.of(await call(self._pool, function, request, pcm, limits, deadline))
+        except TimeoutError as error:
+            raise EngineTimeout(f"no answer within {deadline:.0f} s") from error
         except WorkerDied as error:
             if error.signal == signal.SIGXCPU:
                 raise EngineTimeout(f"more than {seconds} s of CPU time: {error}") from error
+            if error.errno is not None or error.signal in KILLS:
+                raise
             raise EngineFailed(str(error)) from error
 
     async def close(self) -> None:

@@ -9,7 +9,10 @@ Read in this order:
     disconnect    stops work when its client leaves
     sse           server-sent events
     middleware    request ids, the log line of each request, API keys
-    connections   uvicorn's connections with limits for slow clients
+    connections   uvicorn's HTTP connections, with limits for each phase
+    sockets       uvicorn's WebSockets, with limits for each phase
+    slices        shares the event loop between connections that have much to parse
+    budget        the memory for large messages of all WebSockets
 
 Nothing here knows routes, transcripts or the worker.
 """

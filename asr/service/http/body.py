@@ -17,7 +17,12 @@ from python_multipart.multipart import parse_options_header
 
 from asr.service.errors import Refused
 from asr.service.files import finished_in_thread, write_all
-from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS, parse_json, parse_urlencoded
+from asr.service.http.fields import (
+    MAX_FIELD_BYTES,
+    check_fields,
+    parse_json,
+    parse_urlencoded,
+)
 from asr.service.http.multipart import MultipartForm
 from asr.service.http.problems import Problem
 
@@ -41,6 +46,10 @@ IDLE_SECONDS: Final = 60.0
 MIN_BYTES_PER_SECOND: Final = 100
 """A body must arrive at this rate on average, after the first `IDLE_SECONDS`. The speech codec with
 the lowest bit rate needs 600 bytes per second."""
+
+MAX_FORM_BYTES: Final = 1 << 20
+MAX_TEXT_FORM_BYTES: Final = 4 << 20
+"""The limits of a body with fields only, without and with a text to align."""
 
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
 
@@ -77,8 +86,8 @@ async def receive_body(
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
 
     Raises:
-        Problem: 400 the body is malformed, 408 the client sends nothing, 413 the body is too large,
-            415 the content type is none of these.
+        Problem: 400 the body is malformed or has too many fields, 408 the client sends nothing,
+            413 the body is too large, 415 the content type is none of these.
         ClientDisconnect: the client left.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
@@ -90,18 +99,25 @@ async def receive_body(
         try:
             if kind == b"multipart/form-data":
                 form = _make_form(parameters.get(b"boundary"), writer, max_text_bytes)
-                return await _receive_multipart(request, form, writer, max_bytes)
-            return await _receive_other(request, kind, writer, max_bytes)
+                body = await _receive_multipart(request, form, writer, max_bytes)
+            else:
+                fields_limit = max(MAX_FORM_BYTES, min(max_text_bytes, MAX_TEXT_FORM_BYTES))
+                body = await _receive_other(request, kind, writer, max_bytes, fields_limit)
+            check_fields(body.fields, "text" if max_text_bytes > MAX_FIELD_BYTES else "")
         except (Problem, Refused):
             await drain(request)
             raise
+        return body
 
 
-async def _receive_other(request: Request, kind: bytes, writer: _Writer, max_bytes: int) -> Body:
+async def _receive_other(
+    request: Request, kind: bytes, writer: _Writer, max_bytes: int, max_form_bytes: int
+) -> Body:
     if kind.decode("latin-1").startswith(RAW_TYPES):
         return await _receive_raw(request, writer, max_bytes)
     if kind in _FIELD_PARSERS:
-        return Body(fields=_FIELD_PARSERS[kind](await _receive_fields(request)))
+        parse, text = _FIELD_PARSERS[kind], await _receive_fields(request, max_form_bytes)
+        return Body(fields=await asyncio.to_thread(parse, text))
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
     raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 
@@ -164,13 +180,20 @@ async def _receive_raw(request: Request, writer: _Writer, max_bytes: int) -> Bod
     return Body(writer.n_bytes, writer.n_bytes > 0, request.query_params.multi_items())
 
 
-async def _receive_fields(request: Request) -> bytes:
+async def _receive_fields(request: Request, max_bytes: int) -> bytes:
+    declared = request.headers.get("content-length", "")
     text = bytearray()
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _form_too_large(max_bytes)
     async for data in pieces(request):
         text += data
-        if len(text) > MAX_FIELDS * MAX_FIELD_BYTES:
-            raise _too_large(MAX_FIELDS * MAX_FIELD_BYTES, len(text))
+        if len(text) > max_bytes:
+            raise _form_too_large(max_bytes)
     return bytes(text)
+
+
+def _form_too_large(max_bytes: int) -> Problem:
+    return Problem(413, f"a form without a file may have {max_bytes} bytes", "too_large")
 
 
 def is_raw(request: Request) -> bool:

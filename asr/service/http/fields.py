@@ -1,7 +1,7 @@
-"""Form fields in a body without a file: urlencoded or JSON.
+"""The fields of a request: the limits that hold for all of them, and two of the parsers.
 
-Both parsers return pairs of name and value, as a multipart form does. So the same code can check
-the fields of all three.
+Fields come in a multipart form, an urlencoded form, a JSON object or the query. All become pairs of
+name and value, so the same code checks them. `check_fields` has the limits.
 """
 
 from __future__ import annotations
@@ -11,12 +11,53 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from asr.service.http.problems import Problem
+from asr.service.json_text import check_structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 64
+MAX_LIST_ITEMS: Final = 100
+"""A list counts as several fields with one name. So many may come in addition to `MAX_FIELDS`."""
+MAX_NAME_BYTES: Final = 256
+"""The answer names each field that is not known."""
+
+
+def check_fields(pairs: Sequence[tuple[str, str]], long_field: str = "") -> None:
+    """Check the number of fields, and the lengths of their names and values.
+
+    Args:
+        pairs: name and value of each field.
+        long_field: the name of the field whose length is limited elsewhere.
+
+    Raises:
+        Problem: 400, a limit is exceeded. The message names the field.
+    """
+    n_names = len({name for name, _ in pairs})
+    if n_names > MAX_FIELDS or len(pairs) > MAX_FIELDS + MAX_LIST_ITEMS:
+        message = f"more than {MAX_FIELDS} fields, or lists of more than {MAX_LIST_ITEMS} values"
+        raise Problem(400, message, "too_many_fields")
+    for name, value in pairs:
+        if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+            message = f"{name[:40]}...: the name is longer than {MAX_NAME_BYTES} bytes"
+            raise Problem(400, message, "invalid_value")
+        # A character has at most four bytes, so most values need not be encoded.
+        is_long = len(value) > MAX_FIELD_BYTES // 4 and name != long_field
+        if is_long and len(value.encode("utf-8", "surrogatepass")) > MAX_FIELD_BYTES:
+            message = f"{name}: longer than {MAX_FIELD_BYTES} bytes"
+            raise Problem(400, message, "invalid_value", name)
+
+
+def check_query(query: bytes) -> None:
+    """Check the number of fields in a query without parsing it.
+
+    Raises:
+        Problem: 400, it has too many.
+    """
+    if query.count(b"&") >= MAX_FIELDS + MAX_LIST_ITEMS:
+        message = f"the query has more than {MAX_FIELDS + MAX_LIST_ITEMS} fields"
+        raise Problem(400, message, "too_many_fields")
 
 
 def parse_urlencoded(text: bytes) -> list[tuple[str, str]]:
@@ -31,19 +72,22 @@ def parse_urlencoded(text: bytes) -> list[tuple[str, str]]:
         raise Problem(400, f"malformed form: {error}", "malformed_body") from error
 
 
-def parse_json(text: bytes) -> list[tuple[str, str]]:
+def parse_json(body: bytes) -> list[tuple[str, str]]:
     """Parse a JSON object. A list becomes several fields with the same name.
 
     Raises:
         Problem: 400, the text is not a JSON object, or holds values that a form cannot express.
+        Malformed: it has too many values.
     """
     try:
-        body = json.loads(text)
+        text = body.decode(json.detect_encoding(body))
+        check_structure(text)
+        fields = json.loads(text)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON", "malformed_body") from None
-    if not isinstance(body, dict):
+    if not isinstance(fields, dict):
         raise Problem(400, "the body must be a JSON object", "malformed_body")
-    pairs = [pair for name, value in body.items() for pair in _flatten(name, value)]
+    pairs = [pair for name, value in fields.items() for pair in _flatten(name, value)]
     try:
         "".join(text for pair in pairs for text in pair).encode()
     except UnicodeEncodeError:  # JSON can escape half of a surrogate pair

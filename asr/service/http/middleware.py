@@ -10,14 +10,18 @@ import logging
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
+from starlette.websockets import WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from asr import tracing
 from asr.service.access.keys import ANONYMOUS
 from asr.service.errors import LimitReached
 from asr.service.http.body import drain
+from asr.service.http.fields import check_query
 from asr.service.http.problems import Problem, problem_of
 from asr.service.observability.logs import is_well_formed, request_id
 
@@ -79,6 +83,8 @@ class RequestLog:
         self._metrics.began()
         try:
             await self._traced(exchange)
+        except (ClientDisconnect, WebSocketDisconnect, ClientDisconnected):
+            pass  # the line below says so
         except Exception as error:  # the application has no handler for it
             logger.exception("request %s failed", exchange.id)
             if exchange.status == NOT_SENT:
@@ -162,6 +168,46 @@ _SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
 )
 PROTOCOL_PREFIX: Final = "openai-insecure-api-key."
 """A browser cannot set headers on a WebSocket, so OpenAI takes the key as a subprotocol."""
+MAX_OFFERED: Final = 4
+"""Keys in one handshake. Each is compared with every valid key, and the client may have none."""
+
+
+class QueryCheck:
+    """Refuses requests and WebSockets with too many fields in the query, before they are parsed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        try:
+            check_query(scope.get("query_string", b""))
+        except Problem as problem:
+            await _refuse(problem, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class RelativeRedirects:
+    """Makes redirects relative: Starlette takes their host from the client's Host header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """Pass one request on, and change the Location of its answer."""
+
+        async def send_relative(message: Message) -> None:
+            if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
+                headers = MutableHeaders(scope=message)
+                if "location" in headers:
+                    parts = urlsplit(headers["location"])
+                    # Two slashes would begin with a host again.
+                    path = "/" + parts.path.lstrip("/")
+                    headers["location"] = urlunsplit(("", "", path, parts.query, ""))
+            await send(message)
+
+        await self._app(scope, receive, send_relative)
 
 
 class KeyCheck:
@@ -248,10 +294,7 @@ def _given(scope: Scope_) -> list[bytes]:
     bearer = bearer.strip() if scheme.lower() == "bearer" else ""
     # OpenAI's client always sends a bearer token, even if the valid key is in another header.
     given = [bearer, headers.get("x-api-key", "")]
-    given += [
-        name.removeprefix(PROTOCOL_PREFIX)
-        for name in scope.get("subprotocols", ())
-        if name.startswith(PROTOCOL_PREFIX)
-    ]
+    offered = [name for name in scope.get("subprotocols", ()) if name.startswith(PROTOCOL_PREFIX)]
+    given += [name.removeprefix(PROTOCOL_PREFIX) for name in offered[:MAX_OFFERED]]
     # Latin-1 restores the bytes as sent, which are UTF-8 for a key like "sésame".
     return [key.encode("latin-1", "replace") for key in given if key]

@@ -10,9 +10,9 @@ retry would fail in the same way.
 
 from __future__ import annotations
 
-import errno
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -32,6 +32,7 @@ from asr.errors import (
     WorkerDied,
 )
 from asr.service import errors
+from asr.service.faults import errno_of, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,8 +122,25 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 }
 
 
+_PLACES: Final = re.compile(
+    r"""\w+://[^\s,;'")]+ | \[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](:\d+)?     # URLs, IPv6
+    | \b\d{1,3}(\.\d{1,3}){3}\b(:\d+)? | \b[\w-]*[a-zA-Z][\w.-]*:\d{2,5}\b  # IPv4, host:port
+    | (?<=name\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
+    | (?<![\w/.])(/[\w.@+-]+){2,}/?""",  # paths
+    re.VERBOSE,
+)
+
+
+def without_places(message: str) -> str:
+    """A message without addresses of servers and paths of files. The log has the whole message."""
+    return _PLACES.sub("(see the server's log)", message)
+
+
 def problem_of(error: Exception) -> Problem:
-    """The answer to an error. The message of an unexpected error is hidden from the client."""
+    """The answer to an error. The message of an unexpected error is hidden from the client.
+
+    The messages of the server's own failures name no address and no path.
+    """
     match error:
         case Problem():
             return error
@@ -144,10 +162,12 @@ def _look_up(error: Exception) -> Problem:
     if isinstance(error, errors.Refused):
         status = _REFUSALS[type(error)]
         return Problem(status, str(error), error.code, error.param, error.retry_after)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem(503, "the server's disk is full", "disk_full", None, 30)
+    if (failure := errno_of(error)) is not None:
+        message, code, wait = explain(failure)
+        return Problem(503, message, code, None, wait)
     found = next((row for row in _ERRORS if isinstance(error, row[0])), None)
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")
     _, status, code, param, retry_after = found
-    return Problem(status, str(error), code, param, retry_after)
+    message = str(error) if status < 500 else without_places(str(error))
+    return Problem(status, message, code, param, retry_after)

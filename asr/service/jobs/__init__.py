@@ -6,6 +6,7 @@ servers may share the database and the folder of recordings.
 
 Modules in reading order:
 
+    troubles.py    what is wrong with a database, in words that help
     tables.py      the tables, their version, their creation
     rows.py        rows as values: `Job`, `NewJob`, `Callback`
     database.py    SQLite or Postgres: connections, transactions, one error if unavailable

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from asr.errors import StoreUnavailable, WorkerDied
+from asr.errors import StoreUnavailable, WorkerLost
 from asr.pipeline.checkpoint import pack_segment, pack_summary
 from asr.pipeline.run import Progress
 from asr.service.jobs.leases import LeaseLost, NewResults
@@ -28,7 +28,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS: Final = 0.5
-MAX_DELAY: Final = 60.0
+MAX_DELAY: Final = 30.0
+"""Seconds. A job waits at most this long before the next attempt."""
 
 
 class Attempt:
@@ -46,7 +47,7 @@ class Attempt:
     def __init__(self, leases: Leases, job: Job, lease: str) -> None:
         self.id = f"{job.id}-{lease}"
         self._leases = leases
-        self._stalls = job.stalls
+        self._n_failures = job.stalls
         self._job_and_lease = (job.id, lease)
         self._owner = job.owner
         self._chunks: list[ChunkDone] = []
@@ -56,6 +57,7 @@ class Attempt:
         self._n_segments = 0
         self._has_news = asyncio.Event()
         self._is_over = False
+        self._has_progressed = False
         self._transcript: Transcript | None = None
 
     async def finished_chunks(self) -> list[str]:
@@ -73,7 +75,7 @@ class Attempt:
         """Write the results of the worker as they arrive, and finally the transcript.
 
         Raises:
-            WorkerDied: the events ended without a transcript.
+            WorkerLost: the events ended without a transcript.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -83,7 +85,7 @@ class Attempt:
             raise several.exceptions[0] from several
         transcript = self._transcript
         if transcript is None:
-            raise WorkerDied("the recogniser process ended without a transcript")
+            raise WorkerLost("the recogniser process ended without a transcript")
         summary, rest, n = pack_summary(transcript), self._take_results(), self._n_segments
         succeed = partial(self._leases.succeed, *self._job_and_lease, rest, n, summary)
         await self._until_available(succeed)
@@ -100,6 +102,8 @@ class Attempt:
         match event:
             case ChunkDone():
                 self._chunks.append(event)
+                self._n_failures = 0
+                self._has_progressed = True
             case Segment():
                 self._segments.append((event.id, pack_segment(event)))
                 self._n_segments = max(self._n_segments, event.id + 1)
@@ -129,27 +133,42 @@ class Attempt:
         self._has_news.clear()
         return results
 
-    async def release(self, error: Exception, *, counts: bool) -> None:
-        """Let the job be claimed again after a delay.
+    @property
+    def n_failures(self) -> int:
+        """Failures since the last new chunk that only the recording explains."""
+        return self._n_failures
 
-        The delay doubles with each stalled attempt, up to `MAX_DELAY`. An attempt has stalled if it
-        finished no chunk.
+    @property
+    def is_stalled(self) -> bool:
+        """Whether no new chunk was recognised."""
+        return not self._has_progressed
+
+    async def release(self, error: Exception, n_repeats: int, n_failures: int | None) -> None:
+        """Let the job be claimed again after a delay.
 
         Args:
             error: why this attempt ended.
-            counts: whether this attempt counts as a stall; it does if the job may be the reason.
+            n_repeats: attempts in a row that ended without a new chunk. The delay doubles with
+                each, up to `MAX_DELAY`.
+            n_failures: as for `Leases.release`.
         """
-        delay = min(2.0 ** min(self._stalls, 6), MAX_DELAY)
+        delay = min(2.0 ** min(n_repeats, 10), MAX_DELAY)
         job, _ = self._job_and_lease
         logger.warning("job %s waits %.0f s: %s", job, delay, error)
-        release = partial(self._leases.release, *self._job_and_lease, delay, counts=counts)
+        release = partial(self._leases.release, *self._job_and_lease, delay, n_failures)
         with contextlib.suppress(LeaseLost):
             await self._until_available(release)
 
-    async def fail(self, error: str) -> None:
-        """End the job as failed. `error` is OpenAI's error object as JSON."""
+    async def fail(self, error: str) -> bool:
+        """End the job as failed. Returns whether it did: another runner may have claimed the job.
+
+        Args:
+            error: OpenAI's error object as JSON.
+        """
         with contextlib.suppress(LeaseLost):
             await self._until_available(partial(self._leases.fail, *self._job_and_lease, error))
+            return True
+        return False
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
         """Repeat `work` until the database is available.

@@ -14,7 +14,8 @@ from asr.service.http.middleware import owner_of
 from asr.service.jobs.addresses import check_callback_url
 from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
-from asr.service.jobs.store import too_many_jobs
+from asr.service.jobs.store import reserved, too_many_jobs
+from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import parse_fields
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class JobCreation:
         self._settings = settings
         self._incoming = incoming
         self._uploads = uploads
+        self._threads = FairThreads("recordings", 8, 2)  # the digest reads a whole recording
 
     async def create(self, request: Request) -> tuple[Job, bool]:
         """Receive a recording and make it a job. Returns the job, and whether it is new.
@@ -90,8 +92,11 @@ class JobCreation:
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             message = f"must have 1 to {MAX_KEY_LENGTH} characters"
             raise InvalidOption("Idempotency-Key", message)
-        if await self._store.n_waiting() >= self._settings.max_waiting_jobs:
-            raise too_many_jobs()
+        most = self._settings.max_waiting_jobs
+        if await self._store.n_waiting() >= most:
+            ours = await self._store.n_waiting(owner_of(request))
+            if ours >= reserved(most):
+                raise too_many_jobs()
         return key
 
     async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
@@ -132,16 +137,16 @@ class JobCreation:
                 new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)
             )
         except Refused:
-            self._recordings.remove(new.id)
+            await self._threads.run(owner, self._recordings.remove, new.id)
             raise
         if not is_new:
-            self._recordings.remove(new.id)
+            await self._threads.run(owner, self._recordings.remove, new.id)
         return job, is_new
 
     async def _adopt(self, owner: str, received: Path, asked: JobRequest) -> NewJob:
         """Store the recording under the id of a new job."""
         job = uuid.uuid4().hex
-        digest, n_bytes = await asyncio.to_thread(self._recordings.adopt, received, job)
+        digest, n_bytes = await self._threads.run(owner, self._recordings.adopt, received, job)
         engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
         fingerprint = asked.fingerprint(owner, digest, engine)
         return NewJob(job, owner, asked.pack(), fingerprint, digest, n_bytes)

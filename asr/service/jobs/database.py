@@ -7,6 +7,7 @@ the error is `StoreUnavailable`.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from asr.errors import StoreTooNew, StoreUnavailable
+from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
+from asr.service.jobs.troubles import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,9 @@ _POSTGRES: Final = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
 }
-_AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+_OURS: Final = (exc.IntegrityError, exc.DataError)
+"""Errors of a statement. All others mean that the database cannot be used: it is unreachable, full,
+locked, read-only, damaged, or has other tables."""
 
 
 class now(FunctionElement[float]):  # noqa: N801  # named like the SQL function
@@ -66,6 +70,12 @@ class Database:
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://...``. The first use opens the first connection,
             so a process may fork after making this.
+
+    Raises:
+        InvalidOption: the driver of PostgreSQL is not installed.
+
+    Attributes:
+        trouble: why the last transaction failed, or None if it did not.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,6 +87,7 @@ class Database:
         snapshot = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(only_reads=True, **snapshot)
         self._obstacle: str | None = "the database of jobs was not reached yet"
+        self.trouble: StoreUnavailable | None = StoreUnavailable(self._obstacle)
         # Its own threads: a database that hangs must not block other users of the default pool.
         self._threads = ThreadPoolExecutor(N_THREADS, "database")
 
@@ -100,11 +111,17 @@ class Database:
 
     async def _in_thread(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _transact, engine, work)
+        try:
+            result = await loop.run_in_executor(self._threads, _transact, engine, work)
+        except StoreUnavailable as error:
+            self.trouble = error
+            raise
+        self.trouble = None
+        return result
 
     def _check(self) -> None:
         if self._obstacle is not None:
-            raise StoreUnavailable(self._obstacle)
+            raise StoreUnavailable(self._obstacle, self._obstacle)
 
     async def open(self, prepare: Callable[[sa.Connection], None]) -> None:
         """Run `prepare` under a lock that excludes other servers. Then allow `read` and `run`.
@@ -122,8 +139,11 @@ class Database:
 
         try:
             await self._in_thread(self._engine, work)
-        except StoreTooNew as error:
-            self._obstacle = str(error)
+        except StoreUnavailable as error:
+            if isinstance(error, StoreTooNew):
+                self._obstacle = str(error)
+            elif error.advice:  # the kind of trouble is known
+                self._obstacle = error.summary
             raise
         self._obstacle = None
 
@@ -147,20 +167,17 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     try:
         with engine.begin() as connection:
             return work(connection)
-    except _AWAY as error:
-        raise StoreUnavailable(_explain(error)) from error
-    except exc.DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnavailable(_explain(error)) from error
-        raise
-
-
-def _explain(error: Exception) -> str:
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return f"the database of jobs cannot be used now: {cause[0] if cause else 'no reason given'}"
+    except (exc.DatabaseError, exc.InterfaceError, exc.TimeoutError) as error:
+        is_lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+        if isinstance(error, _OURS) and not is_lost:
+            raise
+        raise explained(str(getattr(error, "orig", None) or error)) from error
 
 
 def _postgres(url: str) -> sa.Engine:
+    if importlib.util.find_spec("psycopg") is None:
+        message = "PostgreSQL needs psycopg: pip install 'asr-service[postgres]'"
+        raise InvalidOption("database_url", message)
     return sa.create_engine(
         url,
         pool_pre_ping=True,

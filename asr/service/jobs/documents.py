@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from dataclasses import replace
@@ -15,6 +14,7 @@ from asr.pipeline.checkpoint import unpack_segment, unpack_summary
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
+from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import reshaped
 from asr.types import Segment, Transcript
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
     from asr.service.jobs.store import JobStore
 
+_threads = FairThreads("documents", 4, 2)
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 
 
@@ -49,7 +50,7 @@ async def document(
         transcript = _transcript(job, request, segments, speech)
         return formats.render(transcript, EXTENSIONS[extension], subtitles).encode()
 
-    body = await asyncio.to_thread(write)
+    body = await _threads.run(job.owner, write)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {
         "etag": tag,

@@ -12,7 +12,7 @@ Two runners never claim the same job: SQLite has one writer at a time, and Postg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from asr.service.litserve.messages import ChunkDone
+
+
+MAX_WAIT_SECONDS: Final = 600.0
+"""The longest time until a released job may be claimed again. A later time was written while the
+clock was ahead. So was a lease that is longer than the server's own ones."""
+SHORTEST_SECONDS: Final = 5.0
+"""No lease of another server is cut to less than this. Servers renew their leases every second."""
 
 
 class LeaseLost(Exception):
@@ -71,7 +78,8 @@ class Leases:
             .where(other.c.owner == jobs.c.owner, is_running)
             .scalar_subquery()
         )
-        is_due = sa.and_(jobs.c.state == QUEUED, jobs.c.not_before <= now())
+        may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.not_before > now() + MAX_WAIT_SECONDS)
+        is_due = sa.and_(jobs.c.state == QUEUED, may_begin)
         has_expired = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until < now())
         found = (
             sa.select(jobs.c.id)
@@ -89,11 +97,15 @@ class Leases:
                 lease_until=now() + seconds,
                 started=sa.func.coalesce(jobs.c.started, now()),
                 attempts=jobs.c.attempts + 1,
-                stalls=jobs.c.stalls + 1,
             )
             .returning(*JOB_COLUMNS)
         )
-        return await self._database.run(lambda c: read_job(c.execute(statement).first()))
+
+        def work(connection: sa.Connection) -> Job | None:
+            _shorten_leases(connection, seconds)
+            return read_job(connection.execute(statement).first())
+
+        return await self._database.run(work)
 
     async def renew(self, leases: Collection[str], seconds: float) -> set[str]:
         """Renew the leases for `seconds`; returns those that are still held."""
@@ -163,22 +175,27 @@ class Leases:
         """
         await self._database.run(lambda c: _end(c, job, lease, {"state": FAILED, "error": error}))
 
-    async def release(self, job: str, lease: str, delay: float, *, counts: bool) -> None:
+    async def release(
+        self, job: str, lease: str, delay: float, n_failures: int | None = None
+    ) -> None:
         """Let the job be claimed again after `delay` seconds.
 
         Args:
             job: its id.
             lease: of the runner.
             delay: seconds.
-            counts: whether this attempt counts as a stall; it does if the job may have caused the
-                failure.
+            n_failures: since the last new chunk, those that only the recording explains. None
+                leaves the number as it is.
 
         Raises:
             LeaseLost: nothing was written.
         """
-        values: dict[str, Any] = {"state": QUEUED, "not_before": now() + delay}
-        if not counts:
-            values["stalls"] = jobs.c.stalls - 1
+        values: dict[str, Any] = {
+            "state": QUEUED,
+            "not_before": now() + min(delay, MAX_WAIT_SECONDS),
+        }
+        if n_failures is not None:
+            values["stalls"] = n_failures
         await self._database.run(lambda c: _change(c, job, lease, values | _NO_LEASE))
 
     async def postpone(self, job: str, lease: str, owner: str, delay: float) -> None:
@@ -196,12 +213,11 @@ class Leases:
         Raises:
             LeaseLost: nothing was written.
         """
-        until = now() + delay
+        until = now() + min(delay, MAX_WAIT_SECONDS)
         values: dict[str, Any] = {
             "state": QUEUED,
             "not_before": until,
             "attempts": jobs.c.attempts - 1,
-            "stalls": jobs.c.stalls - 1,
             "started": sa.case((jobs.c.attempts > 1, jobs.c.started), else_=None),
         }
         others = sa.and_(jobs.c.owner == owner, jobs.c.state == QUEUED, jobs.c.not_before < until)
@@ -211,6 +227,17 @@ class Leases:
             connection.execute(sa.update(jobs).where(others).values(not_before=until))
 
         await self._database.run(work)
+
+
+def _shorten_leases(connection: sa.Connection, seconds: float) -> None:
+    """Let no lease last longer than `seconds` from now.
+
+    A server that died while its clock was ahead leaves a lease that would strand its job. A server
+    that lives renews its leases long before they expire, even if it uses longer ones.
+    """
+    most = max(seconds, SHORTEST_SECONDS)
+    is_long = sa.and_(jobs.c.state == RUNNING, jobs.c.lease_until > now() + most + 1)
+    connection.execute(sa.update(jobs).where(is_long).values(lease_until=now() + most))
 
 
 _NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}

@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import os
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
+from asr.service.errors import GivenUp
 from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
@@ -48,6 +48,21 @@ class Recordings:
             raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
 
+    def check(self, job: str) -> None:
+        """Check that a recording exists.
+
+        Raises:
+            GivenUp: it is gone, although the recordings of other jobs are in the folder.
+            OSError: the folder or the file cannot be read, or nothing is in the folder. A disk may
+                be missing, which can come back with its files.
+        """
+        try:
+            self.path(job).stat()
+        except FileNotFoundError:
+            if not any(is_id(path.name) for path in self._folder.iterdir()):
+                raise
+            raise GivenUp("the recording of this job is gone", "recording_missing") from None
+
     def adopt(self, source: Path, job: str) -> tuple[str, int]:
         """Move `source` into the folder, so that it survives a loss of power.
 
@@ -63,6 +78,7 @@ class Recordings:
             os.utime(file.fileno())  # an old upload must not look like an orphan
             os.fsync(file.fileno())
             n_bytes = os.fstat(file.fileno()).st_size
+        self.open()  # something may have deleted the folder
         source.replace(self.path(job))
         sync_folder(self._folder)
         return digest, n_bytes
@@ -71,13 +87,16 @@ class Recordings:
         """Remove a recording, if it exists."""
         self.path(job).unlink(missing_ok=True)
 
-    def old(self) -> list[str]:
-        """Ids of recordings older than `ORPHAN_SECONDS`."""
-        now = time.time()  # noqa: TID251  # compared with the file system's clock
-        found = []
+    def stored(self, now: float) -> dict[str, bool]:
+        """For the id of each job with a recording, whether that is older than `ORPHAN_SECONDS`.
+
+        Args:
+            now: seconds since 1970.
+        """
+        found = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if is_id(path.name) and now - path.stat().st_mtime > ORPHAN_SECONDS:
-                        found.append(path.name)
+                    if is_id(path.name):
+                        found[path.name] = now - path.stat().st_mtime > ORPHAN_SECONDS
         return found

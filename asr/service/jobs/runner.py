@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.errors import (
-    AsrError,
-    EngineTimeout,
-    EngineUnavailable,
-    StoreUnavailable,
-    WorkerDied,
-)
+from asr.errors import AsrError, StoreUnavailable
 from asr.service.errors import GivenUp
-from asr.service.files import temporary_folder
+from asr.service.faults import Fault, fault_of
+from asr.service.files import finished_in_thread, temporary_folder
 from asr.service.jobs.attempt import Attempt
 from asr.service.jobs.leases import LeaseLost
 from asr.service.jobs.request import JobRequest
+from asr.service.jobs.suspicion import MAX_FAILURES, Suspicions
 from asr.service.litserve.messages import Transcribe
 
 if TYPE_CHECKING:
@@ -41,14 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0
-MAX_STALLS: Final = 10
-"""After this many attempts in a row without a new chunk, the job fails, because the cause must be
-in the job itself."""
 MAX_POSTPONE_SECONDS: Final = 300.0
 """After this time the job is claimed again, even if its owner's day has not ended. The limit may
 have been raised, or another server may still have audio left for the owner."""
-
-_TRANSIENT = (EngineUnavailable, EngineTimeout, WorkerDied)
 
 
 class JobRunner:
@@ -85,6 +75,8 @@ class JobRunner:
         self._weight_of = weight_of
         self._audio_wait = audio_wait
         self._error_body = error_body
+        self._suspicions = Suspicions(client)
+        self._repeats: dict[str, int] = {}  # by job: attempts in a row without a new chunk
         self._name = uuid.uuid4().hex[:12]
         self._n_claims = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by lease
@@ -108,6 +100,7 @@ class JobRunner:
 
     def stop(self, job: str) -> None:
         """Stop working on a job that was cancelled, if this runner works on it."""
+        self._forget_failures(job)
         if job in self._lease_of:
             self._tasks[self._lease_of[job]].cancel()
 
@@ -156,32 +149,32 @@ class JobRunner:
 
     async def _work(self, job: Job, lease: str) -> None:
         attempt = Attempt(self._leases, job, lease)
+        n_succeeded = self._suspicions.n_succeeded()
         try:
             if wait := self._audio_wait(job.owner):
                 await attempt.postpone(min(wait, MAX_POSTPONE_SECONDS))
                 return
             await self._transcribe(job, attempt)
-            await asyncio.to_thread(self._recordings.remove, job.id)
+            self._forget_failures(job.id)
+            await self._remove_recording(job.id)
         except LeaseLost:
+            self._forget_failures(job.id)
             logger.info("job %s was cancelled or claimed by another runner", job.id)
         except asyncio.CancelledError:
             # The service is shutting down, or the lease is lost. In the second case, `release`
             # raises LeaseLost.
             with contextlib.suppress(LeaseLost, StoreUnavailable):
-                await self._leases.release(job.id, lease, 0, counts=False)
+                await self._leases.release(job.id, lease, 0)
             raise
         except Exception as error:
-            await self._end(job, attempt, error)
-            if not isinstance(error, AsrError):
-                logger.exception("job %s failed", job.id)
+            if not isinstance(error, AsrError | OSError):
+                logger.exception("job %s: attempt %d failed", job.id, job.attempts)
+            await self._end(job, attempt, error, n_succeeded)
 
     async def _transcribe(self, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %d", job.id, job.attempts)
-        if job.stalls > MAX_STALLS:
-            raise GivenUp(f"given up after {MAX_STALLS} attempts", "job_gave_up")
         source = self._recordings.path(job.id)
-        if not source.exists():
-            raise GivenUp("the recording of this job is gone", "recording_missing")
+        await asyncio.to_thread(self._recordings.check, job.id)
         async with temporary_folder(self._run_dir) as folder:
             records = await attempt.finished_chunks()
             kept = await asyncio.to_thread(_write_lines, folder / "kept", records)
@@ -193,26 +186,47 @@ class JobRunner:
             async with contextlib.aclosing(self._client.transcribe(command)) as events:
                 await attempt.follow(events)
 
-    async def _end(self, job: Job, attempt: Attempt, error: Exception) -> None:
-        """After a failed attempt, release the job if the error is transient; otherwise end it."""
-        is_disk_full = _is_disk_full(error)
-        if isinstance(error, _TRANSIENT) or is_disk_full:
-            # An unavailable engine or a full disk is not the job's fault: retry without limit.
-            counts = not isinstance(error, EngineUnavailable) and not is_disk_full
-            await attempt.release(error, counts=counts)
-        else:
+    async def _end(self, job: Job, attempt: Attempt, error: Exception, n_succeeded: int) -> None:
+        """After a failed attempt, end the job or return it to the queue."""
+        fault = fault_of(error)
+        n_failures = None
+        if fault is Fault.CHUNK:
+            n_failures = await self._suspicions.count(
+                job.id, error, attempt.n_failures, n_succeeded
+            )
+            if n_failures >= MAX_FAILURES:
+                error, fault = _given_up(error), Fault.RECORDING
+        if fault is Fault.RECORDING:
+            self._forget_failures(job.id)
             body = self._error_body(error)
             logger.warning("job %s failed: %s", job.id, body["code"])
-            await attempt.fail(json.dumps(body))
+            if await attempt.fail(json.dumps(body)):  # nobody can try a failed job again
+                await self._remove_recording(job.id)
+            return
+        n_repeats = self._repeats.get(job.id, 0) if attempt.is_stalled else 0
+        self._repeats[job.id] = n_repeats + 1
+        await attempt.release(error, n_repeats, n_failures)
+
+    def _forget_failures(self, job: str) -> None:
+        self._repeats.pop(job, None)
+        self._suspicions.forget(job)
+
+    async def _remove_recording(self, job: str) -> None:
+        """Remove the recording of a job that has ended. If that fails, a sweep does it later."""
+        try:
+            # `_renew_leases` may cancel this task now, because the job has no lease any more.
+            await finished_in_thread(self._recordings.remove, job)
+        except OSError as error:
+            logger.warning("the recording of job %s is not removed: %s", job, error)
+
+
+def _given_up(error: Exception) -> GivenUp:
+    message = f"given up: the recording failed {MAX_FAILURES} times while others succeeded"
+    detail = f" ({error})" if isinstance(error, AsrError) else ""
+    return GivenUp(message + detail, "job_gave_up")
 
 
 def _write_lines(path: Path, lines: list[str]) -> Path:
     with path.open("w", encoding="ascii") as file:
         file.writelines(f"{line}\n" for line in lines)
     return path
-
-
-def _is_disk_full(error: Exception) -> bool:
-    """Whether the disk was full, in this process or in a helper process."""
-    code = error.errno if isinstance(error, OSError | WorkerDied) else None
-    return code in (errno.ENOSPC, errno.EDQUOT)

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import StoreUnavailable
+from asr.service.clock import CautiousClock, wall_time
 from asr.service.errors import NotFound, ShuttingDown
 from asr.service.http.body import drain
 from asr.service.http.problems import problem_of
@@ -18,6 +19,7 @@ from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore
+from asr.service.jobs.troubles import described
 from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks
 
@@ -68,7 +70,8 @@ class Jobs:
         weight_of: Callable[[str], float] = lambda _: 1.0,
         audio_wait: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
-        database = Database(settings.database)
+        self._database = database = Database(settings.database)
+        self._clock = CautiousClock(settings.data_path / "clock")
         self.store = JobStore(database)
         self.watch = Watch(self.store)
         self.recordings = Recordings(settings.data_path / "recordings")
@@ -127,27 +130,38 @@ class Jobs:
                 await asyncio.sleep(RESTART_SECONDS)
 
     async def _open(self) -> None:
+        said = ""
         while True:
             try:
                 await self.store.open()
             except StoreUnavailable as error:
-                logger.warning("%s", error)
+                if said != (said := described(error)):
+                    logger.warning("jobs are not available: %s", said)
                 await asyncio.sleep(1)
             else:
                 return
 
     async def _sweep(self) -> None:
-        """Delete old jobs, and recordings without a job."""
+        """Delete old jobs, and recordings that no job needs."""
         while True:
             try:
-                for job in await self.store.expire(self._settings.job_ttl):
-                    self.recordings.remove(job)
-                old = await asyncio.to_thread(self.recordings.old)
-                for job in set(old) - await self.store.unfinished():
-                    self.recordings.remove(job)
+                # While the clock may be wrong, jobs are kept for longer.
+                lag = await asyncio.to_thread(lambda: self._clock.lag)
+                for job in await self.store.expire(self._settings.job_ttl + lag):
+                    await asyncio.to_thread(self.recordings.remove, job)
+                await self._sweep_recordings(wall_time() - lag)
             except (StoreUnavailable, OSError) as error:
                 logger.warning("old jobs are not removed: %s", error)
             await asyncio.sleep(min(SWEEP_SECONDS, max(1.0, self._settings.job_ttl / 4)))
+
+    async def _sweep_recordings(self, now: float) -> None:
+        """Remove the recordings of ended jobs, which a killed process left, and old orphans."""
+        found = await asyncio.to_thread(self.recordings.stored, now)  # before the jobs are read
+        unneeded = found.keys() - await self.store.unfinished()
+        ended = await self.store.existing(unneeded)
+        for job in unneeded:
+            if job in ended or found[job]:
+                await asyncio.to_thread(self.recordings.remove, job)
 
     # --- one request ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
-from asr.service.errors import KeyReused, LimitReached
+from asr.service.errors import Conflict, KeyReused, LimitReached
 from asr.service.jobs.database import Database, lock_queue, now, upsert
 from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
 from asr.service.jobs.tables import (
@@ -20,6 +20,7 @@ from asr.service.jobs.tables import (
     callbacks,
     chunks,
     create_tables,
+    deleted_jobs,
     idempotency_keys,
     jobs,
     segments,
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+FUTURE_SECONDS: Final = 60.0
+"""A time further ahead was written while the clock was ahead."""
+PAGING_SECONDS: Final = 86_400.0
+"""A client may take this long from one page of jobs to the next, even if jobs are deleted."""
+MAX_CALLBACKS: Final = 10
+"""Callbacks of one job."""
 MAX_PER_QUERY: Final = 100
 """Jobs in one query. SQLite accepts expressions of at most 1000 terms."""
 
@@ -71,7 +78,8 @@ class JobStore:
             new: the job. An unfinished or successful job of the same fingerprint is used instead.
             key: the client's idempotency key.
             callback: id and address of a callback.
-            max_waiting: how many jobs may wait, including a new one.
+            max_waiting: how many jobs may wait, including a new one. An owner with few waiting
+                jobs may exceed it, so that others cannot fill the queue.
             sent: a digest of the request as the client sent it, to compare if the key comes again.
                 The fingerprint is not enough: it depends on the server's settings, which may change
                 before the client repeats the request.
@@ -82,6 +90,7 @@ class JobStore:
         Raises:
             KeyReused: the key came with another request before.
             LimitReached: too many jobs wait.
+            Conflict: the job exists and has too many callbacks.
         """
         return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting, sent))
 
@@ -93,21 +102,31 @@ class JobStore:
     async def page(
         self, owner: str, limit: int, after: str | None = None, state: str | None = None
     ) -> list[Job]:
-        """The owner's jobs, newest first, starting behind the job `after`."""
+        """The owner's jobs, newest first, starting behind the job `after`.
+
+        The job `after` may have been deleted meanwhile.
+        """
         query = sa.select(*JOB_COLUMNS).where(jobs.c.owner == owner)
         if state is not None:
             query = query.where(jobs.c.state == state)
         if after is not None:
-            place = sa.select(jobs.c.created, jobs.c.id).where(
-                jobs.c.id == after, jobs.c.owner == owner
+            places = (
+                sa.select(table.c.created).where(table.c.id == after, table.c.owner == owner)
+                for table in (jobs, deleted_jobs)
             )
-            query = query.where(sa.tuple_(jobs.c.created, jobs.c.id) < place.scalar_subquery())
+            created = sa.union_all(*places).scalar_subquery()
+            query = query.where(
+                sa.or_(
+                    jobs.c.created < created,
+                    sa.and_(jobs.c.created == created, jobs.c.id < after),
+                )
+            )
         query = query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
         return await self._database.read(lambda c: [Job(*tuple(row)) for row in c.execute(query)])
 
-    async def n_waiting(self) -> int:
-        """The number of waiting jobs of all owners."""
-        return await self._database.read(_n_waiting)
+    async def n_waiting(self, owner: str | None = None) -> int:
+        """The number of waiting jobs of one owner, or of all."""
+        return await self._database.read(lambda c: _n_waiting(c, owner))
 
     async def counts(self) -> dict[str, float]:
         """The number of jobs of all owners by state."""
@@ -150,16 +169,41 @@ class JobStore:
 
     async def delete(self, owner: str, job: str) -> Job | None:
         """Delete a job in any state. Returns it as it was, or None if there was none."""
-        is_wanted = jobs.c.id == job, jobs.c.owner == owner
-        statement = sa.delete(jobs).where(*is_wanted).returning(*JOB_COLUMNS)
-        return await self._database.run(lambda c: read_job(c.execute(statement).first()))
+        is_wanted = sa.and_(jobs.c.id == job, jobs.c.owner == owner)
+        return await self._database.run(lambda c: next(iter(_delete(c, is_wanted)), None))
 
     # --- housekeeping ---------------------------------------------------------------------------
 
     async def expire(self, seconds: float) -> list[str]:
-        """Delete the jobs that ended more than `seconds` ago; returns their ids."""
-        statement = sa.delete(jobs).where(jobs.c.finished < now() - seconds).returning(jobs.c.id)
-        return await self._database.run(lambda c: [str(job) for job in c.scalars(statement)])
+        """Delete the jobs that ended more than `seconds` ago; returns their ids.
+
+        A job that ended in the future, by a clock that was ahead, counts as ended now.
+        """
+        from_future = (
+            sa.update(jobs).where(jobs.c.finished > now() + FUTURE_SECONDS).values(finished=now())
+        )
+        await self._database.run(lambda c: c.execute(from_future).rowcount)
+        is_old = jobs.c.finished < now() - seconds
+        some = sa.select(jobs.c.id).where(is_old).limit(MAX_PER_QUERY)
+        are_old = sa.and_(jobs.c.id.in_(some), is_old)
+        expired: list[str] = []
+        # In batches, so that other writers do not wait for long.
+        while batch := await self._database.run(lambda c: _delete(c, are_old)):
+            expired += [job.id for job in batch]
+        forgotten = sa.delete(deleted_jobs).where(
+            deleted_jobs.c.deleted < now() - max(seconds, PAGING_SECONDS)
+        )
+        await self._database.run(lambda c: c.execute(forgotten).rowcount)
+        return expired
+
+    async def existing(self, wanted: Iterable[str]) -> set[str]:
+        """Those ids of jobs that exist, in any state."""
+        ids = list(wanted)
+        batches = [ids[n : n + MAX_PER_QUERY] for n in range(0, len(ids), MAX_PER_QUERY)]
+        queries = [sa.select(jobs.c.id).where(jobs.c.id.in_(batch)) for batch in batches]
+        return await self._database.read(
+            lambda c: {str(job) for query in queries for job in c.scalars(query)}
+        )
 
     async def unfinished(self) -> set[str]:
         """The ids of all jobs that still need their recordings."""
@@ -192,11 +236,18 @@ def _read_many(
     return found
 
 
-def _n_waiting(connection: sa.Connection) -> int:
+def reserved(max_waiting: int) -> int:
+    """How many jobs of an owner may wait although the jobs of others fill the queue."""
+    return max(1, max_waiting // 20)
+
+
+def _n_waiting(connection: sa.Connection, owner: str | None = None) -> int:
     # Jobs that wait for their owner's limit are not counted, so they cannot fill the queue.
     may_begin = sa.or_(jobs.c.not_before <= now(), jobs.c.attempts > 0)
     is_waiting = sa.and_(jobs.c.state == QUEUED, may_begin)
     query = sa.select(sa.func.count()).select_from(jobs).where(is_waiting)
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
     return int(connection.execute(query).scalar_one())
 
 
@@ -215,14 +266,27 @@ def _create(
             lock_queue(connection)
         job, is_new = _insert(connection, new)
         # Whether the job is new is known only after the insert. The error rolls the insert back.
-        if is_new and max_waiting is not None and _n_waiting(connection) > max_waiting:
+        if is_new and max_waiting is not None and _exceeds(connection, new.owner, max_waiting):
             raise too_many_jobs()
         if key and _store_key(connection, new, key, job, sent) != job.id:
             raise _key_reused()
     if callback:
-        row = {"job": job.id, "id": callback[0], "url": callback[1], "state": "pending"}
-        upsert(connection, callbacks, [row])
+        _add_callback(connection, job.id, *callback)
     return job, is_new
+
+
+def _exceeds(connection: sa.Connection, owner: str, max_waiting: int) -> bool:
+    is_full = _n_waiting(connection) > max_waiting
+    return is_full and _n_waiting(connection, owner) > reserved(max_waiting)
+
+
+def _add_callback(connection: sa.Connection, job: str, callback: str, url: str) -> None:
+    row = {"job": job, "id": callback, "url": url, "state": "pending"}
+    upsert(connection, callbacks, [row])  # the same URL again changes nothing
+    query = sa.select(sa.func.count()).select_from(callbacks).where(callbacks.c.job == job)
+    if connection.execute(query).scalar_one() > MAX_CALLBACKS:  # the error rolls the insert back
+        message = f"callback_url: this job already has {MAX_CALLBACKS} callbacks"
+        raise Conflict(message, "too_many_callbacks", "callback_url")
 
 
 def _find_by_key(connection: sa.Connection, new: NewJob, key: str, sent: str) -> Job | None:
@@ -236,6 +300,18 @@ def _find_by_key(connection: sa.Connection, new: NewJob, key: str, sent: str) ->
     if job is not None and found.fingerprint != sent and job.fingerprint != new.fingerprint:
         raise _key_reused()
     return job
+
+
+def _delete(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Job]:
+    """Delete jobs, and keep their places in the list of jobs for a while."""
+    rows = connection.execute(sa.delete(jobs).where(which).returning(*JOB_COLUMNS)).all()
+    found = [Job(*tuple(row)) for row in rows]
+    time = connection.execute(sa.select(now())).scalar_one()
+    places = [
+        {"id": it.id, "owner": it.owner, "created": it.created, "deleted": time} for it in found
+    ]
+    upsert(connection, deleted_jobs, places)
+    return found
 
 
 def _insert(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:

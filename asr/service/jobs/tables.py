@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from asr.errors import StoreTooNew
+from asr.service.jobs.troubles import foreign
 
 VERSION: Final = 1
 """The version of the tables below. The table ``asr_schema`` stores it."""
@@ -43,7 +44,7 @@ jobs = sa.Table(
     sa.Column("lease", sa.String(64)),
     sa.Column("lease_until", sa.Double),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    # Attempts since the last new chunk.
+    # Failures since the last new chunk that only the recording explains (suspicion.py).
     sa.Column("stalls", sa.Integer, nullable=False, server_default="0"),
     # Progress in seconds of audio, and seconds of work.
     sa.Column("decoded", sa.Double, nullable=False, server_default="0"),
@@ -109,6 +110,24 @@ callbacks = sa.Table(
     sa.Column("next_try", sa.Double, nullable=False, server_default="0"),
 )
 
+deleted_jobs = sa.Table(
+    "asr_deleted_jobs",  # so that a page of jobs can begin behind a job that was deleted
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("deleted", sa.Double, nullable=False),
+)
+
+LATER_INDEXES: Final = (
+    sa.Index("asr_callbacks_due", callbacks.c.state, callbacks.c.next_try),
+    # Deleting a job looks for its keys.
+    sa.Index("asr_idempotency_keys_of_job", idempotency_keys.c.job),
+    sa.Index("asr_jobs_ended", jobs.c.finished),
+)
+"""Indexes that the first release lacked, as it lacked `deleted_jobs`. An older service works with
+them, so the version of the tables stays the same."""
+
 schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 """One row: the version of the other tables. Version 1 was first released without this table."""
 
@@ -127,6 +146,9 @@ def create_tables(connection: sa.Connection) -> None:
     if not sa.inspect(connection).has_table(schema.name):
         metadata.create_all(connection)
         connection.execute(sa.insert(schema).values(version=VERSION))
+    deleted_jobs.create(connection, checkfirst=True)
+    for index in LATER_INDEXES:
+        index.create(connection, checkfirst=True)
 
 
 def refuse_newer(connection: sa.Connection) -> None:
@@ -134,10 +156,14 @@ def refuse_newer(connection: sa.Connection) -> None:
 
     Raises:
         StoreTooNew: a newer service made the tables.
+        StoreUnavailable: another program made them.
     """
     if not sa.inspect(connection).has_table(schema.name):
         return
-    found: int = connection.execute(sa.select(schema.c.version)).scalar_one()
+    versions = connection.execute(sa.select(schema.c.version)).scalars().all()
+    if len(versions) != 1 or not isinstance(versions[0], int):
+        raise foreign()
+    found = versions[0]
     if found > VERSION:
         raise StoreTooNew(
             f"the tables of jobs have version {found}, and this service knows {VERSION}: start "

@@ -13,12 +13,14 @@ import hashlib
 import hmac
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import httpcore
 
 from asr.errors import StoreUnavailable
 from asr.service.jobs.addresses import CheckedBackend, RefusedAddress
+from asr.service.jobs.callbacks import MAX_WAIT_SECONDS, InFlight
 from asr.service.jobs.schemas import job_body
 from asr.signing import signing_key
 
@@ -34,10 +36,11 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 10
 FIRST_DELAY: Final = 2.0
 """Seconds after the first attempt. The delay doubles with each attempt, up to `MAX_DELAY`."""
-MAX_DELAY: Final = 3600.0
+MAX_DELAY: Final = MAX_WAIT_SECONDS
 TIMEOUT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 1.0
-MAX_CONCURRENT: Final = 8
+MAX_CONCURRENT: Final = 32
+"""Deliveries at once. `InFlight` divides them among owners and receivers."""
 
 _TIMEOUTS: Final = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
 _GONE: Final = 410
@@ -76,21 +79,29 @@ class Webhooks:
         """Deliver callbacks until cancelled. Without a secret, return at once."""
         if not self._secret:
             return
-        places = asyncio.Semaphore(MAX_CONCURRENT)
+        places, in_flight = asyncio.Semaphore(MAX_CONCURRENT), InFlight(MAX_CONCURRENT)
+
+        def end(callback: Callback, _: object) -> None:
+            in_flight.remove(callback)
+            places.release()
+
         async with (
-            httpcore.AsyncConnectionPool(network_backend=self._backend) as pool,
+            httpcore.AsyncConnectionPool(
+                max_connections=MAX_CONCURRENT, network_backend=self._backend
+            ) as pool,
             asyncio.TaskGroup() as group,
         ):
             while True:
                 await places.acquire()
-                callback = await self._next()
+                callback = await self._next(in_flight)
+                in_flight.add(callback)
                 task = group.create_task(self._deliver(pool, callback))
-                task.add_done_callback(lambda _: places.release())
+                task.add_done_callback(partial(end, callback))
 
-    async def _next(self) -> Callback:
+    async def _next(self, in_flight: InFlight) -> Callback:
         while True:
             with contextlib.suppress(StoreUnavailable):
-                if found := await self._queue.next(3 * TIMEOUT_SECONDS):
+                if found := await self._queue.next(3 * TIMEOUT_SECONDS, in_flight):
                     return found
             await self._sleep(POLL_SECONDS)
 

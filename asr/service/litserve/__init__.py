@@ -8,6 +8,7 @@ Read in this order:
     api        runs the `Worker` inside LitServe's worker process
     spec       sends commands from the API process and receives the reports
     queue      the queue of commands, which loses none when a worker dies
+    watch      starts dead processes again, or ends the service with an error
     server     LitServe's server with these parts, and its signals
 
 Only `api`, `spec` and `server` import LitServe. Nothing here knows HTTP, jobs or the database.

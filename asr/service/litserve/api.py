@@ -41,13 +41,15 @@ class TranscriptionAPI(litserve.LitAPI):  # type: ignore[misc]  # litserve has n
         self._main_process = os.getpid()
         self._settings = settings
         self._make_engine = make_engine
+        self.n_died = 0
+        """How many workers died before the next one starts."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
         """Prepare the process. The engine loads later, in the event loop."""
         configure_logging(self._settings.log_level, self._settings.log_format)
         adopt_loggers(self._settings.log_format)
         set_up_telemetry()
-        self._worker = Worker(self._settings, self._make_engine)
+        self._worker = Worker(self._settings, self._make_engine, self.n_died)
         _end_with_main_process(self._main_process)
 
     async def decode_request(self, request: Command) -> Command:

@@ -15,7 +15,9 @@ from asr.errors import AudioError, WorkerDied
 from asr.pipeline.run import Progress
 from asr.service.litserve.messages import (
     Cancel,
+    ChunkDone,
     Command,
+    Control,
     EngineState,
     Failed,
     GetEngineState,
@@ -23,6 +25,7 @@ from asr.service.litserve.messages import (
     InterimText,
     Metrics,
     Report,
+    Started,
 )
 from asr.types import Segment, Transcript
 
@@ -41,19 +44,25 @@ class WorkerClient:
     Args:
         submit: sends a command to the worker and yields its reports.
         listeners: called once per recording with its owner and the seconds transcribed.
+
+    Attributes:
+        n_succeeded: chunks, segments and transcripts that the worker has reported.
+        worker: the number of the worker process: how many died before it.
     """
 
     def __init__(self, submit: Submit, listeners: Sequence[Listener] = ()) -> None:
         self._submit = submit
         self._cancelling: set[asyncio.Task[None]] = set()
         self._listeners = listeners
+        self.n_succeeded = 0
+        self.worker = 0
 
     async def transcribe(self, command: Transcribe) -> AsyncGenerator[WorkerEvent]:
         """Run a transcription. Closing the generator early cancels the work in the worker.
 
         Raises:
             AsrError: see `asr.pipeline.transcriber.Transcriber.transcribe_file`.
-            WorkerDied: the worker died.
+            WorkerLost: the worker died.
         """
         finished = False
         account = _Account(command.owner, self._listeners)
@@ -62,6 +71,10 @@ class WorkerClient:
                 async for report in reports:
                     account.take(report)
                     finished = isinstance(report, Failed)
+                    if isinstance(report, Started):
+                        self.worker = report.worker
+                        continue
+                    self.n_succeeded += isinstance(report, ChunkDone | Segment | Transcript)
                     yield _event_of(report)
             finished = True
         except WorkerDied:
@@ -103,10 +116,16 @@ class WorkerClient:
         task.add_done_callback(self._cancelling.discard)
 
     async def _cancel(self, job: str) -> None:
-        with contextlib.suppress(WorkerDied):
-            async with contextlib.aclosing(self._submit(Cancel(job))) as reports:
-                async for _ in reports:
-                    pass
+        await self._ask(Cancel(job))
+
+    async def cancel_all(self) -> None:
+        """End the work that an earlier API process asked for before it died."""
+        await self._ask(Cancel(None))
+
+    async def control(self) -> bool:
+        """Whether the engine recognises noise, which takes a moment."""
+        answer = await self._ask(Control())
+        return isinstance(answer, EngineState) and answer.ready
 
     async def engine_state(self) -> EngineState | None:
         """Start to load the engine, and return whether it is loaded. None if the worker died."""
@@ -118,19 +137,21 @@ class WorkerClient:
         answer = await self._ask(GetMetrics())
         return answer.text if isinstance(answer, Metrics) else None
 
-    async def _ask(self, command: GetEngineState | GetMetrics) -> Report | None:
+    async def _ask(self, command: Command) -> Report | None:
+        """The last report to a command, or None if there is none."""
+        answer = None
         with contextlib.suppress(WorkerDied):
             async with contextlib.aclosing(self._submit(command)) as reports:
                 async for report in reports:
-                    return report
-        return None
+                    answer = report
+        return answer
 
 
 def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Metrics() | InterimText():
+        case EngineState() | Metrics() | Started() | InterimText():
             raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 

@@ -74,9 +74,12 @@ class RecogniseInterim:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the work of the `Transcribe` or `RecogniseInterim` command with this id."""
+    """End the work of the `Transcribe` or `RecogniseInterim` command with this id.
 
-    id: str
+    None ends the work of all earlier ones.
+    """
+
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,24 @@ class GetEngineState:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """Recognise noise, to see whether the engine works. The answer is an `EngineState`."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetMetrics:
     """Report the worker's `Metrics`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker has started to carry out a `Transcribe` command.
+
+    Attributes:
+        worker: the number of the worker: how many workers died before it.
+    """
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +168,7 @@ class Metrics:
     text: str
 
 
-Command = Transcribe | RecogniseInterim | Cancel | GetEngineState | GetMetrics
+Command = Transcribe | RecogniseInterim | Cancel | Control | GetEngineState | GetMetrics
 WorkerEvent = Event | ChunkDone | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | InterimText | Failed | EngineState | Metrics
+Report = WorkerEvent | Started | InterimText | Failed | EngineState | Metrics

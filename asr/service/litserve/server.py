@@ -11,34 +11,43 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import signal
-import threading
+import sys
+import time
+from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import litserve.server
+from litserve.transport.factory import create_transport_from_config
+from litserve.utils import WorkerSetupStatus
 
 from asr.service.litserve.api import TranscriptionAPI
 from asr.service.litserve.queue import Commands, register
 from asr.service.litserve.spec import TranscriptionSpec
+from asr.service.litserve.watch import WATCH_SECONDS, ProcessLost, ProcessWatch
 from asr.service.observability.logs import adopt_loggers
 from asr.workers.template import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from contextlib import AbstractAsyncContextManager
+    from multiprocessing.process import BaseProcess
+    from socket import socket
 
     from fastapi import FastAPI
 
     from asr.service.litserve.worker import EngineMaker
     from asr.settings import Settings
 
-WATCH_SECONDS = 0.5
-"""How often LitServe checks that the worker is alive."""
+logger = logging.getLogger(__name__)
 
-
+START_POLL_SECONDS = 0.05
+LOST_GRACE_SECONDS = 3.0
+"""How long the API process may take to end without the manager. It returns its jobs meanwhile."""
 REPEAT_SECONDS = 0.5
 """An interrupt that Python dropped is raised again after this."""
 
@@ -106,6 +115,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         self.submit = spec.submit
         self._settings = settings
         self._interrupts = interrupts
+        self._apis: dict[int, BaseProcess] = {}
+        self._sockets: list[socket] = []
         # Drop LitServe's own routes, but keep the pages that document all routes.
         kept = ("/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc")
         routes = self.app.router.routes
@@ -137,33 +148,64 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         self.app.router.lifespan_context = lifespan
 
     def serve(self, **uvicorn_options: Any) -> None:
-        """Start all processes and return after they have ended."""
+        """Start all processes and return after they have ended.
+
+        Raises:
+            SystemExit: a process died that cannot be replaced; all others have been ended.
+        """
         # Exclude loaded objects from garbage collection: their pages stay shared with forked
         # processes, and no collection walks them, not even the one at exit.
         gc.freeze()
         if self._settings.log_format == "json":
             uvicorn_options["log_config"] = None
-        self.run(
-            host=self._settings.host,
-            port=self._settings.port,
-            log_level=self._settings.log_level,
-            num_api_servers=1,
-            generate_client_file=False,
-            access_log=False,
-            server_header=False,
-            **uvicorn_options,
-        )
-
-    def _init_manager(self, *args: Any, **kwargs: Any) -> Any:
-        adopt_loggers(self._settings.log_format)  # LitServe's `run` has just added its handlers
+        # The manager starts before there is a listening socket, so it does not inherit it. A socket
+        # that a process keeps open accepts connections that nobody answers.
         register()
         with self._interrupts.held():
-            manager = super()._init_manager(*args, **kwargs)
-        for path in self.litapi_request_queues:
-            self.litapi_request_queues[path] = Commands(manager.CommandQueue())
-        # LitServe's event lives in the manager, which may end before the thread that reads it.
-        self._shutdown_event = threading.Event()
-        return manager
+            self._manager: Any = multiprocessing.Manager()
+        try:
+            self.run(
+                host=self._settings.host,
+                port=self._settings.port,
+                log_level=self._settings.log_level,
+                num_api_servers=1,
+                generate_client_file=False,
+                access_log=False,
+                server_header=False,
+                **uvicorn_options,
+            )
+        except (ProcessLost, EOFError, ConnectionError) as error:  # the manager's end breaks pipes
+            logger.critical("the service ends: %s", str(error) or "the manager process died")
+            sys.exit(1)
+
+    def _init_manager(self, num_api_servers: int) -> Any:
+        """Do what LitServe does, with our manager, our queue and our event.
+
+        LitServe's event lives in the manager, which may end before the thread that reads it.
+        """
+        adopt_loggers(self._settings.log_format)  # LitServe's `run` has just added its handlers
+        self.transport_config.manager = self._manager
+        self.transport_config.num_consumers = num_api_servers
+        self.workers_setup_status = self._manager.dict()
+        for api in self.litapi_connector:
+            self.litapi_request_queues[api.api_path] = Commands(self._manager.CommandQueue())
+        self._transport = create_transport_from_config(self.transport_config)
+        process = self._manager._process
+        self._shutdown_event = ProcessWatch(
+            process, self._apis, lambda: self.inference_workers, self._restart_api
+        )
+        return self._manager
+
+    def verify_worker_status(self) -> None:
+        """Wait until the worker is ready.
+
+        Raises:
+            ProcessLost: it died.
+        """
+        while WorkerSetupStatus.READY not in (states := self.workers_setup_status.values()):
+            if WorkerSetupStatus.ERROR in states or not self.inference_workers[0].is_alive():
+                raise ProcessLost("the recogniser process died while it started")
+            time.sleep(START_POLL_SECONDS)
 
     def launch_inference_worker(self, *args: Any, **kwargs: Any) -> Any:
         """Start the worker process."""
@@ -174,15 +216,35 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
         """Replace a dead worker. The new one gets the commands that the old one did not receive."""
         queues, path = self.litapi_request_queues, lit_api.api_path
         queues[path] = queues[path].renewed()
-        return super().launch_single_inference_worker(lit_api, worker_id)
+        lit_api.n_died += 1
+        try:
+            return super().launch_single_inference_worker(lit_api, worker_id)
+        except OSError as error:  # no memory or no descriptors now; LitServe tries again soon
+            logger.error("no recogniser process can be started: %s", error)  # noqa: TRY400
+            return self.inference_workers[worker_id]
 
-    def _start_server(self, *args: Any, **kwargs: Any) -> Any:
+    def _start_server(
+        self, port: int, n: int, log_level: str, sockets: list[socket], kind: str, **kwargs: Any
+    ) -> dict[int, BaseProcess]:
+        self._sockets = sockets
+        start = super()._start_server
+        self._start_api = partial(start, port, n, log_level, sockets, kind, **kwargs)
         with self._interrupts.held():
-            return super()._start_server(*args, **kwargs)
+            self._apis |= self._start_api()
+        return self._apis
+
+    def _restart_api(self) -> BaseProcess:
+        with self._interrupts.held():
+            api: BaseProcess = self._start_api()[0]
+            return api
 
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
         self._interrupts.ending()
         self._shutdown_event.set()  # or LitServe would replace the workers it is ending
+        if not self._manager._process.is_alive():  # no request in work can be answered any more
+            self.uvicorn_graceful_timeout = LOST_GRACE_SECONDS
+        for listener in self._sockets:  # the API process closes its own, and clients are refused
+            listener.close()
         super()._perform_graceful_shutdown(*args, **kwargs)
 
 

@@ -12,12 +12,13 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.managers import RemoteError
 from typing import TYPE_CHECKING, Any
 
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from asr.errors import WorkerDied
+from asr.errors import WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -77,7 +78,8 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         """Send a command and yield its reports.
 
         Raises:
-            WorkerDied: no report came for too long, or LitServe reported an error.
+            WorkerLost: no report came for too long, LitServe reported an error, or the queue is
+                broken.
         """
         uid = str(uuid.uuid4())
         item = _Answers(event=asyncio.Event(), response_queue=deque())
@@ -85,13 +87,19 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
         envelope = (self.response_queue_id, uid, time.monotonic(), command)
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._sender, self.request_queue.put, envelope)
+            await loop.run_in_executor(self._sender, self._put, envelope)
             stream = self.data_streamer(item.response_queue, item.event, send_status=True)
             async with contextlib.aclosing(stream):
                 async for report in self._checked(stream):
                     yield report
         finally:
             self.response_buffer.pop(uid, None)
+
+    def _put(self, envelope: Any) -> None:
+        try:
+            self.request_queue.put(envelope)
+        except (OSError, EOFError, RemoteError) as error:  # its manager process died or ails
+            raise WorkerLost(f"the queue of commands is broken: {error!r}") from error
 
     async def _checked(
         self, stream: AsyncIterator[tuple[Report, LitAPIStatus]]
@@ -104,9 +112,9 @@ class TranscriptionSpec(LitSpec):  # type: ignore[misc]  # litserve has no types
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                raise WorkerDied("the recogniser process died on this request") from None
+                raise WorkerLost("the recogniser process died on this request") from None
             if status == LitAPIStatus.ERROR:
-                raise WorkerDied("the recogniser process failed on this request")
+                raise WorkerLost("the recogniser process failed on this request")
             limit = self._silence
             if report is not _TAKEN:
                 yield report

@@ -13,13 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from asr import tracing
 from asr.audio.growing import GrowingFile
 from asr.audio.recording import Recording
+from asr.config import DecodeOptions
 from asr.engines.base import Engine
 from asr.errors import AsrError
 from asr.pipeline.checkpoint import Records
@@ -27,11 +31,13 @@ from asr.pipeline.known_text import align_file
 from asr.pipeline.run import Progress
 from asr.pipeline.scheduler import Share
 from asr.pipeline.transcriber import Transcriber, make_transcriber
+from asr.service.faults import chunk_of, errno_of
 from asr.service.litserve.messages import (
     HEARTBEAT_SECONDS,
     Cancel,
     ChunkDone,
     Command,
+    Control,
     EngineState,
     Failed,
     GetEngineState,
@@ -41,19 +47,22 @@ from asr.service.litserve.messages import (
     Metrics,
     RecogniseInterim,
     Report,
+    Started,
     Transcribe,
 )
 from asr.service.observability.logs import request_id
 from asr.service.observability.metrics import WorkerMetrics, metered, metered_interim
 from asr.settings import Settings
-from asr.types import SAMPLE_RATE, Transcript
+from asr.types import SAMPLE_RATE, Audio, Chunk, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.run import Event
-    from asr.types import Chunk
+
+CONTROL_SECONDS: Final = 10
+"""Length of the noise that shows whether the engine works."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +80,12 @@ class Worker:
     Args:
         settings: the settings of the service.
         make_engine: called when the first command needs the engine.
+        number: how many workers died before this one.
     """
 
-    def __init__(self, settings: Settings, make_engine: EngineMaker) -> None:
+    def __init__(self, settings: Settings, make_engine: EngineMaker, number: int = 0) -> None:
         self._settings = settings
+        self._number = number
         self._make_engine = make_engine
         self._metrics = WorkerMetrics()
         self._transcriber: Transcriber | None = None
@@ -91,16 +102,30 @@ class Worker:
         """Carry out one command and yield its reports. An error is a report too."""
         match command:
             case Transcribe() | RecogniseInterim():
-                async with contextlib.aclosing(self._run(command)) as reports:
-                    async for report in reports:
-                        yield report
+                made = self._run(command)
+            case Control():
+                made = self._control()
+            case _:
+                made = self._answer(command)
+        async with contextlib.aclosing(made) as reports:
+            async for report in reports:
+                yield report
+
+    async def _answer(
+        self, command: Cancel | GetEngineState | GetMetrics
+    ) -> AsyncGenerator[Report]:
+        match command:
             case Cancel(id=job):
-                if job in self._running:
-                    self._running[job].cancel()
+                self._cancel(job)
             case GetEngineState():
                 yield await self._engine_state()
             case GetMetrics():
                 yield Metrics(self._metrics.text())
+
+    def _cancel(self, job: str | None) -> None:
+        for running, task in self._running.items():
+            if job in (running, None):
+                task.cancel()
 
     async def _run(self, command: Transcribe | RecogniseInterim) -> AsyncGenerator[Report]:
         """Do the work of a command in a task that a `Cancel` can end."""
@@ -112,6 +137,8 @@ class Worker:
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
+            if isinstance(command, Transcribe):
+                yield Started(self._number)
             async with contextlib.aclosing(paced(reports)) as crossing:
                 async for report in crossing:
                     yield report
@@ -135,10 +162,12 @@ class Worker:
             self._metrics.failed(error)
             reports.put_nowait(Failed(error))
         except Exception as error:
-            if not command.work_dir.exists():
-                return  # the client left: its files are gone, and a `Cancel` is on its way
-            self._metrics.failed(error)
-            logger.exception("request %s failed", command.request_id or command.id)
+            if not _has_lost_files(error, command):
+                self._metrics.failed(error)
+                # The system's errors need no traceback, and may come often.
+                trace = errno_of(error) is None
+                name = command.request_id or command.id
+                logger.exception("request %s failed", name, exc_info=trace)
             reports.put_nowait(Failed(_portable(error)))
 
     async def _recognise(
@@ -183,6 +212,29 @@ class Worker:
         await asyncio.shield(self._opening)
         return self._transcriber
 
+    async def _control(self) -> AsyncGenerator[Report]:
+        """Recognise noise. Heartbeats tell that the worker is alive meanwhile."""
+        task = asyncio.create_task(self._hear_noise())
+        try:
+            while not (await asyncio.wait([task], timeout=HEARTBEAT_SECONDS))[0]:
+                yield Heartbeat()
+            yield await task
+        finally:
+            task.cancel()
+
+    async def _hear_noise(self) -> EngineState:
+        name = self._settings.engine_name
+        samples = np.random.default_rng(0).normal(0, 0.01, CONTROL_SECONDS * SAMPLE_RATE)
+        audio = Audio(samples.astype(np.float32))
+        try:
+            transcriber = await self._opened()
+            await transcriber.engine.transcribe(
+                Chunk(0, 0, len(audio.samples)), audio, DecodeOptions()
+            )
+        except Exception as error:  # noqa: BLE001  # any failure is the answer
+            return EngineState(name, name, ready=False, reason=str(error))
+        return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+
     async def _engine_state(self) -> EngineState:
         name = self._settings.engine_name
         try:
@@ -190,16 +242,29 @@ class Worker:
                 transcriber = await self._opened()
         except TimeoutError:
             return EngineState(name, name, ready=False, reason="the engine is loading")
-        except AsrError as error:
+        except (AsrError, OSError, MemoryError) as error:
             return EngineState(name, name, ready=False, reason=str(error))
-        return EngineState(transcriber.engine.name, transcriber.engine.model, ready=True)
+        engine = transcriber.engine
+        obstacle = getattr(engine, "obstacle", "")
+        return EngineState(engine.name, engine.model, ready=not obstacle, reason=obstacle)
+
+
+def _has_lost_files(error: Exception, command: Transcribe) -> bool:
+    """Whether the files of a request are gone: usually the client left, and its `Cancel` comes."""
+    source = command.source
+    path = source.path if isinstance(source, GrowingFile) else source
+    return isinstance(error, FileNotFoundError) and not (
+        command.work_dir.exists() and path.exists()
+    )
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that can cross the queue. An OSError keeps its errno, for a retry."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return OSError(error.errno, error.strerror)
-    return RuntimeError(repr(error))
+    """Return an error that can cross the queue and keeps what `asr.service.faults` looks at."""
+    if (number := errno_of(error)) is not None:
+        return OSError(number, os.strerror(number))
+    failed = RuntimeError(repr(error))
+    vars(failed)["chunk_index"] = chunk_of(error)
+    return failed
 
 
 async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]:

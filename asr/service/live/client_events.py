@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asr.config import DecodeOptions, VadKind, VadOptions
 from asr.errors import AsrError, InvalidOption
-from asr.service.errors import Malformed
+from asr.service.errors import Malformed, TooLarge
+from asr.service.json_text import check_structure
 from asr.service.live.delay import DEFAULT, DELAYS, Delay, DelayName
 from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
 from asr.service.transcriptions.form import ServerVad, server_vad_options
+
+MAX_EVENT_CHARACTERS: Final = 256 << 10
+"""The limit of an event without audio."""
 
 
 class _Given(BaseModel):
@@ -123,12 +127,18 @@ def parse_event(text: str) -> ClientEvent:
 
     Raises:
         InvalidOption: a field is wrong.
-        Malformed: the text is not JSON.
+        Malformed: the text is not JSON, or has too many values.
+        TooLarge: it is long and has no audio.
     """
+    check_structure(text)
     try:
-        return _EVENT.validate_json(text)
+        event = _EVENT.validate_json(text)
     except ValidationError as error:
         raise _explain(error) from error
+    if len(text) > MAX_EVENT_CHARACTERS and not isinstance(event, Append):
+        message = f"an event without audio may have {MAX_EVENT_CHARACTERS} characters"
+        raise TooLarge(message, "too_large")
+    return event
 
 
 def _explain(error: ValidationError) -> AsrError:

@@ -39,6 +39,8 @@ MAX_APPEND_BYTES: Final = 15 << 20
 """OpenAI's limit for the audio of one event."""
 SMALL_TEXT: Final = 64 << 10
 """A longer event is parsed in a thread, so that it does not block the event loop."""
+BASE64_STEP: Final = 1 << 20
+"""Characters that are decoded at once; a multiple of 4."""
 T = TypeVar("T")
 
 
@@ -162,10 +164,11 @@ class LiveSession:
         event_id = None
         try:
             event = await _in_thread_if_large(len(text), parse_event, text)
+            del text  # may take 20 MB
             event_id = event.event_id
             match event:
-                case Append(audio=audio):
-                    await self._append(audio)
+                case Append():
+                    await self._append(event)
                 case Commit():
                     await self._commit()
                 case Clear():
@@ -175,10 +178,14 @@ class LiveSession:
         except AsrError as error:
             await self._send(server_events.error_event(error, event_id))
 
-    async def _append(self, audio: str) -> None:
-        data = await _in_thread_if_large(len(audio), _decode_base64, audio)
+    async def _append(self, event: Append) -> None:
+        data = await _in_thread_if_large(len(event.audio), _decode_base64, event.audio)
+        event.audio = ""  # free it, because the rest may take long
         self._count(len(data))
-        await self._handle(await asyncio.to_thread(self._input.append, data))
+        events = await asyncio.to_thread(self._input.append, data)
+        del data
+        self._socket.processed()
+        await self._handle(events)
         self._partials.grow(self._input.open_turn, self._input.n_samples, self._config)
         if self._input.n_samples >= self._limits.max_seconds * SAMPLE_RATE:
             raise Ended(self._expired())
@@ -230,14 +237,20 @@ class LiveSession:
 
 
 def _decode_base64(audio: str) -> bytes:
+    n_bytes = len(audio) * 3 // 4 - audio.count("=", -2)
+    if n_bytes > MAX_APPEND_BYTES:
+        message = f"audio: {n_bytes} bytes; an event takes {MAX_APPEND_BYTES} at the most"
+        raise TooLarge(message, "too_large", "audio")
+    if audio.find("=", 0, -2) >= 0:  # `b64decode` sees only the padding of each step
+        raise InvalidOption("audio", "not base64: padding before the end")
+    data = bytearray()
     try:
-        data = base64.b64decode(audio, validate=True)
+        # In steps, so that other threads run in between.
+        for start in range(0, len(audio), BASE64_STEP):
+            data += base64.b64decode(audio[start : start + BASE64_STEP], validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidOption("audio", f"not base64: {error}") from error
-    if len(data) > MAX_APPEND_BYTES:
-        message = f"audio: {len(data)} bytes; an event takes {MAX_APPEND_BYTES} at the most"
-        raise TooLarge(message, "too_large", "audio")
-    return data
+    return bytes(data)
 
 
 async def _in_thread_if_large(size: int, work: Callable[[str], T], text: str) -> T:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect
 
+from asr.service.http.sockets import PROCESSED
+
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
@@ -16,6 +18,12 @@ class ClientSocket:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+
+    def processed(self) -> None:
+        """Tell that the last message needs no more memory. The next `receive` tells it, too."""
+        extension = self._websocket.scope.get("extensions", {}).get(PROCESSED)
+        if extension is not None:
+            extension["call"]()
 
     async def receive(self) -> str:
         """The next message as text."""

@@ -22,6 +22,7 @@ from asr.config import (
     VadOptions,
 )
 from asr.pipeline.known_text import tokens_of
+from asr.service.http.fields import check_fields
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
@@ -173,9 +174,12 @@ def parse_fields(
         kind: the form that the fields must fit.
 
     Raises:
-        Problem: 400, a field is wrong. The message names it and says what is accepted.
+        Problem: 400, a field is wrong, or there are too many. The message names the field and says
+            what is accepted.
         InvalidOption: an option's own check fails.
     """
+    pairs = list(pairs)
+    check_fields(pairs, "text" if kind is AlignmentForm else "")  # a text has its own limit
     try:
         form = kind.model_validate(_gather(pairs))
     except ValidationError as error:

@@ -8,18 +8,27 @@ from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002  # FastAPI evaluates the annotation
 from starlette.responses import JSONResponse, Response
 
+from asr.service.http.problems import without_places
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from asr.service.litserve.messages import EngineState
+    from asr.service.observability.readiness import Obstacles
     from asr.service.transcriptions.service import Service
 
 ERRORS: Final = (400, 401, 404, 409, 410, 413, 415, 429, 503)
 
 
-def make_router(service: Service) -> APIRouter:
-    """The routes of transcriptions, models and probes."""
+def make_router(service: Service, look: Callable[[], Awaitable[Obstacles]]) -> APIRouter:
+    """The routes of transcriptions, models and probes.
+
+    Args:
+        service: answers the requests.
+        look: finds what is wrong although the engine is loaded.
+    """
     router = APIRouter()
     _add_audio_routes(router, service)
     _add_model_routes(router, service)
@@ -28,13 +37,22 @@ def make_router(service: Service) -> APIRouter:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/ready", summary="Whether the engine is loaded", response_model=None)
+    @router.get("/ready", summary="Whether the service can work", response_model=None)
     async def ready() -> Response:
+        # Probes send no key, so the reason must not name servers. The log does.
         state = await service.engine_state()
         body = {"status": "ready" if state.ready else "loading", "engine": state.name}
+        found = await look()
+        if found.jobs:
+            body["jobs"] = found.jobs
         if state.ready:
+            if found.service:
+                body |= {"status": "unavailable", "reason": found.service}
+                return JSONResponse(body, 503, {"retry-after": "5"})
             return JSONResponse(body)
-        return JSONResponse(body | {"reason": state.reason}, 503, {"retry-after": "1"})
+        return JSONResponse(
+            body | {"reason": without_places(state.reason)}, 503, {"retry-after": "1"}
+        )
 
     return router
 

@@ -25,6 +25,7 @@ from asr.service.http.disconnect import client_left, unless
 from asr.service.http.middleware import origin_of, owner_of
 from asr.service.http.sse import EventStream
 from asr.service.litserve.messages import EngineState, Transcribe
+from asr.service.threads import FairThreads
 from asr.service.transcriptions.events import EventEncoder
 from asr.service.transcriptions.form import TranscriptionForm
 from asr.service.transcriptions.sharing import Caller, Sharing, Work
@@ -71,6 +72,7 @@ class Service:
         self._growing = Admission(settings.max_followed, 0)
         self._sources = Sources(settings, uploads)
         self._sharing = Sharing()
+        self._threads = FairThreads("digests", 8, 2)  # a digest reads a whole recording
         self._closing = asyncio.Event()  # refuse requests that wait
         self._closed = asyncio.Event()  # refuse requests in progress, too
 
@@ -158,7 +160,9 @@ class Service:
         caller = Caller(request, owner_of(request))
         if isinstance(source.file, GrowingFile) or not caller.may_repeat:
             return await self._begin(request, source, folder, stack, _departure(request, source))
-        fingerprint = await asyncio.to_thread(caller.fingerprint, source.file, source.checked)
+        fingerprint = await self._threads.run(
+            owner_of(request), caller.fingerprint, source.file, source.checked
+        )
         # No await from here to `add`, so that a retry which arrives meanwhile finds this work.
         work = self._sharing.find(fingerprint) if caller.is_repeated else None
         if work is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asr.service.errors import Expired, Locked, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -78,15 +78,6 @@ class UploadFiles:
             self.info.unlink(missing_ok=True)
         self.data.unlink(missing_ok=True)
         self.unverified.unlink(missing_ok=True)
-
-
-def read_infos(home: Path) -> Iterator[UploadInfo]:
-    """The info of every upload of one owner that was neither removed nor expired."""
-    for path in home.glob("*.json"):
-        files = UploadFiles(home, path.stem)
-        with contextlib.suppress(NotFound):  # removed since the listing
-            if files.data.exists():
-                yield files.read_info()
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
@@ -19,18 +20,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from asr.errors import AsrError
-from asr.service.errors import Conflict, TooLarge
-from asr.service.files import finished_in_thread
-from asr.service.http.body import WRITE_BYTES, drain, pieces
+from asr.service.errors import Conflict
+from asr.service.http.body import drain
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem, problem_of
+from asr.service.threads import FairThreads
 from asr.service.uploads import headers
 from asr.service.uploads.parts import ALGORITHMS
+from asr.service.uploads.receive import part_too_large, write_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import ExitStack
 
     from asr.service.uploads.parts import Checksum, Part
+    from asr.service.uploads.receive import Run
     from asr.service.uploads.store import Upload, Uploads
     from asr.service.uploads.writer import Writer
 
@@ -44,10 +48,12 @@ EXTENSIONS: Final = (
     "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
 )
 PART_TYPE: Final = "application/offset+octet-stream"
-GATHER_SECONDS: Final = 0.1
-"""How long received bytes may stay in memory, so that several pieces are written at once. Until
-they are written, Upload-Offset does not include them, and a transcription of the growing upload
-cannot read them."""
+N_THREADS: Final = 16
+N_THREADS_PER_OWNER: Final = 4
+"""Threads for the disk. They are not the threads of other requests, and no owner can use all."""
+SWEEP_FILES: Final = 200
+SWEEP_PAUSE_SECONDS: Final = 0.05
+"""The sweep pauses after this many files, so that it does not slow down requests."""
 
 EXPOSED_HEADERS: Final = (
     "Location",
@@ -72,6 +78,10 @@ class UploadRoutes:
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
+        self._threads = FairThreads("uploads", N_THREADS, N_THREADS_PER_OWNER)
+
+    def _run(self, request: Request) -> Run:
+        return partial(self._threads.run, owner_of(request))
 
     async def answer(self, request: Request) -> Response:
         """Dispatch on the method, or on X-HTTP-Method-Override.
@@ -107,13 +117,13 @@ class UploadRoutes:
         carries_part = headers.content_type(request) == PART_TYPE
         checksum = headers.checksum(request) if carries_part else None
         owner = owner_of(request)
-        upload = await asyncio.to_thread(self._uploads.create, owner, length, metadata)
+        upload = await self._run(request)(self._uploads.create, owner, length, metadata)
         if carries_part:
             try:
                 upload = await self._append(request, upload, checksum)
             except (Problem, AsrError, OSError, ClientDisconnect, asyncio.CancelledError):
                 # The client never learns the address of this upload.
-                await finished_in_thread(self._uploads.remove, upload.id, owner)
+                await self._run(request)(self._uploads.remove, upload.id, owner)
                 raise
         path = request.scope.get("root_path", "") + f"{PATH}/{upload.id}"
         answer = {"location": path, **_expiry(upload)}
@@ -123,7 +133,7 @@ class UploadRoutes:
 
     async def status(self, request: Request) -> Response:
         """HEAD: the offset at which the client resumes."""
-        upload = await asyncio.to_thread(self._uploads.status, *_id_and_owner(request))
+        upload = await self._run(request)(self._uploads.status, *_id_and_owner(request))
         answer = {"cache-control": "no-store", "upload-offset": str(upload.offset)}
         if upload.length is None:
             answer["upload-defer-length"] = "1"
@@ -139,7 +149,7 @@ class UploadRoutes:
             raise Problem(415, f"send the part as {PART_TYPE}", "unsupported_body", "Content-Type")
         offset = headers.required_number(request, "Upload-Offset")
         checksum = headers.checksum(request)
-        upload = await asyncio.to_thread(self._uploads.status, *_id_and_owner(request))
+        upload = await self._run(request)(self._uploads.status, *_id_and_owner(request))
         if upload.offset != offset:
             message = f"Upload-Offset: the upload stands at {upload.offset}, not {offset}"
             raise Conflict(message, "offset_mismatch", "Upload-Offset")
@@ -149,24 +159,36 @@ class UploadRoutes:
 
     async def terminate(self, request: Request) -> Response:
         """DELETE: remove the upload."""
-        await asyncio.to_thread(self._uploads.remove, *_id_and_owner(request))
+        await self._run(request)(self._uploads.remove, *_id_and_owner(request))
         return Response(status_code=204)
 
     async def _append(self, request: Request, upload: Upload, checksum: Checksum | None) -> Upload:
         """Append the body of a request to `upload`. Fail if its offset has changed meanwhile."""
-        owner = owner_of(request)
-        async with contextlib.AsyncExitStack() as stack:
-            lock = self._uploads.writing(upload.id, owner)
-            writer = stack.enter_context(lock)
-            if writer.offset != upload.offset:
-                message = f"Upload-Offset: the upload stands at {writer.offset} now"
-                raise Conflict(message, "offset_mismatch", "Upload-Offset")
-            if (length := headers.number(request, "Upload-Length")) is not None:
-                await finished_in_thread(writer.declare, length)
-            if (headers.number(request, "Content-Length") or 0) > writer.room:
-                raise _too_large(writer)
-            await _receive(request, writer, stack.enter_context(writer.part(checksum)))
-        return await asyncio.to_thread(self._uploads.status, upload.id, owner)
+        run, owner = self._run(request), owner_of(request)
+        with contextlib.ExitStack() as stack:
+            try:
+                await self._write(request, upload, checksum, stack)
+            finally:
+                await run(stack.close)
+        found: Upload = await run(self._uploads.status, upload.id, owner)
+        return found
+
+    async def _write(
+        self, request: Request, upload: Upload, checksum: Checksum | None, stack: ExitStack
+    ) -> None:
+        """Open the upload on `stack`, and write the body to it."""
+        run = self._run(request)
+        lock = self._uploads.writing(upload.id, owner_of(request))
+        writer: Writer = await run(stack.enter_context, lock)
+        if writer.offset != upload.offset:
+            message = f"Upload-Offset: the upload stands at {writer.offset} now"
+            raise Conflict(message, "offset_mismatch", "Upload-Offset")
+        if (length := headers.number(request, "Upload-Length")) is not None:
+            await run(writer.declare, length)
+        if (headers.number(request, "Content-Length") or 0) > writer.room:
+            raise part_too_large(writer)
+        part: Part = await run(stack.enter_context, writer.part(checksum))
+        await write_body(request, writer, part, run)
 
 
 _COLLECTION: Final[dict[str, Method]] = {
@@ -199,60 +221,6 @@ def _method(request: Request) -> Method:
     return methods[name]
 
 
-class _Buffer:
-    """Joins pieces that arrive quickly into one write; pieces of a slow client are written soon."""
-
-    def __init__(self, part: Part) -> None:
-        self._part = part
-        self._bytes = bytearray()
-        self._due = 0.0
-
-    async def add(self, piece: bytes, following: asyncio.Future[bytes | None]) -> None:
-        """Add a piece. Write when the buffer is full or `following`, the next piece, is late."""
-        if not self._bytes:
-            self._due = time.monotonic() + GATHER_SECONDS
-        self._bytes += piece
-        if len(self._bytes) < WRITE_BYTES:
-            await asyncio.wait({following}, timeout=self._due - time.monotonic())
-        is_late = not following.done() or time.monotonic() >= self._due
-        if is_late or len(self._bytes) >= WRITE_BYTES:
-            await self.flush()
-
-    async def flush(self) -> None:
-        full, self._bytes = self._bytes, bytearray()
-        await finished_in_thread(self._part.write, full)
-
-
-async def _receive(request: Request, writer: Writer, part: Part) -> None:
-    """Write the body of a request to a part. Memory use does not grow with the body."""
-    buffer, room = _Buffer(part), writer.room
-    stream = pieces(request)
-    following = asyncio.ensure_future(anext(stream, None))
-    try:
-        while (piece := await following) is not None:
-            room -= len(piece)
-            if room < 0:
-                raise _too_large(writer)
-            following = asyncio.ensure_future(anext(stream, None))
-            await buffer.add(piece, following)
-    except (ClientDisconnect, Problem, AsrError, asyncio.CancelledError):
-        try:
-            await buffer.flush()
-        finally:
-            await finished_in_thread(part.give_up)
-        raise
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-    await buffer.flush()
-    await finished_in_thread(part.finish)
-
-
-def _too_large(writer: Writer) -> TooLarge:
-    message = f"the part goes beyond the end of the upload, which has room for {writer.room} bytes"
-    return TooLarge(message, "too_large", "Upload-Length")
-
-
 def _id_and_owner(request: Request) -> tuple[str, str]:
     return request.path_params["upload_id"], owner_of(request)
 
@@ -283,13 +251,23 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
 
 
 async def sweep_for_ever(uploads: Uploads) -> None:
-    """Remove expired uploads, soon after they expire."""
+    """Count the uploads once, and then remove expired ones soon after they expire."""
+    with contextlib.suppress(OSError):
+        await asyncio.to_thread(uploads.recount)
     while True:
         try:
-            n_expired = await asyncio.to_thread(uploads.sweep)
+            n_expired = await _sweep_slowly(uploads)
         except OSError as error:
             logger.warning("expired uploads cannot be removed: %s", error)
         else:
             level = logging.INFO if n_expired else logging.DEBUG
             logger.log(level, "%d expired uploads removed", n_expired)
         await asyncio.sleep(min(uploads.ttl / 4, 600))
+
+
+async def _sweep_slowly(uploads: Uploads) -> int:
+    steps, n_expired = uploads.sweep_steps(), 0
+    while some := await asyncio.to_thread(list, islice(steps, SWEEP_FILES)):
+        n_expired += sum(some)
+        await asyncio.sleep(SWEEP_PAUSE_SECONDS)
+    return n_expired

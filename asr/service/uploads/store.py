@@ -3,6 +3,7 @@
     <folder>/<digest of the owner>/<id>.bin     the bytes that arrived; their number is the offset
                                    <id>.json    length and metadata; kept for a while after expiry
                                    <id>.part    bytes with a checksum that was not compared yet
+    <folder>/<digest of the owner>.usage        its number of uploads and bytes, for the quota
     <folder>/held/                              hard links to finished uploads that are being read
 
 The offset is stored nowhere else, so a killed process cannot leave a wrong one. A writer holds a
@@ -18,35 +19,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import re
 import secrets
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from asr.audio.growing import GrowingFile
+from asr.service.clock import CautiousClock
 from asr.service.errors import Conflict, LimitReached, Refused, TooLarge
-from asr.service.files import locked_folder, sync_folder
+from asr.service.files import sync_folder
 from asr.service.uploads.files import (
     UploadFiles,
     UploadInfo,
     expired,
     locked,
     not_found,
-    read_infos,
 )
+from asr.service.uploads.sweep import Sweep, discard, iterate
+from asr.service.uploads.usage import Ledger, Usage
 from asr.service.uploads.writer import Writer, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 ID: Final = re.compile(r"[0-9a-f]{32}")
 HELD: Final = "held"
 MAX_UPLOADS: Final = 10_000
-"""Uploads of one owner. Uploads of length 0 use no quota, so their number needs its own limit. The
-limit also keeps it fast to count the uploads of an owner."""
+"""Uploads of one owner. Uploads of length 0 use no quota, so their number needs its own limit."""
+RECOUNT_SECONDS: Final = 60.0
+"""Before a new upload is refused, the owner's uploads are counted, but not more often than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Uploads:
         self.max_bytes = max_bytes
         self._quota = quota_bytes
         self.ttl = ttl
+        self._clock = CautiousClock(folder / "clock")
+        self._recounted: dict[Path, float] = {}  # when the uploads of each owner were counted
 
     def create(self, owner: str, length: int | None, metadata: str = "") -> Upload:
         """Create an empty upload.
@@ -100,13 +106,32 @@ class Uploads:
             raise too_large(self.max_bytes)
         home = self._home(owner)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files = UploadFiles(home, secrets.token_hex(16))
-        with locked_folder(home, wait=True):  # checks the quota and creates in one step
-            self._check_quota(home, self.max_bytes if length is None else length)
-            files.data.touch(mode=0o600)
-            files.write_info(UploadInfo(length, metadata))
+        files, info = UploadFiles(home, secrets.token_hex(16)), UploadInfo(length, metadata)
+        ledger = Ledger(home, self.max_bytes)
+        try:
+            ledger.update(partial(self._create, ledger, files, info))
+        except Refused:
+            if not self._may_recount(home):
+                raise
+            ledger.recount()  # a killed process may have left wrong numbers
+            ledger.update(partial(self._create, ledger, files, info))
         sync_folder(home)
         return self.status(files.id, owner)
+
+    def _create(self, ledger: Ledger, files: UploadFiles, info: UploadInfo, used: Usage) -> Usage:
+        """Check the limits of the owner and create an upload; returns its usage."""
+        cost = ledger.cost(info, 0)
+        self._check_quota(used + cost)
+        files.data.touch(mode=0o600)
+        files.write_info(info)
+        return cost
+
+    def _may_recount(self, home: Path) -> bool:
+        now = time.monotonic()
+        is_due = now - self._recounted.get(home, -RECOUNT_SECONDS) >= RECOUNT_SECONDS
+        if is_due:
+            self._recounted[home] = now
+        return is_due
 
     def status(self, upload_id: str, owner: str) -> Upload:
         """The state of an upload.
@@ -122,7 +147,7 @@ class Uploads:
         except FileNotFoundError:
             raise expired() from None
         expires = stat.st_mtime + self.ttl
-        if expires < _now():
+        if expires < self._clock.now():
             raise expired()
         return Upload(upload_id, stat.st_size, info.length, info.metadata, expires)
 
@@ -135,8 +160,13 @@ class Uploads:
             Locked: another request writes to it.
         """
         upload, files = self.status(upload_id, owner), self._files(upload_id, owner)
+        ledger = Ledger(files.home, self.max_bytes)
         with locked(files.data) as data:
-            yield Writer(files, data, upload.length, self.max_bytes)
+            writer = Writer(files, data, upload.length, self.max_bytes, ledger)
+            try:
+                yield writer
+            finally:
+                writer.settle()
 
     def remove(self, upload_id: str, owner: str) -> None:
         """Remove an upload.
@@ -151,7 +181,7 @@ class Uploads:
         self.status(upload_id, owner)
         files = self._files(upload_id, owner)
         with locked(files.data):
-            files.remove()
+            discard(files, Ledger(files.home, self.max_bytes))
 
     def open_finished(self, upload_id: str, owner: str) -> Path:
         """The file of a finished upload. It exists until the upload is removed or expires.
@@ -212,52 +242,36 @@ class Uploads:
         finally:
             target.unlink(missing_ok=True)
 
+    def recount(self) -> None:
+        """Count the uploads of every owner. A server does this once, at its start."""
+        for home in self._homes():
+            Ledger(home, self.max_bytes).recount()
+
     def sweep(self) -> int:
         """Remove expired uploads and files of killed processes; return how many uploads expired."""
-        n_expired = 0
-        for path in self._folder.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError, Refused):
-                n_expired += self._sweep(path)
-        return n_expired
+        return sum(self.sweep_steps())
+
+    def sweep_steps(self) -> Iterator[int]:
+        """Sweep one file in each step; yield how many uploads expired in this step."""
+        sweep = Sweep(self.ttl, self._clock.now())
+        for home in self._homes():
+            yield from sweep.home(home, Ledger(home, self.max_bytes))
+        for path in iterate(self._folder / HELD):
+            yield sweep.held(path)
 
     async def counts(self) -> dict[str, float]:
         """The number of uploads of all owners by state: arriving, finished."""
         return await asyncio.to_thread(self._counts)
 
     def _counts(self) -> dict[str, float]:
-        found = {"arriving": 0.0, "finished": 0.0}
-        for path in self._folder.glob("*/*.json"):
-            files = UploadFiles(path.parent, path.stem)
-            with contextlib.suppress(FileNotFoundError, Refused):
-                n_bytes = files.data.stat().st_size
-                is_finished = files.read_info().length == n_bytes
-                found["finished" if is_finished else "arriving"] += 1
-        return found
+        usages = (Ledger(home, self.max_bytes).usage() for home in self._homes())
+        used = sum(usages, Usage())
+        arriving, finished = used.n_uploads - used.n_finished, used.n_finished
+        return {"arriving": float(arriving), "finished": float(finished)}
 
-    def _sweep(self, path: Path) -> bool:
-        files = UploadFiles(path.parent, path.stem)
-        if path == files.info and files.data.exists():
-            return self._expire(files)
-        if path == files.data and files.info.exists():
-            return False
-        # Any other file is a leftover: the info of an expired upload, unverified bytes, a link,
-        # or data without info.
-        stat = path.stat()
-        # Linking changes the ctime of a file but not its mtime.
-        since = stat.st_ctime if path.parent.name == HELD else stat.st_mtime
-        if since + self.ttl < _now():
-            path.unlink()
-        return False
-
-    def _expire(self, files: UploadFiles) -> bool:
-        if files.data.stat().st_mtime + self.ttl > _now():
-            return False
-        with locked(files.data) as data:
-            if os.fstat(data.fileno()).st_mtime + self.ttl > _now():
-                return False
-            files.remove(keep_info=True)
-        os.utime(files.info)  # `status` raises Expired for `ttl` more seconds
-        return True
+    def _homes(self) -> list[Path]:
+        """The folder of each owner."""
+        return [path for path in iterate(self._folder) if ID.fullmatch(path.name)]
 
     def _home(self, owner: str) -> Path:
         # One folder per owner: files of another owner are never looked at.
@@ -268,18 +282,10 @@ class Uploads:
             raise not_found()
         return UploadFiles(self._home(owner), upload_id)
 
-    def _check_quota(self, home: Path, wanted: int) -> None:
-        used, count = wanted, 0
-        for info in read_infos(home):
-            count += 1
-            used += self.max_bytes if info.length is None else info.length
-        if count >= MAX_UPLOADS:
+    def _check_quota(self, wanted: Usage) -> None:
+        if wanted.n_uploads > MAX_UPLOADS:
             message = f"this key already has {MAX_UPLOADS} uploads; delete some"
             raise LimitReached(message, "too_many_uploads", retry_after=60)
-        if used > self._quota:
+        if wanted.n_bytes > self._quota:
             message = f"this key may have at most {self._quota} bytes of uploads; delete some"
             raise TooLarge(message, "upload_quota_exceeded", "Upload-Length")
-
-
-def _now() -> float:
-    return datetime.now(UTC).timestamp()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
+import signal
 from itertools import pairwise
 
 import numpy as np
@@ -18,10 +20,11 @@ from asr.align.hmm.aligner import SphinxAligner
 from asr.align.hmm.forced import ForcedAligner
 from asr.audio.resample import decode
 from asr.config import AudioLimits
-from asr.errors import EngineUnavailable
+from asr.errors import EngineUnavailable, WorkerDied
 from asr.pcm import to_float32, to_int16
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
+from asr.workers import call
 from asr.workers.pool import ProcessPool
 from tests.support import makers
 from tests.support.paths import SAMPLES
@@ -273,6 +276,41 @@ def test_text_is_kept_if_the_alignment_takes_too_long(runner, aligner, monkeypat
     assert {word.timing for word in timed.words} == {"interpolated"}
     assert timed.warnings == ("the words could not be aligned; their times are estimates",)
     assert "alignment of chunk 4 failed" in caplog.text
+
+
+def killed(pool, monkeypatch, n_kills, message):
+    """Let the first `n_kills` children of a pool end by SIGKILL."""
+    real, kills = pool.job, []
+
+    @contextlib.asynccontextmanager
+    async def job(*arguments):
+        async with real(*arguments) as running:
+            if len(kills) < n_kills:
+                kills.append(arguments)
+                raise WorkerDied(message, signal=signal.SIGKILL)
+            yield running
+
+    monkeypatch.setattr(pool, "job", job)
+    monkeypatch.setattr(call, "PAUSE_SECONDS", 0.0)
+    return kills
+
+
+def test_words_keep_their_times_when_a_child_is_killed(runner, aligner, monkeypatch):
+    audio, words = stretch("memo", 3)
+    hypothesis = hypothesis_of(words)
+    undisturbed = runner.run(aligner.align(audio, hypothesis))
+    kills = killed(aligner._pool, monkeypatch, call.TRIES - 1, "killed")
+    assert runner.run(aligner.align(audio, hypothesis)) == undisturbed
+    assert len(kills) == call.TRIES - 1
+
+
+def test_words_are_not_guessed_while_somebody_kills_the_children(runner, aligner, monkeypatch):
+    """The job is repeated later. Guessed times would differ from those of a quiet run."""
+    audio, words = stretch("memo", 3)
+    kills = killed(aligner._pool, monkeypatch, call.TRIES, "killed")
+    with pytest.raises(WorkerDied, match="killed"):
+        runner.run(aligner.align(audio, hypothesis_of(words)))
+    assert len(kills) == call.TRIES
 
 
 def test_models_that_do_not_load(capfd):

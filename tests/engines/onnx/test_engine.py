@@ -21,10 +21,16 @@ from asr.engines.onnx.engine import OnnxEngine
 from asr.engines.onnx.model import Model, ModelOptions
 from asr.engines.onnx.processes import ServedModel
 from asr.engines.onnx.words import Answer, hypothesis
-from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
+from asr.errors import (
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidOption,
+    WorkerDied,
+)
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Chunk, ordered
+from asr.workers import call
 from tests.support import makers, onnx_models
 
 PLAIN = DecodeOptions()
@@ -284,7 +290,9 @@ def test_an_endless_batch_ends_at_its_deadline(runner, folders, monkeypatch):
         assert heard(runner, engine, NOISE[:SAMPLE_RATE]).text
 
 
-def test_a_dead_child_fails_only_its_chunk(runner, folders, ctc):
+def test_a_child_that_is_killed_each_time_fails_only_its_chunk(runner, ctc, monkeypatch):
+    monkeypatch.setattr(call, "TRIES", 1)
+
     async def run():
         work = asyncio.create_task(ctc.transcribe(CHUNK, Audio(NOISE), PLAIN))
         while not children_of(ctc):
@@ -292,7 +300,7 @@ def test_a_dead_child_fails_only_its_chunk(runner, folders, ctc):
         os.kill(children_of(ctc)[0], signal.SIGKILL)
         return await work
 
-    with pytest.raises(EngineFailed, match=r"chunk at 1.0 s.*SIGKILL") as caught:
+    with pytest.raises(WorkerDied, match=r"chunk at 1.0 s.*SIGKILL") as caught:
         runner.run(run())
     assert caught.value.chunk_index == 7
     assert heard(runner, ctc).text

@@ -389,6 +389,14 @@ def test_a_socket_needs_the_scope(server):
     assert refused.value.response.status_code == 403
 
 
+def test_a_handshake_offers_few_keys(server):
+    """Each is compared with every valid key, so a client without a key could cause much work."""
+    wrong = [f"openai-insecure-api-key.{n}" for n in range(4)]
+    with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+        socket_of(server, subprotocols=[*wrong, "openai-insecure-api-key.key-plain"])
+    assert refused.value.response.status_code == 401
+
+
 def test_a_browser_sends_its_key_as_a_subprotocol(server):
     offered = ["realtime", "openai-insecure-api-key.key-plain"]
     with socket_of(server, subprotocols=offered) as raw:

@@ -158,6 +158,23 @@ def test_concurrent_requests_do_not_exceed_the_bound(tmp_path):
     asyncio.run(run())
 
 
+def test_one_key_cannot_fill_the_queue_for_others(tmp_path):
+    async def run():
+        async with serving(tmp_path, max_waiting_jobs=40) as (client, jobs):
+            statuses = {}
+            for owner in ("flood", "other"):
+                headers = RAW | {"x-owner": owner}
+                statuses[owner] = [
+                    (await client.post("/v1/jobs", content=f"{n}", headers=headers)).status_code
+                    for n in range(42 if owner == "flood" else 3)
+                ]
+            assert statuses["flood"] == [202] * 40 + [429] * 2
+            assert statuses["other"] == [202] * 2 + [429]
+            assert await jobs.store.n_waiting() == 42
+
+    asyncio.run(run())
+
+
 def test_a_stream_has_keep_alives_and_ends_with_the_service(tmp_path, monkeypatch):
     monkeypatch.setattr("asr.service.jobs.stream.KEEP_ALIVE_SECONDS", 0.05)
 

@@ -1,66 +1,318 @@
-"""The job runner with a fake worker: which errors count as a stall of the job."""
+"""The job runner with a fake worker: which errors end a job, and which only delay it."""
 
 import asyncio
+import contextlib
 import errno
+import os
+import signal
+from dataclasses import dataclass, field
 
 import pytest
 
 from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
-from asr.errors import EngineUnavailable, UnsupportedAudio, WorkerDied
+from asr.errors import (
+    DamagedAudio,
+    EngineFailed,
+    EngineTimeout,
+    EngineUnavailable,
+    StoreUnavailable,
+    UnsupportedAudio,
+    WorkerDied,
+    WorkerLost,
+)
+from asr.service.jobs import attempt
+from asr.service.jobs.leases import Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
+from asr.service.jobs.suspicion import MAX_FAILURES
+from asr.service.litserve.client import WorkerClient
+from asr.service.litserve.messages import (
+    ChunkDone,
+    Control,
+    EngineState,
+    Failed,
+    Started,
+    Transcribe,
+)
 from asr.settings import Settings
+from asr.types import Transcript
 
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
-JOB = "a" * 32
+JOB, OTHER = "a" * 32, "b" * 32
+TRANSCRIPT = Transcript((), "en", 1.0, 0.0, 1.0, "fake engine", None)
+MANY = 2 * MAX_FAILURES + 1
 
 
-class Failing:
-    """A worker that always raises the same error."""
-
-    def __init__(self, error):
-        self.error = error
-
-    async def transcribe(self, command):
-        raise self.error
-        yield
+def at_chunk(error, index=0):
+    error.chunk_index = index
+    return error
 
 
-async def job_after(folder, error):
-    """Run a job once with a worker that raises `error`, and return the job."""
+@dataclass
+class Worker:
+    """Fails on `JOB`, and transcribes other jobs.
+
+    Attributes:
+        error: the error; none after `n_failures` attempts.
+        works: whether it recognises noise.
+        dies: the error is the death of the worker process.
+        progress: each attempt first finishes a chunk.
+    """
+
+    error: Exception
+    n_failures: float = float("inf")
+    works: bool = True
+    dies: bool = False
+    progress: bool = False
+    attempts: int = 0
+    number: int = 0
+    controls: list = field(default_factory=list)
+
+    async def submit(self, command):
+        if isinstance(command, Control):
+            self.controls.append(command)
+            yield EngineState("fake", "fake", ready=self.works)
+        if not isinstance(command, Transcribe):
+            return
+        yield Started(self.number)
+        if not command.id.startswith(JOB):
+            yield ChunkDone(0, 0, 1.0, "{}")
+            yield TRANSCRIPT
+            return
+        self.attempts += 1
+        if self.attempts > self.n_failures:
+            yield TRANSCRIPT
+            return
+        if self.progress:
+            yield ChunkDone(0, self.attempts, 1.0, "{}")
+        if self.dies:
+            self.number += 1
+            raise self.error
+        yield Failed(self.error)
+
+
+@contextlib.asynccontextmanager
+async def jobs_of(folder, worker, *ids):
+    """Jobs that `worker` works on."""
     settings = Settings(data_dir=str(folder), work_dir=str(folder))
     jobs = Jobs(
-        client=Failing(error), settings=settings, run_dir=folder, incoming=folder, uploads=None
+        client=WorkerClient(worker.submit),
+        settings=settings,
+        run_dir=folder / "run",
+        incoming=folder / "run",
+        uploads=None,
     )
     jobs.recordings.open()
-    jobs.recordings.path(JOB).write_bytes(b"audio")
     await jobs.store.open()
-    await jobs.store.create(NewJob(JOB, "", REQUEST, JOB, "0" * 64, 1))
+    for job in ids:
+        jobs.recordings.path(job).write_bytes(b"audio")
+        await jobs.store.create(NewJob(job, "", REQUEST, job, "0" * 64, 1))
     async with jobs.working():
-        while (job := await jobs.store.find("", JOB)).attempts == 0 or job.state == "running":
+        yield jobs
+
+
+async def job_after(folder, worker, is_done):
+    """The job after `is_done(job)`, while the worker works on it."""
+    async with jobs_of(folder, worker, JOB) as jobs, asyncio.timeout(20):
+        while not is_done(job := await jobs.store.find("", JOB)):
             await asyncio.sleep(0.005)
+            jobs.runner.wake()
     return job
 
 
-@pytest.mark.parametrize(
-    ("error", "stalls"),
-    [
-        (OSError(errno.ENOSPC, "no space"), 0),
-        (OSError(errno.EDQUOT, "no quota"), 0),
-        (WorkerDied("a helper process failed", errno=errno.ENOSPC), 0),
-        (EngineUnavailable("it loads"), 0),
-        (WorkerDied("a helper process failed", errno=errno.EACCES), 1),
-        (WorkerDied("the recogniser process died"), 1),
-    ],
-    ids=repr,
-)
-def test_a_job_is_retried_and_a_full_disk_is_no_stall(tmp_path, error, stalls):
-    job = asyncio.run(job_after(tmp_path, error))
-    assert (job.state, job.stalls, job.error) == ("queued", stalls, None)
+@pytest.fixture
+def no_delay(monkeypatch):
+    monkeypatch.setattr(attempt, "MAX_DELAY", 0.0)
 
 
-def test_an_error_of_the_recording_ends_the_job(tmp_path):
-    job = asyncio.run(job_after(tmp_path, UnsupportedAudio("no audio")))
+SERVER = [
+    *(
+        OSError(number, os.strerror(number))
+        for number in (
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.ENOMEM,
+            errno.EIO,
+            errno.EROFS,
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.ENOENT,
+            errno.ESTALE,
+            errno.EACCES,
+            errno.EAGAIN,
+        )
+    ),
+    MemoryError(),
+    RuntimeError("can't start new thread"),
+    EOFError(),
+    WorkerDied("a helper process failed", errno=errno.ENOSPC),
+    WorkerDied("the decoder was killed", signal=signal.SIGKILL),
+    EngineUnavailable("it loads"),
+    StoreUnavailable("the database is down"),
+]
+
+
+@pytest.mark.usefixtures("no_delay")
+@pytest.mark.parametrize("error", SERVER, ids=repr)
+def test_trouble_of_the_server_never_ends_a_job(tmp_path, error):
+    """The control succeeds all the time, and the job succeeds when the trouble is over."""
+    worker = Worker(error, n_failures=MANY)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts, job.stalls) == ("succeeded", MANY + 1, 0)
+    assert not worker.controls
+
+
+CHUNK = [
+    WorkerDied("a recogniser was killed", signal=signal.SIGKILL),
+    EngineFailed("it refused"),
+    EngineTimeout("too slow"),
+    RuntimeError("a bug"),
+]
+
+
+@pytest.mark.usefixtures("no_delay")
+@pytest.mark.parametrize("error", CHUNK, ids=repr)
+def test_a_chunk_that_fails_again_and_again_ends_its_job(tmp_path, error):
+    worker = Worker(at_chunk(error))
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", MAX_FAILURES)
+    assert '"job_gave_up"' in job.error
+    assert len(worker.controls) == MAX_FAILURES
+
+
+@pytest.mark.usefixtures("no_delay")
+@pytest.mark.parametrize("error", CHUNK, ids=repr)
+def test_no_chunk_is_at_fault_while_nothing_succeeds(tmp_path, error):
+    worker = Worker(at_chunk(error), n_failures=MANY, works=False)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("succeeded", MANY + 1)
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_failures_of_different_chunks_are_not_added(tmp_path):
+    class Wandering(Worker):
+        async def submit(self, command):
+            self.error = at_chunk(EngineTimeout("too slow"), self.attempts)
+            async for report in super().submit(command):
+                yield report
+
+    worker = Wandering(None, n_failures=MANY)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("succeeded", MANY + 1)
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_new_chunk_clears_the_recording(tmp_path):
+    worker = Worker(at_chunk(EngineTimeout("too slow")), n_failures=MANY, progress=True)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("succeeded", MANY + 1)
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_dead_workers_alone_never_end_a_job(tmp_path):
+    worker = Worker(WorkerLost("it died"), n_failures=MANY, dies=True)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("succeeded", MANY + 1)
+    assert not worker.controls
+
+
+async def among_others(folder, worker):
+    """The job, while another job succeeds during each of its attempts."""
+    async with jobs_of(folder, worker, JOB) as jobs, asyncio.timeout(20):
+        while not (job := await jobs.store.find("", JOB)).is_finished:
+            jobs.runner._client.n_succeeded += 1
+            await asyncio.sleep(0.001)
+            jobs.runner.wake()
+    return job
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_recording_that_kills_workers_while_others_succeed_ends_its_job(tmp_path):
+    class Slow(Worker):
+        async def submit(self, command):
+            await asyncio.sleep(0.02)
+            async for report in super().submit(command):
+                yield report
+
+    worker = Slow(WorkerLost("it died"), dies=True)
+    job = asyncio.run(among_others(tmp_path, worker))
+    assert (job.state, job.attempts) == ("failed", MAX_FAILURES)
+    assert '"job_gave_up"' in job.error
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_workers_that_die_without_a_recording_clear_it(tmp_path):
+    class Dying(Worker):
+        async def submit(self, command):
+            await asyncio.sleep(0.02)
+            self.number += 1  # another worker has died meanwhile
+            async for report in super().submit(command):
+                yield report
+
+    worker = Dying(WorkerLost("it died"), n_failures=MANY, dies=True)
+    job = asyncio.run(among_others(tmp_path, worker))
+    assert (job.state, job.attempts) == ("succeeded", MANY + 1)
+
+
+@pytest.mark.parametrize("error", [UnsupportedAudio("no audio"), DamagedAudio("cut off")], ids=repr)
+def test_an_error_of_the_recording_ends_the_job(tmp_path, error):
+    job = asyncio.run(job_after(tmp_path, Worker(error), lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", 1)
+    assert '"invalid_request_error"' in job.error
+
+
+def test_the_delay_grows_up_to_a_limit(tmp_path, monkeypatch):
+    delays, release = [], Leases.release
+
+    async def record(self, job, lease, delay, n_failures=None):
+        delays.append(delay)
+        await release(self, job, lease, 0, n_failures)
+
+    monkeypatch.setattr(Leases, "release", record)
+    worker = Worker(OSError(errno.EMFILE, "too many open files"), n_failures=7)
+    asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert delays[:7] == [1, 2, 4, 8, 16, 30, 30]  # a shutdown may release it once more
+
+
+# --- lost folders and recordings ----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_job_waits_for_a_folder_of_recordings_that_is_gone(tmp_path):
+    """A network disk may be missing for a while."""
+    worker = Worker(None, n_failures=0)
+
+    async def run():
+        async with jobs_of(tmp_path, worker) as jobs, asyncio.timeout(20):
+            folder = tmp_path / "recordings"
+            folder.rename(tmp_path / "away")
+            await jobs.store.create(NewJob(JOB, "", REQUEST, JOB, "0" * 64, 1))
+            while (await jobs.store.find("", JOB)).attempts < MANY:
+                jobs.runner.wake()
+                await asyncio.sleep(0.002)
+            folder.mkdir(exist_ok=True)  # a new, empty folder is not the right one either
+            while (await jobs.store.find("", JOB)).attempts < 2 * MANY:
+                jobs.runner.wake()
+                await asyncio.sleep(0.002)
+            (folder / JOB).write_bytes(b"audio")
+            while not (job := await jobs.store.find("", JOB)).is_finished:
+                jobs.runner.wake()
+                await asyncio.sleep(0.002)
+        return job
+
+    assert asyncio.run(run()).state == "succeeded"
+
+
+def test_a_recording_that_is_gone_among_others_ends_its_job(tmp_path):
+    async def run():
+        async with jobs_of(tmp_path, Worker(None)) as jobs, asyncio.timeout(20):
+            jobs.recordings.path(OTHER).write_bytes(b"audio")
+            await jobs.store.create(NewJob(JOB, "", REQUEST, JOB, "0" * 64, 1))
+            while not (job := await jobs.store.find("", JOB)).is_finished:
+                await asyncio.sleep(0.005)
+        return job
+
+    job = asyncio.run(run())
     assert job.state == "failed"
-    assert '"unsupported_audio"' in job.error
+    assert '"recording_missing"' in job.error

@@ -13,7 +13,7 @@ from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
 from asr.errors import StoreUnavailable
 from asr.pipeline.checkpoint import pack_segment
 from asr.service.errors import KeyReused, LimitReached
-from asr.service.jobs.callbacks import CallbackQueue
+from asr.service.jobs.callbacks import CallbackQueue, InFlight
 from asr.service.jobs.database import Database
 from asr.service.jobs.documents import document
 from asr.service.jobs.leases import LeaseLost, Leases, NewResults
@@ -219,7 +219,7 @@ def test_a_runner_whose_lease_expired_writes_nothing(store, leases, owner):
             leases.record(job.id, "old", NewResults([chunk(0)], [(0, "x")])),
             leases.succeed(job.id, "old", NewResults(), 0, "{}"),
             leases.fail(job.id, "old", "{}"),
-            leases.release(job.id, "old", 0, counts=True),
+            leases.release(job.id, "old", 0),
         ):
             with pytest.raises(LeaseLost):
                 await late
@@ -240,10 +240,10 @@ def test_claims_are_fair_among_owners_and_delays_are_kept(store, leases, owner):
         few = [await one_after_another(store, owner + "x")]
         claimed = [(await leases.claim(uuid.uuid4().hex, 60)) for _ in range(3)]
         assert [job.id for job in claimed] == [many[0], few[0], many[1]]
-        await leases.release(claimed[0].id, claimed[0].lease, 60, counts=True)
-        await leases.release(claimed[1].id, claimed[1].lease, 0, counts=False)
+        await leases.release(claimed[0].id, claimed[0].lease, 60)
+        await leases.release(claimed[1].id, claimed[1].lease, 0, 3)
         again = await leases.claim("l", 60)
-        assert (again.id, again.stalls, again.attempts) == (few[0], 1, 2)
+        assert (again.id, again.stalls, again.attempts) == (few[0], 3, 2)
         assert (await leases.claim("m", 60)).id == many[2]
         assert await leases.claim("n", 60) is None
 
@@ -276,6 +276,35 @@ def test_deleting_leaves_nothing(store, leases, owner, database):
         assert await store.segments(job.id) == []
         assert await CallbackQueue(database).next(60) is None
         assert (await store.create(new(owner), key="k"))[1]
+
+    asyncio.run(run())
+
+
+def test_callbacks_of_busy_owners_and_receivers_wait(store, leases, owner, database):
+    async def run():
+        await drain(leases)
+        queue, in_flight = CallbackQueue(database), InFlight(4)
+        urls = ("http://a/1?x=%_", "http://a?2", "http://a/3", "http://ab/", "http://b/")
+        for url in urls:
+            made, _ = await store.create(new(owner), callback=(uuid.uuid4().hex, url))
+            await leases.claim("lease", 60)
+            await leases.fail(made.id, "lease", "{}")
+        theirs, _ = await store.create(new(owner + "x"), callback=(uuid.uuid4().hex, "http://a/"))
+        await leases.claim("lease", 60)
+        await leases.fail(theirs.id, "lease", "{}")
+        given = []
+        while found := await queue.next(60, in_flight):
+            in_flight.add(found)
+            given.append((found.job.owner == owner, found.url))
+        # Two of four places, each for another receiver; then one of the other owner.
+        assert sorted(given) == [
+            (False, "http://a/"),
+            (True, "http://a/1?x=%_"),
+            (True, "http://ab/"),
+        ]
+        for _ in range(2):
+            in_flight = InFlight(4)
+            assert await queue.next(60, in_flight) is not None
 
     asyncio.run(run())
 
@@ -351,7 +380,7 @@ def test_postponed_jobs_do_not_fill_the_queue(store, leases, owner):
         with pytest.raises(LimitReached):
             await store.create(new(owner + "x"), max_waiting=before + 1)
         assert (await leases.claim("b", 60)).id == theirs.id
-        await leases.release(theirs.id, "b", 60, counts=True)  # as when the engine is unavailable
+        await leases.release(theirs.id, "b", 60)  # as when the engine is unavailable
         assert await store.n_waiting() == before + 1
 
     asyncio.run(run())
@@ -362,7 +391,7 @@ def test_a_postponed_job_keeps_its_earlier_attempts(store, leases, owner):
         await drain(leases)
         job, _ = await store.create(new(owner))
         began = (await leases.claim("a", 60)).started
-        await leases.release(job.id, "a", 0, counts=True)
+        await leases.release(job.id, "a", 0, 2)
         await leases.claim("b", 60)
         await leases.postpone(job.id, "b", owner, 0)
         job = await leases.claim("c", 60)

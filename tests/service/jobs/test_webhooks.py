@@ -29,6 +29,7 @@ from fastapi import FastAPI
 from hypothesis import example, given, settings, strategies as st
 
 from asr.errors import InvalidOption, UnsupportedAudio
+from asr.service.errors import Conflict
 from asr.service.http.problems import problem_of
 from asr.service.jobs.addresses import (
     CheckedBackend,
@@ -36,9 +37,14 @@ from asr.service.jobs.addresses import (
     check_callback_url,
     is_public,
 )
-from asr.service.jobs.callbacks import CallbackQueue
+from asr.service.jobs.callbacks import CallbackQueue, InFlight
+from asr.service.jobs.database import Database, now
+from asr.service.jobs.leases import Leases
 from asr.service.jobs.routes import make_job_router
+from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
+from asr.service.jobs.store import MAX_CALLBACKS, JobStore
+from asr.service.jobs.tables import callbacks
 from asr.service.jobs.webhooks import MAX_ATTEMPTS, POLL_SECONDS, Webhooks, sign
 from asr.settings import Settings
 from asr.types import Transcript
@@ -129,8 +135,8 @@ class CountingQueue(CallbackQueue):
 
     n_open = 0
 
-    async def next(self, seconds):
-        found = await super().next(seconds)
+    async def next(self, *args):
+        found = await super().next(*args)
         self.n_open += found is not None
         return found
 
@@ -141,6 +147,8 @@ class CountingQueue(CallbackQueue):
 
 class Recogniser:
     """A worker with empty transcripts, which rejects recordings that begin with "no audio"."""
+
+    n_succeeded = worker = 0
 
     async def transcribe(self, command):
         if command.source.read_bytes().startswith(b"no audio"):
@@ -510,7 +518,7 @@ class FewCallbacks:
         self.n_given = 0
         self.settled = []
 
-    async def next(self, seconds):
+    async def next(self, *_):
         if len(self.settled) < self.n_given or self.n_given == len(self.callbacks):
             return None
         self.n_given += 1
@@ -528,7 +536,7 @@ def test_a_delivery_that_fails_ends_no_other(monkeypatch):
 
     async def run(url):
         def callback(name, body):
-            job = types.SimpleNamespace(id=name, state="succeeded", body=body)
+            job = types.SimpleNamespace(id=name, owner="", state="succeeded", body=body)
             return types.SimpleNamespace(job=job, id=name, url=url, now=1, attempts=1)
 
         no_json = callback("no-json", object())
@@ -560,3 +568,116 @@ def test_an_invalid_secret_is_refused_at_the_start_and_not_shown(secret):
         Settings(webhook_secret=secret)
     assert caught.value.name == "webhook_secret"
     assert secret == "whsec_" or secret not in str(caught.value)
+
+
+# --- fairness -------------------------------------------------------------------------------------
+
+
+def job_of(owner):
+    return types.SimpleNamespace(id=owner, owner=owner)
+
+
+def callback_of(owner, url):
+    return types.SimpleNamespace(job=job_of(owner), url=url)
+
+
+async def with_ended_jobs(folder, wanted, test):
+    """Run `test` on a queue with a callback to each (owner, url), each of its own ended job."""
+    database = Database(f"sqlite:///{folder}/jobs.db")
+    store, leases = JobStore(database), Leases(database)
+    await store.open()
+    for n, (owner, url) in enumerate(wanted):
+        new = NewJob(f"{n:032x}", owner, "{}", f"{n}", "0", 1)
+        await store.create(new, callback=(f"c{n}", url))
+        job = await leases.claim("lease", 60)
+        await leases.fail(job.id, "lease", "{}")
+    await test(CallbackQueue(database), database)
+    await store.close()
+
+
+def test_a_flood_of_callbacks_delays_no_other_owner(tmp_path):
+    """100 callbacks to a slow receiver once delayed another key's callback by 116 s."""
+    wanted = [("flood", f"http://slow/{n}") for n in range(40)] + [("other", "http://quick/")]
+
+    async def take(queue, _):
+        in_flight, owners = InFlight(32), []
+        while found := await queue.next(60, in_flight):
+            in_flight.add(found)
+            owners.append(found.job.owner)
+        assert owners.index("other") <= 1
+        assert owners.count("flood") == 6
+        other = InFlight(32)  # fast deliveries: none is in progress when the next one is taken
+        other.add(callback_of("flood", "http://slow/"))
+        other.remove(callback_of("flood", "http://slow/"))
+        assert not other.busy_owners()
+        assert (await queue.next(60, other)).job.owner == "flood"
+
+    asyncio.run(with_ended_jobs(tmp_path, wanted, take))
+
+
+def test_owners_take_turns_when_deliveries_are_fast(tmp_path):
+    wanted = [("a", f"http://quick/{n}") for n in range(5)] + [
+        ("b", f"http://quick/{n}") for n in "12"
+    ]
+
+    async def take(queue, _):
+        in_flight, owners = InFlight(32), []
+        while found := await queue.next(60, in_flight):
+            owners.append(found.job.owner)
+            in_flight.add(found)
+            in_flight.remove(found)
+        assert "".join(owners) == "ababaaa"
+
+    asyncio.run(with_ended_jobs(tmp_path, wanted, take))
+
+
+def test_a_slow_receiver_does_not_delay_others_of_its_owner(tmp_path):
+    wanted = [("me", f"http://slow/{n}") for n in range(40)] + [("me", "http://slow.example/")]
+
+    async def take(queue, _):
+        in_flight, urls = InFlight(32), []
+        while found := await queue.next(60, in_flight):
+            in_flight.add(found)
+            urls.append(found.url)
+        assert "http://slow.example/" in urls
+        assert len(urls) == 7
+
+    asyncio.run(with_ended_jobs(tmp_path, wanted, take))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=200))
+def test_few_owners_never_take_all_places(owners):
+    in_flight = InFlight(8)
+    for n, owner in enumerate(owners):
+        if owner not in in_flight.busy_owners():
+            in_flight.add(callback_of(owner, f"http://{n}/"))
+    assert in_flight.n_of_owner.total() < 8
+    assert "nobody" not in in_flight.busy_owners()
+
+
+def test_a_job_has_a_limited_number_of_callbacks(tmp_path):
+    with_service(tmp_path, _too_many_callbacks)
+
+
+async def _too_many_callbacks(service):
+    for n in range(MAX_CALLBACKS):
+        url = f"http://127.0.0.1:1/{n}"
+        await service.create(b"same", 200 if n else 202, callback_url=url)
+    with pytest.raises(Conflict) as refused:
+        await service.create(b"same", callback_url="http://127.0.0.1:1/more")
+    assert problem_of(refused.value).status == 409
+    assert (refused.value.code, refused.value.param) == ("too_many_callbacks", "callback_url")
+    await service.create(b"same", 200, callback_url="http://127.0.0.1:1/0")
+    await service.create(b"same", 200)
+
+
+def test_a_retry_time_from_the_future_is_due(tmp_path):
+    """The server crashed while its clock was ahead."""
+
+    async def take(queue, database):
+        far = sa.update(callbacks).values(next_try=now() + 10**7)
+        await database.run(lambda c: c.execute(far).rowcount)
+        assert (await queue.next(60)).url == "http://quick/"
+        assert await queue.next(60) is None
+
+    asyncio.run(with_ended_jobs(tmp_path, [("me", "http://quick/")], take))

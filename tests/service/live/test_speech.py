@@ -200,6 +200,9 @@ class Client:
         ]
         self.received = []
 
+    def processed(self):
+        """The session frees the memory of its last message."""
+
     async def receive(self):
         if not self.messages:
             raise ConnectionResetError("the client left")

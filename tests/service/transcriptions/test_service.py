@@ -20,7 +20,8 @@ from starlette.requests import Request
 
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
-from asr.service.http.body import MAX_FIELD_BYTES, MAX_FIELDS, receive_body
+from asr.service.http.body import receive_body
+from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
 from asr.service.http.middleware import KeyCheck
 from asr.settings import Settings
 from tests.support.inprocess import serving

@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +26,9 @@ import httpx
 import pytest
 from tusclient import client as tus_client
 
+from asr.service.files import finished_in_thread
 from asr.service.uploads.parts import ALGORITHMS
-from asr.service.uploads.routes import _receive
+from asr.service.uploads.receive import write_body
 from asr.service.uploads.store import Uploads
 from tests.support.inprocess import serving
 from tests.support.paths import ROOT
@@ -303,6 +305,29 @@ def test_bytes_before_a_disconnect_are_kept(http, server):
     assert stored(server, location).read_bytes() == data
 
 
+def test_only_threads_of_uploads_use_the_disk(http, monkeypatch):
+    """PATCH opened, locked and removed files on the event loop."""
+    seen = []
+
+    def spied(original):
+        def spy(path, *args, **kwargs):
+            if "uploads" in path.parts:
+                seen.append(threading.current_thread().name)
+            return original(path, *args, **kwargs)
+
+        return spy
+
+    for name in ("open", "unlink", "stat", "touch"):
+        monkeypatch.setattr(Path, name, spied(getattr(Path, name)))
+    data = random_bytes(1000)
+    location = create(http, len(data))
+    assert head(http, location).status_code == 200
+    assert patch(http, location, data[:500], **checksum(data[:500])).status_code == 204
+    assert patch(http, location, data[500:], 500).status_code == 204
+    assert http.delete(location, headers=TUS).status_code == 204
+    assert {name.partition("_")[0] for name in seen} == {"uploads"}
+
+
 @pytest.mark.parametrize("n_bytes", [1, 1_040_000])
 def test_received_bytes_count_while_the_client_pauses(http, server, n_bytes):
     """Up to 1 MiB was once kept in memory until more arrived, so followers did not get it."""
@@ -320,8 +345,8 @@ def test_received_bytes_count_while_the_client_pauses(http, server, n_bytes):
 @pytest.mark.parametrize("n_written", [0, 1])
 def test_buffered_bytes_are_kept_when_the_request_is_cancelled(tmp_path, monkeypatch, n_written):
     """At SIGTERM the request is cancelled after the grace period."""
-    monkeypatch.setattr("asr.service.uploads.routes.GATHER_SECONDS", 3600)
-    monkeypatch.setattr("asr.service.uploads.routes.WRITE_BYTES", 3 if n_written else 100)
+    monkeypatch.setattr("asr.service.uploads.receive.GATHER_SECONDS", 3600)
+    monkeypatch.setattr("asr.service.uploads.receive.WRITE_BYTES", 3 if n_written else 100)
     uploads = Uploads(tmp_path, 100, 100, 3600)
     made = uploads.create("me", 100)
 
@@ -336,7 +361,8 @@ def test_buffered_bytes_are_kept_when_the_request_is_cancelled(tmp_path, monkeyp
 
         async def receive():
             with uploads.writing(made.id, "me") as writer, writer.part(None) as part:
-                await _receive(SimpleNamespace(stream=stream), writer, part)
+                request = SimpleNamespace(stream=stream)
+                await write_body(request, writer, part, finished_in_thread)
 
         task = asyncio.create_task(receive())
         await waits.wait()

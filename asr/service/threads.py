@@ -1,0 +1,53 @@
+"""Threads for blocking work, shared fairly among owners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from asr.service.files import finished
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class FairThreads:
+    """A pool of threads in which each owner may use only some at once.
+
+    Further work of an owner waits in this owner's own queue, so it does not delay other owners.
+
+    Args:
+        name: of the threads.
+        n_threads: in total.
+        n_per_owner: of one owner.
+    """
+
+    def __init__(self, name: str, n_threads: int, n_per_owner: int) -> None:
+        self._pool = ThreadPoolExecutor(n_threads, name)
+        self._n_per_owner = n_per_owner
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._n_users: dict[str, int] = {}
+
+    async def run(self, owner: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in a thread, and wait until it ends, even if the caller is cancelled."""
+        async with self._place(owner):
+            loop = asyncio.get_running_loop()
+            return await finished(loop.run_in_executor(self._pool, partial(work, *args, **kwargs)))
+
+    @contextlib.asynccontextmanager
+    async def _place(self, owner: str) -> AsyncGenerator[None]:
+        places = self._places.setdefault(owner, asyncio.Semaphore(self._n_per_owner))
+        self._n_users[owner] = self._n_users.get(owner, 0) + 1
+        try:
+            async with places:
+                yield
+        finally:
+            self._n_users[owner] -= 1
+            if not self._n_users[owner]:
+                del self._n_users[owner], self._places[owner]
