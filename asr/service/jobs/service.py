@@ -19,6 +19,7 @@ from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.runner import JobRunner
 from asr.service.jobs.store import JobStore
+from asr.service.jobs.tables import UNFINISHED
 from asr.service.jobs.troubles import described
 from asr.service.jobs.watch import Watch
 from asr.service.jobs.webhooks import Webhooks
@@ -156,11 +157,13 @@ class Jobs:
 
     async def _sweep_recordings(self, now: float) -> None:
         """Remove the recordings of ended jobs, which a killed process left, and old orphans."""
-        found = await asyncio.to_thread(self.recordings.stored, now)  # before the jobs are read
-        unneeded = found.keys() - await self.store.unfinished()
-        ended = await self.store.existing(unneeded)
-        for job in unneeded:
-            if job in ended or found[job]:
+        # In this order and with one query: a job may be created at any moment. Its recording is
+        # stored first, and is young then.
+        found = await asyncio.to_thread(self.recordings.stored, now)
+        states = await self.store.states_of(found)
+        for job, is_old in found.items():
+            state = states.get(job)
+            if is_old if state is None else state not in UNFINISHED:
                 await asyncio.to_thread(self.recordings.remove, job)
 
     # --- one request ----------------------------------------------------------------------------

@@ -196,19 +196,14 @@ class JobStore:
         await self._database.run(lambda c: c.execute(forgotten).rowcount)
         return expired
 
-    async def existing(self, wanted: Iterable[str]) -> set[str]:
-        """Those ids of jobs that exist, in any state."""
+    async def states_of(self, wanted: Iterable[str]) -> dict[str, str]:
+        """The state of each job that exists, by its id."""
         ids = list(wanted)
         batches = [ids[n : n + MAX_PER_QUERY] for n in range(0, len(ids), MAX_PER_QUERY)]
-        queries = [sa.select(jobs.c.id).where(jobs.c.id.in_(batch)) for batch in batches]
+        queries = [sa.select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(b)) for b in batches]
         return await self._database.read(
-            lambda c: {str(job) for query in queries for job in c.scalars(query)}
+            lambda c: {str(job): str(state) for query in queries for job, state in c.execute(query)}
         )
-
-    async def unfinished(self) -> set[str]:
-        """The ids of all jobs that still need their recordings."""
-        query = sa.select(jobs.c.id).where(jobs.c.state.in_(UNFINISHED))
-        return await self._database.read(lambda c: {str(job) for job in c.scalars(query)})
 
 
 def too_many_jobs() -> LimitReached:

@@ -1,18 +1,22 @@
 """Whether a chunk that fails again and again is at fault, or the server.
 
-A chunk is at fault when it fails `MAX_FAILURES` times in a row while the rest of the service works.
+A chunk is at fault when it fails in `MAX_FAILURES` attempts while the rest of the service works.
 The rest of the service works if another chunk succeeded during the attempt. If there was no other
-chunk, a control is recognised: noise, by the same engine.
+chunk, a control is recognised: noise, by the same engine. Each chunk has its own count, because two
+chunks at fault take turns.
 
 When the worker process itself dies, all recordings in it are suspects. A recording is cleared when
 the worker also dies without it, because then something else kills the worker. There is no control
-for the death of the worker, because the worker is gone when the control could run.
+for the death of the worker, because the worker is gone when the control could run. A new chunk
+clears the recording.
 
 The memory of a `Suspicions` is that of one API process. The number of failures is in the database.
+After a restart, it counts for the chunk that fails first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import WorkerLost
@@ -34,7 +38,8 @@ class Suspicions:
 
     def __init__(self, client: WorkerClient) -> None:
         self._client = client
-        self._last: dict[str, tuple[int | None, int]] = {}  # by job: chunk, number of the worker
+        self._worker: dict[str, int] = {}  # by job: the number of the worker at its last failure
+        self._counts: dict[str, Counter[int | None]] = {}  # by job: the failures of each chunk
 
     def n_succeeded(self) -> int:
         """Chunks that have succeeded in this API process until now."""
@@ -42,7 +47,8 @@ class Suspicions:
 
     def forget(self, job: str) -> None:
         """Forget a job that has ended."""
-        self._last.pop(job, None)
+        self._worker.pop(job, None)
+        self._counts.pop(job, None)
 
     async def count(self, job: str, error: Exception, n_before: int, n_succeeded: int) -> int:
         """Return how often the job has failed now, for reasons that must lie in its recording.
@@ -53,15 +59,17 @@ class Suspicions:
             n_before: the number that was returned before; 0 if a chunk succeeded since.
             n_succeeded: the method of this name, when the attempt started.
         """
-        chunk, worker = chunk_of(error), self._client.worker
-        last_chunk, last_worker = self._last.get(job, (chunk, worker))
-        self._last[job] = chunk, worker
-        is_worker_lost = isinstance(error, WorkerLost)
-        if is_worker_lost and worker > last_worker + 1:
+        if isinstance(error, WorkerLost):
+            return self._count_worker(job, n_before, self._client.n_succeeded > n_succeeded)
+        chunk = chunk_of(error)
+        counts = self._counts.setdefault(job, Counter({chunk: n_before}))
+        if self._client.n_succeeded > n_succeeded or await self._client.control():
+            counts[chunk] += 1
+        return counts[chunk]
+
+    def _count_worker(self, job: str, n_before: int, others_succeeded: bool) -> int:
+        worker = self._client.worker
+        last, self._worker[job] = self._worker.get(job, worker), worker
+        if worker > last + 1:
             return 0  # a worker died in which this recording was not
-        if chunk != last_chunk:
-            n_before = 0
-        others_succeed = self._client.n_succeeded > n_succeeded
-        if not others_succeed and not is_worker_lost:
-            others_succeed = await self._client.control()
-        return n_before + others_succeed
+        return n_before + others_succeeded

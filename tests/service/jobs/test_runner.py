@@ -203,9 +203,29 @@ def test_failures_of_different_chunks_are_not_added(tmp_path):
 
 
 @pytest.mark.usefixtures("no_delay")
-def test_a_new_chunk_clears_the_recording(tmp_path):
-    worker = Worker(at_chunk(EngineTimeout("too slow")), n_failures=MANY, progress=True)
+def test_new_chunks_do_not_clear_the_one_that_fails(tmp_path):
+    worker = Worker(at_chunk(EngineTimeout("too slow")), progress=True)
     job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", MAX_FAILURES)
+    assert not worker.controls
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_two_chunks_that_take_turns_end_their_job(tmp_path):
+    class Alternating(Worker):
+        async def submit(self, command):
+            self.error = at_chunk(EngineTimeout("too slow"), self.attempts % 2)
+            async for report in super().submit(command):
+                yield report
+
+    job = asyncio.run(job_after(tmp_path, Alternating(None), lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", 2 * MAX_FAILURES - 1)
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_new_chunk_clears_a_recording_in_workers_that_die(tmp_path):
+    worker = Worker(WorkerLost("it died"), n_failures=MANY, dies=True, progress=True)
+    job = asyncio.run(among_others(tmp_path, worker))
     assert (job.state, job.attempts) == ("succeeded", MANY + 1)
 
 

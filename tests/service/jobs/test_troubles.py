@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sqlite3
+import time
 import uuid
 from contextlib import asynccontextmanager
 
@@ -417,6 +418,31 @@ def test_the_sweep_removes_recordings_of_ended_jobs_at_once(tmp_path, end):
         assert not jobs.recordings.path(ended.id).exists()
         assert jobs.recordings.path(waiting.id).exists()
         assert without_job.exists()
+        await jobs.store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_the_sweep_keeps_the_recording_of_a_job_that_is_created_meanwhile(tmp_path, moment):
+    async def run():
+        jobs, job = jobs_of(tmp_path), new_job()
+        jobs.recordings.open()
+        await jobs.store.open()
+        jobs.recordings.path(job.id).write_bytes(b"x")
+        states_of = jobs.store.states_of
+
+        async def meanwhile(ids):
+            if moment == "before":
+                await jobs.store.create(job)
+            states = await states_of(ids)
+            if moment == "after":
+                await jobs.store.create(job)
+            return states
+
+        jobs.store.states_of = meanwhile
+        await jobs._sweep_recordings(time.time())
+        assert jobs.recordings.path(job.id).exists()
         await jobs.store.close()
 
     asyncio.run(run())
