@@ -201,7 +201,7 @@ def test_the_service_works_without_its_database():
                 assert (error["code"], error["message"]) == ("database_unavailable", DAMAGED)
                 assert int(answer.headers["retry-after"]) > 0
             assert client.get("/metrics").status_code == 200
-        wait_for(lambda: "To repair it" in server.log_path.read_text(), 20)
+        wait_for(lambda: "To repair it" in server.log_path.read_text(), 60)
         assert "Traceback" not in server.log_path.read_text()
 
 
@@ -395,7 +395,7 @@ def test_a_failed_job_keeps_no_recording(tmp_path):
             while (await jobs.store.find("me", made.id)).state != "failed" or path.exists():
                 await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 @pytest.mark.parametrize("end", ["fail", "cancel", "succeed"])
