@@ -185,7 +185,7 @@ def test_doubts_are_measured(client):
 
 def test_a_translation_says_what_to_do(client):
     with (
-        pytest.warns(DeprecationWarning),  # OpenAI's client says so itself
+        pytest.warns(DeprecationWarning, match="deprecated"),  # OpenAI's client says so itself
         pytest.raises(openai.BadRequestError, match="/v1/audio/transcriptions"),
     ):
         client.audio.translations.create(model="whisper-1", file=("meeting.wav", AUDIO))
