@@ -255,6 +255,10 @@ def test_warnings_of_formats_without_a_place_for_them(http, response_format):
     header = post(http, form, ("colour", "blue")).headers["x-transcript-warnings"]
     assert json.loads(header) == ["field 'colour' is not known and was ignored"]
     assert "x-transcript-warnings" not in post(http, form).headers
+
+
+def test_many_warnings_do_not_make_a_header_that_is_too_long(http):
+    form = ("response_format", "text")
     many = [(f"f{n}-{'x' * 200}", "1") for n in range(MAX_FIELDS - 1)]
     header = post(http, form, *many).headers["x-transcript-warnings"]
     *shown, more = json.loads(header)
@@ -265,8 +269,7 @@ def test_warnings_of_formats_without_a_place_for_them(http, response_format):
 def test_a_model_that_is_not_listed_is_a_warning(http):
     warnings = post(http, ("model", "large-v3")).json()["warnings"]
     assert warnings == ["model: fake is used, because 'large-v3' is not served here"]
-    for name in ("fake", *MODEL_ALIASES):
-        assert post(http, ("model", name)).json()["warnings"] == []
+    assert post(http, ("model", "gpt-4o-transcribe")).json()["warnings"] == []
 
 
 # --- refused ------------------------------------------------------------------------------------
