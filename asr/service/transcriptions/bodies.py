@@ -105,8 +105,21 @@ def transcription_body(
         "required": True,
         "content": {
             "multipart/form-data": {"schema": schema},
-            "application/json": {"schema": named},
+            "application/json": {"schema": _with_base64(named, also)},
             "application/x-www-form-urlencoded": {"schema": named},
             "audio/*": raw,
         },
     }
+
+
+def _with_base64(form: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    """The schema of a JSON body, which may hold the recording instead of naming an upload."""
+    text = {"type": "string", "description": "The recording in base64, or as a data URL."}
+    record = {
+        "type": "object",
+        "description": "The recording as OpenRouter's clients send it.",
+        "properties": {"data": text, "format": {"type": "string"}},
+        "required": ["data"],
+    }
+    properties = {**form["properties"], "file": text, "input_audio": record}
+    return {**form, "properties": properties, "required": required}

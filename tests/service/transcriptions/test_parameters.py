@@ -171,6 +171,16 @@ def test_a_json_body_with_a_recording(http):
     assert (job.status_code, job.json()["n_bytes"]) == (202, len(WAV))
 
 
+def test_openapi_documents_json_bodies(http):
+    paths = http.get("/openapi.json").json()["paths"]
+    bodies = {
+        path: paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for path in (PATH, "/v1/align", "/v1/jobs")
+    }
+    assert all({"file", "input_audio"} <= set(body["properties"]) for body in bodies.values())
+    assert [body["required"] for body in bodies.values()] == [[], ["text"], []]
+
+
 def test_a_json_body_without_a_recording_names_the_field(http):
     answer = http.post(PATH, json={"url": "https://example.com/a.wav"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
