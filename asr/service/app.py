@@ -20,8 +20,10 @@ from starlette.responses import Response
 from asr.errors import AsrError
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
+from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
+from asr.service.http.proxy import Proxies
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.litserve.client import WorkerClient
@@ -121,7 +123,9 @@ class Application:
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
+        app.add_middleware(HeadAsGet)
         app.add_middleware(RequestLog, metrics=self.metrics)
+        app.add_middleware(Proxies, prefix=self._settings.prefix)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

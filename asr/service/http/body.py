@@ -86,8 +86,8 @@ async def receive_body(
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
 
     Raises:
-        Problem: 400 the body is malformed or has too many fields, 408 the client sends nothing,
-            413 the body is too large, 415 the content type is none of these.
+        Problem: 400 the body is malformed, has too many fields or another content type, 408 the
+            client sends nothing, 413 the body is too large.
         ClientDisconnect: the client left.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
@@ -119,7 +119,7 @@ async def _receive_other(
         parse, text = _FIELD_PARSERS[kind], await _receive_fields(request, max_form_bytes)
         return Body(fields=await asyncio.to_thread(parse, text))
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
-    raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
+    raise Problem(400, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 
 
 def _too_large(max_bytes: int, n_bytes: int) -> Problem:

@@ -14,6 +14,7 @@ from asr.errors import InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.disconnect import client_left
 from asr.service.http.middleware import owner_of
+from asr.service.http.proxy import public_path
 from asr.service.http.sse import EventStream
 from asr.service.jobs.documents import document
 from asr.service.jobs.schemas import (
@@ -54,14 +55,14 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         summary="Transcribe a recording in the background",
         status_code=202,
         response_model=JobBody,
-        responses={200: {"model": JobBody}, **_errors(400, 404, 409, 413, 415, 422, 429)},
+        responses={200: {"model": JobBody}, **_errors(400, 404, 408, 409, 410, 413, 422, 429)},
         openapi_extra={"requestBody": transcription_body(for_job=True)},
     )
     async def create_job(request: Request) -> Response:
         """Answer 202 with a new job, or 200 with the existing job for the same request."""
         job, is_new = await jobs.create(request)
-        headers = {"location": f"/v1/jobs/{job.id}"}
-        return JSONResponse(job_body(job), 202 if is_new else 200, headers)
+        body = job_body(job, public_path(request, ""))
+        return JSONResponse(body, 202 if is_new else 200, {"location": body["urls"]["self"]})
 
 
 def _add_records(router: APIRouter, jobs: Jobs) -> None:
@@ -73,7 +74,8 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
         state: State | None = None,
     ) -> Response:
         found = await jobs.store.page(owner_of(request), limit + 1, after, state)
-        page = [job_body(job) for job in found[:limit]]
+        prefix = public_path(request, "")
+        page = [job_body(job, prefix) for job in found[:limit]]
         first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
         more = len(found) > limit
         ids = {"first_id": first, "last_id": last, "has_more": more}
@@ -81,7 +83,8 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
 
     @router.get("/{job_id}", summary="A job", response_model=JobBody, responses=_errors(404))
     async def get_job(request: Request, job_id: JobId) -> Response:
-        return JSONResponse(job_body(await jobs.find(owner_of(request), job_id)))
+        job = await jobs.find(owner_of(request), job_id)
+        return JSONResponse(job_body(job, public_path(request, "")))
 
 
 def _add_contents(router: APIRouter, jobs: Jobs) -> None:
@@ -92,14 +95,19 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
         responses=_errors(404),
     )
     async def get_events(request: Request, job_id: JobId) -> Response:
-        """Send Last-Event-ID to continue where another connection ended."""
+        """Send Last-Event-ID to continue where another connection ended.
+
+        The answer is 204 if that was the last event, so that an EventSource does not connect again.
+        """
         job = await jobs.find(owner_of(request), job_id)
         seen = request.headers.get("last-event-id", "")
-        if seen and not (seen.isdecimal() and len(seen) < 10):
+        if seen and not (seen.isascii() and seen.isdecimal() and len(seen) < 10):
             raise InvalidOption("Last-Event-ID", "must be the id of an event of this job")
-        return EventStream(
-            follow(jobs, job, int(seen or 0)), AsyncExitStack(), partial(client_left, request)
-        )
+        n_seen = int(seen or 0)
+        if n_seen and job.is_finished and n_seen > await jobs.store.n_segments(job.id):
+            return Response(status_code=204)
+        events = follow(jobs, job, n_seen, public_path(request, ""))
+        return EventStream(events, AsyncExitStack(), partial(client_left, request))
 
     @router.get(
         "/{job_id}/transcript.{extension}",
@@ -129,7 +137,7 @@ def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:
     )
     async def cancel_job(request: Request, job_id: JobId) -> Response:
         job = await jobs.cancel(owner_of(request), job_id)
-        return JSONResponse(job_body(job))
+        return JSONResponse(job_body(job, public_path(request, "")))
 
     @router.delete(
         "/{job_id}",

@@ -71,8 +71,13 @@ class DeletedJob(_Answer):
     deleted: Literal[True] = True
 
 
-def job_body(job: Job) -> dict[str, Any]:
-    """A `JobBody` as plain values."""
+def job_body(job: Job, prefix: str) -> dict[str, Any]:
+    """A `JobBody` as plain values.
+
+    Args:
+        job: the job.
+        prefix: the path under which the service is published; all URLs begin with it.
+    """
     request = JobRequest.unpack(job.request)
     summary = json.loads(job.summary) if job.summary else {}
     rtfx = job.transcribed / job.work_seconds if job.work_seconds else None
@@ -92,7 +97,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "language": summary.get("language") or request.decode.language,
         "warnings": [*request.warnings, *summary.get("warnings", [])],
         "error": json.loads(job.error) if job.error else None,
-        "urls": _urls(job.id),
+        "urls": _urls(job.id, prefix),
     }
 
 
@@ -105,7 +110,7 @@ def progress_body(job: Job) -> dict[str, Any]:
     }
 
 
-def _urls(job: str) -> dict[str, str]:
-    own = f"/v1/jobs/{job}"
+def _urls(job: str, prefix: str) -> dict[str, str]:
+    own = f"{prefix}/v1/jobs/{job}"
     transcripts = {extension: f"{own}/transcript.{extension}" for extension in EXTENSIONS}
     return {"self": own, "events": f"{own}/events", **transcripts}

@@ -139,6 +139,11 @@ class JobStore:
         query = sa.select(segments.c.record).where(segments.c.job == job).order_by(segments.c.index)
         return await self._database.read(lambda c: list(c.scalars(query)))
 
+    async def n_segments(self, job: str) -> int:
+        """The number of a job's segments."""
+        query = sa.select(sa.func.count()).select_from(segments).where(segments.c.job == job)
+        return await self._database.read(lambda c: int(c.scalar(query) or 0))
+
     async def read_many(self, wanted: Mapping[str, int]) -> dict[str, tuple[Job, list[str]]]:
         """Jobs of any owners by id, each with the records of its segments.
 

@@ -24,6 +24,7 @@ from asr.service.errors import Conflict
 from asr.service.http.body import drain
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem, problem_of
+from asr.service.http.proxy import public_path
 from asr.service.threads import FairThreads
 from asr.service.uploads import headers
 from asr.service.uploads.parts import ALGORITHMS
@@ -56,6 +57,7 @@ SWEEP_PAUSE_SECONDS: Final = 0.05
 """The sweep pauses after this many files, so that it does not slow down requests."""
 
 EXPOSED_HEADERS: Final = (
+    "Content-Disposition",
     "Location",
     "Retry-After",
     "Tus-Checksum-Algorithm",
@@ -125,8 +127,7 @@ class UploadRoutes:
                 # The client never learns the address of this upload.
                 await self._run(request)(self._uploads.remove, upload.id, owner)
                 raise
-        path = request.scope.get("root_path", "") + f"{PATH}/{upload.id}"
-        answer = {"location": path, **_expiry(upload)}
+        answer = {"location": public_path(request, f"{PATH}/{upload.id}"), **_expiry(upload)}
         if carries_part:
             answer["upload-offset"] = str(upload.offset)
         return Response(status_code=201, headers=answer)
