@@ -8,6 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
+from asr.service.http.names import sent_name
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class MultipartForm:
     Attributes:
         fields: name and value of each field, in the order of the body.
         has_file: the body has a part called file.
+        file_name: the name that the client gave this part, cleaned, or None.
 
     Raises:
         Problem: 400, the boundary is malformed.
@@ -38,6 +40,7 @@ class MultipartForm:
     ) -> None:
         self.fields: list[tuple[str, str]] = []
         self.has_file = False
+        self.file_name: str | None = None
         self._write_file = write_file
         self._max_text_bytes = max_text_bytes
         self._name = ""
@@ -108,6 +111,7 @@ class MultipartForm:
             if self.has_file:
                 raise Problem(400, "file: send one file per request", "invalid_value", "file")
             self.has_file = True
+            self.file_name = sent_name(self._disposition)
         elif len(self.fields) >= MAX_FIELDS:
             raise Problem(400, f"more than {MAX_FIELDS} fields", "malformed_body")
 

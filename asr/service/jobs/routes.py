@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
@@ -17,6 +17,7 @@ from asr.service.http.middleware import owner_of
 from asr.service.http.proxy import public_path
 from asr.service.http.sse import EventStream
 from asr.service.jobs.documents import document
+from asr.service.jobs.labels import MAX_PAIRS, MAX_VALUE_LENGTH, read_metadata
 from asr.service.jobs.schemas import (
     EXTENSIONS,
     DeletedJob,
@@ -35,6 +36,22 @@ JobId = Annotated[str, Path(description="The id of a job.")]
 Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
 
 
+METADATA_SCHEMA: Final = {
+    "type": "object",
+    "maxProperties": MAX_PAIRS,
+    "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_LENGTH},
+    "description": "Shown with the job, and found by a search. Keys have 1 to 64 characters.",
+}
+METADATA_PARAMETER: Final = {
+    "name": "metadata",
+    "in": "query",
+    "style": "deepObject",
+    "explode": True,
+    "description": "Pairs that the jobs must have, such as `metadata[project]=radio`.",
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+
+
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody} for status in (401, 503, *statuses)}
 
@@ -49,6 +66,14 @@ def make_job_router(jobs: Jobs) -> APIRouter:
     return router
 
 
+def _creation_body() -> dict[str, Any]:
+    body = transcription_body(for_job=True)
+    for media in body["content"].values():
+        if "properties" in media["schema"]:
+            media["schema"]["properties"]["metadata"] = METADATA_SCHEMA
+    return body
+
+
 def _add_creation(router: APIRouter, jobs: Jobs) -> None:
     @router.post(
         "",
@@ -56,7 +81,7 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         status_code=202,
         response_model=JobBody,
         responses={200: {"model": JobBody}, **_errors(400, 404, 408, 409, 410, 413, 422, 429)},
-        openapi_extra={"requestBody": transcription_body(for_job=True)},
+        openapi_extra={"requestBody": _creation_body()},
     )
     async def create_job(request: Request) -> Response:
         """Answer 202 with a new job, or 200 with the existing job for the same request."""
@@ -66,14 +91,28 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
 
 
 def _add_records(router: APIRouter, jobs: Jobs) -> None:
-    @router.get("", summary="Jobs, newest first", response_model=JobList, responses=_errors(400))
+    @router.get(
+        "",
+        summary="Jobs, newest first",
+        response_model=JobList,
+        responses=_errors(400),
+        openapi_extra={"parameters": [METADATA_PARAMETER]},
+    )
     async def list_jobs(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         after: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
         state: State | None = None,
+        name: Annotated[str, Query(description="A part of the file name.")] = "",
     ) -> Response:
-        found = await jobs.store.page(owner_of(request), limit + 1, after, state)
+        """Jobs whose name contains `name`, in upper or lower case, and that have all `metadata`.
+
+        Send metadata as `metadata[key]=value`.
+        """
+        wanted = read_metadata(request.query_params.multi_items())
+        found = await jobs.store.page(
+            owner_of(request), limit + 1, after, state, name=name, metadata=wanted
+        )
         prefix = public_path(request, "")
         page = [job_body(job, prefix) for job in found[:limit]]
         first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)

@@ -37,6 +37,8 @@ class JobBody(_Answer):
 
     id: str
     object: Literal["transcription.job"] = "transcription.job"
+    name: str | None = Field(description="The file name that the client sent.")
+    metadata: dict[str, str] = Field(description="What the client sent with the job.")
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     created_at: float = Field(description="Seconds since 1970.")
     started_at: float | None
@@ -84,6 +86,8 @@ def job_body(job: Job, prefix: str) -> dict[str, Any]:
     return {
         "id": job.id,
         "object": "transcription.job",
+        "name": job.name,
+        "metadata": json.loads(job.metadata) if job.metadata else {},
         "state": job.state,
         "created_at": rounded(job.created),
         "started_at": rounded(job.started),
