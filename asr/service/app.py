@@ -32,6 +32,7 @@ from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
 from asr.service.observability.readiness import Readiness
+from asr.service.openapi import install_document
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -118,6 +119,7 @@ class Application:
         ):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
+        install_document(app)
         app.add_middleware(RelativeRedirects)
         app.add_middleware(QueryCheck)
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)

@@ -24,8 +24,8 @@ from asr.service.http.fields import (
     parse_urlencoded,
 )
 from asr.service.http.multipart import MultipartForm
-from asr.service.http.names import sent_name
 from asr.service.http.problems import Problem
+from asr.service.names import sent_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

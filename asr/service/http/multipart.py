@@ -8,8 +8,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
-from asr.service.http.names import sent_name
 from asr.service.http.problems import Problem
+from asr.service.names import sent_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

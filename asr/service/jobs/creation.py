@@ -12,12 +12,12 @@ from asr.service.errors import Refused
 from asr.service.files import temporary_folder
 from asr.service.http.body import drain, receive_body
 from asr.service.http.middleware import owner_of
-from asr.service.http.names import folded
 from asr.service.jobs.addresses import check_callback_url
 from asr.service.jobs.labels import is_label, pack_metadata, read_metadata
 from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import reserved, too_many_jobs
+from asr.service.names import folded
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import parse_fields
 from asr.service.uploads.headers import name_in

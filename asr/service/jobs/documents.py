@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from asr.output import formats
 from asr.pipeline.checkpoint import unpack_segment, unpack_summary
-from asr.service.http.names import attachment
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
+from asr.service.names import attachment
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import reshaped
 from asr.types import Segment, Transcript

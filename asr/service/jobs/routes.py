@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
@@ -16,8 +16,18 @@ from asr.service.http.disconnect import client_left
 from asr.service.http.middleware import owner_of
 from asr.service.http.proxy import public_path
 from asr.service.http.sse import EventStream
+from asr.service.jobs.description import (
+    EVENTS,
+    IDEMPOTENCY_KEY,
+    LAST_EVENT,
+    METADATA_PARAMETER,
+    creation_body,
+    errors,
+    subtitle_parameters,
+    transcripts,
+)
 from asr.service.jobs.documents import document
-from asr.service.jobs.labels import MAX_PAIRS, MAX_VALUE_LENGTH, read_metadata
+from asr.service.jobs.labels import read_metadata
 from asr.service.jobs.schemas import (
     EXTENSIONS,
     DeletedJob,
@@ -26,7 +36,6 @@ from asr.service.jobs.schemas import (
     job_body,
 )
 from asr.service.jobs.stream import follow
-from asr.service.transcriptions.bodies import ErrorBody, transcription_body
 
 if TYPE_CHECKING:
     from asr.service.jobs.service import Jobs
@@ -34,26 +43,6 @@ if TYPE_CHECKING:
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobId = Annotated[str, Path(description="The id of a job.")]
 Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
-
-
-METADATA_SCHEMA: Final = {
-    "type": "object",
-    "maxProperties": MAX_PAIRS,
-    "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_LENGTH},
-    "description": "Shown with the job, and found by a search. Keys have 1 to 64 characters.",
-}
-METADATA_PARAMETER: Final = {
-    "name": "metadata",
-    "in": "query",
-    "style": "deepObject",
-    "explode": True,
-    "description": "Pairs that the jobs must have, such as `metadata[project]=radio`.",
-    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-}
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorBody} for status in (401, 503, *statuses)}
 
 
 def make_job_router(jobs: Jobs) -> APIRouter:
@@ -66,22 +55,14 @@ def make_job_router(jobs: Jobs) -> APIRouter:
     return router
 
 
-def _creation_body() -> dict[str, Any]:
-    body = transcription_body(for_job=True)
-    for media in body["content"].values():
-        if "properties" in media["schema"]:
-            media["schema"]["properties"]["metadata"] = METADATA_SCHEMA
-    return body
-
-
 def _add_creation(router: APIRouter, jobs: Jobs) -> None:
     @router.post(
         "",
         summary="Transcribe a recording in the background",
         status_code=202,
         response_model=JobBody,
-        responses={200: {"model": JobBody}, **_errors(400, 404, 408, 409, 410, 413, 422, 429)},
-        openapi_extra={"requestBody": _creation_body()},
+        responses={200: {"model": JobBody}, **errors(400, 404, 408, 409, 410, 413, 422, 429)},
+        openapi_extra={"requestBody": creation_body(), "parameters": [IDEMPOTENCY_KEY]},
     )
     async def create_job(request: Request) -> Response:
         """Answer 202 with a new job, or 200 with the existing job for the same request."""
@@ -95,7 +76,7 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
         "",
         summary="Jobs, newest first",
         response_model=JobList,
-        responses=_errors(400),
+        responses=errors(400),
         openapi_extra={"parameters": [METADATA_PARAMETER]},
     )
     async def list_jobs(
@@ -120,7 +101,7 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
         ids = {"first_id": first, "last_id": last, "has_more": more}
         return JSONResponse({"object": "list", "data": page, **ids})
 
-    @router.get("/{job_id}", summary="A job", response_model=JobBody, responses=_errors(404))
+    @router.get("/{job_id}", summary="A job", response_model=JobBody, responses=errors(404))
     async def get_job(request: Request, job_id: JobId) -> Response:
         job = await jobs.find(owner_of(request), job_id)
         return JSONResponse(job_body(job, public_path(request, "")))
@@ -131,7 +112,8 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
         "/{job_id}/events",
         summary="The events of a job, as server-sent events",
         response_class=Response,
-        responses=_errors(404),
+        responses={**EVENTS, **errors(400, 404)},
+        openapi_extra={"parameters": [LAST_EVENT]},
     )
     async def get_events(request: Request, job_id: JobId) -> Response:
         """Send Last-Event-ID to continue where another connection ended.
@@ -152,7 +134,8 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
         "/{job_id}/transcript.{extension}",
         summary="The transcript, complete or partial",
         response_class=Response,
-        responses={304: {"description": "not modified since the ETag"}, **_errors(400, 404)},
+        responses={**transcripts(), **errors(400, 404)},
+        openapi_extra={"parameters": subtitle_parameters()},
     )
     async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
         """The header `x-transcript-complete` tells whether the transcript is complete.
@@ -172,7 +155,7 @@ def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:
         "/{job_id}/cancel",
         summary="Cancel a job and keep its partial transcript",
         response_model=JobBody,
-        responses=_errors(404),
+        responses=errors(404),
     )
     async def cancel_job(request: Request, job_id: JobId) -> Response:
         job = await jobs.cancel(owner_of(request), job_id)
@@ -182,7 +165,7 @@ def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:
         "/{job_id}",
         summary="Cancel and delete a job",
         response_model=DeletedJob,
-        responses=_errors(404),
+        responses=errors(404),
     )
     async def delete_job(request: Request, job_id: JobId) -> Response:
         job = await jobs.delete(owner_of(request), job_id)

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
 from asr.service.errors import Conflict, KeyReused, LimitReached
-from asr.service.http.names import folded
 from asr.service.jobs.database import Database, lock_queue, now, position, upsert
 from asr.service.jobs.labels import lines_of
 from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
@@ -27,6 +26,7 @@ from asr.service.jobs.tables import (
     jobs,
     segments,
 )
+from asr.service.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

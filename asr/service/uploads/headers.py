@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import InvalidOption
-from asr.service.http.names import clean_name
+from asr.service.names import clean_name
 from asr.service.uploads.parts import Checksum
 
 if TYPE_CHECKING:

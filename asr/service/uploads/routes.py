@@ -27,6 +27,7 @@ from asr.service.http.problems import Problem, problem_of
 from asr.service.http.proxy import public_path
 from asr.service.threads import FairThreads
 from asr.service.uploads import headers
+from asr.service.uploads.description import described
 from asr.service.uploads.parts import ALGORITHMS
 from asr.service.uploads.receive import part_too_large, write_body
 
@@ -238,7 +239,8 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
     # Clients that send X-HTTP-Method-Override use POST on the address of an upload, too.
     for path, methods in ((PATH, _COLLECTION), (one, [*_UPLOAD, "POST"])):
         for method in methods:
-            name = f"tus_{method.lower()}_{'one' if path == one else 'all'}"
+            operation = f"{method.lower()}_{'one' if path == one else 'all'}"
+            name = f"tus_{operation}"
             router.add_api_route(
                 path,
                 routes.answer,
@@ -247,6 +249,7 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
                 operation_id=name,
                 summary="Resumable uploads, tus 1.0",
                 response_class=Response,
+                **described(operation),
             )
     return router
 

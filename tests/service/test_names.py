@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.service.http.names import attachment, clean_name, sent_name
+from asr.service.names import attachment, clean_name, sent_name
 
 NAMES = [
     ('form-data; name="file"; filename="a b.wav"', "a b.wav"),
