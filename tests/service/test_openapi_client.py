@@ -45,6 +45,6 @@ def test_a_generated_client_transcribes_a_file(tmp_path, monkeypatch):
         body = getattr(models, form)(file=file)
         answer = create.sync_detailed(client=package.Client(base_url=server.url), body=body)
         assert answer.status_code == 200, answer.content
-        assert answer.parsed.text == "c0w0 c0w1 c0w2 c0w3"
+        assert answer.parsed.text == "word0 word1 word2 word3"
     for name in [name for name in sys.modules if name.split(".")[0] == "made"]:
         monkeypatch.delitem(sys.modules, name)
