@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OWN_HEAD: Final = "/v1/uploads/"
 """tus defines another HEAD for these paths."""
-_FLAG: Final = "asr.head"
+_FLAG: Final = "wants_head"
 
 
 def wants_head(scope: Scope) -> bool:
