@@ -65,7 +65,7 @@ def _open_stream(name: str) -> AbstractContextManager[BinaryIO] | None:
     if path.is_fifo():
         return path.open("rb")
     if not path.is_file():
-        raise IsADirectoryError("not a regular file or a pipe")
+        raise IsADirectoryError("not a regular file")
     return None
 
 
