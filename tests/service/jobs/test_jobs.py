@@ -92,6 +92,7 @@ def test_job_has_the_transcript_of_the_sync_route(client, server, how):
         answer = client.post("/v1/jobs", files={"file": ("../../x.wav", content)}, data=data)
         assert answer.status_code == 202, answer.text
         job = answer.json()
+        assert job["name"] == "x.wav"
     else:
         body = content if how == "raw" else chunked(content)
         job = create(client, body, language="en", nonsense="1")
