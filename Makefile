@@ -13,7 +13,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security test-openapi
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -52,6 +52,14 @@ test-vllm: $(DEV) $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weigh
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
+
+test-openapi: $(DEV) .venv-openapi/stamp  ## a client that is generated from our OpenAPI document
+	$(BIN)/python -m pytest -m slow tests/service/test_openapi_client.py
+
+.venv-openapi/stamp:
+	$(MAKE) --no-print-directory VENV=.venv-openapi .venv-openapi/bin/python
+	.venv-openapi/bin/python -m pip install --quiet --disable-pip-version-check 'openapi-python-client>=0.24,<1'
+	touch $@
 
 test-tus-js: $(DEV) build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
 	$(BIN)/python -m pytest -m slow tests/service/uploads/test_routes.py
@@ -104,7 +112,7 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc
+	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:

@@ -6,13 +6,15 @@ table is current.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from asr.config import AudioLimits, VadKind, check, described
 from asr.errors import InvalidOption
@@ -20,6 +22,8 @@ from asr.signing import is_usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
 
 ENV_PREFIX = "ASR_"
 
@@ -65,6 +69,15 @@ _POSITIVE: Final = (
     "live_max_seconds",
     "live_idle_seconds",
 )
+
+
+_SERVICE_LINK: Final = re.compile(
+    r"ASR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|"
+    r"PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Variables that Kubernetes sets in every pod for a service named ``asr`` or ``asr-...``."""
+_LINK_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,9 @@ class Settings:
     )
     host: str = described("127.0.0.1", "127.0.0.1, 0.0.0.0 or ::")
     port: int = described(8000, "1024 to 65535")
+    root_path: str = described(
+        "", "path under which a proxy publishes the service, such as /speech (docs/operations.md)"
+    )
     api_key: str = described(
         "", "if set, every route except /health and /ready requires it", secret=True
     )
@@ -188,6 +204,10 @@ class Settings:
         for name in _POSITIVE:
             check(getattr(self, name) > 0, name, "must be positive")
         check(Path(self.work_dir).is_dir(), "work_dir", f"{self.work_dir} is not a directory")
+        told = "must be a path such as /speech, of letters, digits and -._~"
+        check(not self.prefix or is_prefix(self.prefix), "root_path", told)
+        told = "must be *, or origins such as https://app.example.com, separated by commas"
+        check(all(map(_is_origin, _items(self.cors_origins))), "cors_origins", told)
         self._check_vllm()
         self._check_jobs()
 
@@ -212,14 +232,15 @@ class Settings:
     @property
     def vllm_urls(self) -> tuple[str, ...]:
         """The URL of each server, without ``/v1``."""
-        urls = (url.strip().rstrip("/").removesuffix("/v1") for url in self.vllm_url.split(","))
+        urls = (url.rstrip("/").removesuffix("/v1") for url in _items(self.vllm_url))
         return tuple(dict.fromkeys(url for url in urls if url))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read the ``ASR_*`` variables. An empty one counts as unset.
 
-        White space around a value is removed, because mounted secrets end with a line break.
+        White space around a value is removed, because mounted secrets end with a line break. The
+        variables that Kubernetes sets for a service named ``asr`` are ignored.
 
         Args:
             env: read these instead of the environment.
@@ -229,7 +250,7 @@ class Settings:
         """
         source = os.environ if env is None else env
         ours = ((key, value) for key, value in source.items() if key.startswith(ENV_PREFIX))
-        given = {key: value.strip() for key, value in ours}
+        given = _without_service_links({key: value.strip() for key, value in ours})
         known = {ENV_PREFIX + f.name.upper(): f.name for f in fields(cls)}
         told = f"no such setting; the settings are {', '.join(sorted(known))}"
         for key in given:
@@ -273,7 +294,13 @@ class Settings:
     @property
     def origins(self) -> tuple[str, ...]:
         """The browser origins of `cors_origins`."""
-        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+        return tuple(map(_origin, _items(self.cors_origins)))
+
+    @property
+    def prefix(self) -> str:
+        """`root_path` with a slash at its start and none at its end; "" for the root."""
+        path = self.root_path.strip("/")
+        return f"/{path}" if path else ""
 
     @property
     def workers(self) -> int:
@@ -290,6 +317,59 @@ class Settings:
             max_memory_bytes=self.decode_memory_bytes,
             max_decoded_bytes=self.max_decoded_bytes,
         )
+
+
+def is_prefix(path: str) -> bool:
+    """Whether `path` is a path without dots as segments, which is safe in URLs and in HTML."""
+    segments = path.split("/")
+    is_plain = re.fullmatch(r"(/[A-Za-z0-9._~-]+){1,16}", path) is not None
+    return is_plain and len(path) <= 256 and not {".", ".."} & set(segments)
+
+
+def _without_service_links(given: dict[str, str]) -> dict[str, str]:
+    """Drop the variables of Kubernetes' services, and say so in the log."""
+    links = [key for key, value in given.items() if _is_service_link(key, value)]
+    if links:
+        hint = "set enableServiceLinks: false in the pod, or rename the service"
+        logger.warning("ignoring %s: Kubernetes sets them (%s)", ", ".join(sorted(links)), hint)
+    return {key: value for key, value in given.items() if key not in links}
+
+
+def _is_service_link(key: str, value: str) -> bool:
+    if key.endswith("_PORT") and _LINK_ADDRESS.fullmatch(value):
+        return True
+    return _SERVICE_LINK.fullmatch(key) is not None
+
+
+def _items(text: str) -> list[str]:
+    """The items of a list that is separated by commas, without white space and empty items."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _split_origin(text: str) -> SplitResult | None:
+    """The parts of a browser origin, or None if `text` is none."""
+    try:
+        parts = urlsplit(text)
+        is_valid = parts.port != 0 and parts.scheme and parts.hostname and "@" not in parts.netloc
+    except ValueError:
+        return None
+    return (
+        parts if is_valid and parts.path.strip("/") + parts.query + parts.fragment == "" else None
+    )
+
+
+def _is_origin(text: str) -> bool:
+    return text in ("*", "null") or _split_origin(text) is not None
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it: in lower case, without slash and without a default port."""
+    parts = _split_origin(text)
+    if parts is None:
+        return text
+    port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc.rstrip(":")
+    return f"{parts.scheme}://{host.lower()}{port}"
 
 
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -131,3 +131,68 @@ def test_the_table_has_a_row_for_every_setting() -> None:
     rows = settings_table().splitlines()[2:]
     assert len(rows) == len(Settings.__dataclass_fields__)
     assert all(row.startswith("| `ASR_") and row.count("|") == 5 for row in rows)
+
+
+def test_the_variables_of_kubernetes_services_are_ignored_with_a_hint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    links = {
+        "ASR_PORT": "tcp://10.0.0.1:8000",
+        "ASR_SERVICE_HOST": "10.0.0.1",
+        "ASR_SERVICE_PORT": "8000",
+        "ASR_SERVICE_PORT_HTTP": "8000",
+        "ASR_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "ASR_PORT_8000_TCP_PROTO": "tcp",
+        "ASR_PORT_8000_TCP_PORT": "8000",
+        "ASR_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "ASR_API_PORT": "tcp://[fd00::1]:80",  # of a service that is called asr-api
+        "ASR_API_SERVICE_HOST": "fd00::1",
+        "ASR_DNS_PORT_53_UDP": "udp://10.0.0.1:53",
+    }
+    settings = Settings.from_env(links | {"ASR_CPU_WORKERS": "3"})
+    assert (settings.port, settings.cpu_workers) == (8000, 3)
+    assert "enableServiceLinks: false" in caplog.text
+    assert all(name in caplog.text for name in links)
+    for name in ("ASR_SERVICE_HOSTS", "ASR_PORTS", "ASR_PORT_TCP"):
+        with pytest.raises(InvalidOption, match="no such setting"):
+            Settings.from_env({name: "10.0.0.1"})
+    with pytest.raises(InvalidOption, match="must be int"):
+        Settings.from_env({"ASR_PORT": "http://10.0.0.1:8000"})
+
+
+def test_browser_origins_are_written_as_browsers_send_them() -> None:
+    text = "https://App.Example.com/ , http://localhost:3000//,HTTPS://a:443,http://b:8443/,"
+    settings = Settings(cors_origins=text + "null,chrome-extension://abc, http://[::1]:80")
+    assert settings.origins == (
+        "https://app.example.com",
+        "http://localhost:3000",
+        "https://a",
+        "http://b:8443",
+        "null",
+        "chrome-extension://abc",
+        "http://[::1]",
+    )
+    assert Settings(cors_origins=" * ").origins == ("*",)
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://a/app", "https://", "https://a?b", "https://u@a", "//a"]
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Settings(cors_origins=f"https://good,{origin}")
+    assert caught.value.name == "cors_origins"
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"), [("", ""), ("/", ""), ("//", ""), ("a", "/a"), ("/a/b/", "/a/b")]
+)
+def test_the_prefix_begins_with_a_slash_and_does_not_end_with_one(path: str, prefix: str) -> None:
+    assert Settings(root_path=path).prefix == prefix
+
+
+@pytest.mark.parametrize("path", ["/a//b", "/a/../b", "/a b", "http://a", "/a?b", "/<b>"])
+def test_what_is_no_prefix_is_refused(path: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Settings(root_path=path)
+    assert caught.value.name == "root_path"

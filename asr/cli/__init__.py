@@ -10,6 +10,7 @@ Exit codes: 0 success, 1 at least one recording failed, 2 wrong usage, 130 Ctrl-
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,7 @@ INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _prepare_output()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -55,6 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _prepare_output() -> None:
+    """Make standard output accept every character, whatever the locale says.
+
+    A file or a pipe gets UTF-8, as the files that we write. A terminal keeps its encoding, and
+    characters that it lacks are escaped. File names that are not UTF-8 are written unchanged.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,6 +16,8 @@ from asr.output.formats import render
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Sequence
+    from contextlib import AbstractContextManager
+    from typing import BinaryIO
 
     from asr.config import SubtitleOptions
     from asr.types import Transcript
@@ -21,25 +25,48 @@ if TYPE_CHECKING:
 FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
 
 
+_DESCRIPTOR: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
+"""Names of open files of this process. A shell makes them for ``<(command)``."""
+
+
 @contextlib.contextmanager
 def source(name: str) -> Generator[Path]:
-    """The file to read. Standard input is copied to a file, because most formats need to seek.
+    """The file to read.
+
+    Standard input and pipes are copied to a file, because most formats need to seek, and because
+    helper processes read the file.
 
     Raises:
-        OSError: the file does not exist or is not a regular file.
+        OSError: the file does not exist, or is neither a regular file nor a pipe.
     """
-    if name != "-":
-        path = Path(name)
-        if not path.exists():
-            raise FileNotFoundError("no such file")
-        if not path.is_file():
-            raise IsADirectoryError("not a regular file")
-        yield path
+    stream = _open_stream(name)
+    if stream is None:
+        yield Path(name)
         return
-    with tempfile.NamedTemporaryFile(prefix="asr-stdin-") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
+    with stream as data, tempfile.NamedTemporaryFile(prefix="asr-stdin-") as spool:
+        shutil.copyfileobj(data, spool)
         spool.flush()
         yield Path(spool.name)
+
+
+def _open_stream(name: str) -> AbstractContextManager[BinaryIO] | None:
+    """Standard input, an open file or a pipe, to copy; None for a regular file.
+
+    Raises:
+        OSError: as `source`.
+    """
+    if name == "-":
+        return contextlib.nullcontext(sys.stdin.buffer)
+    if descriptor := _DESCRIPTOR.fullmatch(name):
+        return os.fdopen(os.dup(int(descriptor[1] or 0)), "rb")
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError("no such file")
+    if path.is_fifo():
+        return path.open("rb")
+    if not path.is_file():
+        raise IsADirectoryError("not a regular file")
+    return None
 
 
 def deliver(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.config import check
@@ -13,7 +14,6 @@ from asr.types import Word, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,10 @@ class Utterance:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read JSON lines with ``file`` (relative to the manifest) and ``text``.
+    """Read JSON lines with ``file`` and ``text``.
+
+    A relative ``file`` is looked up beside the manifest, or in the working directory if the
+    manifest is a pipe or standard input.
 
     Optional fields: ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``category``,
     one or several separated by commas; ``duration``. Other fields and blank lines are ignored.
@@ -47,8 +50,10 @@ def read_manifest(path: Path) -> list[Utterance]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidOption("manifest", f"cannot read {path}: {error}") from error
+    is_stream = not path.is_file() or path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    folder = Path() if is_stream else path.parent
     numbered = ((f"{path}, line {number}", line) for number, line in enumerate(lines, 1))
-    return [_read_utterance(line, path.parent, where) for where, line in numbered if line.strip()]
+    return [_read_utterance(line, folder, where) for where, line in numbered if line.strip()]
 
 
 def _read_utterance(line: str, folder: Path, where: str) -> Utterance:

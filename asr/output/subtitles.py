@@ -6,7 +6,8 @@ ways to cut the words into cues that fit, it takes the cheapest. `_fitting` hold
 
 The rules, most important first:
 
-1. Every word is shown once, in order. Cues follow each other, last at least 1 ms and never overlap.
+1. Every word is shown once, in order. The cues of one channel follow each other, last at least 1 ms
+   and never overlap.
 2. A line has at most ``max_line_width`` characters, a cue at most ``max_line_count`` lines. Only
    a single word that is longer than a line exceeds it; it has a line of its own.
 3. No cue lasts longer than ``max_cue_duration``, even if its last word does.
@@ -21,8 +22,11 @@ The rules, most important first:
    a clause, else at a pause for breath. There are few cues, and their lines are evenly filled.
 
 Rules 1 to 5 always hold. Rule 6 is broken where someone speaks too fast, because no word is left
-out. Rule 7 is a preference. A cue holds words of one speaker only. Where two speak at once, the cue
-of the first one ends when the second one's starts.
+out. Rule 7 is a preference. A cue holds words of one speaker only.
+
+The rules hold for each channel by itself. Where two channels speak at once, their cues overlap,
+which SRT and WebVTT allow: a cue that gave way to the other channel would be gone before anyone
+could read it. Within one channel, the cue of a speaker ends when that of the next one starts.
 
 All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
 make two cues overlap by rounding.
@@ -32,7 +36,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise, zip_longest
+from itertools import accumulate, chain, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from asr.text.phrasing import (
@@ -94,6 +98,15 @@ def make_cues(
             a cue has only one word, which leaves no room for the label, the label is left out.
     """
     limits = _Limits(options)
+    channels: dict[int | None, list[Segment]] = {}
+    for segment in segments:
+        channels.setdefault(segment.channel, []).append(segment)
+    cues = chain.from_iterable(_channel_cues(own, limits, labels) for own in channels.values())
+    return sorted(cues, key=lambda cue: (cue.start_ms, cue.end_ms))
+
+
+def _channel_cues(segments: Iterable[Segment], limits: _Limits, labels: bool) -> list[Cue]:
+    """The cues of one channel. They do not overlap."""
     cues: list[Cue] = []
     paragraphs = _paragraphs(segments)
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
@@ -102,7 +115,7 @@ def make_cues(
         next_ms = following[0].start_ms if following else None
         if next_ms is not None and next_ms <= words[-1].start_ms:
             next_ms = None  # both speak at once: the later words may stay longer
-        label = label if len(label) <= options.max_line_width else ""
+        label = label if len(label) <= limits.width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
     return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
 
@@ -110,17 +123,17 @@ def make_cues(
 def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
     """The words of neighbouring segments of one speaker without a long silence between them."""
     paragraphs: list[list[Cue]] = []
-    last: tuple[int | None, str | None] | None = None
+    last: str | None = None
     for segment in segments:
         words = _words(segment)
         if not words:
             continue
-        who = (segment.channel, segment.speaker)
-        if who == last and words[0].start_ms - paragraphs[-1][-1].end_ms < _SILENCE_MS:
+        is_same = paragraphs and segment.speaker == last
+        if is_same and words[0].start_ms - paragraphs[-1][-1].end_ms < _SILENCE_MS:
             paragraphs[-1] += words
         else:
             paragraphs.append(words)
-        last = who
+        last = segment.speaker
     return paragraphs
 
 

@@ -20,8 +20,10 @@ from starlette.responses import Response
 from asr.errors import AsrError
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
+from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
+from asr.service.http.proxy import Proxies
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.litserve.client import WorkerClient
@@ -30,6 +32,7 @@ from asr.service.live.service import Live
 from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
 from asr.service.observability.readiness import Readiness
+from asr.service.openapi import install_document
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -116,12 +119,15 @@ class Application:
         ):
             app.add_exception_handler(kind, _explain)
         app.add_exception_handler(ClientDisconnect, _client_left)
+        install_document(app)
         app.add_middleware(RelativeRedirects)
         app.add_middleware(QueryCheck)
         app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
+        app.add_middleware(HeadAsGet)
         app.add_middleware(RequestLog, metrics=self.metrics)
+        app.add_middleware(Proxies, prefix=self._settings.prefix)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 SOCKETS: Final[dict[str, Any]] = {
     "http": Connection,
     "ws": LiveConnection,
+    "proxy_headers": False,  # `asr.service.http.proxy` handles them
     "ws_max_size": 21 << 20,  # OpenAI's 15 MiB of audio in base64, and a little JSON
     "ws_per_message_deflate": False,  # base64 of speech hardly shrinks
     # Pongs have no deadline: a session that waits for the engine does not read them.

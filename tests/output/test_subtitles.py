@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import textwrap
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -94,12 +95,14 @@ def test_a_cue_stays_on_into_silence_and_no_further():
     assert make_cues([brief], DEFAULT) == [Cue(0, 833, "Yes.")]
     fast = segment("characters " * 4, 0.3)
     assert make_cues([fast], DEFAULT)[0].end_ms == 43 * 1000 / 20
-    soon = segment("No.", start=0.6, channel=1)
+    soon = replace(segment("No.", start=0.6), speaker="B")
     assert make_cues([brief, soon], DEFAULT)[0] == Cue(0, 517, "Yes.")
+    elsewhere = segment("No.", start=0.6, channel=1)
+    assert make_cues([brief, elsewhere], DEFAULT)[0] == Cue(0, 833, "Yes.")
 
 
 def test_the_gap_yields_where_cues_start_close_together():
-    now, then = segment("Yes.", 0.1), segment("No.", start=0.1, channel=1)
+    now, then = segment("Yes.", 0.1), replace(segment("No.", start=0.1), speaker="B")
     assert make_cues([now, then], DEFAULT)[0] == Cue(0, 50, "Yes.")
 
 
@@ -143,12 +146,31 @@ def test_labels_count_as_text_and_yield_to_the_width():
     assert [cue.text for cue in cues] == ["extraordinarily", "channel 0: so"]
 
 
-def test_an_interrupting_speaker_replaces_the_cue_and_then_returns_it():
+def test_an_interrupting_speaker_is_shown_beside_the_other():
     first = segment("so this is what I have been saying all the time and", 0.6, channel=0)
     other = segment("Right.", 0.3, 2.0, 1, channel=1)
     cues = make_cues([first, other], DEFAULT)
     assert [(cue.text.split()[0], cue.speaker) for cue in cues][1] == ("Right.", "channel 1")
     assert [cue.start_ms for cue in cues] == sorted(cue.start_ms for cue in cues)
+    alone = make_cues([first], DEFAULT)
+    assert [cue for cue in cues if cue.speaker == "channel 0"] == alone
+    assert alone[0].end_ms > 2000  # it does not vanish when the other begins
+
+
+def test_two_who_speak_at_once_stay_readable():
+    """Before, such cues were shown for a few milliseconds."""
+    first = segment("we never said that it was so", 0.4, 0.0, channel=0)
+    other = segment("no you said exactly that to me", 0.4, 0.015, 1, channel=1)
+    cues = make_cues([first, other], DEFAULT)
+    assert [(cue.start_ms, cue.end_ms) for cue in cues] == [(0, 2800), (15, 2815)]
+
+
+def test_an_interrupting_speaker_of_the_same_channel_replaces_the_cue():
+    first = replace(segment("so this is what I have been saying all the time", 0.6), speaker="A")
+    other = replace(segment("Right.", 0.3, 2.0, 1), speaker="B")
+    cues = make_cues([first, other], DEFAULT)
+    assert [(cue.text.split()[0], cue.speaker) for cue in cues][1] == ("Right.", "B")
+    assert all(cue.end_ms <= later.start_ms for cue, later in itertools.pairwise(cues))
 
 
 def test_text_without_words_is_spread_over_its_segment():
@@ -164,11 +186,11 @@ def test_thousands_of_words_at_one_instant_are_shown_a_millisecond_each():
     words = (Word("crowded", 5.0, 5.0),) * 5000
     segments = [
         Segment(0, 5.0, 5.0, "", words),
-        Segment(1, 5.0, 9.0, "after", (Word("after", 5.0, 9.0),), channel=1),
+        Segment(1, 5.0, 9.0, "after", (Word("after", 5.0, 9.0),), speaker="B"),
     ]
     cues = make_cues(segments, DEFAULT)
     assert [cue.start_ms for cue in cues] == list(range(5000, 5000 + len(cues)))
-    assert cues[-1] == Cue(5000 + len(cues) - 1, 9000, "after")
+    assert cues[-1] == Cue(5000 + len(cues) - 1, 9000, "after", "B")
 
 
 def test_a_cue_yields_to_the_next_one():
@@ -224,7 +246,18 @@ def lines_are_legal(cue, options):
 
 
 def assert_rules(segments, options, labels=False):
-    """Check rules 1 to 6, as stated in `asr.output.subtitles`."""
+    """Check the rules of `asr.output.subtitles` for each channel, and how channels are merged."""
+    cues = make_cues(segments, options, labels=labels)
+    channels = {segment.channel: [] for segment in segments}
+    for segment in segments:
+        channels[segment.channel].append(segment)
+    apart = [assert_rules_of_one(own, options, labels) for own in channels.values()]
+    assert cues == sorted(itertools.chain(*apart), key=lambda cue: (cue.start_ms, cue.end_ms))
+    return cues
+
+
+def assert_rules_of_one(segments, options, labels):
+    """Check rules 1 to 6 for the segments of one channel."""
     cues = make_cues(segments, options, labels=labels)
     limit, least, gap = (
         round(seconds * 1000)
@@ -258,9 +291,13 @@ def assert_rules(segments, options, labels=False):
 @given(segment_lists(), subtitle_options, st.booleans())
 def test_rules_of_any_text_at_any_time(segments, options, labels):
     cues = assert_rules(segments, options, labels)
-    if not labels:
-        shown = [word for cue in cues for word in cue.text.split()]
-        assert shown == [part for segment in segments for part in texts_of(segment)]
+    for channel in {segment.channel for segment in segments}:
+        own = [segment for segment in segments if segment.channel == channel]
+        said = [part for segment in own for part in texts_of(segment)]
+        shown = [word for cue in make_cues(own, options) for word in cue.text.split()]
+        assert shown == said
+    n_said = sum(len(texts_of(segment)) for segment in segments)
+    assert sum(len(cue.starts_ms) for cue in cues) == n_said
 
 
 @given(conversations(), subtitle_options, st.booleans())

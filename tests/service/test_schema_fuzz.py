@@ -33,6 +33,7 @@ def operations(server):
     document = HTTP.get(f"{server.url}/openapi.json").json()
     import schemathesis  # here, since it costs 0.3 s in each pytest worker
 
+    schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
     found = [
         result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()
     ]
@@ -87,7 +88,7 @@ def fuzz(server, job, n_examples):
 def check_coverage(statuses):
     assert 200 in statuses["GET /v1/jobs"]
     assert 200 in statuses["GET /v1/jobs/{job_id}"]
-    assert statuses["POST /v1/audio/transcriptions"] & {400, 404, 415}
+    assert statuses["POST /v1/audio/transcriptions"] & {400, 404}
     assert 200 in statuses["GET /v1/jobs/{job_id}/transcript.{extension}"]
     assert all(seen for seen in statuses.values())
 

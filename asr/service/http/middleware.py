@@ -23,6 +23,7 @@ from asr.service.errors import LimitReached
 from asr.service.http.body import drain
 from asr.service.http.fields import check_query
 from asr.service.http.problems import Problem, problem_of
+from asr.service.http.proxy import route_path
 from asr.service.observability.logs import is_well_formed, request_id
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class RequestLog:
 
     async def _traced(self, exchange: _Exchange) -> None:
         scope = exchange.scope
-        if scope["path"] in OPEN_PATHS:
+        if route_path(scope) in OPEN_PATHS:
             await self._app(scope, exchange.receive, exchange.send)
             return
         with tracing.within(Headers(scope=scope)), tracing.span("request") as span:
@@ -112,7 +113,7 @@ class RequestLog:
         known = method if method in METHODS else "other"
         labels = (known, exchange.route, str(exchange.status), owner)
         self._metrics.ended(labels, seconds, exchange.n_bytes)
-        level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
+        level = logging.DEBUG if route_path(scope) in OPEN_PATHS else logging.INFO
         values = (method, scope["path"], exchange.status, seconds, exchange.id)
         names = ("method", "path", "status", "seconds", "request_id")
         fields = dict(zip(names, values, strict=True)) | {"key": owner or None}
@@ -227,7 +228,7 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
-        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or not self._keys:
+        if scope["type"] == "lifespan" or route_path(scope) in OPEN_PATHS or not self._keys:
             await self._app(scope, receive, send)
             return
         try:
@@ -242,7 +243,8 @@ class KeyCheck:
         if key is None:
             message = "Incorrect or missing API key: send Authorization: Bearer KEY"
             raise _Refused(Problem(401, f"{message} or X-API-Key: KEY", "invalid_api_key"))
-        needed = next((name for start, name in _SCOPES if scope["path"].startswith(start)), None)
+        path = route_path(scope)
+        needed = next((name for start, name in _SCOPES if path.startswith(start)), None)
         if not key.may(needed):
             message = f"the key {key.name} lacks the scope {needed}"
             raise _Refused(Problem(403, message, "insufficient_scope"))

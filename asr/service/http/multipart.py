@@ -14,6 +14,7 @@ from asr.service.http.fields import (
     UNREAD_FIELDS,
 )
 from asr.service.http.problems import Problem
+from asr.service.names import sent_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ class MultipartForm:
     Attributes:
         fields: name and value of each field, in the order of the body.
         has_file: the body has a part called file.
+        file_name: the name that the client gave this part, cleaned, or None.
 
     Raises:
         Problem: 400, the boundary is malformed.
@@ -43,6 +45,7 @@ class MultipartForm:
     ) -> None:
         self.fields: list[tuple[str, str]] = []
         self.has_file = False
+        self.file_name: str | None = None
         self._write_file = write_file
         self._max_text_bytes = max_text_bytes
         self._name = ""
@@ -114,6 +117,7 @@ class MultipartForm:
             if self.has_file:
                 raise Problem(400, "file: send one file per request", "invalid_value", "file")
             self.has_file = True
+            self.file_name = sent_name(self._disposition)
         else:
             self._names.add(self._name)
             many_values = len(self.fields) >= MAX_FIELDS + MAX_LIST_ITEMS

@@ -96,7 +96,7 @@ class Problem(Exception):
 
 _ERRORS: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     # most specific first: error, status, code, param, retry after
-    (UnsupportedAudio, 415, "unsupported_audio", "file", None),
+    (UnsupportedAudio, 400, "unsupported_audio", "file", None),  # as OpenAI answers
     (AudioTooLong, 413, "audio_too_long", "file", None),
     (AudioIncomplete, 410, "upload_ended", "upload_id", None),
     (AudioError, 400, "invalid_audio", "file", None),

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from asr.service.http.disconnect import unless
+from asr.service.http.head import wants_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,9 +33,12 @@ def encode_event(
 
     Args:
         data: an object to encode as JSON, or one line of text.
-        name: the type of the event. Clients treat an event without a type as ``message``.
+        name: the type of the event; by default the ``type`` in the object. Clients treat an event
+            without a type as ``message``.
         number: the id, which a client that reconnects sends as ``Last-Event-ID``.
     """
+    if name is None and isinstance(data, dict):
+        name = data.get("type")
     body = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     head = "" if number is None else f"id: {number}\n"
     head += "" if name is None else f"event: {name}\n"
@@ -61,5 +65,10 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the events."""
         async with self._resources:
+            if wants_head(scope):
+                head = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start", **head})
+                await send({"type": "http.response.body", "body": b""})
+                return
             with contextlib.suppress(ClientDisconnect):
                 await unless(self.stream_response(send), self._interruption)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import AsrError, InvalidOption
@@ -12,11 +13,14 @@ from asr.service.files import temporary_folder
 from asr.service.http.body import drain, receive_body
 from asr.service.http.middleware import owner_of
 from asr.service.jobs.addresses import check_callback_url
+from asr.service.jobs.labels import is_label, pack_metadata, read_metadata
 from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import reserved, too_many_jobs
+from asr.service.names import folded
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import JobForm, parse_fields
+from asr.service.uploads.headers import name_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +39,14 @@ _JOB_FIELDS: Final = ("upload_id", "callback_url")
 _NO_EFFECT: Final = ("response_format", "stream", "timestamp_granularities")
 """Fields of a transcription that do not change a job: clients choose the format at download."""
 
-Pairs = list[tuple[str, str]]
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """The fields of a request, the file with the recording, and the client's name of that file."""
+
+    fields: list[tuple[str, str]]
+    file: Path
+    name: str | None
 
 
 class JobCreation:
@@ -79,8 +90,8 @@ class JobCreation:
             await drain(request)
             raise
         async with temporary_folder(self._incoming) as folder:
-            pairs, received = await self._receive(request, folder)
-            return await self._store_job(owner_of(request), received, pairs, key)
+            received = await self._receive(request, folder)
+            return await self._store_job(owner_of(request), received, key)
 
     async def _check(self, request: Request) -> str | None:
         """Before the body is read, check the idempotency key, and whether the queue is full.
@@ -99,37 +110,38 @@ class JobCreation:
                 raise too_many_jobs()
         return key
 
-    async def _receive(self, request: Request, folder: Path) -> tuple[Pairs, Path]:
-        """The fields and the file with the recording."""
+    async def _receive(self, request: Request, folder: Path) -> _Received:
         target = folder / "body"
         body = await receive_body(request, target, self._settings.max_upload_bytes)
         upload_id = dict(body.fields).get("upload_id", "")
         if body.has_file:
             if upload_id:
                 raise InvalidOption("upload_id", "send it or a file, not both")
-            return body.fields, target
+            return _Received(body.fields, target, body.file_name)
         if not upload_id:
             message = "send the recording, or the upload_id of a finished upload"
             raise InvalidOption("file", message)
         target = folder / "upload"
-        await asyncio.to_thread(self._uploads.link, upload_id, owner_of(request), target)
-        return body.fields, target
+        owner = owner_of(request)
+        upload = await asyncio.to_thread(self._uploads.status, upload_id, owner)
+        await asyncio.to_thread(self._uploads.link, upload_id, owner, target)
+        return _Received(body.fields, target, name_in(upload.metadata))
 
     async def _store_job(
-        self, owner: str, received: Path, pairs: Pairs, key: str | None
+        self, owner: str, received: _Received, key: str | None
     ) -> tuple[Job, bool]:
+        pairs, labels = received.fields, read_metadata(received.fields)
         callback_url = dict(pairs).get("callback_url", "")
-        sent = [
-            (name, value)
-            for name, value in pairs
-            if name not in _JOB_FIELDS and name.partition("[")[0] not in _NO_EFFECT
+        fields = [
+            (name, value) for name, value in pairs if not (name in _JOB_FIELDS or is_label(name))
         ]
-        fields = [pair for pair in pairs if pair[0] not in _JOB_FIELDS]
+        sent = [pair for pair in fields if pair[0].partition("[")[0] not in _NO_EFFECT]
         settings = self._settings
         asked = JobRequest.of(parse_fields(fields, settings.vad, settings.limits, JobForm))
         if callback_url:
             check_callback_url(callback_url, self._settings)
-        new = await self._adopt(owner, received, asked)
+        new = await self._adopt(owner, received, asked, labels)
+        sent += [(f"metadata[{name}]", value) for name, value in sorted(labels.items())]
         callback = (uuid.uuid4().hex, callback_url) if callback_url else None
         max_waiting = self._settings.max_waiting_jobs
         # If the database does not answer, it may still have created the job. So keep the
@@ -145,10 +157,23 @@ class JobCreation:
             await self._threads.run(owner, self._recordings.remove, new.id)
         return job, is_new
 
-    async def _adopt(self, owner: str, received: Path, asked: JobRequest) -> NewJob:
+    async def _adopt(
+        self, owner: str, received: _Received, asked: JobRequest, labels: dict[str, str]
+    ) -> NewJob:
         """Store the recording under the id of a new job."""
-        job = uuid.uuid4().hex
-        digest, n_bytes = await self._threads.run(owner, self._recordings.adopt, received, job)
+        job, name = uuid.uuid4().hex, received.name
+        adopt = self._recordings.adopt
+        digest, n_bytes = await self._threads.run(owner, adopt, received.file, job)
         engine = f"{self._settings.engine_name} {self._settings.vllm_url}"
-        fingerprint = asked.fingerprint(owner, digest, engine)
-        return NewJob(job, owner, asked.pack(), fingerprint, digest, n_bytes)
+        fingerprint = asked.fingerprint(owner, digest, engine, name, labels)
+        return NewJob(
+            job,
+            owner,
+            asked.pack(),
+            fingerprint,
+            digest,
+            n_bytes,
+            name=name,
+            folded_name=None if name is None else folded(name),
+            metadata=pack_metadata(labels),
+        )

@@ -68,6 +68,23 @@ def _postgres_now(*_: Any, **__: Any) -> str:
     return "extract(epoch from clock_timestamp())"
 
 
+class position(FunctionElement[int]):  # noqa: N801  # named like the SQL function
+    """Where the second text occurs in the first, from 1, or 0. Upper and lower case differ."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(position, "sqlite")
+def _sqlite_position(element: position, compiler: Any, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+@compiles(position, "postgresql")
+def _postgres_position(element: position, compiler: Any, **options: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **options)})"
+
+
 class Database:
     """A pool of connections.
 

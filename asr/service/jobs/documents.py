@@ -14,6 +14,7 @@ from asr.pipeline.checkpoint import unpack_segment, unpack_summary
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
+from asr.service.names import attachment
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import reshaped
 from asr.types import Segment, Transcript
@@ -55,7 +56,9 @@ async def document(
     headers = {
         "etag": tag,
         "cache-control": "private, no-cache",
-        "content-disposition": f'attachment; filename="{job.id}.{extension}"',
+        "content-disposition": attachment(job.name, extension)
+        if job.name
+        else f'attachment; filename="{job.id}.{extension}"',
         "x-job-state": job.state,
         "x-transcript-complete": "true" if job.state == SUCCEEDED else "false",
     }

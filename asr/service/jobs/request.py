@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from asr.config import AudioLimits, Channels
     from asr.service.transcriptions.form import TranscriptionRequest
@@ -47,11 +47,22 @@ class JobRequest:
         """The options for the pipeline."""
         return Options(self.vad, self.chunk, self.decode, limits, self.channels)
 
-    def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
-        """A digest. It is equal if and only if owner, recording, options and engine are equal."""
+    def fingerprint(
+        self,
+        owner: str,
+        sha256: str,
+        engine: str,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """A digest. It is equal if and only if owner, recording, options, engine and labels are.
+
+        Jobs without a name and metadata have the digests that earlier versions computed.
+        """
         options = asdict(self)
         del options["warnings"]
-        return _digest([owner, sha256, engine, options])
+        labels = [name, dict(metadata or {})] if name or metadata else []
+        return _digest([owner, sha256, engine, options, *labels])
 
     def pack(self) -> str:
         """Encode as JSON."""

@@ -21,6 +21,9 @@ class NewJob:
     fingerprint: str
     sha256: str
     n_bytes: int
+    name: str | None = None
+    folded_name: str | None = None
+    metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Job:
     n_chunks: int | None
     summary: str | None
     error: str | None
+    name: str | None = None
+    metadata: str | None = None
 
     @property
     def is_finished(self) -> bool:

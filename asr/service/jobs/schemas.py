@@ -37,6 +37,8 @@ class JobBody(_Answer):
 
     id: str
     object: Literal["transcription.job"] = "transcription.job"
+    name: str | None = Field(description="The file name that the client sent.")
+    metadata: dict[str, str] = Field(description="What the client sent with the job.")
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     created_at: float = Field(description="Seconds since 1970.")
     started_at: float | None
@@ -71,14 +73,21 @@ class DeletedJob(_Answer):
     deleted: Literal[True] = True
 
 
-def job_body(job: Job) -> dict[str, Any]:
-    """A `JobBody` as plain values."""
+def job_body(job: Job, prefix: str) -> dict[str, Any]:
+    """A `JobBody` as plain values.
+
+    Args:
+        job: the job.
+        prefix: the path under which the service is published; all URLs begin with it.
+    """
     request = JobRequest.unpack(job.request)
     summary = json.loads(job.summary) if job.summary else {}
     rtfx = job.transcribed / job.work_seconds if job.work_seconds else None
     return {
         "id": job.id,
         "object": "transcription.job",
+        "name": job.name,
+        "metadata": json.loads(job.metadata) if job.metadata else {},
         "state": job.state,
         "created_at": rounded(job.created),
         "started_at": rounded(job.started),
@@ -92,7 +101,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "language": summary.get("language") or request.decode.language,
         "warnings": [*request.warnings, *summary.get("warnings", [])],
         "error": json.loads(job.error) if job.error else None,
-        "urls": _urls(job.id),
+        "urls": _urls(job.id, prefix),
     }
 
 
@@ -105,7 +114,7 @@ def progress_body(job: Job) -> dict[str, Any]:
     }
 
 
-def _urls(job: str) -> dict[str, str]:
-    own = f"/v1/jobs/{job}"
+def _urls(job: str, prefix: str) -> dict[str, str]:
+    own = f"{prefix}/v1/jobs/{job}"
     transcripts = {extension: f"{own}/transcript.{extension}" for extension in EXTENSIONS}
     return {"self": own, "events": f"{own}/events", **transcripts}

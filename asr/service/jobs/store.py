@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
 from asr.service.errors import Conflict, KeyReused, LimitReached
-from asr.service.jobs.database import Database, lock_queue, now, upsert
+from asr.service.jobs.database import Database, lock_queue, now, position, upsert
+from asr.service.jobs.labels import lines_of
 from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
 from asr.service.jobs.tables import (
     CANCELLED,
@@ -25,6 +26,7 @@ from asr.service.jobs.tables import (
     jobs,
     segments,
 )
+from asr.service.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,15 +102,33 @@ class JobStore:
         return await self._database.read(lambda c: read_job(c.execute(query).first()))
 
     async def page(
-        self, owner: str, limit: int, after: str | None = None, state: str | None = None
+        self,
+        owner: str,
+        limit: int,
+        after: str | None = None,
+        state: str | None = None,
+        *,
+        name: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """The owner's jobs, newest first, starting behind the job `after`.
 
-        The job `after` may have been deleted meanwhile.
+        Args:
+            owner: of the jobs.
+            limit: the most jobs to return.
+            after: id of a job, which may have been deleted meanwhile.
+            state: of the jobs.
+            name: a part of the file name. Upper and lower case are the same.
+            metadata: pairs that the jobs must have.
         """
         query = sa.select(*JOB_COLUMNS).where(jobs.c.owner == owner)
         if state is not None:
             query = query.where(jobs.c.state == state)
+        if name:
+            query = query.where(position(jobs.c.folded_name, folded(name)) > 0)
+        for pair in (metadata or {}).items():
+            found = (position(jobs.c.metadata, line) > 0 for line in lines_of(*pair))
+            query = query.where(sa.or_(*found))
         if after is not None:
             places = (
                 sa.select(table.c.created).where(table.c.id == after, table.c.owner == owner)
@@ -138,6 +158,11 @@ class JobStore:
         """The records of a job's segments, in order."""
         query = sa.select(segments.c.record).where(segments.c.job == job).order_by(segments.c.index)
         return await self._database.read(lambda c: list(c.scalars(query)))
+
+    async def n_segments(self, job: str) -> int:
+        """The number of a job's segments."""
+        query = sa.select(sa.func.count()).select_from(segments).where(segments.c.job == job)
+        return await self._database.read(lambda c: int(c.scalar(query) or 0))
 
     async def read_many(self, wanted: Mapping[str, int]) -> dict[str, tuple[Job, list[str]]]:
         """Jobs of any owners by id, each with the records of its segments.

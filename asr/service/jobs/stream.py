@@ -3,8 +3,8 @@
     progress   state and progress; without an id, because only the latest one counts
     segment    a new segment; its id is the number of segments so far
     warning    a warning about the job or a segment
-    done       the job succeeded
-    error      the job failed, was cancelled, or was deleted
+    done       the job succeeded; its id is one more than the number of segments
+    error      the job failed, was cancelled, or was deleted; its id likewise
 
 Everything is read from the database. So any API process of any server can send the events, and a
 client that reconnects with ``Last-Event-ID`` continues behind the last segment it received.
@@ -30,9 +30,16 @@ if TYPE_CHECKING:
     from asr.service.jobs.service import Jobs
 
 
-async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
-    """Yield the events of a job until it ends. Its first `n_seen` segments are skipped."""
-    encoder = _EventEncoder(n_seen)
+async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGenerator[str]:
+    """Yield the events of a job until it ends.
+
+    Args:
+        jobs: all jobs.
+        job: the job.
+        n_seen: the number of segments to skip.
+        prefix: of the URLs in `job_body`.
+    """
+    encoder = _EventEncoder(n_seen, prefix)
     sent = time.monotonic()
     while True:
         try:
@@ -55,8 +62,9 @@ async def follow(jobs: Jobs, job: Job, n_seen: int) -> AsyncGenerator[str]:
 class _EventEncoder:
     """Turns the state of a job into events, and remembers what one client has received."""
 
-    def __init__(self, n_seen: int) -> None:
+    def __init__(self, n_seen: int, prefix: str) -> None:
         self.n_segments = n_seen
+        self._prefix = prefix
         self._progress: dict[str, Any] | None = None
         self._n_warnings = 0
 
@@ -74,7 +82,7 @@ class _EventEncoder:
             for warning in segment.warnings:
                 yield encode_event({"message": warning, "segment": segment.id}, name="warning")
         if job is None:
-            yield _error("the job was deleted", "job_deleted")
+            yield self._error("the job was deleted", "job_deleted")
             return
         yield from self._warnings(job)
         progress = {"state": job.state, **progress_body(job)}
@@ -84,23 +92,23 @@ class _EventEncoder:
         yield from self._end(job)
 
     def _warnings(self, job: Job) -> Iterator[str]:
-        warnings = job_body(job)["warnings"]
+        warnings = job_body(job, self._prefix)["warnings"]
         for warning in warnings[self._n_warnings :]:
             yield encode_event({"message": warning}, name="warning")
         self._n_warnings = len(warnings)
 
     def _end(self, job: Job) -> Iterator[str]:
         if job.state == SUCCEEDED:
-            yield encode_event(job_body(job), name="done", number=self.n_segments + 1)
+            body = job_body(job, self._prefix)
+            yield encode_event(body, name="done", number=self.n_segments + 1)
         elif job.error is not None:
             yield encode_event(
                 {"error": json.loads(job.error)}, name="error", number=self.n_segments + 1
             )
         elif job.is_finished:
-            yield _error("the job was cancelled", "job_cancelled")
+            yield self._error("the job was cancelled", "job_cancelled")
 
-
-def _error(message: str, code: str) -> str:
-    kind = "invalid_request_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return encode_event({"error": error}, name="error")
+    def _error(self, message: str, code: str) -> str:
+        kind = "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
+        return encode_event({"error": error}, name="error", number=self.n_segments + 1)

@@ -1,7 +1,9 @@
 """The tables of jobs and their version. Times are seconds since 1970 by the database's clock.
 
-Users have databases with these tables. So when a table changes, increase `VERSION` and migrate
-databases of version 1. Adopt Alembic for this first migration.
+Users have databases with these tables. A change that an older service does not notice, such as a
+new table or a new column that may be null, is listed in `LATER_INDEXES` or `LATER_COLUMNS`, and the
+version stays the same: so servers of both versions can share a database during an upgrade. For
+any other change, increase `VERSION`, migrate databases of version 1, and adopt Alembic.
 """
 
 from __future__ import annotations
@@ -55,6 +57,11 @@ jobs = sa.Table(
     sa.Column("n_chunks", sa.Integer),
     sa.Column("summary", sa.Text),
     sa.Column("error", sa.Text),
+    # What the client calls the job: the file name, the name in lower case for searches, and a
+    # JSON object of strings as `labels.pack_metadata` writes it.
+    sa.Column("name", sa.Text),
+    sa.Column("folded_name", sa.Text),
+    sa.Column("metadata", sa.Text),
     sa.Index("asr_jobs_of_owner", "owner", "created", "id"),
     sa.Index("asr_jobs_in_wait", "state", "not_before"),
     sa.Index(
@@ -128,6 +135,9 @@ LATER_INDEXES: Final = (
 """Indexes that the first release lacked, as it lacked `deleted_jobs`. An older service works with
 them, so the version of the tables stays the same."""
 
+LATER_COLUMNS: Final = (jobs.c.name, jobs.c.folded_name, jobs.c.metadata)
+"""Columns that the first release lacked. All may be null."""
+
 schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 """One row: the version of the other tables. Version 1 was first released without this table."""
 
@@ -147,8 +157,17 @@ def create_tables(connection: sa.Connection) -> None:
         metadata.create_all(connection)
         connection.execute(sa.insert(schema).values(version=VERSION))
     deleted_jobs.create(connection, checkfirst=True)
+    _add_columns(connection)
     for index in LATER_INDEXES:
         index.create(connection, checkfirst=True)
+
+
+def _add_columns(connection: sa.Connection) -> None:
+    found = {column["name"] for column in sa.inspect(connection).get_columns(jobs.name)}
+    for column in LATER_COLUMNS:
+        if column.name not in found:
+            added = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {jobs.name} ADD COLUMN {added}")
 
 
 def refuse_newer(connection: sa.Connection) -> None:

@@ -72,6 +72,7 @@ class Webhooks:
     ) -> None:
         self._queue = queue
         self._secret = settings.webhook_secret
+        self._prefix = settings.prefix
         self._backend = CheckedBackend(allow_private=settings.webhook_allow_private)
         self._sleep = sleep
 
@@ -149,7 +150,8 @@ class Webhooks:
 
     def _message(self, callback: Callback) -> tuple[list[tuple[str, str]], bytes]:
         """The headers and the body of the POST."""
-        event = {"type": f"job.{callback.job.state}", "data": job_body(callback.job)}
+        data = job_body(callback.job, self._prefix)
+        event = {"type": f"job.{callback.job.state}", "data": data}
         body = json.dumps(event).encode()
         headers = {
             "content-type": "application/json",

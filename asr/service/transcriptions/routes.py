@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asr.service.observability.readiness import Obstacles
     from asr.service.transcriptions.service import Service
 
-ERRORS: Final = (400, 401, 404, 409, 410, 413, 415, 429, 503)
+ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 413, 429, 500, 503, 504)
 
 
 def make_router(service: Service, look: Callable[[], Awaitable[Obstacles]]) -> APIRouter:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import InvalidOption
+from asr.service.names import clean_name
 from asr.service.uploads.parts import Checksum
 
 if TYPE_CHECKING:
@@ -82,6 +83,19 @@ def _all_base64(pairs: list[re.Match[str] | None]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def name_in(metadata_text: str) -> str | None:
+    """The file name in the header Upload-Metadata of an upload, cleaned, or None.
+
+    tus names no key for it. Most clients send ``filename``, some ``name``.
+    """
+    values = dict(pair.strip().partition(" ")[::2] for pair in metadata_text.split(","))
+    for key in ("filename", "name"):
+        text = base64.b64decode(values.get(key, "")).decode("utf-8", "replace")
+        if name := clean_name(text):
+            return name
+    return None
 
 
 def checksum(request: Request) -> Checksum | None:

@@ -24,8 +24,10 @@ from asr.service.errors import Conflict
 from asr.service.http.body import drain
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem, problem_of
+from asr.service.http.proxy import public_path
 from asr.service.threads import FairThreads
 from asr.service.uploads import headers
+from asr.service.uploads.description import described
 from asr.service.uploads.parts import ALGORITHMS
 from asr.service.uploads.receive import part_too_large, write_body
 
@@ -56,6 +58,7 @@ SWEEP_PAUSE_SECONDS: Final = 0.05
 """The sweep pauses after this many files, so that it does not slow down requests."""
 
 EXPOSED_HEADERS: Final = (
+    "Content-Disposition",
     "Location",
     "Retry-After",
     "Tus-Checksum-Algorithm",
@@ -125,8 +128,7 @@ class UploadRoutes:
                 # The client never learns the address of this upload.
                 await self._run(request)(self._uploads.remove, upload.id, owner)
                 raise
-        path = request.scope.get("root_path", "") + f"{PATH}/{upload.id}"
-        answer = {"location": path, **_expiry(upload)}
+        answer = {"location": public_path(request, f"{PATH}/{upload.id}"), **_expiry(upload)}
         if carries_part:
             answer["upload-offset"] = str(upload.offset)
         return Response(status_code=201, headers=answer)
@@ -237,7 +239,8 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
     # Clients that send X-HTTP-Method-Override use POST on the address of an upload, too.
     for path, methods in ((PATH, _COLLECTION), (one, [*_UPLOAD, "POST"])):
         for method in methods:
-            name = f"tus_{method.lower()}_{'one' if path == one else 'all'}"
+            operation = f"{method.lower()}_{'one' if path == one else 'all'}"
+            name = f"tus_{operation}"
             router.add_api_route(
                 path,
                 routes.answer,
@@ -246,6 +249,7 @@ def make_upload_router(uploads: Uploads) -> APIRouter:
                 operation_id=name,
                 summary="Resumable uploads, tus 1.0",
                 response_class=Response,
+                **described(operation),
             )
     return router
 

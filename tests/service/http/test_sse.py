@@ -10,6 +10,11 @@ def test_an_event_has_its_id_and_name_before_its_data():
     )
 
 
+def test_the_type_in_the_data_names_the_event():
+    assert encode_event({"type": "a.b"}) == 'event: a.b\ndata: {"type": "a.b"}\n\n'
+    assert encode_event({"type": "a"}, name="b") == 'event: b\ndata: {"type": "a"}\n\n'
+
+
 def test_an_event_without_a_name_is_a_message():
     assert encode_event("[DONE]") == "data: [DONE]\n\n"
 

@@ -92,6 +92,7 @@ def test_job_has_the_transcript_of_the_sync_route(client, server, how):
         answer = client.post("/v1/jobs", files={"file": ("../../x.wav", content)}, data=data)
         assert answer.status_code == 202, answer.text
         job = answer.json()
+        assert job["name"] == "x.wav"
     else:
         body = content if how == "raw" else chunked(content)
         job = create(client, body, language="en", nonsense="1")
@@ -177,7 +178,7 @@ def test_key_of_a_failed_job_still_names_it_but_the_content_may_be_sent_again(cl
         (b"x", RAW, {"temperature": "9"}, 400, "temperature"),
         (b"x", RAW, {"callback_url": "http://example.org/"}, 400, "callback_url"),
         (b"x", RAW, {"upload_id": "x"}, 400, "upload_id"),
-        (b"x", {"content-type": "image/png"}, {}, 415, None),
+        (b"x", {"content-type": "image/png"}, {}, 400, None),
         (b"{", {"content-type": "application/json"}, {}, 400, None),
         (b"[1]", {"content-type": "application/json"}, {}, 400, None),
         (b"{}", {"content-type": "application/json"}, {}, 400, "file"),
@@ -245,13 +246,29 @@ def test_events_resume_after_the_last_event_id(client):
         assert rest == [number for number, _ in segments[n_seen:]]
         assert again[-1] == told[-1]
     assert client.get(job["urls"]["events"], headers={"last-event-id": "x"}).status_code == 400
+    # An EventSource sends the id of the last event when it connects again, and 204 ends it.
+    last = {"last-event-id": told[-1][1]}
+    answer = client.get(job["urls"]["events"], headers=last)
+    assert (answer.status_code, answer.content) == (204, b"")
 
 
 def test_failure_is_an_error_event(client):
     job = create(client, b"no audio at all" + uuid.uuid4().bytes)
-    *_, (name, _, data) = events(client, job)
+    *_, (name, number, data) = events(client, job)
     assert name == "error"
     assert data["error"]["code"] == "unsupported_audio"
+    last = {"last-event-id": number}
+    assert client.get(job["urls"]["events"], headers=last).status_code == 204
+
+
+def test_an_event_source_that_saw_the_cancellation_is_told_to_stop(client):
+    job = create(client, recording(200), prompt="5")
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    *_, (name, number, data) = events(client, job)
+    assert (name, data["error"]["code"]) == ("error", "job_cancelled")
+    for seen, status in (("", 200), ("0", 200), (number, 204), (f"{int(number) + 5}", 204)):
+        answer = client.get(job["urls"]["events"], headers={"last-event-id": seen})
+        assert answer.status_code == status
 
 
 def test_partial_transcript_is_marked_as_partial(client):

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
+import json
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -25,9 +28,15 @@ class Uploads:
     def __init__(self, path):
         self.path = path
 
-    def link(self, upload_id, owner, target):
+    metadata = "filetype YXVkaW8vd2F2,filename w7xiZXIud2F2"
+
+    def status(self, upload_id, owner):
         if (upload_id, owner) != ("u1", "alice"):
             raise NotFound("upload_id: unknown", "no_such_upload", "upload_id")
+        return self
+
+    def link(self, upload_id, owner, target):
+        self.status(upload_id, owner)
         target.hardlink_to(self.path)
 
 
@@ -101,6 +110,7 @@ def test_job_of_a_finished_upload(tmp_path, how):
             job = answer.json()
             assert job["n_bytes"] == len(b"uploaded")
             assert job["language"] == "en"
+            assert job["name"] == "über.wav"
             # The upload may expire before the job ends.
             (tmp_path / "upload").unlink()
             assert jobs.recordings.path(job["id"]).read_bytes() == b"uploaded"
@@ -206,5 +216,111 @@ def test_recording_without_a_job_is_swept_and_no_other(tmp_path, monkeypatch):
                 await asyncio.sleep(0.01)
             sweeping.cancel()
             assert jobs.recordings.path(job["id"]).exists()
+
+    asyncio.run(run())
+
+
+async def _post(client, content=b"x", **options):
+    answer = await client.post("/v1/jobs", content=content, **options)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+def test_jobs_are_found_by_name_and_metadata(tmp_path):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            sent = [
+                ("Straße 1.wav", {"project": "radio", "take": "1"}),
+                ("strasse_2.wav", {"project": "Radio"}),
+                ("100%.wav", {"project": 'rad"io', "a": 'x","project": "radio'}),
+                ("1000.wav", {}),
+            ]
+            for name, labels in sent:
+                disposition = f"attachment; filename*=UTF-8''{quote(name)}"
+                params = {f"metadata[{key}]": value for key, value in labels.items()}
+                headers = RAW | {"content-disposition": disposition}
+                job = await _post(client, headers=headers, params=params)
+                assert (job["name"], job["metadata"]) == (name, labels)
+                own = await client.get(job["urls"]["srt"])
+                assert quote(name.removesuffix(".wav")) in own.headers["content-disposition"]
+
+            async def found(**params):
+                listed = await client.get("/v1/jobs", params=params)
+                return sorted(job["name"] for job in listed.json()["data"])
+
+            assert await found(name="STRASSE") == ["Straße 1.wav", "strasse_2.wav"]
+            assert await found(name="_") == ["strasse_2.wav"]
+            assert await found(name="100%") == ["100%.wav"]
+            assert await found(name="\0") == sorted(name for name, _ in sent)
+            assert await found(name="none") == []
+            assert await found(**{"metadata[project]": "radio"}) == ["Straße 1.wav"]
+            both = {"metadata[project]": "radio", "metadata[take]": "1"}
+            assert await found(**both) == ["Straße 1.wav"]
+            assert await found(**both, name="2") == []
+            assert await found(metadata='{"project": "Radio"}') == ["strasse_2.wav"]
+            assert await found(**{"metadata[project]": 'rad"io'}) == ["100%.wav"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"json": {"upload_id": "u1", "metadata": {"a": "1", "ü": ""}}},
+        {"data": {"upload_id": "u1", "metadata": '{"a": "1", "ü": ""}'}},
+        {"data": {"upload_id": "u1", "metadata[a]": "1", "metadata[ü]": ""}},
+    ],
+    ids=["json", "text", "brackets"],
+)
+def test_metadata_in_every_body(tmp_path, sent):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            answer = await client.post("/v1/jobs", headers={"x-owner": "alice"}, **sent)
+            assert answer.json()["metadata"] == {"a": "1", "ü": ""}
+            assert answer.json()["warnings"] == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "labels",
+    ["[1]", "x", '{"a": 1}', '{"a": {"b": "c"}}', '{"": "x"}',
+     json.dumps({"k" * 65: "x"}), json.dumps({"k": "x" * 513}),
+     json.dumps({str(n): "x" for n in range(17)})],
+)  # fmt: skip
+def test_metadata_beyond_the_limits_is_refused(tmp_path, labels):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            for method in ("POST", "GET"):
+                answer = await client.request(
+                    method, "/v1/jobs", params={"metadata": labels}, content=b"x", headers=RAW
+                )
+                assert answer.status_code == 400
+                assert answer.json()["error"]["param"] == "metadata"
+
+    asyncio.run(run())
+
+
+def test_other_names_and_metadata_are_other_jobs(tmp_path):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            named = RAW | {"content-disposition": "attachment; filename=a.wav"}
+            labelled = {"params": {"metadata[a]": "1"}}
+            jobs = [
+                await _post(client, headers=headers, **options)
+                for headers in (RAW, named)
+                for options in ({}, labelled)
+                for _ in range(2)
+            ]
+            assert [a["id"] == b["id"] for a, b in itertools.pairwise(jobs)] == [
+                True, False, True, False, True, False, True,
+            ]  # fmt: skip
+            key = {"idempotency-key": "k"}
+            first = await _post(client, b"y", headers=named | key, **labelled)
+            renamed = {"content-disposition": "attachment; filename=b.wav"}
+            again = await _post(client, b"y", headers=named | key | renamed, **labelled)
+            assert (again["id"], again["name"]) == (first["id"], "a.wav")
+            other = await client.post("/v1/jobs", content=b"y", headers=named | key)
+            assert other.status_code == 422
 
     asyncio.run(run())

@@ -282,7 +282,7 @@ def test_names_with_private_addresses_are_not_called():
         time.sleep(1)
         assert not got
         answer = client.post("/v1/jobs", params={"callback_url": url}, content=b"x")
-        assert answer.status_code in (400, 415)
+        assert answer.status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_a_receiver_whose_tls_breaks_ends_no_job(monkeypatch):
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda _: {})
+    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda *_: {})
     hooks = Webhooks(mock.Mock(), Settings(webhook_secret=SECRET, webhook_allow_private=True))
     job = types.SimpleNamespace(id="a", state="succeeded")
 
@@ -532,7 +532,7 @@ class FewCallbacks:
 
 def test_a_delivery_that_fails_ends_no_other(monkeypatch):
     """Deliveries and running jobs share a task group; a failure once restarted all every 30 s."""
-    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda job: job.body)
+    monkeypatch.setattr("asr.service.jobs.webhooks.job_body", lambda job, _: job.body)
 
     async def run(url):
         def callback(name, body):

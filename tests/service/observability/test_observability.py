@@ -100,7 +100,7 @@ def test_errors_are_counted_by_their_class(server):
     answer = HTTP.post(
         server.url + PATH, content=b"no audio", headers=RAW | {"x-api-key": "key-alice"}
     )
-    assert answer.status_code == 415
+    assert answer.status_code == 400
     assert transcribe(server, prompt="boom").status_code == 500
     after = samples(server)
     assert grown(before, after, "asr_transcriptions_total", outcome="UnsupportedAudio") == 1

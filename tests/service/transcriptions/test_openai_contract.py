@@ -194,7 +194,7 @@ def test_a_translation_says_what_to_do(client):
 def test_error_before_a_stream_is_a_status(client):
     with pytest.raises(openai.APIStatusError) as caught:
         list(transcribe(client, b"no audio", stream=True))
-    assert (caught.value.status_code, caught.value.code) == (415, "unsupported_audio")
+    assert (caught.value.status_code, caught.value.code) == (400, "unsupported_audio")
 
 
 # --- fields -------------------------------------------------------------------------------------
