@@ -56,7 +56,7 @@ class EventEncoder:
                 done = _done(event, self._warnings)
                 if self._logprobs:
                     done["logprobs"] = logprobs_of(event.segments)
-                return _encode(done) + encode_event("[DONE]")
+                return encode_event(done) + encode_event("[DONE]")
             case _:
                 return ""
 
@@ -71,11 +71,7 @@ class EventEncoder:
         if self._logprobs:
             delta["logprobs"] = logprobs_of([segment], is_first=is_first)
         self._n_segments += bool(segment.text)
-        return _encode(delta) + _encode(segment_body(segment))
-
-
-def _encode(event: dict[str, Any]) -> str:
-    return encode_event(event, name=event["type"])
+        return encode_event(delta) + encode_event(segment_body(segment))
 
 
 def segment_body(segment: Segment) -> dict[str, Any]:
