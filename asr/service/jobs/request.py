@@ -29,6 +29,7 @@ class JobRequest:
     subtitles: SubtitleOptions
     channels: Channels = "mix"
     warnings: tuple[str, ...] = ()
+    track: int | None = None
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -41,16 +42,19 @@ class JobRequest:
             checked.subtitles,
             options.channels,
             checked.warnings,
+            options.track,
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
-        return Options(self.vad, self.chunk, self.decode, limits, self.channels)
+        return Options(self.vad, self.chunk, self.decode, limits, self.channels, self.track)
 
     def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
         """A digest. It is equal if and only if owner, recording, options and engine are equal."""
         options = asdict(self)
         del options["warnings"]
+        if self.track is None:
+            del options["track"]  # as in jobs of versions without this option
         return _digest([owner, sha256, engine, options])
 
     def pack(self) -> str:
@@ -73,6 +77,7 @@ class JobRequest:
             _make(SubtitleOptions, body["subtitles"]),
             body.get("channels", "mix"),
             tuple(body.get("warnings", ())),
+            body.get("track"),
         )
 
 
