@@ -59,8 +59,8 @@ FFMPEG = {  # encoder, container and its options
     "mp3-uncounted": ("libmp3lame", "mp3", {"write_xing": "0"}),
 }
 KINDS = [*SNDFILE, *FFMPEG]
-# The decoder of mpeg's raw streams does not tell where a recording of another kind begins, unless
-# it begins with strong marks.
+LOSSY = ("ogg", "mp3", "m4a", "m4a-index-first", "mp4-fragments", "opus", "webm", "mp3-uncounted")
+EXACT = [kind for kind in KINDS if kind not in LOSSY]
 SIZES = [0, 0xFFFFFFFF, 0x7FFFF000]
 
 
@@ -86,7 +86,9 @@ def recording(tmp_path_factory):
         rate, count = ((48_000, 1), (24_000, 2))[form]
         if kind in ("avi", "ts", "wma", "ac3"):
             rate = 48_000  # ac3 and others have no lower rates
-        return write(folder / "a", kind, makers.click(0.8, at=0.3 + 0.2 * form, rate=rate), rate, count)
+        return write(
+            folder / "a", kind, makers.click(0.8, at=0.3 + 0.2 * form, rate=rate), rate, count
+        )
 
     return make
 
@@ -95,27 +97,24 @@ def samples_of(decoding):
     return np.concatenate(list(decoding.blocks)), decoding.warnings
 
 
-def by_both_routes(folder, data, **options):
-    """Decode bytes as a file and as a stream; check that both give the same; return it."""
+def by_both_routes(folder, data, *, exact=False, **options):
+    """Decode bytes as a file and as a stream; check that both give the same; return it.
+
+    With `exact`, the samples must be equal. Otherwise mp3 and aac may differ in an encoder's
+    padding, which only one of the decoders knows.
+    """
     growing = GrowingFile(folder / "upload", folder / "upload.json")
     growing.path.write_bytes(data)
     growing.complete(len(data))
     whole, warnings = samples_of(decode(growing.path, LIMITS, **options))
     stream, others = samples_of(decode_growing(growing, LIMITS, lambda: None, **options))
     assert len(stream) == pytest.approx(len(whole), abs=0.1 * SAMPLE_RATE)
-    common = min(len(stream), len(whole))
-    envelopes = [envelope(it[:common]) for it in (whole, stream)]
-    assert np.abs(envelopes[0] - envelopes[1]).max() < 0.1
+    assert clicks(stream) == pytest.approx(clicks(whole), abs=0.06)
+    if exact:
+        assert len(stream) == len(whole)
+        assert np.abs(whole - stream).max() < 1e-4
     assert others == warnings
     return whole, warnings
-
-
-def envelope(samples):
-    """The peak of each 0.1 s, and of its neighbours, so that a codec may move it a little."""
-    mono = np.abs(samples).reshape(len(samples), -1).max(axis=1)
-    n_steps = len(mono) // 1600
-    peaks = np.pad(mono[: n_steps * 1600].reshape(n_steps, 1600).max(axis=1), 1)
-    return np.maximum(np.maximum(peaks[:-2], peaks[1:-1]), peaks[2:])
 
 
 def clicks(samples):
@@ -127,7 +126,7 @@ def clicks(samples):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_recording(tmp_path, recording, kind):
-    samples, warnings = by_both_routes(tmp_path, recording(kind, 0))
+    samples, warnings = by_both_routes(tmp_path, recording(kind, 0), exact=kind in EXACT)
     assert len(samples) / SAMPLE_RATE == pytest.approx(0.8, abs=CODEC_DELAY)
     assert clicks(samples) == pytest.approx([0.3], abs=CODEC_DELAY)
     assert warnings == []
@@ -136,7 +135,7 @@ def test_one_recording(tmp_path, recording, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_recordings_of_a_kind(tmp_path, recording, kind):
     data = recording(kind, 0) + recording(kind, 1)
-    samples, warnings = by_both_routes(tmp_path, data)
+    samples, warnings = by_both_routes(tmp_path, data, exact=kind in EXACT)
     assert len(samples) / SAMPLE_RATE == pytest.approx(1.6, abs=2 * CODEC_DELAY)
     assert clicks(samples) == pytest.approx([0.3, 1.3], abs=2 * CODEC_DELAY)
     assert warnings == []
@@ -215,7 +214,7 @@ def test_a_flac_that_counts_too_few_frames_is_decoded_whole(tmp_path):
 
 @pytest.mark.parametrize("kind", ["Info", "Xing"])
 def test_an_mp3_that_counts_too_few_frames_is_decoded_whole(tmp_path, recording, kind):
-    data = bytearray(write(tmp_path / "a", "mp3", makers.click(3, at=2.5), 48_000, 1))
+    data = bytearray(write(tmp_path / "a", "mp3", makers.click(3, at=2.5, rate=48_000), 48_000, 1))
     place = max(data.find(b"Info"), data.find(b"Xing"))
     data[place : place + 4] = kind.encode()
     data[place + 8 : place + 12] = (30).to_bytes(4)
@@ -245,7 +244,10 @@ def test_a_recording_that_cannot_be_opened_is_warned_of(tmp_path, recording):
 # --- pauses in AMR ------------------------------------------------------------------------------
 
 # Frame types and lengths: speech at the highest rate, comfort noise, a lost frame, no data.
-AMR = {b"#!AMR\n": [(7, 32), (8, 6), (14, 1), (15, 1)], b"#!AMR-WB\n": [(8, 61), (9, 6), (14, 1), (15, 1)]}
+AMR = {
+    b"#!AMR\n": [(7, 32), (8, 6), (14, 1), (15, 1)],
+    b"#!AMR-WB\n": [(8, 61), (9, 6), (14, 1), (15, 1)],
+}
 
 
 @pytest.mark.parametrize("magic", AMR)
@@ -254,7 +256,8 @@ def test_pauses_of_amr_are_silence(tmp_path, magic):
     data = magic + speech * 10 + b"".join(frame * 10 for frame in pauses) + speech * 10
     samples, warnings = by_both_routes(tmp_path, data)
     assert len(samples) == pytest.approx(SAMPLE_RATE, abs=40)
-    assert not samples[round(0.25 * SAMPLE_RATE) : round(0.75 * SAMPLE_RATE)].any()
+    pause = samples[round(0.25 * SAMPLE_RATE) : round(0.75 * SAMPLE_RATE)]
+    assert np.abs(pause).max() < 1e-6
     assert warnings == []
     samples, _ = by_both_routes(tmp_path, data + data)
     assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=80)
@@ -263,7 +266,10 @@ def test_pauses_of_amr_are_silence(tmp_path, magic):
 # --- sound and picture --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("suffix", "codec", "video"), [(".mp4", "aac", "mpeg4"), (".mkv", "aac", "mpeg4"), (".webm", "libopus", "libvpx")])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "video"),
+    [(".mp4", "aac", "mpeg4"), (".mkv", "aac", "mpeg4"), (".webm", "libopus", "libvpx")],
+)
 def test_a_picture_longer_than_its_sound_is_no_warning(tmp_path, suffix, codec, video):
     path = tmp_path / f"a{suffix}"
     makers.write_container(path, makers.click(1, 0.3), codec, video=video, picture_seconds=8)
