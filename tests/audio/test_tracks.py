@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import av
 import numpy as np
 import pytest
 
+from asr import cli
 from asr.audio.resample import decode
-from asr.config import AudioLimits, Options, VadOptions
+from asr.config import (
+    AudioLimits,
+    ChunkOptions,
+    DecodeOptions,
+    Options,
+    SubtitleOptions,
+    VadOptions,
+)
 from asr.errors import InvalidOption, UnsupportedAudio
+from asr.pipeline import transcriber as pipeline
 from asr.pipeline.transcriber import Transcriber, collect
+from asr.service.http.problems import Problem
+from asr.service.jobs.request import JobRequest
+from asr.service.transcriptions.form import parse_fields
 from asr.types import SAMPLE_RATE
 from tests.audio.test_routes import by_both_routes, clicks
 from tests.support import makers
@@ -149,3 +162,48 @@ def test_speakers_are_named_after_tracks(tmp_path):
     segments = asyncio.run(run()).segments
     assert [it.speaker for it in segments] == ["track 0", "track 1 (Microphone)"]
     assert [it.channel for it in segments] == [0, 1]
+
+
+# --- the option ---------------------------------------------------------------------------------
+
+
+def test_the_field_of_a_request():
+    request = parse_fields([("track", "1")], "webrtc", LIMITS)
+    assert request.options.track == 1
+    assert request.warnings == ()
+    assert parse_fields([], "webrtc", LIMITS).options.track is None
+
+
+@pytest.mark.parametrize("value", ["-1", "100", "first", "1.5"])
+def test_a_wrong_field_is_named(value):
+    with pytest.raises(Problem, match="track: ") as caught:
+        parse_fields([("track", value)], "webrtc", LIMITS)
+    assert caught.value.param == "track"
+
+
+def test_a_wrong_option_is_named():
+    with pytest.raises(InvalidOption, match="must be 0 to 99; the first audio track is 0"):
+        Options(track=-1)
+
+
+def test_a_job_keeps_its_track():
+    groups = (VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions())
+    plain, chosen = JobRequest(*groups), JobRequest(*groups, track=1)
+    assert JobRequest.unpack(chosen.pack()) == chosen
+    assert chosen.with_limits(LIMITS).track == 1
+    prints = [it.fingerprint("me", "hash", "engine") for it in (plain, chosen)]
+    assert prints[0] != prints[1]
+    older = json.loads(plain.pack())
+    del older["track"]
+    assert JobRequest.unpack(json.dumps(older)) == plain
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2))
+    spans = [(0.2, 1.5)], [(2.0, 3.5)]
+    path = write(tmp_path / "a.mkv", *[makers.bursts(4, part, 48_000) for part in spans])
+    assert cli.main(["transcribe", str(path), "-f", "json", "--track", "1"]) == 0
+    (segment,) = json.loads(capsys.readouterr().out)["segments"]
+    assert segment["start"] > 1.5
+    assert cli.main(["transcribe", str(path), "--track", "2"]) == cli.USAGE_ERROR
+    assert "no track 2: send 0 to 1" in capsys.readouterr().err
