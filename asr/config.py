@@ -9,6 +9,7 @@ from asr.errors import InvalidOption
 
 VadKind = Literal["webrtc", "silero", "off"]
 Channels = Literal["mix", "split"]
+MAX_TRACK = 99
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -177,7 +178,10 @@ class Options:
 
     Attributes:
         channels: "mix" mixes all channels into one; "split" transcribes each separately, for
-            example a call with one speaker in each, and orders the segments by time.
+            example a call with one speaker in each, and orders the segments by time. If there are
+            several audio tracks, each of them is one channel.
+        track: the only audio track to transcribe, counted from 0. None takes the track that
+            players choose, or another one if it is silent.
     """
 
     vad: VadOptions = VadOptions()
@@ -185,6 +189,9 @@ class Options:
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
     channels: Channels = "mix"
+    track: int | None = None
 
     def __post_init__(self) -> None:
+        is_number = self.track is None or 0 <= self.track <= MAX_TRACK
+        check(is_number, "track", f"must be 0 to {MAX_TRACK}; the first audio track is 0")
         check(self.channels in ("mix", "split"), "channels", "must be mix or split")

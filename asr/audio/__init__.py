@@ -2,8 +2,10 @@
 
 Read the modules in this order:
 
-- `readers`: open a file or a stream, with libsndfile or FFmpeg.
-- `concatenated`: detect several recordings in one file, which libsndfile would read only in part.
+- `readers`: open a file, with libsndfile or FFmpeg; `decoding` is what all readers share.
+- `ffmpeg`: decode one audio track; `clock` keeps its times true, and `tracks` chooses it.
+- `containers` and `mpeg`: how far a recording goes. `concatenated` finds the one that follows it in
+  the same file, and `chain` decodes them all. Decoders alone read only the first one.
 - `resample`: mix or keep the channels, and resample to 16 kHz.
 - `growing`: decode a recording while it arrives.
 - `vad`: find speech regions in a stream of samples.

@@ -18,7 +18,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from asr.audio.resample import decode, decode_stream
+from asr.audio.chain import Part, chained
+from asr.audio.concatenated import HEAD_BYTES, STARTS, extent, find, goes_on, next_recording, search
+from asr.audio.containers import Extent, box_end
+from asr.audio.readers import open_file
+from asr.audio.resample import decode, decode_blocks
+from asr.audio.tracks import Source, open_tracks
 from asr.errors import AudioIncomplete, AudioTooLong, UnsupportedAudio
 
 if TYPE_CHECKING:
@@ -27,7 +32,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from asr.audio.readers import Decoding
+    from asr.audio.decoding import Decoding, RatedBlocks
+    from asr.audio.tracks import Choice
     from asr.config import AudioLimits
 
 MIN_POLL: Final = 0.02
@@ -86,7 +92,7 @@ class GrowingFile:
 
 
 class _Reader:
-    """Reads a growing file, and waits at its end. It has no seek(), so FFmpeg does not seek.
+    """Reads a growing file, and waits at its end.
 
     Args:
         source: the file.
@@ -99,38 +105,31 @@ class _Reader:
         self._max_bytes = max_bytes
         self._on_wait = on_wait
         self._file = source.path.open("rb", buffering=0)
-        self._n_read = 0
         self._length: int | None = None
-        self._has_failed = False
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def read(self, n_bytes: int, /) -> bytes:
-        """Return up to `n_bytes`, at least one unless the recording has ended.
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` from any position, at least one unless the recording has ended.
 
         Raises:
             AudioIncomplete: the recording was abandoned.
             AudioTooLong: the file is larger than allowed.
         """
-        if self._has_failed:
-            return b""  # FFmpeg reads again before PyAV raises our error
-        self._has_failed = True
-        self._wait_for(self._n_read + 1)
-        self._has_failed = False
-        data = self._file.read(n_bytes)
-        self._n_read += len(data)
-        return data
+        self._wait_for(start + 1)
+        return os.pread(self._file.fileno(), n_bytes, start)
 
     def peek(self, start: int, n_bytes: int) -> bytes:
         """Return bytes from any position; fewer than `n_bytes` only at the end of the recording."""
         self._wait_for(start + n_bytes)
         return os.pread(self._file.fileno(), n_bytes, start)
 
-    def wait_complete(self) -> None:
-        """Wait for the last byte."""
+    def wait_complete(self) -> int:
+        """Wait for the last byte; return the number of bytes."""
         self._wait_for(None)
+        return os.fstat(self._file.fileno()).st_size
 
     def _wait_for(self, n_bytes: int | None) -> None:
         """Wait for `n_bytes` bytes or for the end of the recording; None waits for the end."""
@@ -150,8 +149,102 @@ class _Reader:
         return size == self._length
 
 
+class _Portion:
+    """One recording of a growing file. It has no seek(), so FFmpeg does not seek.
+
+    Its end is found while it is read. Several readers may read the same portion, each its own
+    track.
+
+    Args:
+        reader: reads the file.
+        start: where the recording begins.
+    """
+
+    def __init__(self, reader: _Reader, start: int) -> None:
+        self.start = start
+        self.end: int | None = None
+        self._reader = reader
+        self._extent = extent(reader.peek, start, complete=False)
+
+    def read(self, at: int, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` from a position; none at the end of the recording."""
+        if self.end is None and at == self._extent.end:
+            self._settle(at)
+        limit = self.end if self.end is not None else self._extent.end
+        n_bytes = n_bytes if limit is None else min(n_bytes, limit - at)
+        if n_bytes <= 0:
+            return b""
+        data = self._reader.read(at, n_bytes)
+        return data if self._extent.needle is None else self._before_next(at, data)
+
+    def _settle(self, at: int) -> None:
+        """Decide at the end that the header states whether the recording really ends there."""
+        is_box = self._reader.peek(self.start + 4, 4) == b"ftyp"
+        if is_box and self._reader.peek(at + 4, 4) != b"ftyp":
+            self._extent = Extent(box_end(self._reader.peek, at))
+            self.end = at if self._extent.end is None else None
+        elif not is_box and goes_on(self._reader.peek, at):
+            self._extent = Extent()
+        else:
+            self.end = at
+
+    def _before_next(self, at: int, data: bytes) -> bytes:
+        """Return the bytes before the next recording, if it begins among them.
+
+        If only its first bytes have arrived yet, wait for more.
+        """
+        needle = self._extent.needle or b""
+        first = max(0, self._extent.search_from - at)
+        tail = max(first, len(data) - HEAD_BYTES)
+        may_begin = (
+            (data.find(needle[:1], tail) >= 0) if needle else bool(STARTS & set(data[tail:]))
+        )
+        seen = self._reader.peek(at, len(data) + HEAD_BYTES) if may_begin else data
+        found = find(seen, needle, first)
+        if found is None or found >= len(data):
+            return data
+        self.end = at + found
+        return data[:found]
+
+    def following(self, last: int) -> tuple[int | None, int]:
+        """Return where the next recording begins, and how many bytes before it were not decoded.
+
+        Args:
+            last: offset of the last packet that was decoded, from the beginning of this recording.
+        """
+        size = self._reader.wait_complete()
+        if self.end is None:
+            return search(self._reader.peek, b"", self.start + last + 1, size), 0
+        following, tags_end = next_recording(self._reader.peek, self.start, self.end, size)
+        return following, max((size if following is None else following) - tags_end, 0)
+
+
+class _Track:
+    """What FFmpeg reads: a portion from its beginning to its end."""
+
+    def __init__(self, portion: _Portion) -> None:
+        self._portion = portion
+        self._at = portion.start
+        self._has_failed = False
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """Return up to `n_bytes`, at least one unless the recording has ended."""
+        if self._has_failed:
+            return b""  # FFmpeg reads again before PyAV raises our error
+        self._has_failed = True
+        data = self._portion.read(self._at, n_bytes)
+        self._has_failed = False
+        self._at += len(data)
+        return data
+
+
 def decode_growing(
-    source: GrowingFile, limits: AudioLimits, on_wait: Callable[[], None], *, split: bool = False
+    source: GrowingFile,
+    limits: AudioLimits,
+    on_wait: Callable[[], None],
+    *,
+    split: bool = False,
+    track: int | None = None,
 ) -> Decoding:
     """Open a recording that is still arriving. Block until enough bytes are there to open it.
 
@@ -159,7 +252,8 @@ def decode_growing(
         source: the recording.
         limits: limits of size and duration.
         on_wait: called before each wait for more bytes.
-        split: keep the channels separate instead of mixing them.
+        split: as for `asr.audio.resample.decode`.
+        track: as for `asr.audio.resample.decode`.
 
     Raises:
         AudioIncomplete: the upload was abandoned (also while iterating).
@@ -167,7 +261,7 @@ def decode_growing(
     """
     reader = _Reader(source, limits.max_bytes, on_wait)
     try:
-        decoding = _open(source, limits, reader, split=split)
+        decoding = _open(source, limits, reader, split=split, track=track)
     except BaseException:
         reader.close()
         raise
@@ -175,19 +269,46 @@ def decode_growing(
     return decoding
 
 
-def _open(source: GrowingFile, limits: AudioLimits, reader: _Reader, *, split: bool) -> Decoding:
-    head = reader.peek(0, 16)
-    if _can_stream(head, reader):
-        n_probe = WAV_PROBE_BYTES if head[:4] in (b"RIFF", b"RF64") else PROBE_BYTES
+def _open(
+    source: GrowingFile, limits: AudioLimits, reader: _Reader, *, split: bool, track: int | None
+) -> Decoding:
+    if _can_stream(reader, 0):
+
+        def open_it(decoding: Decoding, choice: Choice) -> RatedBlocks:
+            return chained(lambda at: _open_part(source, reader, at, decoding, choice), 0, decoding)
+
         try:
-            return decode_stream(reader, limits, n_probe, split=split)
+            return decode_blocks(open_it, limits, split=split, track=track)
         except UnsupportedAudio:
             pass  # not a stream after all: try again with the complete file
     reader.wait_complete()
     try:
-        return decode(source.path, limits, split=split)
+        return decode(source.path, limits, split=split, track=track)
     except FileNotFoundError:
         raise AudioIncomplete(_ENDED) from None
+
+
+def _open_part(
+    source: GrowingFile, reader: _Reader, start: int, decoding: Decoding, choice: Choice
+) -> Part:
+    """Open the recording that begins at `start`. If it cannot be streamed, wait for all bytes."""
+    if start and not _can_stream(reader, start):
+        reader.wait_complete()
+        return Part(open_file(source.path, decoding, choice, start))
+    is_wav = reader.peek(start, 4) in (b"RIFF", b"RF64")
+    options = {"probesize": str(WAV_PROBE_BYTES if is_wav else PROBE_BYTES)}
+    portion = _Portion(reader, start)
+    tracks = Source(lambda: _Track(portion), "", options)
+    part = Part(open_tracks(tracks, decoding, choice))
+
+    def find_next(last: int, is_damaged: bool) -> None:
+        part.following, part.n_left = portion.following(last)
+        part.n_bytes = (portion.end or start) - start
+        if is_damaged and part.following is not None:
+            part.n_left = part.following - start - last
+
+    part.find_next = find_next
+    return part
 
 
 def _closing(blocks: Iterator[np.ndarray], reader: _Reader) -> Iterator[np.ndarray]:
@@ -195,17 +316,18 @@ def _closing(blocks: Iterator[np.ndarray], reader: _Reader) -> Iterator[np.ndarr
         yield from blocks
 
 
-def _can_stream(head: bytes, reader: _Reader) -> bool:
+def _can_stream(reader: _Reader, start: int) -> bool:
+    head = reader.peek(start, 16)
     if head.startswith(_STREAMABLE):
-        return True
+        return head[8:12] != b"AVI "  # its end depends on chunks that have not arrived
     if head[4:8] == b"ftyp":
-        return _has_index_first(reader)
+        return _has_index_first(reader, start)
     return head[:1] == b"\xff" and head[1:2] >= b"\xe0"  # first bits of an mp3 or aac frame
 
 
-def _has_index_first(reader: _Reader) -> bool:
+def _has_index_first(reader: _Reader, start: int) -> bool:
     """Return whether the index of an MP4 (moov) comes before its samples (mdat)."""
-    position = 0
+    position = start
     while len(header := reader.peek(position, 16)) >= _BOX.size:
         size, kind = _BOX.unpack_from(header)
         if kind in (b"moov", b"mdat"):

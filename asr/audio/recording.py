@@ -32,7 +32,7 @@ from asr.workers.pool import ProcessLimits, ProcessPool
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from asr.audio.readers import Decoding
+    from asr.audio.decoding import Decoding
     from asr.workers.template import Channel
 
 # av.subtitles.stream brings in PyAV. PyAV imports it only when it opens a file, and under RLIMIT_AS
@@ -90,6 +90,7 @@ class Decoded:
         settled_sample: future regions begin at this sample or later.
         channel: 0 if the channels are mixed.
         n_channels: number of channels. It is the same in every report.
+        labels: a name of each channel, if the channels are audio tracks.
     """
 
     n_samples: int
@@ -101,6 +102,7 @@ class Decoded:
     settled_sample: int = 0
     channel: int = 0
     n_channels: int = 1
+    labels: tuple[str, ...] = ()
 
 
 async def decode_recording(
@@ -111,15 +113,17 @@ async def decode_recording(
     limits: AudioLimits,
     *,
     split: bool = False,
+    track: int | None = None,
 ) -> AsyncGenerator[Decoded]:
     """Decode `source` to `target` in a child process, and report the progress.
 
-    With `split`, each channel goes to its `channel_path`, and the channels report in turn. If
-    `source` is still growing, the child reports everything before it waits for more bytes.
+    With `split`, each channel goes to its `channel_path`, and the channels report in turn. With
+    `track`, only this audio track is decoded, see `asr.audio.resample.decode`. If `source` is still
+    growing, the child reports everything before it waits for more bytes.
 
     Raises:
         AudioError: the recording cannot be used.
-        InvalidOption: the VAD is not installed.
+        InvalidOption: the VAD is not installed, or there is no such track.
         WorkerDied: the child died, and the recording is not the cause.
     """
     growing = source if isinstance(source, GrowingFile) else None
@@ -130,6 +134,7 @@ async def decode_recording(
         "vad": asdict(vad),
         "limits": asdict(limits),
         "split": split,
+        "track": track,
     }
     guard = ProcessLimits(limits.max_cpu_seconds, limits.max_memory_bytes)
     patient = growing is not None
@@ -203,6 +208,7 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
         settled_sample=regions["settled"],
         channel=channel,
         n_channels=len(message["channels"]),
+        labels=tuple(message["labels"]),
     )
 
 
@@ -228,9 +234,10 @@ def decode_job(channel: Channel) -> None:
                 track.push(samples)
             differ = differ or _do_differ(columns)
             _check_bytes(tracks, request["limits"]["max_decoded_bytes"])
-            report.add(decoding.promised_seconds)
+            report.add(decoding)
     if len(tracks) > 1 and not differ:
-        message = f"all {len(tracks)} channels are identical; channels=mix transcribes them once"
+        kind = "audio tracks" if decoding.labels else "channels"
+        message = f"all {len(tracks)} {kind} are identical; channels=mix transcribes them once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
 
@@ -253,10 +260,11 @@ def _check_bytes(tracks: Sequence[_Track], max_bytes: int) -> None:
 
 def _open(request: dict[str, Any], report: _Report) -> Decoding:
     source, limits = Path(request["source"]), AudioLimits(**request["limits"])
+    split, track = request["split"], request.get("track")
     if request["info"] is None:
-        return decode(source, limits, split=request["split"])
+        return decode(source, limits, split=split, track=track)
     growing = GrowingFile(source, Path(request["info"]))
-    return decode_growing(growing, limits, report.catch_up, split=request["split"])
+    return decode_growing(growing, limits, report.catch_up, split=split, track=track)
 
 
 class _Track:
@@ -315,12 +323,13 @@ class _Report:
         self._channel = channel
         self._tracks = tracks
         self._promised: float | None = None
+        self._labels: list[str] = []
         self._next = REPORT_SAMPLES
         self._sent = 0
         self._is_niced = False
 
-    def add(self, promised: float | None) -> None:
-        self._promised = promised
+    def add(self, decoding: Decoding) -> None:
+        self._promised, self._labels = decoding.promised_seconds, decoding.labels
         n_samples = self._n_samples()
         if n_samples >= LONG_SAMPLES and not self._is_niced:
             os.nice(LOW_PRIORITY)  # cannot be undone, but this process decodes only one recording
@@ -347,6 +356,7 @@ class _Report:
                 "promised": self._promised,
                 "finished": finished,
                 "warnings": list(warnings),
+                "labels": self._labels,
             }
         )
         self._sent = self._n_samples()

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import soxr
 
-from asr.audio.readers import Decoding, open_file, open_stream
+from asr.audio.decoding import Decoding
+from asr.audio.readers import open_file
 from asr.audio.silence import is_silence, silence
+from asr.audio.tracks import Choice
 from asr.errors import AudioTooLong, EmptyAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from asr.audio.readers import RatedBlocks, Readable
+    from asr.audio.decoding import RatedBlocks
     from asr.config import AudioLimits
 
 MAX_SPLIT_CHANNELS: Final = 8
@@ -31,16 +33,18 @@ MAX_SPLIT_CHANNELS: Final = 8
 MAX_PEAK: Final = 8.0
 """A float sample beyond this is garbage. Its block is clipped to [-1, 1] before resampling."""
 
-_HEADER_SLACK: Final = 1.0
 
-
-def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
+def decode(
+    path: Path, limits: AudioLimits, *, split: bool = False, track: int | None = None
+) -> Decoding:
     """Open a recording.
 
     Args:
         path: the file.
         limits: limits of size and duration.
-        split: keep the channels separate instead of mixing them.
+        split: keep the channels separate instead of mixing them. If there are several audio
+            tracks, each is a channel.
+        track: the audio track to decode, counted from 0; None lets the program choose.
 
     Returns:
         A `Decoding` whose blocks are float32 at 16 kHz: mono of shape (n_samples,), or of shape
@@ -48,6 +52,7 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
 
     Raises:
         UnsupportedAudio: not audio in an accepted format.
+        InvalidOption: there is no such track.
         EmptyAudio: the file has no bytes, or (while iterating) no samples.
         DamagedAudio: while iterating, decoding failed.
         AudioTooLong: the file or (while iterating) the audio exceeds `limits`.
@@ -57,35 +62,80 @@ def decode(path: Path, limits: AudioLimits, *, split: bool = False) -> Decoding:
         raise EmptyAudio("the file is empty")
     if size > limits.max_bytes:
         raise AudioTooLong(f"the file has {size} bytes; {limits.max_bytes} are allowed")
-    decoding = Decoding()
-    return _decoding(open_file(path, decoding), decoding, limits, split=split)
+
+    def open_it(decoding: Decoding, choice: Choice) -> RatedBlocks:
+        return open_file(path, decoding, choice)
+
+    return decode_blocks(open_it, limits, split=split, track=track)
 
 
-def decode_stream(
-    file: Readable, limits: AudioLimits, probe_bytes: int, *, split: bool = False
+def decode_blocks(
+    open_it: Callable[[Decoding, Choice], RatedBlocks],
+    limits: AudioLimits,
+    *,
+    split: bool = False,
+    track: int | None = None,
 ) -> Decoding:
-    """Open a recording that cannot seek.
+    """Mix or separate the channels of blocks, and resample them.
 
     Args:
-        file: the recording. Errors of its read() are raised here or while iterating.
-        limits: limits of duration; `file` itself must enforce `max_bytes`.
-        probe_bytes: bytes that may be read to detect the format and the codec.
+        open_it: returns the blocks, given the `Decoding` that receives warnings and the choice of
+            audio tracks.
+        limits: limits of duration.
         split: as for `decode`.
+        track: as for `decode`.
 
     Raises:
         AudioError: as for `decode`.
     """
     decoding = Decoding()
-    source = open_stream(file, decoding, probe_bytes)
-    return _decoding(source, decoding, limits, split=split)
-
-
-def _decoding(
-    source: RatedBlocks, decoding: Decoding, limits: AudioLimits, *, split: bool
-) -> Decoding:
-    blocks = _separate(source) if split else ((rate, _to_mono(block)) for rate, block in source)
-    decoding.blocks = _resampled(blocks, limits.max_seconds, decoding)
+    source = open_it(decoding, Choice(track, _side_by_side if split and track is None else None))
+    blocks = _separate(source) if split else _mixed(source)
+    decoding.blocks = _resampled(blocks, limits.max_seconds)
     return decoding
+
+
+def _mixed(source: RatedBlocks) -> RatedBlocks:
+    return ((rate, _to_mono(block)) for rate, block in source)
+
+
+def _side_by_side(tracks: list[RatedBlocks]) -> RatedBlocks:
+    """Make one channel of each track; mix the channels inside a track.
+
+    All tracks are read at the same pace, so that memory does not grow. The shorter ones end in
+    silence.
+    """
+    mono = [_Ahead(_at_16_khz(_mixed(track))) for track in tracks]
+    while n_samples := min((n for n in (it.available() for it in mono) if n), default=0):
+        columns = [it.take(n_samples) for it in mono]
+        if all(is_silence(column) for column in columns):
+            yield SAMPLE_RATE, silence(n_samples, len(columns))
+        else:
+            yield SAMPLE_RATE, np.stack(columns, axis=1)
+
+
+class _Ahead:
+    """The rest of the newest block of a track."""
+
+    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+        self._blocks = blocks
+        self._rest = np.zeros(0, np.float32)
+
+    def available(self) -> int:
+        """Read a block if there is none; return its number of samples, 0 at the end."""
+        while len(self._rest) == 0:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = block
+        return len(self._rest)
+
+    def take(self, n_samples: int) -> np.ndarray:
+        """Return the next samples, which are silence after the end."""
+        if len(self._rest) == 0:
+            return silence(n_samples)
+        taken, self._rest = self._rest[:n_samples], self._rest[n_samples:]
+        return taken
 
 
 def _separate(source: RatedBlocks) -> RatedBlocks:
@@ -106,26 +156,25 @@ def _separate(source: RatedBlocks) -> RatedBlocks:
         yield rate, block if is_silence(block) else _clip_garbage(block)
 
 
-def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
+def _resampled(source: RatedBlocks, max_seconds: float) -> Iterator[np.ndarray]:
     """Resample blocks to 16 kHz, and enforce the limit on seconds."""
     n_samples = 0
-    resampler = _Resampler()
-    for out in (out for rate, block in source for out in resampler.push(rate, block)):
+    for out in _at_16_khz(source):
         n_samples += len(out)
         if n_samples > max_seconds * SAMPLE_RATE:
             raise AudioTooLong(f"the recording is longer than {max_seconds:g} seconds")
-        if len(out):
-            yield out
-    tail = resampler.finish()
-    n_samples += len(tail)
-    if len(tail):
-        yield tail
+        yield out
     if n_samples == 0:
         raise EmptyAudio("the recording holds no audio samples")
-    promised, seconds = decoding.promised_seconds, n_samples / SAMPLE_RATE
-    if promised is not None and promised > seconds + max(_HEADER_SLACK, 0.01 * seconds):
-        message = f"the header promises {promised:.1f} s of audio, the file holds {seconds:.1f} s"
-        decoding.warnings.append(message)
+
+
+def _at_16_khz(source: RatedBlocks) -> Iterator[np.ndarray]:
+    resampler = _Resampler()
+    for rate, block in source:
+        yield from (out for out in resampler.push(rate, block) if len(out))
+    tail = resampler.finish()
+    if len(tail):
+        yield tail
 
 
 class _Resampler:

@@ -41,7 +41,14 @@ def options_of(options: argparse.Namespace, settings: Settings) -> Options:
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
         limits=settings.limits,
         channels=getattr(options, "channels", "mix"),
+        track=getattr(options, "track", None),
     )
+
+
+def add_track(parser: argparse.ArgumentParser) -> None:
+    """Add ``--track``."""
+    text = "the only audio track to transcribe, from 0 (default: the first that is not silent)"
+    parser.add_argument("--track", type=int, metavar="N", help=text)
 
 
 def add_recording(parser: argparse.ArgumentParser) -> None:

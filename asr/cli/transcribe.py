@@ -10,6 +10,7 @@ from asr.cli.arguments import (
     add_output,
     add_recognition,
     add_subtitles,
+    add_track,
     options_of,
     settings_of,
     subtitles_of,
@@ -35,8 +36,9 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         "--channels",
         choices=("mix", "split"),
         default="mix",
-        help="split: transcribe each channel separately",
+        help="split: transcribe each channel, or each audio track, separately",
     )
+    add_track(parser)
     add_subtitles(parser)
     parser.set_defaults(run=run)
 

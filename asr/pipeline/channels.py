@@ -20,7 +20,7 @@ from asr.pipeline.stitch import Stitcher
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from asr.audio.recording import Decoded, Recording
     from asr.config import ChunkOptions
@@ -93,10 +93,12 @@ class Merger:
     Args:
         n_channels: how many channels there are.
         named: set the channel and the speaker of each segment.
+        labels: the speaker of each channel; by default ``channel 0`` and so on.
     """
 
-    def __init__(self, n_channels: int, *, named: bool) -> None:
+    def __init__(self, n_channels: int, *, named: bool, labels: Sequence[str] = ()) -> None:
         self._named = named
+        self._labels = labels or [speaker_of(channel) for channel in range(n_channels)]
         self._settled = [0.0] * n_channels
         self._held: list[tuple[float, int, int, Segment]] = []
         self._n_segments = 0
@@ -128,4 +130,4 @@ class Merger:
         number, self._n_segments = self._n_segments, self._n_segments + 1
         if not self._named:
             return replace(segment, id=number)
-        return replace(segment, id=number, channel=channel, speaker=speaker_of(channel))
+        return replace(segment, id=number, channel=channel, speaker=self._labels[channel])

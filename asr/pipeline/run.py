@@ -144,7 +144,7 @@ class Run:
         async with contextlib.aclosing(self._reports):
             async for report in self._reports:
                 if not self._channels:
-                    self._open_channels(report.n_channels)
+                    self._open_channels(report.n_channels, report.labels)
                 for chunk in self._channels[report.channel].take(report):
                     known = chunk if is_measured else replace(chunk, speech_samples=None)
                     self._chunks.put_nowait((report.channel, known))
@@ -152,13 +152,13 @@ class Run:
                 self._note(report)
         self._chunks.put_nowait(None)
 
-    def _open_channels(self, n_channels: int) -> None:
+    def _open_channels(self, n_channels: int, labels: Sequence[str]) -> None:
         paths = [channel_path(self._target, channel) for channel in range(n_channels)]
         chunk = self._options.chunk
         if chunk.preferred_seconds is None:
             chunk = replace(chunk, preferred_seconds=self._owner.engine.preferred_seconds)
         self._channels = [ChannelPipeline(chunk, Recording(path)) for path in paths]
-        self._merger = Merger(n_channels, named=self._options.channels == "split")
+        self._merger = Merger(n_channels, named=self._options.channels == "split", labels=labels)
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples

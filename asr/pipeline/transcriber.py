@@ -284,5 +284,11 @@ class Transcriber:
         """Decode one recording in a child process."""
         split = options.channels == "split"
         return decode_recording(
-            self._decoders, source, target, options.vad, options.limits, split=split
+            self._decoders,
+            source,
+            target,
+            options.vad,
+            options.limits,
+            split=split,
+            track=options.track,
         )

@@ -7,21 +7,41 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.audio.concatenated import is_concatenated, is_counted
+from asr.audio.concatenated import extent, next_recording
+from asr.audio.mpeg import frame_bytes, is_counted as counts_its_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from asr.audio.containers import Peek
+
 PAGE = b"OggS" + bytes(22) + b"\x01" + b"\x03" + b"abc"
 FIRST_PAGE = PAGE[:5] + b"\x02" + PAGE[6:]
-FRAME = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + b"\x00\x00\x00\x02" + b"\x00\x00\x00\x60"
-MP3 = FRAME + bytes(0x60 - len(FRAME))
+FRAME = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + b"\x00\x00\x00\x02" + b"\x00\x00\x01\xa1"
+MP3 = FRAME + bytes(0x1A1 - len(FRAME))
+assert frame_bytes(MP3) == len(MP3)
 COUNTED_MP3 = FRAME[:43] + b"\x01" + FRAME[44:] + bytes(40)
 TAGGED_MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x08" + bytes(8) + MP3
 ID3V1 = b"TAG" + bytes(125)
 APE = b"APETAGEX\xd0\x07\0\0" + b"\x28\0\0\0" + bytes(16) + bytes(40)
 
 PIECES = st.sampled_from([PAGE, FIRST_PAGE, MP3, TAGGED_MP3, ID3V1, APE]) | st.binary(max_size=40)
+
+
+def peek_of(path: Path) -> Peek:
+    data = path.read_bytes()
+    return lambda at, n_bytes: data[at : at + n_bytes]
+
+
+def is_concatenated(path: Path) -> bool:
+    """Whether another recording follows the first one."""
+    peek, size = peek_of(path), path.stat().st_size
+    end = extent(peek, 0, complete=True).end
+    return end is not None and next_recording(peek, 0, end, size)[0] is not None
+
+
+def is_counted(path: Path) -> bool:
+    return counts_its_frames(peek_of(path), 0, path.stat().st_size)
 
 
 @pytest.fixture(scope="module")

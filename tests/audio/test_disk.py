@@ -7,7 +7,8 @@ import av.error
 import pytest
 
 from asr.audio import disk
-from asr.audio.readers import Decoding, open_file
+from asr.audio.decoding import Decoding
+from asr.audio.readers import open_file
 from asr.errors import AudioError
 from tests.support.makers import noise, wav_bytes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from asr.audio.readers import MAX_SILENCE_SECONDS
+from asr.audio.clock import MAX_SILENCE_SECONDS
 from asr.audio.recording import PRELOAD, Recording, channel_path, decode_recording
 from asr.audio.resample import _Resampler, decode
 from asr.audio.silence import is_silence, silence

@@ -99,6 +99,7 @@ def write_container(
     shift: Shift | None = None,
     options: dict[str, str] | None = None,
     coding: dict[str, str] | None = None,
+    picture_seconds: float | None = None,
 ) -> Path:
     """Write with FFmpeg.
 
@@ -112,6 +113,7 @@ def write_container(
         shift: maps the time of each audio packet to another, in seconds.
         options: options of the container.
         coding: options of the audio encoder.
+        picture_seconds: length of the video, by default that of the sound.
     """
     with av.open(str(path), "w", format=kind, container_options=options or {}) as container:
         sound = container.add_stream(codec, rate=rate, options=coding or {})
@@ -120,7 +122,7 @@ def write_container(
         sound.bit_rate = 64_000 * planes.shape[1]  # wmav2 and ac3 have no default that works
         picture = _add_video(container, video) if video else None
         if picture is not None:
-            _encode_video(container, picture, len(planes) / rate)
+            _encode_video(container, picture, picture_seconds or len(planes) / rate)
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(planes.T, np.float32), "fltp", sound.layout.name
         )

@@ -29,6 +29,7 @@ class JobRequest:
     subtitles: SubtitleOptions
     channels: Channels = "mix"
     warnings: tuple[str, ...] = ()
+    track: int | None = None
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -41,11 +42,12 @@ class JobRequest:
             checked.subtitles,
             options.channels,
             checked.warnings,
+            options.track,
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
-        return Options(self.vad, self.chunk, self.decode, limits, self.channels)
+        return Options(self.vad, self.chunk, self.decode, limits, self.channels, self.track)
 
     def fingerprint(
         self,
@@ -61,6 +63,8 @@ class JobRequest:
         """
         options = asdict(self)
         del options["warnings"]
+        if self.track is None:
+            del options["track"]  # as in jobs of versions without this option
         labels = [name, dict(metadata or {})] if name or metadata else []
         return _digest([owner, sha256, engine, options, *labels])
 
@@ -85,6 +89,7 @@ class JobRequest:
             _make(SubtitleOptions, body["subtitles"]),
             body.get("channels", "mix"),
             tuple(body.get("warnings", ())),
+            body.get("track"),
         )
 
 

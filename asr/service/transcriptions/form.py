@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from asr.config import (
+    MAX_TRACK,
     AudioLimits,
     Channels,
     DecodeOptions,
@@ -123,7 +124,15 @@ class TranscriptionForm(BaseModel):
     )
     channels: Channels = Field(
         "mix",
-        description="split transcribes each channel separately and sorts the segments by time.",
+        description="split transcribes each channel separately and sorts the segments by time. "
+        "If there are several audio tracks, each is one channel.",
+    )
+    track: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_TRACK,
+        description="The only audio track to transcribe, from 0. By default the track that players "
+        "choose, or another one if it is silent.",
     )
     vad: VadKind | None = Field(None, description="Voice activity detector: webrtc, silero or off.")
     vad_aggressiveness: int | None = Field(
@@ -232,6 +241,7 @@ def parse_fields(
             decode=decode,
             limits=limits,
             channels=form.channels,
+            track=form.track,
         ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,

@@ -1,0 +1,86 @@
+"""What all readers of recordings share: limits of the layout, blocks, warnings and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+
+from asr.errors import DamagedAudio, UnsupportedAudio
+
+ACCEPTED: Final = (
+    "Accepted are wav, flac, mp3, ogg, opus, m4a, mp4, mov, webm, mkv, aac, wma and amr, "
+    "of 8 to 192 kHz"
+)
+MIN_RATE: Final = 8_000
+MAX_RATE: Final = 192_000
+MAX_CHANNELS: Final = 64
+HEADER_SLACK: Final = 1.0
+"""Seconds by which a header may promise more than the file holds, without a warning."""
+
+RatedBlocks = Iterator[tuple[int, np.ndarray]]
+"""Pairs of a rate in Hz and a block of shape (n_frames, n_channels)."""
+
+
+class Readable(Protocol):
+    """A file that is read from start to end, in pieces of any length."""
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """Return at most `n_bytes` of the next bytes, none at the end."""
+        ...
+
+
+@dataclass(slots=True)
+class Decoding:
+    """A recording being decoded. Iterate over `blocks` once; `warnings` is complete after that.
+
+    Attributes:
+        blocks: float32 samples.
+        promised_seconds: the length that the header states, or None. For a progress bar.
+        is_promise_of_audio: the promise describes the sound, so less sound deserves a warning.
+            Otherwise it is the length of the whole container, perhaps of its picture.
+        warnings: defects that were repaired, and audio that was not decoded.
+        labels: a name of each channel, if the channels are the audio tracks of the recording.
+        position: offset of the packet that FFmpeg decoded last, from the beginning of a recording.
+        seconds_before: of audio in the file before the recording that is being opened.
+    """
+
+    blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
+    promised_seconds: float | None = None
+    is_promise_of_audio: bool = True
+    warnings: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    position: int = 0
+    seconds_before: float = 0.0
+
+    def begin_next(self, seconds_before: float) -> None:
+        """Forget what the header of the earlier recording stated."""
+        self.seconds_before = seconds_before
+        self.position, self.promised_seconds = 0, None
+
+    def check_promise(self, seconds: float) -> None:
+        """Warn if the header promises more than the given seconds of audio."""
+        promised = self.promised_seconds if self.is_promise_of_audio else None
+        if promised is not None and promised > seconds + max(HEADER_SLACK, 0.01 * seconds):
+            message = f"the header promises {promised:.1f} s of audio, the file holds {seconds:.1f}"
+            self.warnings.append(f"{message} s")
+
+
+def check_layout(rate: int, channels: int) -> None:
+    """Check the sample rate in Hz and the number of channels.
+
+    Raises:
+        UnsupportedAudio: one of them is out of range.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UnsupportedAudio(f"the sample rate is {rate} Hz. {ACCEPTED}.")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UnsupportedAudio(f"the recording has {channels} channels; 1 to {MAX_CHANNELS} work")
+
+
+def damaged(seconds: float, cause: Exception) -> DamagedAudio:
+    """The error for a recording that can be decoded for `seconds` only."""
+    message = f"the recording is damaged or cut off after {seconds:.1f} s"
+    return DamagedAudio(f"{message} ({str(cause).strip()})", seconds)
