@@ -9,6 +9,7 @@ from asr.errors import InvalidOption
 
 VadKind = Literal["webrtc", "silero", "off"]
 Channels = Literal["mix", "split"]
+OnError = Literal["fail", "gap"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -167,6 +168,8 @@ class Options:
     Attributes:
         channels: "mix" mixes all channels into one; "split" transcribes each separately, for
             example a call with one speaker in each, and orders the segments by time.
+        on_error: if a stretch cannot be transcribed, "fail" ends with an error, and "gap" goes on
+            and lists the stretch in the transcript.
     """
 
     vad: VadOptions = VadOptions()
@@ -174,6 +177,8 @@ class Options:
     decode: DecodeOptions = DecodeOptions()
     limits: AudioLimits = AudioLimits()
     channels: Channels = "mix"
+    on_error: OnError = "fail"
 
     def __post_init__(self) -> None:
         check(self.channels in ("mix", "split"), "channels", "must be mix or split")
+        check(self.on_error in ("fail", "gap"), "on_error", "must be fail or gap")

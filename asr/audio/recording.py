@@ -30,7 +30,7 @@ from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from asr.audio.readers import Decoding
     from asr.workers.template import Channel
@@ -89,6 +89,8 @@ class Decoded:
         settled_sample: future regions begin at this sample or later.
         channel: 0 if the channels are mixed.
         n_channels: number of channels. It is the same in every report.
+        stopped: why the decoder stopped before the end of the recording, as text for people; set in
+            the last report.
     """
 
     n_samples: int
@@ -100,6 +102,7 @@ class Decoded:
     settled_sample: int = 0
     channel: int = 0
     n_channels: int = 1
+    stopped: str = ""
 
 
 async def decode_recording(
@@ -110,11 +113,13 @@ async def decode_recording(
     limits: AudioLimits,
     *,
     split: bool = False,
+    may_stop: bool = False,
 ) -> AsyncGenerator[Decoded]:
     """Decode `source` to `target` in a child process, and report the progress.
 
     With `split`, each channel goes to its `channel_path`, and the channels report in turn. If
-    `source` is still growing, the child reports everything before it waits for more bytes.
+    `source` is still growing, the child reports everything before it waits for more bytes. With
+    `may_stop`, damage after the beginning is no error: the last report says why decoding stopped.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -129,18 +134,25 @@ async def decode_recording(
         "vad": asdict(vad),
         "limits": asdict(limits),
         "split": split,
+        "may_stop": may_stop,
     }
     guard = ProcessLimits(limits.max_cpu_seconds, limits.max_memory_bytes)
     patient = growing is not None
     async with pool.job(
         "asr.audio.recording:decode_job", request, b"", guard, patient=patient
     ) as job:
+        message = None
         try:
             async for message in job:
                 for channel in range(len(message["channels"])):
                     yield _decoded(message, channel)
         except WorkerDied as error:
-            raise _blame(error, limits) from error
+            blamed = _blame(error, limits)
+            if not (may_stop and message and isinstance(blamed, DamagedAudio)):
+                raise blamed from error
+            last = _last_message(message, str(blamed))
+            for channel in range(len(last["channels"])):
+                yield _decoded(last, channel)
 
 
 async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerator[Decoded]:
@@ -178,6 +190,19 @@ def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
     return error
 
 
+def _last_message(message: dict[str, Any], stopped: str) -> dict[str, Any]:
+    """The report that a child could not send because it crashed after `message`.
+
+    A region that was open then ends where it ended so far.
+    """
+    end = message["n_samples"]
+    channels = [
+        {"closed": [it["open"]] if it["open"] else [], "open": None, "settled": end}
+        for it in message["channels"]
+    ]
+    return message | {"channels": channels, "finished": True, "warnings": [], "stopped": stopped}
+
+
 def _decoded(message: dict[str, Any], channel: int) -> Decoded:
     regions = message["channels"][channel]
     open_region = regions["open"]
@@ -191,6 +216,7 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
         settled_sample=regions["settled"],
         channel=channel,
         n_channels=len(message["channels"]),
+        stopped=message["stopped"],
     )
 
 
@@ -206,7 +232,7 @@ def decode_job(channel: Channel) -> None:
         report = _Report(channel, tracks)
         decoding = _open(request, report)
         differ = False
-        for block in decoding.blocks:
+        for block in _until_damage(decoding, report, may_stop=request.get("may_stop", False)):
             columns = block.T if split else block[np.newaxis]
             while len(tracks) < len(columns):
                 path = channel_path(Path(request["target"]), len(tracks))
@@ -221,6 +247,22 @@ def decode_job(channel: Channel) -> None:
         message = f"all {len(tracks)} channels are identical; channels=mix transcribes them once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
+
+
+def _until_damage(decoding: Decoding, report: _Report, *, may_stop: bool) -> Iterator[np.ndarray]:
+    """Yield the blocks of a recording.
+
+    With `may_stop`, damage after the first block ends them, and `report` says why.
+    """
+    has_begun = False
+    try:
+        for block in decoding.blocks:
+            has_begun = True
+            yield block
+    except DamagedAudio as error:
+        if not (may_stop and has_begun):
+            raise
+        report.stopped = str(error)
 
 
 def _do_differ(channels: np.ndarray) -> bool:
@@ -297,9 +339,14 @@ class _Track:
 
 
 class _Report:
-    """Sends a report on all channels after every `REPORT_SAMPLES`."""
+    """Sends a report on all channels after every `REPORT_SAMPLES`.
+
+    Attributes:
+        stopped: why the decoder stopped before the end of the recording.
+    """
 
     def __init__(self, channel: Channel, tracks: Sequence[_Track]) -> None:
+        self.stopped = ""
         self._channel = channel
         self._tracks = tracks
         self._promised: float | None = None
@@ -335,6 +382,7 @@ class _Report:
                 "promised": self._promised,
                 "finished": finished,
                 "warnings": list(warnings),
+                "stopped": self.stopped,
             }
         )
         self._sent = self._n_samples()

@@ -41,6 +41,7 @@ def options_of(options: argparse.Namespace, settings: Settings) -> Options:
         decode=DecodeOptions(language=options.language, prompt=options.prompt),
         limits=settings.limits,
         channels=getattr(options, "channels", "mix"),
+        on_error=getattr(options, "on_error", "fail"),
     )
 
 

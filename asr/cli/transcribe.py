@@ -37,6 +37,12 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         default="mix",
         help="split: transcribe each channel separately",
     )
+    parser.add_argument(
+        "--on-error",
+        choices=("fail", "gap"),
+        default="fail",
+        help="if a stretch cannot be transcribed, gap marks it and goes on (default: fail)",
+    )
     add_subtitles(parser)
     parser.set_defaults(run=run)
 

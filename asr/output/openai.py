@@ -12,7 +12,7 @@ import string
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.numbers import rounded
+from asr.output.numbers import rounded, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,14 +30,15 @@ LANGUAGE_NAMES: Final = {
 
 
 def to_openai_json(transcript: Transcript) -> dict[str, Any]:
-    """The body of ``json``."""
-    return {"text": transcript.text, "usage": _usage(transcript)}
+    """The body of ``json``, with the gaps if there are any."""
+    body = {"text": transcript.text, "usage": _usage(transcript)}
+    return body | ({"gaps": to_plain(transcript.gaps)} if transcript.gaps else {})
 
 
 def to_verbose_json(
     transcript: Transcript, granularities: Collection[str] = ("segment",)
 ) -> dict[str, Any]:
-    """The body of ``verbose_json``, with our engine, aligner, warnings and speech seconds.
+    """The body of ``verbose_json``, with our engine, aligner, warnings, speech seconds and gaps.
 
     Args:
         transcript: the recording.
@@ -62,6 +63,7 @@ def to_verbose_json(
         "aligner": transcript.aligner,
         "warnings": list(transcript.warnings),
         "speech_seconds": rounded(transcript.speech_seconds),
+        "gaps": to_plain(transcript.gaps),
     }
 
 
@@ -84,6 +86,7 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
         ],
         "usage": _usage(transcript),
         "warnings": list(transcript.warnings),
+        "gaps": to_plain(transcript.gaps),
     }
 
 

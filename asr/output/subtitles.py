@@ -24,6 +24,9 @@ Rules 1 to 5 always hold. Rule 6 is broken where someone speaks too fast, becaus
 out. Rule 7 is a preference. A cue holds words of one speaker only. Where two speak at once, the cue
 of the first one ends when the second one's starts.
 
+A gap is a cue with a notice, from the start of the gap. The notice counts as one word. No cue ends
+after the recording; only rule 1 has priority over that.
+
 All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
 make two cues overlap by rounding.
 """
@@ -35,6 +38,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
+from asr.output.gaps import notice
 from asr.text.phrasing import (
     belong_together,
     ends_clause,
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from asr.config import SubtitleOptions
-    from asr.types import Segment
+    from asr.types import Gap, Segment
 
 _CUE_COST = 1.0
 _SHORT_COST = 4.0
@@ -83,7 +87,12 @@ class Cue:
 
 
 def make_cues(
-    segments: Iterable[Segment], options: SubtitleOptions, *, labels: bool = False
+    segments: Iterable[Segment],
+    options: SubtitleOptions,
+    *,
+    labels: bool = False,
+    gaps: Sequence[Gap] = (),
+    duration: float = math.inf,
 ) -> list[Cue]:
     """Cut segments into cues by the rules in the module docstring.
 
@@ -92,10 +101,12 @@ def make_cues(
         options: the limits.
         labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
             a cue has only one word, which leaves no room for the label, the label is left out.
+        gaps: each becomes a cue that names it.
+        duration: seconds; no cue ends later.
     """
     limits = _Limits(options)
-    cues: list[Cue] = []
-    paragraphs = _paragraphs(segments)
+    cues = [_notice(gap, limits, labels=labels) for gap in gaps]
+    paragraphs = _paragraphs(segments, [cue.start_ms for cue in cues])
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
         speaker = words[0].speaker if labels else None
         label = f"{' '.join(speaker.split())}:" if speaker else ""
@@ -104,11 +115,28 @@ def make_cues(
             next_ms = None  # both speak at once: the later words may stay longer
         label = label if len(label) <= options.max_line_width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
-    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits, duration)
 
 
-def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
-    """The words of neighbouring segments of one speaker without a long silence between them."""
+def _notice(gap: Gap, limits: _Limits, *, labels: bool) -> Cue:
+    """A cue that says what is missing. Its lines are broken only if a cue may have that many."""
+    speaker = gap.speaker if labels else None
+    label = [f"{' '.join(speaker.split())}:"] if speaker else []
+    words = notice(gap).split()
+    lines = next(filter(limits.fit, (wrap(it, limits.width) for it in (label + words, words))), [])
+    text = "\n".join(lines) or notice(gap)
+    start_ms = round(gap.start * 1000)
+    starts_ms = (start_ms,) * len(text.split())
+    return Cue(start_ms, round(gap.end * 1000), text, gap.speaker, starts_ms)
+
+
+def _paragraphs(segments: Iterable[Segment], breaks_ms: Sequence[int]) -> list[list[Cue]]:
+    """The words of neighbouring segments of one speaker without a long silence between them.
+
+    Args:
+        segments: ordered by start.
+        breaks_ms: a paragraph also ends at each of these times.
+    """
     paragraphs: list[list[Cue]] = []
     last: tuple[int | None, str | None] | None = None
     for segment in segments:
@@ -116,12 +144,18 @@ def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
         if not words:
             continue
         who = (segment.channel, segment.speaker)
-        if who == last and words[0].start_ms - paragraphs[-1][-1].end_ms < _SILENCE_MS:
+        if who == last and _continues(paragraphs[-1], words[0], breaks_ms):
             paragraphs[-1] += words
         else:
             paragraphs.append(words)
         last = who
     return paragraphs
+
+
+def _continues(paragraph: Sequence[Cue], word: Cue, breaks_ms: Iterable[int]) -> bool:
+    last = paragraph[-1]
+    is_broken = any(last.start_ms < it <= word.start_ms for it in breaks_ms)
+    return word.start_ms - last.end_ms < _SILENCE_MS and not is_broken
 
 
 def _words(segment: Segment) -> list[Cue]:
@@ -150,6 +184,10 @@ class _Limits:
         self._min_ms = round(options.min_cue_duration * 1000)
         self._gap_ms = round(options.min_gap * 1000)
         self._max_cps = options.max_cps
+
+    def fit(self, lines: Sequence[str]) -> bool:
+        """Whether a cue may have these lines."""
+        return len(lines) <= self.n_lines and all(len(line) <= self.width for line in lines)
 
     def reading_ms(self, n_characters: int) -> int:
         """How long a text of this length should be shown."""
@@ -285,13 +323,15 @@ def _break_cost(left: Cue, right: Cue) -> float:
     return _MID_CLAUSE_COST * (1 - pause / 2) + leading
 
 
-def _set_ends(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
-    """Set the end of every cue by rules 1 to 6."""
-    cues = list(cues)
+def _set_ends(cues: Sequence[Cue], limits: _Limits, duration: float) -> list[Cue]:
+    """Set the end of every cue by rules 1 to 6, and let none end after `duration` (seconds)."""
+    end_ms = math.inf if math.isinf(duration) else round(duration * 1000)
+    latest = (end_ms - n for n in range(len(cues), 0, -1))  # each lasts at least 1 ms
+    starts = [round(max(0, min(cue.start_ms, it))) for cue, it in zip(cues, latest, strict=True)]
     apart: list[Cue] = []
-    for cue, following in zip_longest(cues, cues[1:]):
-        start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
-        following_ms = following.start_ms if following else None
+    for cue, begin, following_ms in zip_longest(cues, starts, starts[1:]):
+        start = max(begin, apart[-1].end_ms) if apart else begin
         end = limits.end_ms(start, cue.end_ms, len(cue.text), following_ms)
+        end = max(start + 1, round(min(end, end_ms)))
         apart.append(replace(cue, start_ms=start, end_ms=end))
     return apart

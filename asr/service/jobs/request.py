@@ -13,7 +13,7 @@ from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, Va
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asr.config import AudioLimits, Channels
+    from asr.config import AudioLimits, Channels, OnError
     from asr.service.transcriptions.form import TranscriptionRequest
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class JobRequest:
     subtitles: SubtitleOptions
     channels: Channels = "mix"
     warnings: tuple[str, ...] = ()
+    on_error: OnError = "gap"
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -41,16 +42,19 @@ class JobRequest:
             checked.subtitles,
             options.channels,
             checked.warnings,
+            checked.on_error or "gap",
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
-        return Options(self.vad, self.chunk, self.decode, limits, self.channels)
+        return Options(self.vad, self.chunk, self.decode, limits, self.channels, self.on_error)
 
     def fingerprint(self, owner: str, sha256: str, engine: str) -> str:
         """A digest. It is equal if and only if owner, recording, options and engine are equal."""
         options = asdict(self)
         del options["warnings"]
+        if self.on_error == "gap":
+            del options["on_error"]  # the digests of earlier versions lack it
         return _digest([owner, sha256, engine, options])
 
     def pack(self) -> str:
@@ -73,6 +77,7 @@ class JobRequest:
             _make(SubtitleOptions, body["subtitles"]),
             body.get("channels", "mix"),
             tuple(body.get("warnings", ())),
+            body.get("on_error", "gap"),
         )
 
 

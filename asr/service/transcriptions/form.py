@@ -16,6 +16,7 @@ from asr.config import (
     AudioLimits,
     Channels,
     DecodeOptions,
+    OnError,
     Options,
     SubtitleOptions,
     VadKind,
@@ -96,6 +97,11 @@ class TranscriptionForm(BaseModel):
         "mix",
         description="split transcribes each channel separately and sorts the segments by time.",
     )
+    on_error: OnError | None = Field(
+        None,
+        description="If a stretch cannot be transcribed: fail ends with an error (default of "
+        "requests), gap lists the stretch in `gaps` and goes on (default of jobs).",
+    )
     vad: VadKind | None = Field(None, description="Voice activity detector: webrtc, silero or off.")
     vad_aggressiveness: int | None = Field(
         None, ge=0, le=3, description="Only for webrtc; 3 drops the most audio."
@@ -143,11 +149,16 @@ class AlignmentForm(TranscriptionForm):
         "full_json", description="As for transcriptions; the default has word times."
     )
     channels: Literal["mix"] = Field("mix", description="Alignment always mixes the channels.")
+    on_error: Literal["fail"] | None = Field(None, description="Alignment has no gaps.")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """A checked request. With `text` it asks for alignment, else for a transcription."""
+    """A checked request. With `text` it asks for alignment, else for a transcription.
+
+    Attributes:
+        on_error: as sent, or None. The default in `options` is that of requests.
+    """
 
     options: Options
     subtitles: SubtitleOptions
@@ -157,6 +168,7 @@ class TranscriptionRequest:
     warnings: tuple[str, ...]
     text: str | None = None
     upload_id: str | None = None
+    on_error: OnError | None = None
 
 
 def parse_fields(
@@ -192,6 +204,7 @@ def parse_fields(
             decode=_decode(form),
             limits=limits,
             channels=form.channels,
+            on_error=form.on_error or "fail",
         ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
@@ -200,6 +213,7 @@ def parse_fields(
         warnings=unknown,
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
+        on_error=form.on_error,
     )
 
 
