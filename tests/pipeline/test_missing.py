@@ -90,9 +90,9 @@ def outcomes(draw):
     """Chunks as the chunker makes them, each with a reason or None."""
     items, end = [], 0
     for index in range(draw(st.integers(1, 8))):
-        overlap = draw(st.sampled_from([0, 0, 1000])) if items else 0
-        start = end - overlap + (0 if overlap else draw(st.sampled_from([0, 900, 50_000])))
-        end = start + draw(st.integers(1600, 100_000))
+        overlap = draw(st.sampled_from([0, 0, 100])) if items else 0
+        start = end - overlap + (0 if overlap else draw(st.sampled_from([0, 90, 5000])))
+        end = start + draw(st.integers(160, 10_000))
         reason = draw(st.sampled_from([None, FAILED, LATE]))
         items.append((Chunk(index, start, end, overlap), reason))
     return items
@@ -100,7 +100,7 @@ def outcomes(draw):
 
 @given(outcomes())
 def test_gaps_and_recognised_chunks_cover_all_chunks(items):
-    gaps = found(*items)
+    gaps = found(*items, max_pause=0.1)
     assert all(before.end <= after.start for before, after in pairwise(gaps))
     spans = [(round(gap.start * SAMPLE_RATE), round(gap.end * SAMPLE_RATE)) for gap in gaps]
     heard = np.zeros(items[-1][0].end_sample, bool)
@@ -113,8 +113,7 @@ def test_gaps_and_recognised_chunks_cover_all_chunks(items):
         missing[start:end] = True
     assert not (heard & missing).any()
     assert (heard | missing)[wanted].all()
-    pauses = (missing & ~wanted).sum()  # between neighbours that became one gap
-    assert pauses <= 2 * SAMPLE_RATE * len(items)
+    assert (missing & ~wanted).sum() <= 90 * len(items)  # only short pauses between neighbours
 
 
 @pytest.mark.parametrize(

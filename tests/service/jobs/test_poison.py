@@ -1,14 +1,16 @@
 """The whole service, and a chunk that fails in the engine each time."""
 
 import contextlib
+import functools
+import json
 import signal
 
 import pytest
 
-from asr.errors import EngineUnavailable, WorkerDied
+from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.service.jobs import attempt, runner
 from asr.service.jobs.suspicion import MAX_FAILURES
-from tests.service.jobs.test_jobs import create, ended, recording
+from tests.service.jobs.test_jobs import RAW, create, ended, events, recording
 from tests.support.fake_server import FakeEngine
 from tests.support.inprocess import serving
 
@@ -41,12 +43,54 @@ def test_a_recording_with_a_chunk_that_kills_its_recogniser_fails_and_others_do_
     killed = WorkerDied("killed", signal=signal.SIGKILL)
     with serving() as server, poisoned(2, killed) as seen:
         client = server.client()
-        long, short = (create(client, recording(seconds)) for seconds in (95, 20))
+        long = create(client, recording(95), on_error="fail")
+        short = create(client, recording(20))
         assert ended(client, short)["state"] == "succeeded"
         job = ended(client, long)
         assert job["state"] == "failed"
         assert job["error"]["code"] == "job_gave_up"
         assert seen.count(2) == job["attempts"] == MAX_FAILURES
+
+
+def test_a_chunk_that_fails_leaves_a_gap_in_a_job_and_in_a_request_that_asks_for_it(poisoned):
+    audio = recording(95)
+    with serving() as server, poisoned(2, EngineFailed("it refuses")) as seen:
+        client = server.client()
+        job = ended(client, create(client, audio))
+        assert (job["state"], job["attempts"]) == ("succeeded", MAX_FAILURES + 1)
+        assert seen.count(2) == MAX_FAILURES
+        whole = client.get(job["urls"]["json"]).json()
+        (gap,) = job["gaps"]
+        assert whole["gaps"] == [gap]
+        assert (gap["reason"], gap["channel"]) == ("engine_failed", None)
+        assert whole["segments"][-1]["end"] > gap["end"]  # the rest is there
+        for extension in ("txt", "srt", "vtt", "tsv"):
+            assert client.get(job["urls"][extension]).text.count("[missing ") == 1
+        told = events(client, job)
+        assert [data for name, _, data in told if name == "gap"] == [gap]
+        assert (told[-1][0], told[-1][2]["gaps"]) == ("done", [gap])
+
+        post = functools.partial(client.post, "/v1/audio/transcriptions", content=audio)
+        answer = post(headers=RAW)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
+        wanted = {"on_error": "gap", "response_format": "full_json"}
+        answer = post(params=wanted, headers=RAW).json()
+        assert (answer["gaps"], answer["segments"]) == ([gap], whole["segments"])
+        streamed = post(params={"on_error": "gap", "stream": "true"}, headers=RAW).text
+        bodies = [json.loads(it[6:]) for it in streamed.splitlines() if it.startswith("data: {")]
+        (event,) = [body for body in bodies if body["type"] == "transcript.text.gap"]
+        assert event == {"type": "transcript.text.gap"} | gap
+        assert bodies[-1]["gaps"] == [gap]
+        answer = post(params={"on_error": "hide"}, headers=RAW)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "on_error")
+
+
+def test_a_job_with_more_than_half_missing_fails(poisoned):
+    with serving() as server, poisoned(0, EngineTimeout("late")):
+        client = server.client()
+        job = ended(client, create(client, recording(20)))
+        assert (job["state"], job["error"]["code"]) == ("failed", "too_much_missing")
+        assert "100% of the recording" in job["error"]["message"]
 
 
 @pytest.mark.parametrize(
