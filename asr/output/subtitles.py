@@ -102,9 +102,10 @@ def make_cues(
         labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
             a cue has only one word, which leaves no room for the label, the label is left out.
         gaps: each becomes a cue that names it.
-        duration: seconds; no cue ends later.
+        duration: of the recording in seconds; no cue ends later.
     """
     limits = _Limits(options)
+    segments = list(segments)
     cues = [_notice(gap, limits, labels=labels) for gap in gaps]
     paragraphs = _paragraphs(segments, [cue.start_ms for cue in cues])
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
@@ -115,7 +116,22 @@ def make_cues(
             next_ms = None  # both speak at once: the later words may stay longer
         label = label if len(label) <= options.max_line_width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
-    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits, duration)
+    timed = _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    if math.isinf(duration):
+        return timed
+    end = max([duration, *(segment.end for segment in segments)])
+    return _inside(timed, math.floor(end * 1000))
+
+
+def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
+    """Move the cues that end after the recording, and those before them if they would overlap."""
+    moved: list[Cue] = []
+    for cue in reversed(cues):
+        end = min(cue.end_ms, max(end_ms, 1))
+        start = max(0, min(cue.start_ms, end - 1))
+        moved.append(replace(cue, start_ms=start, end_ms=end))
+        end_ms = start
+    return moved[::-1]
 
 
 def _notice(gap: Gap, limits: _Limits, *, labels: bool) -> Cue:
@@ -323,15 +339,13 @@ def _break_cost(left: Cue, right: Cue) -> float:
     return _MID_CLAUSE_COST * (1 - pause / 2) + leading
 
 
-def _set_ends(cues: Sequence[Cue], limits: _Limits, duration: float) -> list[Cue]:
-    """Set the end of every cue by rules 1 to 6, and let none end after `duration` (seconds)."""
-    end_ms = math.inf if math.isinf(duration) else round(duration * 1000)
-    latest = (end_ms - n for n in range(len(cues), 0, -1))  # each lasts at least 1 ms
-    starts = [round(max(0, min(cue.start_ms, it))) for cue, it in zip(cues, latest, strict=True)]
+def _set_ends(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
+    """Set the end of every cue by rules 1 to 6."""
+    cues = list(cues)
     apart: list[Cue] = []
-    for cue, begin, following_ms in zip_longest(cues, starts, starts[1:]):
-        start = max(begin, apart[-1].end_ms) if apart else begin
+    for cue, following in zip_longest(cues, cues[1:]):
+        start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
+        following_ms = following.start_ms if following else None
         end = limits.end_ms(start, cue.end_ms, len(cue.text), following_ms)
-        end = max(start + 1, round(min(end, end_ms)))
         apart.append(replace(cue, start_ms=start, end_ms=end))
     return apart

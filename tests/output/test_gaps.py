@@ -85,7 +85,7 @@ def test_a_notice_is_a_cue_that_keeps_the_rules():
 
 def test_a_short_gap_at_the_end_is_shown_inside_the_audio():
     gap = Gap(9.9, 10.0, "engine_failed", 1, "channel 1")
-    cues = make_cues((said("so it ends", 7.2),), DEFAULT, labels=True, gaps=[gap], duration=10.0)
+    cues = make_cues((said("so it ends", 7.0),), DEFAULT, labels=True, gaps=[gap], duration=10.0)
     assert cues[-1] == Cue(9_900, 10_000, "channel 1: [missing 0:09-0:10]", "channel 1")
     assert cues[-2].end_ms < 9_900
 

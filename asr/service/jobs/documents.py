@@ -84,7 +84,10 @@ def _transcript(
         whole = unpack_summary(job.summary, segments)
         return replace(whole, warnings=(*request.warnings, *whole.warnings))
     # Segments may be ahead of the progress, which was read before them.
-    seconds = max([job.transcribed, *(segment.end for segment in segments)])
+    ends = [job.transcribed, *(segment.end for segment in segments)]
+    if job.is_finished:  # no attempt will come as far as the gaps
+        ends += [gap.end for gap in gaps]
+    seconds = max(ends)
     note = f"the job is {job.state}: this is the transcript of its first {seconds:.1f} s"
     return Transcript(
         segments=segments,
