@@ -112,17 +112,21 @@ class Items:
             await asyncio.to_thread(self._backend.keep, turn, transcript)
             await self._send(server_events.completed(turn, transcript))
         except Exception as error:  # noqa: BLE001  # sent to the client, and the session continues
-            reason = error if isinstance(error, AsrError | OSError) else type(error).__name__
-            logger.warning("%s was not transcribed: %s", turn.item_id, reason)
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._backend.keep, turn, _missing(turn, error))
-            await self._send(server_events.failed(turn, error))
+            await self._fail(turn, error)
         finally:
             item.partial.final = item.partial.final or ()
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
             # Waiting for this task then includes the earlier tasks of the speech region.
             await _wait_for(previous)
+
+    async def _fail(self, turn: Turn, error: Exception) -> None:
+        """Report a turn that was not transcribed, and keep it as a gap."""
+        reason = error if isinstance(error, AsrError | OSError) else type(error).__name__
+        logger.warning("%s was not transcribed: %s", turn.item_id, reason)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._backend.keep, turn, _missing(turn, error))
+        await self._send(server_events.failed(turn, error))
 
     async def _recognise(self, item: Item) -> Transcript:
         """The transcript of a turn. If the worker dies before a segment was sent, retry once."""
