@@ -131,7 +131,11 @@ def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
         start = max(0, min(cue.start_ms, end - 1))
         moved.append(replace(cue, start_ms=start, end_ms=end))
         end_ms = start
-    return moved[::-1]
+    apart: list[Cue] = []
+    for cue in reversed(moved):  # if the recording has no room for all of them, rule 1 wins
+        start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
+        apart.append(replace(cue, start_ms=start, end_ms=max(cue.end_ms, start + 1)))
+    return apart
 
 
 def _notice(gap: Gap, limits: _Limits, *, labels: bool) -> Cue:

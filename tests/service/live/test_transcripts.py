@@ -55,7 +55,7 @@ def test_a_turn_that_failed_is_kept_as_a_gap(tmp_path):
             sent.append(body["type"].rpartition(".")[2])
 
         items = Items(Broken(), send)
-        await items.add(turn, SessionConfig(), None)
+        await items.add(turn, SessionConfig("webrtc"), None)
         await items.finish()
 
     asyncio.run(run())
