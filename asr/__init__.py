@@ -22,7 +22,7 @@ from asr.pipeline.known_text import align_text
 from asr.pipeline.run import Progress
 from asr.pipeline.transcriber import Transcriber, transcribe
 from asr.settings import Settings
-from asr.types import Audio, Chunk, Hypothesis, Segment, SpeechRegion, Transcript, Word
+from asr.types import Audio, Chunk, Gap, Hypothesis, Segment, SpeechRegion, Transcript, Word
 
 __all__ = [
     "AsrError",
@@ -31,6 +31,7 @@ __all__ = [
     "Chunk",
     "ChunkOptions",
     "DecodeOptions",
+    "Gap",
     "Hypothesis",
     "Options",
     "Progress",

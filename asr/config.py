@@ -10,6 +10,7 @@ from asr.errors import InvalidOption
 VadKind = Literal["webrtc", "silero", "off"]
 Channels = Literal["mix", "split"]
 MAX_TRACK = 99
+OnError = Literal["fail", "gap"]
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -182,6 +183,8 @@ class Options:
             several audio tracks, each of them is one channel.
         track: the only audio track to transcribe, counted from 0. None takes the track that
             players choose, or another one if it is silent.
+        on_error: if a stretch cannot be transcribed, "fail" ends with an error, and "gap" goes on
+            and lists the stretch in the transcript.
     """
 
     vad: VadOptions = VadOptions()
@@ -190,8 +193,10 @@ class Options:
     limits: AudioLimits = AudioLimits()
     channels: Channels = "mix"
     track: int | None = None
+    on_error: OnError = "fail"
 
     def __post_init__(self) -> None:
         is_number = self.track is None or 0 <= self.track <= MAX_TRACK
         check(is_number, "track", f"must be 0 to {MAX_TRACK}; the first audio track is 0")
         check(self.channels in ("mix", "split"), "channels", "must be mix or split")
+        check(self.on_error in ("fail", "gap"), "on_error", "must be fail or gap")

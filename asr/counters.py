@@ -9,6 +9,7 @@ A key exists in `COUNTS` only after its first event:
 - ``attempts_retry``: chunks recognised again at a higher temperature.
 - ``attempts_split``: chunks recognised again in two halves.
 - ``attempts_failed``: attempts of these two kinds that ended with an error.
+- ``chunks_failed``: chunks that left a gap, or that a job will try again.
 - ``chunks_doubtful``: chunks whose best answer is still suspicious.
 - ``requests_retried``: requests sent to a server again.
 - ``requests_failed``: requests that were refused, ran out of retries, or passed their deadline.

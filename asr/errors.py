@@ -15,6 +15,7 @@ statuses, `asr.cli` maps them to exit codes.
         EngineUnavailable    not configured, still loading or unreachable; retry later
         EngineTimeout        no answer within the deadline; retry later
         EngineFailed         the engine failed on a chunk
+      TooMuchMissing         more than half of the recording could not be transcribed
       InvalidOption          a setting or request field with a wrong value
       StoreUnavailable       the database of jobs is unreachable or full; retry later
         StoreTooNew          a newer version of this service made its tables
@@ -34,9 +35,11 @@ class AsrError(Exception):
 
     Attributes:
         chunk_index: index of the chunk whose work failed, or None if unknown.
+        channel: number of the channel of that chunk, or None if unknown.
     """
 
     chunk_index: int | None = None
+    channel: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (type(self).__name__, str(self), vars(self))
@@ -106,6 +109,20 @@ class EngineFailed(EngineError):
     def __init__(self, message: str, chunk_index: int | None = None) -> None:
         super().__init__(message)
         self.chunk_index = chunk_index
+
+
+class TooMuchMissing(AsrError):
+    """More than half of the recording could not be transcribed.
+
+    Attributes:
+        is_damaged: most of it is missing because the recording is damaged.
+    """
+
+    is_damaged: bool = False
+
+    def __init__(self, message: str, *, is_damaged: bool = False) -> None:
+        super().__init__(message)
+        self.is_damaged = is_damaged
 
 
 class InvalidOption(AsrError):

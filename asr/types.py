@@ -27,6 +27,10 @@ SAMPLE_RATE = 16_000
 Timing = Literal["aligned", "engine", "interpolated"]
 """How a word got its time: by forced alignment, from the engine, or spread over the speech."""
 
+GapReason = Literal["engine_failed", "engine_timeout", "decoder_stopped"]
+"""Why a stretch is missing: the engine failed on it or did not answer in time, or the decoder could
+not read the recording from there to its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Audio:
@@ -216,16 +220,38 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of the recording that could not be transcribed, [start, end) in seconds.
+
+    Attributes:
+        channel: number of the channel, or None if the channels were mixed or all have the gap.
+        speaker: name of the speaker, or None if speakers were not distinguished.
+    """
+
+    start: float
+    end: float
+    reason: GapReason
+    channel: int | None = None
+    speaker: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end < math.inf:
+            raise ValueError(f"gap times [{self.start}, {self.end}] are out of order")
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The transcript of a whole recording.
 
     Attributes:
         language: ISO-639-1 code.
-        duration: seconds of decoded audio.
+        duration: seconds of audio: those decoded and, if the decoder stopped, those missing.
         speech_seconds: seconds sent to the engine, summed over separate channels.
         dropped_seconds: seconds without speech, which no engine got, summed likewise.
         engine: name of the engine with its model.
         aligner: name of the aligner that timed the words, or None if the engine did.
+        gaps: the stretches that could not be transcribed, ordered by start. Those of one channel do
+            not overlap.
     """
 
     segments: tuple[Segment, ...]
@@ -236,6 +262,7 @@ class Transcript:
     engine: str
     aligner: str | None = None
     warnings: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def text(self) -> str:

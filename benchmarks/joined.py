@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from asr.evaluation import Utterance
+    from asr.types import GapReason
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "manifest.jsonl"
 LOUDNESS = 10 ** (-26 / 20)
@@ -104,6 +105,9 @@ class KeptChunks:
     def put(self, channel: int, chunk: Chunk, hypothesis: Hypothesis) -> None:  # noqa: ARG002
         """Keep one chunk."""
         self.chunks[chunk.index] = chunk, hypothesis
+
+    def fail(self, channel: int, chunk: Chunk, reason: GapReason) -> None:
+        """Ignore a chunk that failed."""
 
 
 def load_clip(utterance: Utterance) -> Clip:

@@ -30,7 +30,7 @@ from asr.types import SAMPLE_RATE, Audio, SpeechRegion
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from asr.audio.decoding import Decoding
     from asr.workers.template import Channel
@@ -91,6 +91,8 @@ class Decoded:
         channel: 0 if the channels are mixed.
         n_channels: number of channels. It is the same in every report.
         labels: a name of each channel, if the channels are audio tracks.
+        stopped: why the decoder stopped before the end of the recording, as text for people; set in
+            the last report.
     """
 
     n_samples: int
@@ -103,6 +105,7 @@ class Decoded:
     channel: int = 0
     n_channels: int = 1
     labels: tuple[str, ...] = ()
+    stopped: str = ""
 
 
 async def decode_recording(
@@ -114,12 +117,14 @@ async def decode_recording(
     *,
     split: bool = False,
     track: int | None = None,
+    may_stop: bool = False,
 ) -> AsyncGenerator[Decoded]:
     """Decode `source` to `target` in a child process, and report the progress.
 
     With `split`, each channel goes to its `channel_path`, and the channels report in turn. With
     `track`, only this audio track is decoded, see `asr.audio.resample.decode`. If `source` is still
-    growing, the child reports everything before it waits for more bytes.
+    growing, the child reports everything before it waits for more bytes. With `may_stop`, damage
+    after the beginning is no error: the last report says why decoding stopped.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -135,18 +140,25 @@ async def decode_recording(
         "limits": asdict(limits),
         "split": split,
         "track": track,
+        "may_stop": may_stop,
     }
     guard = ProcessLimits(limits.max_cpu_seconds, limits.max_memory_bytes)
     patient = growing is not None
     async with pool.job(
         "asr.audio.recording:decode_job", request, b"", guard, patient=patient
     ) as job:
+        message = None
         try:
             async for message in job:
                 for channel in range(len(message["channels"])):
                     yield _decoded(message, channel)
         except WorkerDied as error:
-            raise _blame(error, limits) from error
+            blamed = _blame(error, limits)
+            if not (may_stop and message and isinstance(blamed, DamagedAudio)):
+                raise blamed from error
+            last = _last_message(message, str(blamed))
+            for channel in range(len(last["channels"])):
+                yield _decoded(last, channel)
 
 
 async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerator[Decoded]:
@@ -184,6 +196,19 @@ def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
     return error
 
 
+def _last_message(message: dict[str, Any], stopped: str) -> dict[str, Any]:
+    """The report that a child could not send because it crashed after `message`.
+
+    A region that was open then ends where it ended so far.
+    """
+    end = message["n_samples"]
+    channels = [
+        {"closed": [it["open"]] if it["open"] else [], "open": None, "settled": end}
+        for it in message["channels"]
+    ]
+    return message | {"channels": channels, "finished": True, "warnings": [], "stopped": stopped}
+
+
 def _is_memory_rationed() -> bool:
     """Whether the system refuses memory when it has none left.
 
@@ -209,6 +234,7 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
         channel=channel,
         n_channels=len(message["channels"]),
         labels=tuple(message["labels"]),
+        stopped=message["stopped"],
     )
 
 
@@ -224,7 +250,7 @@ def decode_job(channel: Channel) -> None:
         report = _Report(channel, tracks)
         decoding = _open(request, report)
         differ = False
-        for block in decoding.blocks:
+        for block in _until_damage(decoding, report, may_stop=request.get("may_stop", False)):
             columns = block.T if split else block[np.newaxis]
             while len(tracks) < len(columns):
                 path = channel_path(Path(request["target"]), len(tracks))
@@ -240,6 +266,22 @@ def decode_job(channel: Channel) -> None:
         message = f"all {len(tracks)} {kind} are identical; channels=mix transcribes them once"
         decoding.warnings.append(message)
     report.finish(decoding.warnings)
+
+
+def _until_damage(decoding: Decoding, report: _Report, *, may_stop: bool) -> Iterator[np.ndarray]:
+    """Yield the blocks of a recording.
+
+    With `may_stop`, damage after the first block ends them, and `report` says why.
+    """
+    has_begun = False
+    try:
+        for block in decoding.blocks:
+            has_begun = True
+            yield block
+    except DamagedAudio as error:
+        if not (may_stop and has_begun):
+            raise
+        report.stopped = str(error)
 
 
 def _do_differ(channels: np.ndarray) -> bool:
@@ -317,9 +359,14 @@ class _Track:
 
 
 class _Report:
-    """Sends a report on all channels after every `REPORT_SAMPLES`."""
+    """Sends a report on all channels after every `REPORT_SAMPLES`.
+
+    Attributes:
+        stopped: why the decoder stopped before the end of the recording.
+    """
 
     def __init__(self, channel: Channel, tracks: Sequence[_Track]) -> None:
+        self.stopped = ""
         self._channel = channel
         self._tracks = tracks
         self._promised: float | None = None
@@ -357,6 +404,7 @@ class _Report:
                 "finished": finished,
                 "warnings": list(warnings),
                 "labels": self._labels,
+                "stopped": self.stopped,
             }
         )
         self._sent = self._n_samples()

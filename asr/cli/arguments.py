@@ -42,6 +42,7 @@ def options_of(options: argparse.Namespace, settings: Settings) -> Options:
         limits=settings.limits,
         channels=getattr(options, "channels", "mix"),
         track=getattr(options, "track", None),
+        on_error=getattr(options, "on_error", "fail"),
     )
 
 

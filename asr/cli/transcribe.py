@@ -39,6 +39,12 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         help="split: transcribe each channel, or each audio track, separately",
     )
     add_track(parser)
+    parser.add_argument(
+        "--on-error",
+        choices=("fail", "gap"),
+        default="fail",
+        help="if a stretch cannot be transcribed, gap marks it and goes on (default: fail)",
+    )
     add_subtitles(parser)
     parser.set_defaults(run=run)
 

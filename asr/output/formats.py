@@ -15,6 +15,7 @@ import srt
 
 from asr.config import SubtitleOptions, check
 from asr.output.full_json import to_json
+from asr.output.gaps import in_order, text_of
 from asr.output.openai import to_diarized_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
 
@@ -59,7 +60,13 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     Raises:
         RuntimeError: the ``srt`` library dropped a cue, which it does silently.
     """
-    cues = make_cues(transcript.segments, options, labels=True)
+    cues = make_cues(
+        transcript.segments,
+        options,
+        labels=True,
+        gaps=transcript.gaps,
+        duration=transcript.duration,
+    )
     subtitles = [
         srt.Subtitle(
             index=None,
@@ -82,7 +89,10 @@ def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
     in the header dims words until then.
     """
     blocks = ["WEBVTT\n", _FUTURE_STYLE] if options.highlight_words else ["WEBVTT\n"]
-    for cue in make_cues(transcript.segments, options):
+    cues = make_cues(
+        transcript.segments, options, gaps=transcript.gaps, duration=transcript.duration
+    )
+    for cue in cues:
         text = _timed(cue) if options.highlight_words else _escaped(cue.text)
         voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker and cue.speaker.strip() else ""
         blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{voice}{text}\n")
@@ -121,16 +131,17 @@ def to_tsv(transcript: Transcript, _: SubtitleOptions) -> str:
     Times are integer milliseconds, because a locale may read a decimal point differently.
     """
     rows = ["start\tend\ttext"]
-    for segment in transcript.segments:
-        text = " ".join(segment.text.split())
+    for item in in_order(transcript):
+        text = " ".join(text_of(item).split())
         if text:
-            rows.append(f"{round(segment.start * 1000)}\t{round(segment.end * 1000)}\t{text}")
+            rows.append(f"{round(item.start * 1000)}\t{round(item.end * 1000)}\t{text}")
     return "\n".join(rows) + "\n"
 
 
 def to_text(transcript: Transcript, _: SubtitleOptions) -> str:
-    """The words without times."""
-    return transcript.text + "\n"
+    """The words without times, with a notice in place of each gap."""
+    texts = (text_of(item) for item in in_order(transcript))
+    return " ".join(text for text in texts if text) + "\n"
 
 
 def _clock(ms: int) -> str:

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from asr.output.numbers import rounded
-from asr.types import Segment, Timing, Transcript, Word
+from asr.output.numbers import to_plain
+from asr.types import Gap, GapReason, Segment, Timing, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +25,6 @@ def to_json(transcript: Transcript) -> dict[str, Any]:
     record = to_plain(transcript)
     segments = record.pop("segments")  # last, so that the short fields are at the head of the file
     return {"schema": SCHEMA, "text": transcript.text, **record, "segments": segments}
-
-
-def to_plain(value: Any) -> Any:
-    """The dataclasses of `asr.types` as dicts, lists and rounded numbers."""
-    if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
-    return rounded(value) if isinstance(value, float) else value
 
 
 def from_json(text: str) -> Transcript:
@@ -56,6 +46,22 @@ def from_json(text: str) -> Transcript:
         engine=_read(record, "engine", str),
         aligner=_read(record, "aligner", str | None),
         warnings=_read_list(record, "warnings", _read_text),
+        gaps=_read_list(record, "gaps", _read_gap)
+        if "gaps" in record
+        else (),  # old ones have none
+    )
+
+
+def _read_gap(record: Any) -> Gap:
+    reason = _read(record, "reason", str)
+    if reason not in get_args(GapReason):
+        raise ValueError(f"reason must be one of {get_args(GapReason)}, not {reason!r}")
+    return Gap(
+        start=_read(record, "start", float),
+        end=_read(record, "end", float),
+        reason=reason,
+        channel=_read(record, "channel", int | None),
+        speaker=_read(record, "speaker", str | None),
     )
 
 

@@ -20,7 +20,7 @@ import string
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.numbers import rounded
+from asr.output.numbers import rounded, to_plain
 from asr.text.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ LEAST_CONFIDENCE: Final = 1e-5
 def to_openai_json(
     transcript: Transcript, granularities: Collection[str] = (), *, logprobs: bool = False
 ) -> dict[str, Any]:
-    """The body of ``json``, with our warnings.
+    """The body of ``json``, with our warnings, and with the gaps if there are any.
 
     Args:
         transcript: the recording.
@@ -53,6 +53,7 @@ def to_openai_json(
         "usage": _usage(transcript),
         "warnings": list(transcript.warnings),
     }
+    answer |= {"gaps": to_plain(transcript.gaps)} if transcript.gaps else {}
     return answer | ({"logprobs": logprobs_of(transcript.segments)} if logprobs else {})
 
 
@@ -62,7 +63,7 @@ def to_verbose_json(
     *,
     logprobs: bool = False,
 ) -> dict[str, Any]:
-    """The body of ``verbose_json``, with our engine, aligner, warnings and speech seconds.
+    """The body of ``verbose_json``, with our engine, aligner, warnings, speech seconds and gaps.
 
     Args:
         transcript: the recording.
@@ -92,6 +93,7 @@ def to_verbose_json(
         "aligner": transcript.aligner,
         "warnings": warnings,
         "speech_seconds": rounded(transcript.speech_seconds),
+        "gaps": to_plain(transcript.gaps),
     }
 
 
@@ -114,6 +116,7 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
         ],
         "usage": _usage(transcript),
         "warnings": list(transcript.warnings),
+        "gaps": to_plain(transcript.gaps),
     }
 
 

@@ -28,6 +28,9 @@ The rules hold for each channel by itself. Where two channels speak at once, the
 which SRT and WebVTT allow: a cue that gave way to the other channel would be gone before anyone
 could read it. Within one channel, the cue of a speaker ends when that of the next one starts.
 
+A gap is a cue with a notice, from the start of the gap. The notice counts as one word. No cue ends
+after the recording; only rule 1 has priority over that.
+
 All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
 make two cues overlap by rounding.
 """
@@ -39,6 +42,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
+from asr.output.gaps import notice
 from asr.text.phrasing import (
     belong_together,
     ends_clause,
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from asr.config import SubtitleOptions
-    from asr.types import Segment
+    from asr.types import Gap, Segment
 
 _CUE_COST = 1.0
 _SHORT_COST = 4.0
@@ -87,7 +91,12 @@ class Cue:
 
 
 def make_cues(
-    segments: Iterable[Segment], options: SubtitleOptions, *, labels: bool = False
+    segments: Iterable[Segment],
+    options: SubtitleOptions,
+    *,
+    labels: bool = False,
+    gaps: Sequence[Gap] = (),
+    duration: float = math.inf,
 ) -> list[Cue]:
     """Cut segments into cues by the rules in the module docstring.
 
@@ -96,19 +105,33 @@ def make_cues(
         options: the limits.
         labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
             a cue has only one word, which leaves no room for the label, the label is left out.
+        gaps: each becomes a cue that names it.
+        duration: of the recording in seconds; no cue ends later.
     """
     limits = _Limits(options)
-    channels: dict[int | None, list[Segment]] = {}
+    segments = list(segments)
+    channels: dict[int | None, tuple[list[Segment], list[Gap]]] = {}
     for segment in segments:
-        channels.setdefault(segment.channel, []).append(segment)
-    cues = chain.from_iterable(_channel_cues(own, limits, labels) for own in channels.values())
-    return sorted(cues, key=lambda cue: (cue.start_ms, cue.end_ms))
+        channels.setdefault(segment.channel, ([], []))[0].append(segment)
+    for gap in gaps:
+        channels.setdefault(gap.channel, ([], []))[1].append(gap)
+    end = max([duration, *(segment.end for segment in segments)])
+    end_ms = None if math.isinf(end) else math.floor(end * 1000)
+    own = (_channel_cues(*channel, limits, end_ms, labels=labels) for channel in channels.values())
+    return sorted(chain.from_iterable(own), key=lambda cue: (cue.start_ms, cue.end_ms))
 
 
-def _channel_cues(segments: Iterable[Segment], limits: _Limits, labels: bool) -> list[Cue]:
+def _channel_cues(
+    segments: Sequence[Segment],
+    gaps: Sequence[Gap],
+    limits: _Limits,
+    end_ms: int | None,
+    *,
+    labels: bool,
+) -> list[Cue]:
     """The cues of one channel. They do not overlap."""
-    cues: list[Cue] = []
-    paragraphs = _paragraphs(segments)
+    cues = [_notice(gap, limits, labels=labels) for gap in gaps]
+    paragraphs = _paragraphs(segments, [cue.start_ms for cue in cues])
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
         speaker = words[0].speaker if labels else None
         label = f"{' '.join(speaker.split())}:" if speaker else ""
@@ -117,11 +140,44 @@ def _channel_cues(segments: Iterable[Segment], limits: _Limits, labels: bool) ->
             next_ms = None  # both speak at once: the later words may stay longer
         label = label if len(label) <= limits.width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
-    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    timed = _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    return timed if end_ms is None else _inside(timed, end_ms)
 
 
-def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
-    """The words of neighbouring segments of one speaker without a long silence between them."""
+def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
+    """Move the cues that end after the recording, and those before them if they would overlap."""
+    moved: list[Cue] = []
+    for cue in reversed(cues):
+        end = min(cue.end_ms, max(end_ms, 1))
+        start = max(0, min(cue.start_ms, end - 1))
+        moved.append(replace(cue, start_ms=start, end_ms=end))
+        end_ms = start
+    apart: list[Cue] = []
+    for cue in reversed(moved):  # if the recording has no room for all of them, rule 1 wins
+        start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
+        apart.append(replace(cue, start_ms=start, end_ms=max(cue.end_ms, start + 1)))
+    return apart
+
+
+def _notice(gap: Gap, limits: _Limits, *, labels: bool) -> Cue:
+    """A cue that says what is missing. Its lines are broken only if a cue may have that many."""
+    speaker = gap.speaker if labels else None
+    label = [f"{' '.join(speaker.split())}:"] if speaker else []
+    words = notice(gap).split()
+    lines = next(filter(limits.fit, (wrap(it, limits.width) for it in (label + words, words))), [])
+    text = "\n".join(lines) or notice(gap)
+    start_ms = round(gap.start * 1000)
+    starts_ms = (start_ms,) * len(text.split())
+    return Cue(start_ms, round(gap.end * 1000), text, gap.speaker, starts_ms)
+
+
+def _paragraphs(segments: Iterable[Segment], breaks_ms: Sequence[int]) -> list[list[Cue]]:
+    """The words of neighbouring segments of one speaker without a long silence between them.
+
+    Args:
+        segments: ordered by start.
+        breaks_ms: a paragraph also ends at each of these times.
+    """
     paragraphs: list[list[Cue]] = []
     last: str | None = None
     for segment in segments:
@@ -129,12 +185,18 @@ def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
         if not words:
             continue
         is_same = paragraphs and segment.speaker == last
-        if is_same and words[0].start_ms - paragraphs[-1][-1].end_ms < _SILENCE_MS:
+        if is_same and _continues(paragraphs[-1], words[0], breaks_ms):
             paragraphs[-1] += words
         else:
             paragraphs.append(words)
         last = segment.speaker
     return paragraphs
+
+
+def _continues(paragraph: Sequence[Cue], word: Cue, breaks_ms: Iterable[int]) -> bool:
+    last = paragraph[-1]
+    is_broken = any(last.start_ms < it <= word.start_ms for it in breaks_ms)
+    return word.start_ms - last.end_ms < _SILENCE_MS and not is_broken
 
 
 def _words(segment: Segment) -> list[Cue]:
@@ -163,6 +225,10 @@ class _Limits:
         self._min_ms = round(options.min_cue_duration * 1000)
         self._gap_ms = round(options.min_gap * 1000)
         self._max_cps = options.max_cps
+
+    def fit(self, lines: Sequence[str]) -> bool:
+        """Whether a cue may have these lines."""
+        return len(lines) <= self.n_lines and all(len(line) <= self.width for line in lines)
 
     def reading_ms(self, n_characters: int) -> int:
         """How long a text of this length should be shown."""

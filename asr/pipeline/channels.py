@@ -13,17 +13,20 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from asr.pipeline.chunking import Chunker
+from asr.pipeline.missing import GapFinder, Missing
 from asr.pipeline.stitch import Stitcher
-from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment
+from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from asr.audio.recording import Decoded, Recording
     from asr.config import ChunkOptions
+
+Named = TypeVar("Named", Segment, Gap)
 
 
 def speaker_of(channel: int) -> str:
@@ -46,6 +49,7 @@ class ChannelPipeline:
         self.transcribed = 0.0
         self._chunker = Chunker(options, recording.read)
         self._stitcher = Stitcher(max_overlap=options.overlap)
+        self._gaps = GapFinder(options.max_gap)
         self._waiting: deque[Chunk] = deque()
         self._listened = 0.0
         self._finished = False
@@ -62,12 +66,28 @@ class ChannelPipeline:
             self.speech_samples += chunk.end_sample - chunk.start_sample - chunk.overlap
         return chunks
 
-    def stitch(self, chunk: Chunk, hypothesis: Hypothesis) -> list[Segment]:
+    def stitch(self, chunk: Chunk, hypothesis: Hypothesis | Missing) -> list[Segment]:
         """Take the hypothesis of the next chunk; return the segments that are final."""
+        if isinstance(hypothesis, Missing):
+            self._gaps.miss(chunk, hypothesis.reason)
+            hypothesis = Hypothesis(chunk.index, "")
+        else:
+            self._gaps.hear(chunk)
         segments = self._stitcher.push(chunk, hypothesis)
         self._waiting.popleft()
         self.transcribed = max(self.transcribed, chunk.end)
         return segments
+
+    def take_gaps(self) -> list[Gap]:
+        """The gaps that have become final since the last call."""
+        if self._finished and not self._waiting:
+            self._gaps.finish()
+        return self._gaps.take()
+
+    @property
+    def n_missing(self) -> int:
+        """Samples of the chunks that were not recognised, counted like `speech_samples`."""
+        return self._gaps.n_missing
 
     def rest(self) -> list[Segment]:
         """The segments that the stitcher holds; none while a chunk waits or is being built."""
@@ -128,6 +148,10 @@ class Merger:
 
     def _number(self, segment: Segment, channel: int) -> Segment:
         number, self._n_segments = self._n_segments, self._n_segments + 1
+        return replace(self.named(segment, channel), id=number)
+
+    def named(self, item: Named, channel: int) -> Named:
+        """Set the channel and the speaker, if the channels are kept apart."""
         if not self._named:
-            return replace(segment, id=number)
-        return replace(segment, id=number, channel=channel, speaker=self._labels[channel])
+            return item
+        return replace(item, channel=channel, speaker=self._labels[channel])

@@ -7,6 +7,11 @@ limited number of chunks are at the engine at once, so that one long recording d
 engine's own queue. Hypotheses return in any order and are stitched in the order of the chunks.
 Segments are handed out as soon as later audio cannot change them.
 
+With ``on_error="gap"``, a chunk that fails leaves a `Gap` and the rest is transcribed. With a
+checkpoint, the chunk may succeed in a later attempt. So the run goes on for some chunks, to
+keep their hypotheses and to learn which of them fail too, and then ends with the error. Whoever
+keeps the checkpoint decides when a chunk is given up: then `Checkpoint.get` returns `Missing`.
+
 Where channels are kept apart, each has its own chunks and segments (`asr.pipeline.channels`); they
 share the three tasks.
 """
@@ -18,13 +23,15 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from asr import tracing
 from asr.audio.recording import Recording, channel_path
-from asr.errors import AsrError, InvalidOption
+from asr.counters import COUNTS
+from asr.errors import AsrError, DamagedAudio, InvalidOption
 from asr.pipeline.channels import ChannelPipeline, Merger
-from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
+from asr.pipeline.missing import Missing, check_share, merged, reason_of
+from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
@@ -37,6 +44,10 @@ if TYPE_CHECKING:
     from asr.pipeline.transcriber import Transcriber
 
 logger = logging.getLogger(__name__)
+
+LOOK_AHEAD: Final = 16
+"""Chunks that a run with a checkpoint still recognises after one has failed. If they fail too, they
+are given up together; more of them would delay the next attempt at the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +66,13 @@ class Progress:
     total: float | None
 
 
-Event = Progress | Segment | Transcript
+Event = Progress | Segment | Gap | Transcript
 
 
 _Found = tuple[int, Chunk]
-_Recognised = tuple[int, Chunk, "asyncio.Task[Hypothesis]"]
+_Heard = Hypothesis | Missing | None
+"""None: the chunk failed in this attempt, and a later one may recognise it."""
+_Recognised = tuple[int, Chunk, "asyncio.Task[_Heard]"]
 
 
 class Run:
@@ -99,6 +112,9 @@ class Run:
         self._total: float | None = None
         self._warnings: list[str] = []
         self._segments: list[Segment] = []
+        self._gaps: list[Gap] = []
+        self._failure: Exception | None = None  # of the first chunk that a later attempt may get
+        self._is_decoded = False
 
     async def events(self, warnings: Sequence[str]) -> AsyncGenerator[Event]:
         """Run the stages.
@@ -107,7 +123,10 @@ class Run:
             warnings: what the engine says about the options.
 
         Yields:
-            `Progress` and `Segment`, and the `Transcript` at the end.
+            `Progress`, `Segment` and `Gap`, and the `Transcript` at the end.
+
+        Raises:
+            TooMuchMissing: gaps take more than half of the recording.
         """
         self._warnings += warnings
         started = time.perf_counter()
@@ -150,6 +169,8 @@ class Run:
                     self._chunks.put_nowait((report.channel, known))
                 self._release(report.channel, [])
                 self._note(report)
+        self._is_decoded = True
+        self._check_share()
         self._chunks.put_nowait(None)
 
     def _open_channels(self, n_channels: int, labels: Sequence[str]) -> None:
@@ -165,27 +186,42 @@ class Run:
         self._warnings += report.warnings
         decoded = report.n_samples / SAMPLE_RATE
         promised = report.promised_seconds
-        if report.finished:
+        if report.stopped:
+            self._total = self._end_of(report)
+        elif report.finished:
             self._total = decoded
         elif promised is not None and promised <= self._options.limits.max_seconds:
             self._total = max(promised, decoded)
         if report.channel == report.n_channels - 1:
             self._events.put_nowait(self._progress())
 
+    def _end_of(self, report: Decoded) -> float:
+        """Seconds of a recording that could not be decoded to its end.
+
+        Raises:
+            DamagedAudio: the end is unknown, so nobody can tell how much is missing.
+        """
+        promised, decoded = report.promised_seconds or 0.0, report.n_samples / SAMPLE_RATE
+        if not decoded < promised <= self._options.limits.max_seconds:
+            raise DamagedAudio(report.stopped, decoded)
+        return promised
+
     def _progress(self) -> Progress:
         transcribed = min(it.transcribed for it in self._channels)
         return Progress(self._decoded_samples / SAMPLE_RATE, transcribed, self._total)
 
     async def _recognise_chunks(self, group: asyncio.TaskGroup) -> None:
-        while (found := await self._chunks.get()) is not None:
+        n_ahead = 0
+        while (found := await self._chunks.get()) is not None and n_ahead <= LOOK_AHEAD:
             channel, chunk = found
+            n_ahead += self._failure is not None
             await self._window.acquire()
             task = group.create_task(self._recognise(channel, chunk))
             task.add_done_callback(lambda _: self._window.release())
             self._results.put_nowait((channel, chunk, task))
         self._results.put_nowait(None)
 
-    async def _recognise(self, channel: int, chunk: Chunk) -> Hypothesis:
+    async def _recognise(self, channel: int, chunk: Chunk) -> _Heard:
         """Recognise a chunk, unless the checkpoint has its hypothesis."""
         kept = self._checkpoint.get(channel, chunk) if self._checkpoint else None
         if kept is not None:
@@ -193,18 +229,69 @@ class Run:
         recording = self._channels[channel].recording
         try:
             hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
-        except Exception as error:
-            vars(error)["chunk_index"] = chunk.index  # whoever judges the error looks at it
-            raise
+        except Exception as error:  # noqa: BLE001  # `_miss` judges it
+            # whoever judges the error looks at these
+            vars(error).update(chunk_index=chunk.index, channel=channel)
+            return self._miss(channel, chunk, error)
         if self._checkpoint:
             self._checkpoint.put(channel, chunk, hypothesis)
         return hypothesis
 
+    def _miss(self, channel: int, chunk: Chunk, error: Exception) -> Missing | None:
+        """Take note of a chunk that failed, or raise its error if no gap may replace it."""
+        reason = reason_of(error) if self._options.on_error == "gap" else None
+        if reason is None:
+            raise error
+        place = f"chunk {chunk.index} at {chunk.start:.1f} s"
+        logger.warning("%s failed: %s", place, error, exc_info=not isinstance(error, AsrError))
+        COUNTS["chunks_failed"] += 1
+        if self._checkpoint is None:
+            return Missing(reason)
+        self._checkpoint.fail(channel, chunk, reason)
+        self._failure = self._failure or error
+        return None
+
     async def _stitch_hypotheses(self) -> None:
+        is_blocked = False
         while (item := await self._results.get()) is not None:
             channel, chunk, task = item
-            self._release(channel, self._channels[channel].stitch(chunk, await task))
+            heard = await task
+            is_blocked = is_blocked or heard is None
+            if heard is None or is_blocked:
+                continue
+            segments = self._channels[channel].stitch(chunk, heard)
+            self._tell_gaps(channel)
+            self._release(channel, segments)
+            self._check_share()
             self._events.put_nowait(self._progress())
+        if self._failure is not None:
+            raise self._failure
+        self._tell_the_end()
+
+    def _tell_gaps(self, channel: int) -> None:
+        """Hand out the new gaps of a channel."""
+        for gap in self._channels[channel].take_gaps():
+            named = self._merger.named(gap, channel)
+            self._gaps.append(named)
+            self._events.put_nowait(named)
+
+    def _tell_the_end(self) -> None:
+        """Hand out the last gaps. If the decoder stopped, its gap is the last one."""
+        for channel in range(len(self._channels)):
+            self._tell_gaps(channel)
+        decoded = self._decoded_samples / SAMPLE_RATE
+        if self._total is not None and self._total > decoded:
+            gap = Gap(decoded, self._total, "decoder_stopped")
+            self._gaps.append(gap)
+            self._events.put_nowait(gap)
+
+    def _check_share(self) -> None:
+        """Check that at most half is missing, as soon as the length is known."""
+        if self._is_decoded:
+            n_missing = sum(it.n_missing for it in self._channels)
+            n_speech = sum(it.speech_samples for it in self._channels)
+            decoded = self._decoded_samples / SAMPLE_RATE
+            check_share(n_missing, n_speech, decoded, self._total or decoded)
 
     def _release(self, channel: int, segments: list[Segment]) -> None:
         """Hand out segments of a channel, and those of other channels that waited for them."""
@@ -222,13 +309,20 @@ class Run:
         return Transcript(
             segments=tuple(self._segments),
             language=language or engine.language,
-            duration=self._decoded_samples / SAMPLE_RATE,
+            duration=self._total or self._decoded_samples / SAMPLE_RATE,
             speech_seconds=speech / SAMPLE_RATE,
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
             aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *_gap_warnings(self._gaps)),
+            gaps=merged(self._gaps),
         )
+
+
+def _gap_warnings(gaps: Sequence[Gap]) -> Iterable[str]:
+    if gaps:
+        seconds = sum(gap.end - gap.start for gap in gaps)
+        yield f"{seconds:.1f} s could not be transcribed: see gaps"
 
 
 async def _traced(name: str, stage: Coroutine[Any, Any, None]) -> None:

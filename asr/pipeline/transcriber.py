@@ -63,7 +63,7 @@ def transcribe(
         source: the file.
         options: how to transcribe it; the defaults suit most recordings.
         settings: choose the engine; by default they are read from the ``ASR_*`` variables.
-        on_event: called with each `Progress` and `Segment`.
+        on_event: called with each `Progress`, `Segment` and `Gap`.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -209,11 +209,12 @@ class Transcriber:
             checkpoint: has the hypotheses of an earlier attempt and stores new ones.
 
         Yields:
-            `Progress` and `Segment` while it runs, and the `Transcript` at the end.
+            `Progress`, `Segment` and `Gap` while it runs, and the `Transcript` at the end.
 
         Raises:
             AudioError: the recording cannot be used.
-            EngineError: the engine failed on a chunk.
+            EngineError: the engine failed on a chunk, and the options allow no gaps.
+            TooMuchMissing: gaps take more than half of the recording.
             InvalidOption: the engine or the VAD does not support an option.
         """
         decode, warnings = settle(self.engine, options.decode)
@@ -291,4 +292,5 @@ class Transcriber:
             options.limits,
             split=split,
             track=options.track,
+            may_stop=options.on_error == "gap",
         )

@@ -6,8 +6,9 @@ it to answer 503 with Retry-After where the server is at fault.
 | fault       | a job                                       | a synchronous request                |
 | ----------- | ------------------------------------------- | ------------------------------------ |
 | RECORDING   | fails                                       | 4xx                                  |
-| CHUNK       | returns to the queue; fails if one chunk    | 5xx                                  |
-|             | fails again and again while others succeed  |                                      |
+| CHUNK       | returns to the queue; if one chunk fails    | 5xx                                  |
+|             | again and again while others succeed, it    |                                      |
+|             | becomes a gap, or the job fails             |                                      |
 | SERVER      | returns to the queue, however often         | 503 with Retry-After                 |
 """
 
@@ -23,11 +24,15 @@ from asr.errors import (
     EngineUnavailable,
     InvalidOption,
     StoreUnavailable,
+    TooMuchMissing,
     WorkerDied,
     WorkerLost,
 )
 from asr.service.errors import Refused, ShuttingDown
 from asr.workers.call import KILLS
+
+Place = tuple[int, int]
+"""The number of a channel and the index of one of its chunks."""
 
 
 class Fault(enum.Enum):
@@ -41,6 +46,7 @@ class Fault(enum.Enum):
 _FAULTS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
     # most specific first
     (AudioError, Fault.RECORDING),
+    (TooMuchMissing, Fault.RECORDING),  # each missing chunk was tried again and again
     (InvalidOption, Fault.RECORDING),
     (ShuttingDown, Fault.SERVER),
     (Refused, Fault.RECORDING),
@@ -81,6 +87,12 @@ def chunk_of(error: Exception) -> int | None:
     """The index of the chunk that failed, or None if that is unknown."""
     found: int | None = getattr(error, "chunk_index", None)
     return found
+
+
+def place_of(error: Exception) -> Place | None:
+    """The channel and the index of the chunk that failed, or None if that is unknown."""
+    index = chunk_of(error)
+    return None if index is None else (getattr(error, "channel", None) or 0, index)
 
 
 def explain(number: int) -> tuple[str, str, int]:

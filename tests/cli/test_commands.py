@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from asr import cli
+from asr.errors import EngineFailed
 from asr.evaluation import read_manifest
 from asr.pipeline import transcriber as pipeline
 from asr.types import Hypothesis
@@ -59,6 +60,23 @@ def test_channels_apart(capsys, call):
     assert [s["speaker"] for s in segments] == ["channel 0", "channel 1", "channel 0"]
     _, said = run(capsys, "transcribe", call, "-f", "srt", "--channels", "split")
     assert "channel 1: c0w0" in said.out
+
+
+def test_a_chunk_that_fails_ends_the_command_or_leaves_a_gap(capsys, call, monkeypatch):
+    def answer(chunk):
+        if chunk.index == 1:
+            raise EngineFailed("it refuses")
+        return FakeEngine()._speak(chunk)
+
+    monkeypatch.setattr(pipeline, "load_engine", lambda _: FakeEngine(2, answer=answer))
+    quiet = ("transcribe", call, "-q", "--channels", "split")
+    code, said = run(capsys, *quiet)
+    assert (code, said.out) == (1, "")
+    assert "it refuses" in said.err
+    code, said = run(capsys, *quiet, "--on-error", "gap")
+    assert code == 0
+    assert "[missing 0:0" in said.out
+    assert "could not be transcribed" in said.err
 
 
 def test_evaluate_without_its_extra_names_it(capsys, monkeypatch):

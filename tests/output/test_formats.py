@@ -18,6 +18,7 @@ from asr.errors import InvalidOption
 from asr.output import formats
 from asr.output.formats import FORMATS, render
 from asr.output.full_json import from_json
+from asr.output.gaps import notice
 from asr.output.openai import logprobs_of, to_openai_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
 from asr.types import Segment, Transcript, Word
@@ -220,9 +221,14 @@ def test_json_may_write_whole_seconds_as_integers():
     assert from_json(broken(lambda r: r.update(duration=3676))).duration == 3676.0
 
 
+def cues_of(transcript, options, **rest):
+    where = {"gaps": transcript.gaps, "duration": transcript.duration}
+    return make_cues(transcript.segments, options, **where, **rest)
+
+
 @given(transcripts(), subtitle_options)
 def test_srt_is_parsed_as_written(transcript, options):
-    cues = make_cues(transcript.segments, options, labels=True)
+    cues = cues_of(transcript, options, labels=True)
     text = render(transcript, "srt", options)
     # srt.parse takes a line of digits before "1.2.3" for the head of a cue; players do not.
     if not re.search(r"\n\d+\.?\d*\n\d+\.\d+\.\d+(?! --> )", text):
@@ -232,7 +238,7 @@ def test_srt_is_parsed_as_written(transcript, options):
 
 @given(transcripts(), subtitle_options)
 def test_vtt_is_parsed_as_written(transcript, options):
-    cues = make_cues(transcript.segments, options)
+    cues = cues_of(transcript, options)
     assert parse_vtt(render(transcript, "vtt", options)) == cues
 
 
@@ -243,7 +249,7 @@ def test_word_times_in_vtt_rise_inside_their_cue(transcript, options):
     assert style.startswith("STYLE\n::cue(:future)")
     plain = "\n\n".join([header, *(re.sub(r"<\d\d[\d:.]+>", "", block) for block in blocks)])
     assert plain.rstrip("\n") == render(transcript, "vtt", options).rstrip("\n")
-    for cue, block in zip(make_cues(transcript.segments, lit), blocks, strict=True):
+    for cue, block in zip(cues_of(transcript, lit), blocks, strict=True):
         tags = [parse_clock(tag) for tag in re.findall(r"<(\d\d[\d:.]+)>", block)]
         assert sorted({cue.start_ms, cue.end_ms, *tags}) == [cue.start_ms, *tags, cue.end_ms]
         assert set(cue.starts_ms).issuperset(tags)
@@ -262,8 +268,11 @@ def test_highlighted_words():
 
 @given(transcripts())
 def test_tsv_has_three_columns_and_a_row_for_each_spoken_segment(transcript):
-    _, *rows, last = render(transcript, "tsv").split("\n")
+    _, *all_rows, last = render(transcript, "tsv").split("\n")
     assert last == ""
+    texts = [notice(gap) for gap in transcript.gaps]
+    assert [row.split("\t")[2] for row in all_rows if "[missing " in row] == texts
+    rows = [row for row in all_rows if "[missing " not in row]
     spoken = [segment for segment in transcript.segments if segment.text.strip()]
     assert len(rows) == len(spoken)
     for row, segment in zip(rows, spoken, strict=True):

@@ -9,8 +9,9 @@ import pytest
 
 from asr import errors
 from asr.errors import AsrError, EngineFailed, InvalidOption, WorkerDied, WorkerLost
+from asr.pipeline.missing import reason_of
 from asr.service import errors as refusals
-from asr.service.faults import Fault, chunk_of, errno_of, fault_of
+from asr.service.faults import Fault, chunk_of, errno_of, fault_of, place_of
 from asr.service.http.problems import problem_of
 
 OURS = [
@@ -80,8 +81,38 @@ def test_who_is_blamed_agrees_with_the_status(kind):
         assert fault_of(error) is not Fault.RECORDING
 
 
+CAUSES = [
+    OSError(errno.EIO, "disk"), MemoryError(), EOFError(), RuntimeError("can't start new thread"),
+    RuntimeError("a bug"), ValueError("a bug"), WorkerDied("full", errno=errno.ENOSPC),
+    WorkerDied("killed", signal=signal.SIGKILL), WorkerDied("crashed", signal=signal.SIGSEGV),
+    WorkerDied("exited"), WorkerDied("memory", out_of_memory=True), WorkerLost("it died"),
+    *(kind("a") for kind in vars(errors).values()
+      if isinstance(kind, type) and issubclass(kind, errors.AudioError | errors.EngineError)),
+    errors.StoreUnavailable("a"), errors.TooMuchMissing("a"), InvalidOption("a", "b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", CAUSES, ids=repr)
+def test_the_pipeline_makes_gaps_of_what_is_blamed_on_a_chunk(error):
+    vars(error)["chunk_index"] = 3
+    is_chunk = fault_of(error) is Fault.CHUNK and not isinstance(error, WorkerLost)
+    assert (reason_of(error) is not None) == is_chunk
+
+
+def test_too_much_missing_blames_the_recording_only_if_it_is_damaged():
+    found = [problem_of(errors.TooMuchMissing("60%", is_damaged=it)) for it in (False, True)]
+    assert [(it.status, it.code, it.param) for it in found] == [
+        (500, "too_much_missing", None),
+        (400, "too_much_missing", "file"),
+    ]
+    assert fault_of(errors.TooMuchMissing("60%")) is Fault.RECORDING
+
+
 def test_what_is_known_of_an_error_survives_the_queue():
     error = EngineFailed("no", 7)
     assert chunk_of(pickle.loads(pickle.dumps(error))) == 7
+    assert place_of(error) == (0, 7)
+    error.channel = 1
+    assert place_of(pickle.loads(pickle.dumps(error))) == (1, 7)
     lost = pickle.loads(pickle.dumps(WorkerLost("it died")))
     assert (type(lost), chunk_of(lost), errno_of(lost)) == (WorkerLost, None, None)

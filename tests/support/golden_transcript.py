@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.output.formats import FORMATS, render
-from asr.types import Segment, Transcript, Word
+from asr.types import Gap, Segment, Transcript, Word
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -54,6 +54,7 @@ TRANSCRIPT = Transcript(
     engine="omni/nemotron-3-nano",
     aligner="sphinx",
     warnings=("12 s of music were not transcribed",),
+    gaps=(Gap(720.0, 960.0, "engine_failed"), Gap(3671.2, 3672.4, "engine_timeout", 1, "B")),
 )  # fmt: skip
 
 

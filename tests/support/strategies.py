@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from asr.config import SubtitleOptions
-from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript, Word
+from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment, Transcript, Word
 
 NASTY_TEXTS = (
     "-->", "<i>", "&amp;", "<00:00:01.000>", "7", "1.", "42", "1.2.3", "00:00:01,000", "WEBVTT",
@@ -105,7 +105,20 @@ def transcripts(draw) -> Transcript:
     made = tuple(draw(segment_lists()))
     duration = made[-1].end if made else 0.0
     aligner = draw(st.none() | st.just("sphinx"))
-    return Transcript(made, "en", duration, duration, 0.0, "omni", aligner, draw(warnings))
+    found = draw(gaps(duration))
+    return Transcript(made, "en", duration, duration, 0.0, "omni", aligner, draw(warnings), found)
+
+
+@st.composite
+def gaps(draw, duration: float) -> tuple[Gap, ...]:
+    """Up to three gaps inside a recording that do not overlap, in whole milliseconds."""
+    times = sorted(draw(st.lists(st.integers(0, round(duration * 1000)), max_size=6, unique=True)))
+    reasons = st.sampled_from(["engine_failed", "engine_timeout", "decoder_stopped"])
+    who = draw(st.sampled_from([(None, None), (1, "A")]))
+    return tuple(
+        Gap(start / 1000, end / 1000, draw(reasons), *who)
+        for start, end in zip(times[::2], times[1::2], strict=False)
+    )
 
 
 subtitle_options = st.builds(

@@ -28,6 +28,7 @@ from asr.errors import (
     EngineUnavailable,
     InvalidOption,
     StoreUnavailable,
+    TooMuchMissing,
     UnsupportedAudio,
     WorkerDied,
 )
@@ -100,6 +101,7 @@ _ERRORS: list[tuple[type[Exception], int, str, str | None, int | None]] = [
     (AudioTooLong, 413, "audio_too_long", "file", None),
     (AudioIncomplete, 410, "upload_ended", "upload_id", None),
     (AudioError, 400, "invalid_audio", "file", None),
+    (TooMuchMissing, 500, "too_much_missing", None, None),
     (EngineTimeout, 504, "engine_timeout", None, None),
     (EngineUnavailable, 503, "engine_unavailable", None, 5),
     (EngineError, 500, "engine_failed", None, None),
@@ -169,5 +171,7 @@ def _look_up(error: Exception) -> Problem:
     if found is None:
         return Problem(500, "the server failed on this request", "internal_error")
     _, status, code, param, retry_after = found
+    if isinstance(error, TooMuchMissing) and error.is_damaged:
+        status, param = 400, "file"
     message = str(error) if status < 500 else without_places(str(error))
     return Problem(status, message, code, param, retry_after)

@@ -13,12 +13,13 @@ from asr.errors import StoreUnavailable, WorkerLost
 from asr.pipeline.checkpoint import pack_segment, pack_summary
 from asr.pipeline.run import Progress
 from asr.service.jobs.leases import LeaseLost, NewResults
-from asr.service.litserve.messages import ChunkDone
+from asr.service.litserve.messages import ChunkDone, ChunkFailed
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 
+    from asr.service.faults import Place
     from asr.service.jobs.leases import Leases
     from asr.service.jobs.rows import Job
     from asr.service.litserve.messages import WorkerEvent
@@ -42,6 +43,9 @@ class Attempt:
         leases: where results are written.
         job: the claimed job.
         lease: the token of the claim.
+
+    Attributes:
+        failed: the chunks that failed in this attempt, each with the report that gives it up.
     """
 
     def __init__(self, leases: Leases, job: Job, lease: str) -> None:
@@ -50,6 +54,7 @@ class Attempt:
         self._n_failures = job.stalls
         self._job_and_lease = (job.id, lease)
         self._owner = job.owner
+        self.failed: dict[Place, ChunkDone] = {}
         self._chunks: list[ChunkDone] = []
         self._segments: list[tuple[int, str]] = []
         self._progress: tuple[float, float, float | None] | None = None
@@ -104,6 +109,9 @@ class Attempt:
                 self._chunks.append(event)
                 self._n_failures = 0
                 self._has_progressed = True
+            case ChunkFailed(done=done):
+                self.failed[done.channel, done.index] = done
+                return
             case Segment():
                 self._segments.append((event.id, pack_segment(event)))
                 self._n_segments = max(self._n_segments, event.id + 1)
@@ -142,6 +150,15 @@ class Attempt:
     def is_stalled(self) -> bool:
         """Whether no new chunk was recognised."""
         return not self._has_progressed
+
+    async def give_up(self, places: Collection[Place | None]) -> None:
+        """Leave a gap in place of each of these chunks, which must be among `failed`."""
+        self._chunks += [done for place, done in self.failed.items() if place in places]
+        record = partial(self._leases.record, *self._job_and_lease, self._take_results())
+        job, _ = self._job_and_lease
+        logger.warning("job %s: %d chunks are given up and leave a gap", job, len(places))
+        with contextlib.suppress(LeaseLost):
+            await self._until_available(record)
 
     async def release(self, error: Exception, n_repeats: int, n_failures: int | None) -> None:
         """Let the job be claimed again after a delay.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from asr.output import formats
-from asr.pipeline.checkpoint import unpack_segment, unpack_summary
+from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
 from asr.service.names import attachment
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import reshaped
-from asr.types import Segment, Transcript
+from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +45,12 @@ async def document(
     subtitles = reshaped(request.subtitles, query)
     records = await store.segments(job.id)
     speech = 0.0 if job.summary else await store.speech_seconds(job.id)
+    chunks = [] if job.summary else await store.chunks_around_gaps(job.id)
 
     def write() -> bytes:
         segments = tuple(unpack_segment(record) for record in records)
-        transcript = _transcript(job, request, segments, speech)
+        gaps = find_gaps(chunks, request.chunk.max_gap, split=request.channels == "split")
+        transcript = _transcript(job, request, segments, speech, gaps)
         return formats.render(transcript, EXTENSIONS[extension], subtitles).encode()
 
     body = await _threads.run(job.owner, write)
@@ -74,14 +76,21 @@ def _matches(tag: str, known: str) -> bool:
 
 
 def _transcript(
-    job: Job, request: JobRequest, segments: tuple[Segment, ...], speech: float
+    job: Job,
+    request: JobRequest,
+    segments: tuple[Segment, ...],
+    speech: float,
+    gaps: tuple[Gap, ...],
 ) -> Transcript:
     """The complete transcript, or a partial one that ends where the job's progress ends."""
     if job.summary:
         whole = unpack_summary(job.summary, segments)
         return replace(whole, warnings=(*request.warnings, *whole.warnings))
     # Segments may be ahead of the progress, which was read before them.
-    seconds = max([job.transcribed, *(segment.end for segment in segments)])
+    ends = [job.transcribed, *(segment.end for segment in segments)]
+    if job.is_finished:  # no attempt will come as far as the gaps
+        ends += [gap.end for gap in gaps]
+    seconds = max(ends)
     note = f"the job is {job.state}: this is the transcript of its first {seconds:.1f} s"
     return Transcript(
         segments=segments,
@@ -91,6 +100,7 @@ def _transcript(
         dropped_seconds=max(0.0, seconds - speech),
         engine=_engine(job),
         warnings=(*request.warnings, note),
+        gaps=tuple(replace(it, end=min(it.end, seconds)) for it in gaps if it.start < seconds),
     )
 
 

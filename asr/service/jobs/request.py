@@ -13,7 +13,7 @@ from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, Va
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from asr.config import AudioLimits, Channels
+    from asr.config import AudioLimits, Channels, OnError
     from asr.service.transcriptions.form import TranscriptionRequest
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class JobRequest:
     channels: Channels = "mix"
     warnings: tuple[str, ...] = ()
     track: int | None = None
+    on_error: OnError = "gap"
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -43,11 +44,14 @@ class JobRequest:
             options.channels,
             checked.warnings,
             options.track,
+            checked.on_error or "gap",
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
-        return Options(self.vad, self.chunk, self.decode, limits, self.channels, self.track)
+        return Options(
+            self.vad, self.chunk, self.decode, limits, self.channels, self.track, self.on_error
+        )
 
     def fingerprint(
         self,
@@ -63,8 +67,11 @@ class JobRequest:
         """
         options = asdict(self)
         del options["warnings"]
+        # Without them, the digests are those of versions that did not have these options.
         if self.track is None:
-            del options["track"]  # as in jobs of versions without this option
+            del options["track"]
+        if self.on_error == "gap":
+            del options["on_error"]
         labels = [name, dict(metadata or {})] if name or metadata else []
         return _digest([owner, sha256, engine, options, *labels])
 
@@ -90,6 +97,7 @@ class JobRequest:
             body.get("channels", "mix"),
             tuple(body.get("warnings", ())),
             body.get("track"),
+            body.get("on_error", "gap"),
         )
 
 

@@ -191,10 +191,16 @@ class JobRunner:
         fault = fault_of(error)
         n_failures = None
         if fault is Fault.CHUNK:
-            n_failures = await self._suspicions.count(
-                job.id, error, attempt.n_failures, n_succeeded
+            counts = await self._suspicions.count(
+                job.id, error, attempt.n_failures, n_succeeded, attempt.failed
             )
-            if n_failures >= MAX_FAILURES:
+            n_failures = max(counts.values())
+            hopeless = {place for place, n in counts.items() if n >= MAX_FAILURES}
+            if gaps := hopeless & attempt.failed.keys():  # none if the job accepts no gaps
+                await attempt.give_up(gaps)
+                n_failures = max((counts[place] for place in counts.keys() - gaps), default=0)
+                self._repeats.pop(job.id, None)
+            elif hopeless:
                 error, fault = _given_up(error), Fault.RECORDING
         if fault is Fault.RECORDING:
             self._forget_failures(job.id)

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from asr.output.numbers import rounded
 from asr.service.jobs.request import JobRequest
-from asr.service.transcriptions.bodies import ErrorDetail  # noqa: TC001  # pydantic looks it up
+from asr.service.transcriptions.bodies import (  # noqa: TC001  # pydantic looks them up
+    ErrorDetail,
+    GapBody,
+)
 
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
@@ -51,6 +54,9 @@ class JobBody(_Answer):
     engine: str | None = Field(description="Null until the job is done.")
     language: str | None
     warnings: list[str]
+    gaps: list[GapBody] = Field(
+        description="What could not be transcribed; empty until the job is done."
+    )
     error: ErrorDetail | None
     urls: dict[str, str]
 
@@ -100,6 +106,7 @@ def job_body(job: Job, prefix: str) -> dict[str, Any]:
         "engine": summary.get("engine"),
         "language": summary.get("language") or request.decode.language,
         "warnings": [*request.warnings, *summary.get("warnings", [])],
+        "gaps": [_rounded(gap) for gap in summary.get("gaps", [])],
         "error": json.loads(job.error) if job.error else None,
         "urls": _urls(job.id, prefix),
     }
@@ -112,6 +119,10 @@ def progress_body(job: Job) -> dict[str, Any]:
         "decoded": rounded(job.decoded),
         "total": rounded(job.total),
     }
+
+
+def _rounded(gap: dict[str, Any]) -> dict[str, Any]:
+    return gap | {"start": rounded(gap["start"]), "end": rounded(gap["end"])}
 
 
 def _urls(job: str, prefix: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
+from asr.pipeline.checkpoint import MISSING_START
 from asr.service.errors import Conflict, KeyReused, LimitReached
 from asr.service.jobs.database import Database, lock_queue, now, position, upsert
 from asr.service.jobs.labels import lines_of
@@ -181,6 +182,14 @@ class JobStore:
         """Seconds of speech in the finished chunks of an unfinished job."""
         query = sa.select(sa.func.sum(chunks.c.seconds)).where(chunks.c.job == job)
         return await self._database.read(lambda c: float(c.scalar(query) or 0.0))
+
+    async def chunks_around_gaps(self, job: str) -> list[str]:
+        """The records of all chunks of an unfinished job, or none if no chunk was given up."""
+        of_job = chunks.c.job == job
+        is_missing = sa.and_(of_job, chunks.c.record.startswith(MISSING_START, autoescape=True))
+        found = sa.select(sa.literal(1)).where(is_missing).exists()
+        query = sa.select(chunks.c.record).where(of_job, found)
+        return await self._database.read(lambda c: list(c.scalars(query)))
 
     async def cancel(self, owner: str, job: str) -> Job | None:
         """Cancel a job, unless it has ended. Returns the job, or None if there is none."""

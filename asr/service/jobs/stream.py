@@ -3,6 +3,7 @@
     progress   state and progress; without an id, because only the latest one counts
     segment    a new segment; its id is the number of segments so far
     warning    a warning about the job or a segment
+    gap        a stretch that could not be transcribed; sent just before done
     done       the job succeeded; its id is one more than the number of segments
     error      the job failed, was cancelled, or was deleted; its id likewise
 
@@ -17,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import StoreUnavailable
-from asr.output.full_json import to_plain
+from asr.output.numbers import to_plain
 from asr.pipeline.checkpoint import unpack_segment
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.service.jobs.schemas import job_body, progress_body
@@ -100,6 +101,8 @@ class _EventEncoder:
     def _end(self, job: Job) -> Iterator[str]:
         if job.state == SUCCEEDED:
             body = job_body(job, self._prefix)
+            for gap in body["gaps"]:
+                yield encode_event(gap, name="gap")
             yield encode_event(body, name="done", number=self.n_segments + 1)
         elif job.error is not None:
             yield encode_event(

@@ -46,7 +46,7 @@ class WorkerClient:
         listeners: called once per recording with its owner and the seconds transcribed.
 
     Attributes:
-        n_succeeded: chunks, segments and transcripts that the worker has reported.
+        n_succeeded: new chunks, segments and transcripts that the worker has reported.
         worker: the number of the worker process: how many died before it.
     """
 
@@ -74,7 +74,7 @@ class WorkerClient:
                     if isinstance(report, Started):
                         self.worker = report.worker
                         continue
-                    self.n_succeeded += isinstance(report, ChunkDone | Segment | Transcript)
+                    self.n_succeeded += _is_success(report, is_replay=command.kept is not None)
                     yield _event_of(report)
             finished = True
         except WorkerDied:
@@ -145,6 +145,13 @@ class WorkerClient:
                 async for report in reports:
                     answer = report
         return answer
+
+
+def _is_success(report: Report, *, is_replay: bool) -> bool:
+    """Whether a report shows that the engine works. Segments of kept chunks do not show it."""
+    return isinstance(report, ChunkDone | Transcript) or (
+        isinstance(report, Segment) and not is_replay
+    )
 
 
 def _event_of(report: Report) -> WorkerEvent:

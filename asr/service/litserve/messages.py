@@ -132,6 +132,18 @@ class ChunkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkFailed:
+    """A chunk of a job could not be recognised. The command goes on and ends with an error.
+
+    Attributes:
+        done: the report that gives the chunk up. Its record, among those that are `kept` for a
+            later attempt, leaves a gap.
+    """
+
+    done: ChunkDone
+
+
+@dataclass(frozen=True, slots=True)
 class InterimText:
     """The answer to `RecogniseInterim`; None if a guard objects to it."""
 
@@ -172,6 +184,6 @@ class Metrics:
 
 
 Command = Transcribe | RecogniseInterim | Cancel | Control | GetEngineState | GetMetrics
-WorkerEvent = Event | ChunkDone | Heartbeat
+WorkerEvent = Event | ChunkDone | ChunkFailed | Heartbeat
 """Reports of a transcription that has not failed."""
 Report = WorkerEvent | Started | InterimText | Failed | EngineState | Metrics

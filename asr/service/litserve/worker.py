@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -31,11 +31,12 @@ from asr.pipeline.known_text import align_file
 from asr.pipeline.run import Progress
 from asr.pipeline.scheduler import Share
 from asr.pipeline.transcriber import Transcriber, make_transcriber
-from asr.service.faults import chunk_of, errno_of
+from asr.service.faults import errno_of, place_of
 from asr.service.litserve.messages import (
     HEARTBEAT_SECONDS,
     Cancel,
     ChunkDone,
+    ChunkFailed,
     Command,
     Control,
     EngineState,
@@ -264,7 +265,7 @@ def _portable(error: Exception) -> Exception:
     if (number := errno_of(error)) is not None:
         return OSError(number, os.strerror(number))
     failed = RuntimeError(repr(error))
-    vars(failed)["chunk_index"] = chunk_of(error)
+    vars(failed)["channel"], vars(failed)["chunk_index"] = place_of(error) or (None, None)
     return failed
 
 
@@ -324,12 +325,18 @@ async def _checkpoint(
         return None
     aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
 
-    def keep(channel: int, chunk: Chunk, record: str) -> None:
+    def report(channel: int, chunk: Chunk, record: str) -> ChunkDone:
         seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE
-        reports.put_nowait(ChunkDone(channel, chunk.index, seconds, record))
+        return ChunkDone(channel, chunk.index, seconds, record)
+
+    def keep(*found: Any) -> None:
+        reports.put_nowait(report(*found))
+
+    def fail(*found: Any) -> None:
+        reports.put_nowait(ChunkFailed(report(*found)))
 
     def read() -> Records:
         with path.open(encoding="ascii") as lines:
-            return Records(lines, f"{transcriber.engine.name}, {aligner}", keep)
+            return Records(lines, f"{transcriber.engine.name}, {aligner}", keep, fail)
 
     return await asyncio.to_thread(read)

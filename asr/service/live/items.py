@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import AsrError, WorkerDied
+from asr.pipeline.missing import reason_of
 from asr.service.files import finished_in_thread
 from asr.service.live import server_events
 from asr.service.live.partial_text import PartialText
 from asr.service.live.reconcile import reconcile
 from asr.service.live.speech import Speech, in_session_time
-from asr.types import Segment, Transcript
+from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -111,15 +112,21 @@ class Items:
             await asyncio.to_thread(self._backend.keep, turn, transcript)
             await self._send(server_events.completed(turn, transcript))
         except Exception as error:  # noqa: BLE001  # sent to the client, and the session continues
-            reason = error if isinstance(error, AsrError | OSError) else type(error).__name__
-            logger.warning("%s was not transcribed: %s", turn.item_id, reason)
-            await self._send(server_events.failed(turn, error))
+            await self._fail(turn, error)
         finally:
             item.partial.final = item.partial.final or ()
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
             # Waiting for this task then includes the earlier tasks of the speech region.
             await _wait_for(previous)
+
+    async def _fail(self, turn: Turn, error: Exception) -> None:
+        """Report a turn that was not transcribed, and keep it as a gap."""
+        reason = error if isinstance(error, AsrError | OSError) else type(error).__name__
+        logger.warning("%s was not transcribed: %s", turn.item_id, reason)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._backend.keep, turn, _missing(turn, error))
+        await self._send(server_events.failed(turn, error))
 
     async def _recognise(self, item: Item) -> Transcript:
         """The transcript of a turn. If the worker dies before a segment was sent, retry once."""
@@ -188,6 +195,13 @@ class Item:
         begin = max(0, self._n_sent - self._n_letters)
         self._n_letters += len(text)
         return text[begin:]
+
+
+def _missing(turn: Turn, error: Exception) -> Transcript:
+    """The transcript of a turn that failed: a gap, in session time."""
+    gap = Gap(turn.start, turn.end, reason_of(error) or "engine_failed")
+    seconds = turn.end - turn.start
+    return Transcript((), "und", seconds, seconds, 0.0, "", gaps=(gap,))
 
 
 async def _wait_for(task: asyncio.Task[None] | None) -> None:

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.output.numbers import rounded
+from asr.output.numbers import rounded, to_plain
 from asr.service.errors import NotFound
 from asr.service.transcriptions.events import segment_body
 
@@ -71,6 +71,7 @@ class Transcripts:
                 "end": rounded(turn.end),
                 "transcript": transcript.text,
                 "segments": [segment_body(it) for it in transcript.segments],
+                "gaps": to_plain(transcript.gaps),
             },
             ensure_ascii=False,
         )

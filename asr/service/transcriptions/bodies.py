@@ -41,6 +41,21 @@ class SegmentBody(_Answer):
     words: list[WordBody]
 
 
+class GapBody(_Answer):
+    """A stretch of the recording that could not be transcribed."""
+
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    reason: Literal["engine_failed", "engine_timeout", "decoder_stopped"] = Field(
+        description="The engine failed or did not answer in time, or the recording is damaged from "
+        "here to its end."
+    )
+    channel: int | None = Field(
+        description="The number of the channel, from 0; null if all channels have the gap."
+    )
+    speaker: str | None = Field(description="The speaker; null if speakers were not separated.")
+
+
 class TranscriptBody(_Answer):
     """``response_format=full_json``, and the output of ``asr transcribe -f json``."""
 
@@ -57,6 +72,9 @@ class TranscriptBody(_Answer):
     engine: str
     aligner: str | None
     warnings: list[str]
+    gaps: list[GapBody] = Field(
+        default=[], description="What could not be transcribed; empty unless on_error=gap."
+    )
     segments: list[SegmentBody]
 
 

@@ -1,15 +1,19 @@
-"""The events of a transcription, encoded as OpenAI does: delta, segment, done and error."""
+"""The events of a transcription, encoded as OpenAI does: delta, segment, gap, done and error.
+
+A gap is ours, and it is sent only if the request has ``on_error=gap``. It comes as soon as its end
+is known, in any order with the segments.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from asr.output.numbers import rounded
+from asr.output.numbers import rounded, to_plain
 from asr.output.openai import logprobs_of, speaker_of
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
-from asr.types import Segment, Transcript
+from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -52,6 +56,8 @@ class EventEncoder:
         match event:
             case Segment():
                 return self._segment(event)
+            case Gap():
+                return encode_event({"type": "transcript.text.gap", **to_plain(event)})
             case Transcript():
                 done = _done(event, self._warnings)
                 if self._logprobs:
@@ -106,4 +112,5 @@ def _done(transcript: Transcript, warnings: tuple[str, ...]) -> dict[str, Any]:
         "language": transcript.language,
         "engine": transcript.engine,
         "warnings": [*warnings, *transcript.warnings],
+        "gaps": to_plain(transcript.gaps),
     }

@@ -17,6 +17,7 @@ from asr.config import (
     AudioLimits,
     Channels,
     DecodeOptions,
+    OnError,
     Options,
     SubtitleOptions,
     VadKind,
@@ -134,6 +135,11 @@ class TranscriptionForm(BaseModel):
         description="The only audio track to transcribe, from 0. By default the track that players "
         "choose, or another one if it is silent.",
     )
+    on_error: OnError | None = Field(
+        None,
+        description="If a stretch cannot be transcribed: fail ends with an error (default of "
+        "requests), gap lists the stretch in `gaps` and goes on (default of jobs).",
+    )
     vad: VadKind | None = Field(None, description="Voice activity detector: webrtc, silero or off.")
     vad_aggressiveness: int | None = Field(
         None, ge=0, le=3, description="Only for webrtc; 3 drops the most audio."
@@ -190,11 +196,16 @@ class AlignmentForm(TranscriptionForm):
         "full_json", description="As for transcriptions; the default has word times."
     )
     channels: Literal["mix"] = Field("mix", description="Alignment always mixes the channels.")
+    on_error: Literal["fail"] | None = Field(None, description="Alignment has no gaps.")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """A checked request. With `text` it asks for alignment, else for a transcription."""
+    """A checked request. With `text` it asks for alignment, else for a transcription.
+
+    Attributes:
+        on_error: as sent, or None. The default in `options` is that of requests.
+    """
 
     options: Options
     subtitles: SubtitleOptions
@@ -205,6 +216,7 @@ class TranscriptionRequest:
     text: str | None = None
     upload_id: str | None = None
     logprobs: bool = False
+    on_error: OnError | None = None
 
 
 def parse_fields(
@@ -242,6 +254,7 @@ def parse_fields(
             limits=limits,
             channels=form.channels,
             track=form.track,
+            on_error=form.on_error or "fail",
         ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
@@ -251,6 +264,7 @@ def parse_fields(
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
         logprobs="logprobs" in form.include,
+        on_error=form.on_error,
     )
 
 

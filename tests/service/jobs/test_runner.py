@@ -3,19 +3,28 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from asr.config import ChunkOptions, DecodeOptions, SubtitleOptions, VadOptions
+from asr.config import (
+    AudioLimits,
+    ChunkOptions,
+    DecodeOptions,
+    Options,
+    SubtitleOptions,
+    VadOptions,
+)
 from asr.errors import (
     DamagedAudio,
     EngineFailed,
     EngineTimeout,
     EngineUnavailable,
     StoreUnavailable,
+    TooMuchMissing,
     UnsupportedAudio,
     WorkerDied,
     WorkerLost,
@@ -29,6 +38,7 @@ from asr.service.jobs.suspicion import MAX_FAILURES
 from asr.service.litserve.client import WorkerClient
 from asr.service.litserve.messages import (
     ChunkDone,
+    ChunkFailed,
     Control,
     EngineState,
     Failed,
@@ -36,7 +46,7 @@ from asr.service.litserve.messages import (
     Transcribe,
 )
 from asr.settings import Settings
-from asr.types import Transcript
+from asr.types import Segment, Transcript
 
 REQUEST = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions()).pack()
 JOB, OTHER = "a" * 32, "b" * 32
@@ -293,6 +303,153 @@ def test_the_delay_grows_up_to_a_limit(tmp_path, monkeypatch):
     worker = Worker(OSError(errno.EMFILE, "too many open files"), n_failures=7)
     asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
     assert delays[:7] == [1, 2, 4, 8, 16, 30, 30]  # a shutdown may release it once more
+
+
+# --- chunks that become gaps --------------------------------------------------------------------
+
+
+@dataclass
+class Gappy:
+    """Fails on some chunks of `JOB`, by channel and index, until they are given up.
+
+    Attributes:
+        errors: how often each of these chunks fails.
+        works: whether it recognises noise.
+        crashes: the error that ends an attempt, in place of a chunk's error.
+    """
+
+    errors: dict
+    works: bool = True
+    crashes: Exception | None = None
+    attempts: int = 0
+    controls: int = 0
+    kept: list = field(default_factory=list)
+    options: set = field(default_factory=set)
+
+    async def submit(self, command):
+        if isinstance(command, Control):
+            self.controls += 1
+            yield EngineState("fake", "fake", ready=self.works)
+        if not isinstance(command, Transcribe):
+            return
+        yield Started(0)
+        self.attempts += 1
+        self.options.add(command.options.on_error)
+        self.kept.append(command.kept.read_text().split())
+        failed = []
+        for place, n_times in self.errors.items():
+            record = f"{place[0]}-{place[1]}"
+            if record not in self.kept[-1] and self.attempts <= n_times:
+                failed.append(place)
+                yield ChunkFailed(ChunkDone(*place, 1.0, record))
+        if self.crashes and failed:
+            yield Failed(self.crashes)
+        elif failed:
+            error = EngineFailed("it refused", failed[0][1])
+            error.channel = failed[0][0]
+            yield Failed(error)
+        else:
+            yield TRANSCRIPT
+
+
+ALWAYS = float("inf")
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_chunks_that_fail_again_and_again_are_given_up_together(tmp_path):
+    worker = Gappy({(0, 2): ALWAYS, (0, 3): ALWAYS, (0, 7): MAX_FAILURES - 1})
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts, job.stalls) == ("succeeded", MAX_FAILURES + 1, 0)
+    assert worker.kept == [[]] * MAX_FAILURES + [["0-2", "0-3"]]
+    assert worker.controls == MAX_FAILURES
+    assert worker.options == {"gap"}
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_chunks_of_two_channels_are_counted_apart(tmp_path):
+    """Each fails too rarely to be given up, but both together fail often enough."""
+
+    class Sides(Gappy):
+        async def submit(self, command):
+            if isinstance(command, Transcribe):
+                self.errors = {(self.attempts % 2, 1): 2 * MAX_FAILURES - 2}
+            async for report in super().submit(command):
+                yield report
+
+    worker = Sides({})
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, worker.kept[-1]) == ("succeeded", [])
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_no_chunk_is_given_up_while_the_engine_fails_on_noise(tmp_path):
+    worker = Gappy({(0, 2): MANY, (0, 3): MANY}, works=False)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, worker.kept[-1]) == ("succeeded", [])
+
+
+@pytest.mark.usefixtures("no_delay")
+@pytest.mark.parametrize(
+    "error", [EngineUnavailable("it loads"), OSError(errno.ENOSPC, "the disk is full")], ids=repr
+)
+def test_trouble_of_the_server_gives_no_chunk_up(tmp_path, error):
+    worker = Gappy({(0, 2): MANY}, crashes=error)
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, worker.kept[-1], worker.controls) == ("succeeded", [], 0)
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_an_error_without_a_chunk_fails_the_job(tmp_path):
+    """In each attempt another chunk fails, too, which gives none of them up."""
+
+    class Late(Gappy):
+        async def submit(self, command):
+            if isinstance(command, Transcribe):
+                self.errors = {(0, self.attempts): ALWAYS}
+            async for report in super().submit(command):
+                yield report
+
+    worker = Late({}, crashes=WorkerDied("a bug of the decoder"))
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", MAX_FAILURES)
+    assert '"job_gave_up"' in job.error
+
+
+def test_too_much_missing_ends_the_job(tmp_path):
+    worker = Worker(TooMuchMissing("51% of the recording could not be transcribed"))
+    job = asyncio.run(job_after(tmp_path, worker, lambda job: job.is_finished))
+    assert (job.state, job.attempts) == ("failed", 1)
+    assert '"too_much_missing"' in job.error
+    assert "51%" in job.error
+
+
+def test_replayed_segments_do_not_show_that_the_engine_works(tmp_path):
+    """They come from the checkpoint. Other segments are new."""
+    said = Segment(0, 0.0, 1.0, "x", (), None)
+
+    async def submit(command):
+        if isinstance(command, Transcribe):
+            yield said
+
+    async def count(kept):
+        client = WorkerClient(submit)
+        command = Transcribe("a", tmp_path, tmp_path, Options(), kept=kept)
+        assert [event async for event in client.transcribe(command)] == [said]
+        return client.n_succeeded
+
+    assert asyncio.run(count(tmp_path)) == 0
+    assert asyncio.run(count(None)) == 1
+
+
+def test_options_of_a_job_accept_gaps_unless_they_say_otherwise():
+    made = JobRequest(VadOptions(), ChunkOptions(), DecodeOptions(), SubtitleOptions())
+    strict = replace(made, on_error="fail")
+    assert made.with_limits(AudioLimits()).on_error == "gap"
+    assert JobRequest.unpack(strict.pack()) == strict
+    assert strict.fingerprint("", "", "") != made.fingerprint("", "", "")
+    body = json.loads(made.pack())
+    del body["on_error"]  # as an earlier version stored it
+    assert JobRequest.unpack(json.dumps(body)) == made
 
 
 # --- lost folders and recordings ----------------------------------------------------------------

@@ -1,10 +1,14 @@
 """The store of live transcripts: reading while other threads write, and unusual characters."""
 
+import asyncio
 import threading
 
+from asr.errors import EngineTimeout
+from asr.service.live.client_events import SessionConfig
+from asr.service.live.items import Items
 from asr.service.live.transcripts import Transcripts
 from asr.service.live.turns import Turn
-from asr.types import SAMPLE_RATE, Segment, Transcript, Word
+from asr.types import SAMPLE_RATE, Gap, Segment, Transcript, Word
 
 
 def transcript(text, n_words=1):
@@ -33,6 +37,36 @@ def test_only_complete_lines_are_read(tmp_path):
         writer.join()
     assert read == sorted(read)
     assert [item["start"] for item in kept.read("a", "owner")["items"]] == list(range(100))
+
+
+def test_a_turn_that_failed_is_kept_as_a_gap(tmp_path):
+    turn, sent, kept = Turn("item", SAMPLE_RATE, 3 * SAMPLE_RATE, tmp_path / "x"), [], []
+
+    class Broken:
+        async def transcribe(self, *_):
+            raise EngineTimeout("late")
+            yield
+
+        def keep(self, turn, transcript):
+            kept.append(transcript)
+
+    async def run():
+        async def send(body):
+            sent.append(body["type"].rpartition(".")[2])
+
+        items = Items(Broken(), send)
+        await items.add(turn, SessionConfig("webrtc"), None)
+        await items.finish()
+
+    asyncio.run(run())
+    assert sent[-1] == "failed"
+    assert [transcript.gaps for transcript in kept] == [(Gap(1.0, 3.0, "engine_timeout"),)]
+    store = Transcripts(1.0)
+    store.begin("a", "owner", tmp_path)
+    store.add("a", turn, kept[0])
+    (item,) = store.read("a", "owner")["items"]
+    assert (item["transcript"], item["segments"]) == ("", [])
+    assert (item["gaps"][0]["start"], item["gaps"][0]["reason"]) == (1.0, "engine_timeout")
 
 
 def test_a_word_may_contain_line_separators_of_unicode(tmp_path):
