@@ -6,8 +6,9 @@ the first sample of the session. Fields with the comment "ours" are not part of 
 
 from __future__ import annotations
 
+import math
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from asr.output.numbers import rounded
 from asr.service.http.problems import problem_of
@@ -15,10 +16,13 @@ from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.turns import Turn
     from asr.types import Segment, Transcript
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
+MIN_PROBABILITY: Final = 1e-6
+"""Log probabilities end here, because that of 0 is not a number of JSON."""
 Body = dict[str, Any]
 
 
@@ -26,9 +30,22 @@ def _event(kind: str, **fields: Any) -> Body:
     return {"type": kind, "event_id": f"event_{secrets.token_hex(12)}", **fields}
 
 
-def session_event(kind: Literal["created", "updated"], session: Body) -> Body:
-    """The session as it is now."""
-    return _event(f"session.{kind}", session=session)
+def created(config: SessionConfig, session_id: str) -> Body:
+    """The session as it begins."""
+    return _event(f"{config.name}.created", session=config.body(session_id))
+
+
+def updated(kind: str, config: SessionConfig, session_id: str, warnings: list[str]) -> Body:
+    """The session after an update.
+
+    Args:
+        kind: of the client's event, which decides how this one is named.
+        config: the settings.
+        session_id: of the session.
+        warnings: about fields of the update that have no effect.
+    """
+    body = config.body(session_id)
+    return _event(f"{kind}d", session=body, warnings=warnings)  # ours: warnings
 
 
 def speech_started(item_id: str, sample: int) -> Body:
@@ -50,14 +67,7 @@ def cleared() -> Body:
 
 def committed(turn: Turn, previous: str | None) -> list[Body]:
     """The turn became an item."""
-    item = {
-        "id": turn.item_id,
-        "object": "realtime.item",
-        "type": "message",
-        "status": "completed",
-        "role": "user",
-        "content": [{"type": "input_audio", "transcript": None}],
-    }
+    item = _item(turn.item_id, None)
     return [
         _event(
             "input_audio_buffer.committed",
@@ -68,6 +78,27 @@ def committed(turn: Turn, previous: str | None) -> list[Body]:
         ),
         _event("conversation.item.added", item=item, previous_item_id=previous),
     ]
+
+
+def _item(item_id: str, transcript: str | None) -> Body:
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_audio", "transcript": transcript}],
+    }
+
+
+def retrieved(item_id: str, transcript: str | None) -> Body:
+    """The answer to a retrieve. It never has the audio, which is not kept."""
+    return _event("conversation.item.retrieved", item=_item(item_id, transcript))
+
+
+def deleted(item_id: str) -> Body:
+    """The answer to a delete."""
+    return _event("conversation.item.deleted", item_id=item_id)
 
 
 def delta(item_id: str, text: str) -> Body:
@@ -83,8 +114,9 @@ def segment(turn: Turn, segment: Segment) -> Body:
     return _event(f"{TRANSCRIPTION}.segment", item_id=turn.item_id, content_index=0, **body)
 
 
-def completed(turn: Turn, transcript: Transcript) -> Body:
+def completed(turn: Turn, transcript: Transcript, *, logprobs: bool = False) -> Body:
     """The whole text of a turn."""
+    more = {"logprobs": _logprobs(transcript)} if logprobs else {}
     return _event(
         f"{TRANSCRIPTION}.completed",
         item_id=turn.item_id,
@@ -93,7 +125,22 @@ def completed(turn: Turn, transcript: Transcript) -> Body:
         usage={"type": "duration", "seconds": rounded(turn.end - turn.start)},
         languages=[{"code": transcript.language}],
         warnings=list(transcript.warnings),  # ours
+        **more,
     )
+
+
+def _logprobs(transcript: Transcript) -> list[Body]:
+    """A token for each word whose confidence is known: the word with the space before it."""
+    text, end, tokens = transcript.text, 0, []
+    for word in transcript.words:
+        start = text.find(word.text, end)
+        if start < 0:
+            continue
+        token, end = text[end : start + len(word.text)], start + len(word.text)
+        if word.confidence is not None:
+            value = round(math.log(max(word.confidence, MIN_PROBABILITY)), 4)
+            tokens.append({"token": token, "logprob": value, "bytes": list(token.encode())})
+    return tokens
 
 
 def failed(turn: Turn, error: Exception) -> Body:

@@ -238,7 +238,7 @@ def update(**audio_input):
         ({"type": "input_audio_buffer.append", "event_id": "mine", "audio": "*"}, "audio"),
         ({"type": "session.update", "session": {"type": "realtime"}}, "session.type"),
         (
-            update(turn_detection={"type": "semantic_vad"}),
+            update(turn_detection={"type": "push_to_talk"}),
             "session.audio.input.turn_detection.type",
         ),
         (
