@@ -59,6 +59,10 @@ class BetaSecretRequest(SessionUpdate):
         """The settings of the sessions."""
         return self
 
+    def sent(self) -> dict[str, Any]:
+        """The settings that were sent, without those of the key."""
+        return {name: it for name, it in super().sent().items() if name != "client_secret"}
+
     @property
     def seconds(self) -> int:
         """How long the key is valid."""
