@@ -9,13 +9,17 @@ import contextlib
 import json
 from typing import get_args
 
+import openai
 import pytest
-from openai.types.beta.realtime import RealtimeServerEvent as BetaEvent
+from openai.types.beta.realtime import (
+    RealtimeServerEvent as BetaEvent,
+    TranscriptionSessionUpdatedEvent,
+)
 from openai.types.realtime import RealtimeServerEvent
 from websockets.sync.client import connect
 
 from tests.support.makers import bursts, noise, speech
-from tests.support.realtime import TRANSCRIPTION, kept, pcm16
+from tests.support.realtime import INTENT, TRANSCRIPTION, kept, pcm16, receive
 
 BETA_HEADER = {"OpenAI-Beta": "realtime=v1"}
 LOGPROBS = "item.input_audio_transcription.logprobs"
@@ -335,3 +339,27 @@ def test_an_error_repeats_the_id_of_a_wrong_event(opened, event, param):
     assert (error["param"], error["event_id"]) == (param, "mine")
     raw.send("input_audio_buffer.clear")
     raw.next(".cleared")
+
+
+# --- OpenAI's beta client -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+def test_openais_beta_client_works_with_a_key_from_its_beta_route(server):
+    url = server.url.replace("http", "ws") + "/v1"
+    options = {"base_url": f"{server.url}/v1", "websocket_base_url": url, "max_retries": 0}
+    sessions = openai.OpenAI(api_key="any", **options).beta.realtime.transcription_sessions
+    settings = {"model": "whisper-1", "language": "de"}
+    made = sessions.create(input_audio_transcription=settings, turn_detection=None)
+    client = openai.OpenAI(api_key=made.client_secret.value, **options)
+    with client.beta.realtime.connect(model="any", extra_query=INTENT) as connection:
+        created = connection.recv()
+        assert created.type == "transcription_session.created"
+        connection.transcription_session.update(session={"input_audio_format": "pcm16"})
+        updated = connection.recv()
+        assert isinstance(updated, TranscriptionSessionUpdatedEvent)
+        assert updated.session.input_audio_transcription.language == "de"
+        assert updated.session.turn_detection is None
+        connection.input_audio_buffer.append(audio=base64.b64encode(SECOND).decode())
+        connection.input_audio_buffer.commit()
+        assert receive(connection)[-1].transcript == "word0 word1 word2"
