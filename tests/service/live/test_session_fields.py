@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hypothesis import given, strategies as st
 from openai.types.beta import realtime as beta
 from openai.types.beta.realtime.session_update_event import Session as BetaSession
 from openai.types.beta.realtime.transcription_session_update import Session as BetaTranscription
@@ -19,7 +20,8 @@ from openai.types.realtime.realtime_transcription_session_audio_input_turn_detec
     ServerVad,
 )
 
-from asr.errors import InvalidOption
+from asr.errors import AsrError, InvalidOption
+from asr.service.live.beta import FIELDS, FORMATS
 from asr.service.live.client_events import NOT_SERVED, event_id_of, parse_event
 from asr.service.live.formats import AudioFormat
 from asr.service.live.session_config import MAX_WARNINGS, SessionConfig, warnings_of
@@ -477,3 +479,37 @@ def test_a_conversation_is_refused_with_the_type_that_is_served():
 )
 def test_the_id_of_a_wrong_event_is_found(text, event_id):
     assert event_id_of(text) == event_id
+
+
+# --- whatever a client sends ----------------------------------------------------------------------
+
+NAMES = sorted(ECHOED.keys() | TURNS.keys() | {"type", "rate", "format", "x"})
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(sorted(FORMATS)),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ANY_SESSION = st.dictionaries(
+    st.sampled_from(["audio", "include", "type", "client_secret", *FIELDS]), VALUES, max_size=4
+)
+ANY_INPUT = st.dictionaries(st.sampled_from([*FIELDS.values(), "x"]), VALUES, max_size=4)
+
+
+@given(ANY_SESSION, ANY_INPUT, st.booleans())
+def test_any_session_is_applied_or_refused(session, given_input, has_input):
+    sent = session | ({"audio": {"input": given_input}} if has_input else {})
+    for kind in ("session.update", "transcription_session.update"):
+        try:
+            event = parse_event(json.dumps({"type": kind, "session": sent}))
+            config = FRESH.updated(event.session)
+        except AsrError:
+            continue
+        json.dumps([config.body("sess"), warnings_of(event.session)], allow_nan=False)
+        again = SessionUpdate.model_validate(json.loads(json.dumps(event.session.sent())))
+        assert heard(FRESH.updated(again)) == heard(config)
