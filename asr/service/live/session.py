@@ -236,9 +236,10 @@ class LiveSession:
 
     async def _update(self, event: Update) -> None:
         changed = self._config.updated(event.session)
-        await self._handle(await asyncio.to_thread(self._input.commit))
-        await self._partials.discard()
-        await asyncio.to_thread(self._input.configure, changed)
+        if changed.input_settings != self._config.input_settings:
+            await self._handle(await asyncio.to_thread(self._input.commit))
+            await self._partials.discard()
+            await asyncio.to_thread(self._input.configure, changed)
         self._config = changed
         warnings = warnings_of(event.session)
         await self._send(server_events.updated(event.type, changed, self._id, warnings))

@@ -129,6 +129,12 @@ class SessionConfig:
         )
         return VadOptions(kind=kind, **server_vad_options(options))
 
+    @property
+    def input_settings(self) -> tuple[object, ...]:
+        """The settings that the audio in progress depends on. If they change, the turn ends."""
+        has_partials = self.partials is not None
+        return self.format, self.turn_detection is None, self.vad_options, has_partials
+
     def body(self, session_id: str) -> dict[str, Any]:
         """OpenAI's session object. The beta form has the fields of both forms."""
         form: dict[str, Any] = {"type": self.format.encoding}

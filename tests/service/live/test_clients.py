@@ -280,6 +280,20 @@ def test_an_empty_intent_is_the_default(opened):
     assert opened("intent=").events[0]["session"]["type"] == "transcription"
 
 
+@pytest.mark.parametrize("turns", [{"type": "semantic_vad", "eagerness": "high"}, None])
+def test_another_language_does_not_cut_the_turn(opened, turns):
+    """LiveKit changes its options while someone speaks."""
+    raw = opened()
+    raw.send("session.update", session={"audio": {"input": {"turn_detection": turns}}})
+    raw.append(SECOND)
+    options = {"language": "de", "keywords": ["Omni"]}
+    raw.send("session.update", session={"audio": {"input": {"transcription": options}}})
+    raw.append(SECOND)
+    raw.send("input_audio_buffer.commit")
+    assert raw.next(".completed")["usage"]["seconds"] == pytest.approx(3.0, abs=0.06)
+    assert raw.types().count("input_audio_buffer.committed") == 1
+
+
 # --- items ----------------------------------------------------------------------------------------
 
 
