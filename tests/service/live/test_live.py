@@ -384,8 +384,9 @@ def strict_server():
 
 
 def test_an_idle_session_ends_after_its_last_turn(strict_server):
+    audio = pcm16(speech(2.0, 24_000))
     with session(strict_server) as connection:
-        append(connection, pcm16(speech(2.0, 24_000)))
+        append(connection, audio)
         events = receive(connection, "error")
         assert events[-1].error.code == "idle_timeout"
         assert len(of_type(events, "completed")) == 1
@@ -394,8 +395,9 @@ def test_an_idle_session_ends_after_its_last_turn(strict_server):
 
 
 def test_a_session_takes_no_more_audio_than_allowed(strict_server):
+    audio = pcm16(speech(21.0, 24_000))  # made first, because an idle session ends after 1.5 s
     with session(strict_server) as connection:
-        append(connection, pcm16(speech(21.0, 24_000)), 1 << 20)
+        append(connection, audio, 1 << 20)
         events = receive(connection, "error")
     assert events[-1].error.code == "session_expired"
     assert of_type(events, "completed")[0].usage.seconds == pytest.approx(21, abs=0.1)
