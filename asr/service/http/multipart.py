@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
+from asr.service.http.fields import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_LIST_ITEMS,
+    UNREAD_FIELDS,
+)
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ class MultipartForm:
         self._write_file = write_file
         self._max_text_bytes = max_text_bytes
         self._name = ""
+        self._names: set[str] = set()
         self._value = bytearray()
         self._header = bytearray()
         self._header_value = bytearray()
@@ -108,14 +114,20 @@ class MultipartForm:
             if self.has_file:
                 raise Problem(400, "file: send one file per request", "invalid_value", "file")
             self.has_file = True
-        elif len(self.fields) >= MAX_FIELDS:
-            raise Problem(400, f"more than {MAX_FIELDS} fields", "malformed_body")
+        else:
+            self._names.add(self._name)
+            many_values = len(self.fields) >= MAX_FIELDS + MAX_LIST_ITEMS
+            if len(self._names) > MAX_FIELDS or many_values:
+                message = f"more than {MAX_FIELDS} fields, or lists of more than {MAX_LIST_ITEMS}"
+                raise Problem(400, f"{message} values", "malformed_body")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "file":
             self._write_file(data[start:end])
             return
         self._value += data[start:end]
+        if self._name.partition("[")[0] in UNREAD_FIELDS:
+            del self._value[MAX_FIELD_BYTES:]
         limit = self._max_text_bytes if self._name == "text" else MAX_FIELD_BYTES
         if len(self._value) > limit:
             message = f"{self._name}: longer than {limit} bytes"

@@ -99,7 +99,7 @@ def answer(
     is_beta = isinstance(request, BetaSecretRequest)
     session = replace(config, is_beta=is_beta).body(f"sess_{secrets.token_hex(16)}")
     key = {"value": value, "expires_at": expires_at}
-    warnings = {"warnings": warnings_of(request.update)}  # ours
+    warnings = {"warnings": warnings_of(request.update, config)}  # ours
     if is_beta:
         return session | {"client_secret": key} | warnings
     return key | {"session": session} | warnings

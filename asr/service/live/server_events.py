@@ -6,11 +6,11 @@ the first sample of the session. Fields with the comment "ours" are not part of 
 
 from __future__ import annotations
 
-import math
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from asr.output.numbers import rounded
+from asr.output.openai import logprobs_of
 from asr.service.http.problems import problem_of
 from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from asr.types import Segment, Transcript
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
-MIN_PROBABILITY: Final = 1e-6
-"""Log probabilities end here, because that of 0 is not a number of JSON."""
 Body = dict[str, Any]
 
 
@@ -130,17 +128,9 @@ def completed(turn: Turn, transcript: Transcript, *, logprobs: bool = False) -> 
 
 
 def _logprobs(transcript: Transcript) -> list[Body]:
-    """A token for each word whose confidence is known: the word with the space before it."""
-    text, end, tokens = transcript.text, 0, []
-    for word in transcript.words:
-        start = text.find(word.text, end)
-        if start < 0:
-            continue
-        token, end = text[end : start + len(word.text)], start + len(word.text)
-        if word.confidence is not None:
-            value = round(math.log(max(word.confidence, MIN_PROBABILITY)), 4)
-            tokens.append({"token": token, "logprob": value, "bytes": list(token.encode())})
-    return tokens
+    """A token for each word whose confidence is known. OpenAI's type demands a number."""
+    tokens = logprobs_of(transcript.segments)
+    return [token for token in tokens if token["logprob"] is not None]
 
 
 def failed(turn: Turn, error: Exception) -> Body:

@@ -241,7 +241,7 @@ class LiveSession:
             await self._partials.discard()
             await asyncio.to_thread(self._input.configure, changed)
         self._config = changed
-        warnings = warnings_of(event.session)
+        warnings = warnings_of(event.session, changed)
         await self._send(server_events.updated(event.type, changed, self._id, warnings))
 
     async def _handle(self, events: list[InputEvent]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from asr.config import DecodeOptions, VadKind, VadOptions
-from asr.service.live.beta import flat_session
+from asr.config import VadKind, VadOptions
+from asr.errors import InvalidOption
+from asr.service.live.beta import beta_names, flat_session
 from asr.service.live.delay import DEFAULT, DELAYS, Delay
 from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
 from asr.service.live.session_fields import (
+    INPUT,
     LOGPROBS,
     Format,
     Input,
@@ -21,10 +23,13 @@ from asr.service.live.session_fields import (
     TurnDetection,
     unused_fields,
 )
+from asr.service.transcriptions.decoding import decode_options
 from asr.service.transcriptions.form import ServerVad, server_vad_options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from asr.config import DecodeOptions
 
 MODELS_WITHOUT_VAD: Final = ("gpt-realtime-whisper", "gpt-live-transcribe")
 """OpenAI documents that these models need `turn_detection` absent or null. Their clients commit."""
@@ -98,12 +103,27 @@ class SessionConfig:
     @property
     def decode(self) -> DecodeOptions:
         """The options for the engine."""
+        return self._decode_options()[0]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """About values for the engine that are left out."""
+        return tuple(f"{INPUT}.transcription.{note}" for note in self._decode_options()[1])
+
+    def _decode_options(self) -> tuple[DecodeOptions, tuple[str, ...]]:
         options = self.transcription
-        return DecodeOptions(
-            language=options.only_language,
-            prompt=options.prompt or None,
-            keywords=tuple(options.keywords),
-        )
+        try:
+            return decode_options(
+                language=options.language,
+                languages=options.languages,
+                prompt=options.prompt,
+                keywords=options.keywords,
+                model=options.model or "",
+            )
+        except InvalidOption as error:
+            path = ["session", "audio", "input", "transcription", error.name]
+            names = beta_names(path) if self.is_beta else path
+            raise InvalidOption(".".join(names), str(error)) from error
 
     @property
     def partials(self) -> Delay | None:
@@ -158,9 +178,15 @@ class SessionConfig:
         return flat_session(body) if self.is_beta else body
 
 
-def warnings_of(update: SessionUpdate) -> list[str]:
-    """Sentences about the fields of an update that have no effect, or another one than named."""
-    return list(islice(unused_fields(update, "session"), MAX_WARNINGS))
+def warnings_of(update: SessionUpdate, config: SessionConfig) -> list[str]:
+    """Sentences about fields of an update without effect, and values that are left out.
+
+    Args:
+        update: of the client.
+        config: the settings after the update.
+    """
+    notes = config.warnings if update.audio.input.transcription else ()
+    return [*islice(chain(unused_fields(update, "session"), notes), MAX_WARNINGS)]
 
 
 def _audio_format(given: Format) -> AudioFormat:

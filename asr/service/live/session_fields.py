@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOGPROBS: Final = "item.input_audio_transcription.logprobs"
 INPUT: Final = "session.audio.input"
 Rate = Literal[8000, 16000, 24000, 48000]
-Language = Annotated[str, Field(pattern=r"^[A-Za-z_-]{2,20}$")]
+Language = Annotated[str, Field(max_length=64)]
 PAUSES: Final = {"low": 2000, "medium": 1000, "auto": 1000, "high": 500}
 """Milliseconds of silence that end a turn, by the `eagerness` of ``semantic_vad``. They are a
 quarter of OpenAI's longest waits (8, 4 and 2 s), and "high" equals the default of the server VAD.
@@ -122,19 +122,6 @@ class Transcription(_Given):
         if languages and language and language not in languages:
             raise ValueError(f"language is {language!r}, which is not in the list; send one field")
         return languages
-
-    @property
-    def only_language(self) -> str | None:
-        """The language if there is one; None if the engine chooses."""
-        if self.language:
-            return self.language
-        return self.languages[0] if len(set(self.languages)) == 1 else None
-
-    def unused(self) -> Iterator[str]:
-        """Also names `languages`, if there are several."""
-        yield from super().unused()
-        if len(self.languages) > 1 and self.only_language is None:
-            yield "languages: the engine takes one language; with several, it chooses it itself"
 
 
 class _Turns(_Given):

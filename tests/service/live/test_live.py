@@ -250,7 +250,10 @@ def update(**audio_input):
             "session.audio.input.format.rate",
         ),
         (update(format={"type": "audio/mp3"}), "session.audio.input.format.type"),
-        (update(transcription={"keywords": ["<b>"]}), "keywords"),
+        (
+            update(transcription={"language": "no language"}),
+            "session.audio.input.transcription.language",
+        ),
     ],
 )
 def test_a_wrong_event_is_answered_and_the_session_goes_on(server, sent, param):

@@ -51,7 +51,7 @@ def heard(config):
 
 
 def warnings(session):
-    return warnings_of(SessionUpdate.model_validate(session))
+    return warnings_of(SessionUpdate.model_validate(session), after(session))
 
 
 def refusal(session, kind="session.update"):
@@ -180,27 +180,42 @@ def test_the_servers_own_session_can_be_sent_back():
 
 
 @pytest.mark.parametrize(
-    ("options", "language"),
+    ("options", "language", "languages"),
     [
-        ({"languages": ["de"]}, "de"),
-        ({"languages": ["de", "de"]}, "de"),
-        ({"languages": ["de", "fr"]}, None),
-        ({"languages": []}, None),
-        ({"language": "fr", "languages": ["de", "fr"]}, "fr"),
+        ({"languages": ["de"]}, None, ("de",)),
+        ({"languages": ["de", "deu", "fr"]}, None, ("de", "fr")),
+        ({"languages": []}, None, ()),
+        ({"languages": ["auto"]}, None, ()),
+        ({"language": "fr", "languages": ["de", "fr"]}, "fr", ()),
+        ({"language": "auto"}, None, ()),
+        ({"language": "eng"}, "en", ()),
+        ({"language": "English"}, "en", ()),
     ],
 )
-def test_languages_is_a_list(options, language):
+def test_languages_have_all_spellings_and_may_be_a_list(options, language, languages):
     session = nested(transcription=options)
-    assert after(session).decode.language == language
-    several = len(set(options["languages"])) > 1 and language is None
-    assert ["languages" in it for it in warnings(session)] == [True] * several
+    decode = after(session).decode
+    assert (decode.language, decode.languages) == (language, languages)
+    assert warnings(session) == []
+
+
+def test_values_for_the_engine_that_are_left_out_are_named():
+    told = warnings(nested(transcription={"language": "en_US", "keywords": ["<b>", "Omni"]}))
+    path = "session.audio.input.transcription"
+    assert [it.split(":")[0] for it in told] == [f"{path}.language", f"{path}.keywords"]
+    assert after(nested(transcription={"keywords": ["<b>", "Omni"]})).decode.keywords == ("Omni",)
+
+
+@pytest.mark.parametrize("name", ["whisper-1", "any"])
+def test_the_engine_learns_the_name_of_the_model(name):
+    assert after(nested(transcription={"model": name})).decode.model == name
 
 
 def test_language_and_languages_replace_each_other():
     config = after(
         nested(transcription={"language": "en"}), nested(transcription={"languages": ["de"]})
     )
-    assert config.decode.language == "de"
+    assert (config.decode.language, config.decode.languages) == (None, ("de",))
     assert after(nested(transcription={"language": "fr"}), config=config).decode.language == "fr"
 
 
@@ -210,10 +225,14 @@ def test_languages_that_contradict_language_are_refused():
     assert "'en'" in message
 
 
-@pytest.mark.parametrize("wrong", ["d", "de!", 5])
-def test_each_language_is_checked(wrong):
+@pytest.mark.parametrize(("wrong", "end"), [("d", ""), ("de!", ""), (5, ".1"), ("x" * 65, ".1")])
+def test_each_language_is_checked(wrong, end):
     name, _ = refusal(nested(transcription={"languages": ["fr", wrong]}))
-    assert name == "session.audio.input.transcription.languages.1"
+    assert name == f"session.audio.input.transcription.languages{end}"
+    flat = {"input_audio_transcription": {"language": "no language"}}
+    with pytest.raises(InvalidOption) as refused:
+        FRESH.updated(SessionUpdate.model_validate(flat))
+    assert refused.value.name == "session.input_audio_transcription.language"
 
 
 # --- formats --------------------------------------------------------------------------------------
@@ -510,6 +529,6 @@ def test_any_session_is_applied_or_refused(session, given_input, has_input):
             config = FRESH.updated(event.session)
         except AsrError:
             continue
-        json.dumps([config.body("sess"), warnings_of(event.session)], allow_nan=False)
+        json.dumps([config.body("sess"), warnings_of(event.session, config)], allow_nan=False)
         again = SessionUpdate.model_validate(json.loads(json.dumps(event.session.sent())))
         assert heard(FRESH.updated(again)) == heard(config)
