@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from asr.errors import AsrError
+from asr.service.access.client_secrets import FILE, ClientSecrets
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
 from asr.service.http.head import HeadAsGet
@@ -64,6 +65,7 @@ class Application:
     def __init__(self, submit: Submit, settings: Settings, run_dir: Path, incoming: Path) -> None:
         self._settings = settings
         self.keyring = Keyring(settings)
+        self.client_secrets = ClientSecrets(self.keyring, settings.data_path / FILE)
         self.meters = Meters()
         self.metrics = ApiMetrics()
         self.client = WorkerClient(submit, [self.meters.add_audio, self.metrics.add_audio])
@@ -74,7 +76,7 @@ class Application:
             settings.upload_ttl,
         )
         self.service = Service(self.client, settings, run_dir, self.uploads)
-        self.live = Live(self.client, settings, run_dir)
+        self.live = Live(self.client, settings, run_dir, self.client_secrets)
         self.jobs = Jobs(
             client=self.client,
             settings=settings,
@@ -122,7 +124,9 @@ class Application:
         install_document(app)
         app.add_middleware(RelativeRedirects)
         app.add_middleware(QueryCheck)
-        app.add_middleware(KeyCheck, keys=self.keyring, meters=self.meters)
+        app.add_middleware(
+            KeyCheck, keys=self.keyring, meters=self.meters, secrets=self.client_secrets
+        )
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
         app.add_middleware(HeadAsGet)

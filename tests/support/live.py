@@ -17,8 +17,8 @@ from asr.audio.recording import Recording
 from asr.config import Options
 from asr.errors import EngineError
 from asr.pipeline.stitch import stitch
-from asr.service.live.client_events import SessionConfig
 from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.session_config import SessionConfig
 from asr.types import SAMPLE_RATE, Chunk, Transcript, Word
 from tests.support.makers import speech
 from tests.support.strategies import hear

@@ -19,7 +19,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from asr import tracing
 from asr.service.access.keys import ANONYMOUS
-from asr.service.errors import LimitReached
+from asr.service.errors import Expired, LimitReached
 from asr.service.http.body import drain
 from asr.service.http.fields import check_query
 from asr.service.http.problems import Problem, problem_of
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Send
 
-    from asr.service.access.keys import Keyring, Scope
+    from asr.service.access.client_secrets import ClientSecrets
+    from asr.service.access.keys import Key, Keyring, Scope
     from asr.service.access.limits import Meter, Meters
     from asr.service.observability.metrics import ApiMetrics
 
@@ -218,13 +219,17 @@ class KeyCheck:
 
     The key comes as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, or on a WebSocket as the
     subprotocol ``openai-insecure-api-key.KEY``. The query is not read, since it ends up in logs.
+    An ephemeral key opens live sessions only, and counts as the key of its owner.
     The name, the weight and the meter of the key go into the state of the request.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keyring, meters: Meters) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keyring, meters: Meters, secrets: ClientSecrets | None = None
+    ) -> None:
         self._app = app
         self._keys = keys
         self._meters = meters
+        self._secrets = secrets
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -239,7 +244,8 @@ class KeyCheck:
             await _refuse(refused.problem, scope, receive, send)
 
     def _meter(self, scope: Scope_) -> Meter:
-        key = self._keys.find(_given(scope))
+        given = given_keys(scope)
+        key = self._keys.find(given) or self._owner_of_secret(scope, given)
         if key is None:
             message = "Incorrect or missing API key: send Authorization: Bearer KEY"
             raise _Refused(Problem(401, f"{message} or X-API-Key: KEY", "invalid_api_key"))
@@ -251,6 +257,23 @@ class KeyCheck:
         meter = self._meters.of(key)
         scope.setdefault("state", {}).update(owner=key.name, weight=key.weight, meter=meter)
         return meter
+
+    def _owner_of_secret(self, scope: Scope_, given: list[bytes]) -> Key | None:
+        """The API key that asked for an ephemeral key among `given`, or None.
+
+        Raises:
+            _Refused: the ephemeral key has expired, or the request opens no live session.
+        """
+        try:
+            grant = self._secrets and self._secrets.find(given)
+        except Expired as error:
+            raise _Refused(Problem(401, str(error), error.code)) from error
+        if not grant:
+            return None
+        if scope["type"] != "websocket":
+            message = "a client secret opens live sessions only; send an API key"
+            raise _Refused(Problem(403, message, "insufficient_scope"))
+        return self._keys.named(grant.owner)
 
 
 class _Refused(Exception):
@@ -289,8 +312,8 @@ async def _refuse(problem: Problem, scope: Scope_, receive: Receive, send: Send)
     await problem.response()(scope, receive, send)
 
 
-def _given(scope: Scope_) -> list[bytes]:
-    """All API keys in a request."""
+def given_keys(scope: Scope_) -> list[bytes]:
+    """All keys in a request."""
     headers = Headers(scope=scope)
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if scheme.lower() == "bearer" else ""

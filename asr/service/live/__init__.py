@@ -16,9 +16,12 @@ Modules in reading order:
     formats.py        the client's bytes -> 16 kHz PCM16
     turns.py          samples -> turns in files
     input_buffer.py   `InputBuffer`: formats and turns, OpenAI's "input audio buffer"
-    client_events.py  the events that a client sends, and the settings of a session
-    server_events.py  the events that the server sends
     delay.py          OpenAI's `delay`: how long partial results wait for certainty
+    beta.py           OpenAI's beta form of sessions and events
+    session_fields.py the settings of a session, as a client sends them
+    session_config.py `SessionConfig`: the settings as they are now
+    client_events.py  the events that a client sends
+    server_events.py  the events that the server sends
     word_match.py     matches sent words with the beginning of a later hypothesis
     agreement.py      which words of hypotheses that still change can be sent
     partial_text.py   `PartialText`: what was sent of an item
@@ -29,6 +32,7 @@ Modules in reading order:
     items.py          `Items`: the turns that are being transcribed
     socket.py         `ClientSocket`: the WebSocket
     session.py        `LiveSession`: one client from the first event to the last
+    secret_requests.py  requests for ephemeral keys
     transcripts.py    transcripts that clients can fetch after the socket closed
     service.py        `Live`: the sessions of one API process
     routes.py         the routes

@@ -107,3 +107,11 @@ class Backend:
     def keep(self, turn: Turn, transcript: Transcript) -> None:
         """Store a transcript for clients that fetch it later. Blocks on the disk."""
         self._transcripts.add(self._session_id, turn, transcript)
+
+    def text_of(self, item_id: str) -> str | None:
+        """The text of a stored transcript, or None. Blocks on the disk."""
+        return self._transcripts.text_of(self._session_id, item_id)
+
+    def forget(self, item_id: str) -> None:
+        """Delete the transcript of an item, now or when it is stored. Blocks on the disk."""
+        self._transcripts.delete(self._session_id, item_id)

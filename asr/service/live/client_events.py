@@ -1,124 +1,81 @@
-"""The events that a client sends, as in OpenAI's Realtime API, and the settings of a session."""
+"""The events that a client sends, as in OpenAI's Realtime API. Beta forms are accepted, too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal
+import json
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from asr.config import DecodeOptions, VadKind, VadOptions
 from asr.errors import AsrError, InvalidOption
 from asr.service.errors import Malformed, TooLarge
 from asr.service.json_text import check_structure
-from asr.service.live.delay import DEFAULT, DELAYS, Delay, DelayName
-from asr.service.live.formats import TELEPHONE_RATE, AudioFormat
-from asr.service.transcriptions.form import ServerVad, server_vad_options
+from asr.service.live.beta import beta_names, is_flat
+from asr.service.live.session_fields import SessionUpdate  # noqa: TC001  # for pydantic
 
 MAX_EVENT_CHARACTERS: Final = 256 << 10
 """The limit of an event without audio."""
+MAX_ID: Final = 512
+_TAGS: Final = frozenset({"server_vad", "semantic_vad"})
+_NO_RESPONSES: Final = "this service transcribes and makes no responses"
+NOT_SERVED: Final = {
+    "response.create": _NO_RESPONSES,
+    "response.cancel": _NO_RESPONSES,
+    "output_audio_buffer.clear": _NO_RESPONSES,
+    "conversation.item.create": "items are made from audio; send input_audio_buffer.append",
+    "conversation.item.truncate": "only the audio of responses can be truncated, and there is none",
+}
+"""Events of OpenAI's API that are refused, with the reasons."""
+T = TypeVar("T")
 
 
-class _Given(BaseModel):
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
-
-class PcmFormat(_Given):
-    """16-bit little-endian PCM, mono. OpenAI accepts only 24 kHz."""
-
-    type: Literal["audio/pcm"] = "audio/pcm"
-    rate: Literal[8000, 16000, 24000, 48000] = 24000
-
-
-class MuLawFormat(_Given):
-    """G.711 mu-law at 8 kHz."""
-
-    type: Literal["audio/pcmu"]
-
-
-class ALawFormat(_Given):
-    """G.711 A-law at 8 kHz."""
-
-    type: Literal["audio/pcma"]
-
-
-Format = Annotated[PcmFormat | MuLawFormat | ALawFormat, Field(discriminator="type")]
-
-
-class Transcription(_Given):
-    """Options of the recogniser. `model` may be any name; `partial_results` is ours."""
-
-    model: str | None = None
-    language: str | None = Field(None, pattern=r"^[A-Za-z-]{2,20}$")
-    languages: list[str] = Field([], max_length=1)
-    prompt: str | None = Field(None, max_length=8192)
-    keywords: list[str] = Field([], max_length=100)
-    delay: DelayName | None = None
-    partial_results: bool = True
-
-
-class TurnDetection(ServerVad):
-    """OpenAI's server VAD, with OpenAI's defaults."""
-
+class _Event(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    threshold: float = Field(0.5, ge=0, le=1)
-    prefix_padding_ms: int = Field(300, ge=0, le=5000)
-    silence_duration_ms: int = Field(500, ge=30, le=30000)
+    event_id: str | None = Field(None, max_length=MAX_ID)
 
 
-class Input(_Given):
-    """``session.audio.input``. If a field is absent, its setting does not change."""
-
-    format: Format | None = None
-    transcription: Transcription | None = None
-    turn_detection: TurnDetection | None = None
-
-
-class AudioSettings(_Given):
-    """``session.audio``."""
-
-    input: Input = Input()
-
-
-class SessionUpdate(_Given):
-    """``session`` of a session.update."""
-
-    type: Literal["transcription"] = "transcription"
-    audio: AudioSettings = AudioSettings()
-
-
-class Update(_Given):
+class Update(_Event):
     """Change settings of the session."""
 
-    type: Literal["session.update"]
-    event_id: str | None = Field(None, max_length=512)
+    type: Literal["session.update", "transcription_session.update"]
     session: SessionUpdate
 
 
-class Append(_Given):
+class Append(_Event):
     """More audio, in base64."""
 
     type: Literal["input_audio_buffer.append"]
-    event_id: str | None = Field(None, max_length=512)
     audio: str
 
 
-class Commit(_Given):
+class Commit(_Event):
     """End the turn here."""
 
     type: Literal["input_audio_buffer.commit"]
-    event_id: str | None = Field(None, max_length=512)
 
 
-class Clear(_Given):
+class Clear(_Event):
     """Discard the audio that was not committed."""
 
     type: Literal["input_audio_buffer.clear"]
-    event_id: str | None = Field(None, max_length=512)
 
 
-ClientEvent = Update | Append | Commit | Clear
+class Retrieve(_Event):
+    """Ask for an item with its transcript."""
+
+    type: Literal["conversation.item.retrieve"]
+    item_id: str = Field(max_length=MAX_ID)
+
+
+class Delete(_Event):
+    """Forget the transcript of an item."""
+
+    type: Literal["conversation.item.delete"]
+    item_id: str = Field(max_length=MAX_ID)
+
+
+ClientEvent = Update | Append | Commit | Clear | Retrieve | Delete
 _EVENT: TypeAdapter[ClientEvent] = TypeAdapter(Annotated[ClientEvent, Field(discriminator="type")])
 
 
@@ -126,120 +83,68 @@ def parse_event(text: str) -> ClientEvent:
     """Check a client's event.
 
     Raises:
-        InvalidOption: a field is wrong.
+        InvalidOption: a field is wrong, or the event is not served.
         Malformed: the text is not JSON, or has too many values.
         TooLarge: it is long and has no audio.
     """
-    check_structure(text)
-    try:
-        event = _EVENT.validate_json(text)
-    except ValidationError as error:
-        raise _explain(error) from error
+    event = parse(_EVENT, text)
     if len(text) > MAX_EVENT_CHARACTERS and not isinstance(event, Append):
         message = f"an event without audio may have {MAX_EVENT_CHARACTERS} characters"
         raise TooLarge(message, "too_large")
     return event
 
 
-def _explain(error: ValidationError) -> AsrError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+def parse(kind: TypeAdapter[T], text: str, *, is_session: bool = False) -> T:
+    """Parse JSON into `kind`.
+
+    Args:
+        kind: what the JSON should be.
+        text: the JSON.
+        is_session: whether `kind` is a session, instead of an object with a field `session`.
+
+    Raises:
+        InvalidOption: a field is wrong. The message names it.
+        Malformed: the text is not JSON, or has too many values.
+    """
+    check_structure(text)
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise _explain(error, text, is_session=is_session) from error
+
+
+def event_id_of(text: str) -> str | None:
+    """The id of an event that could not be parsed, if it has one."""
+    given = _object(text).get("event_id")
+    return given if isinstance(given, str) and len(given) <= MAX_ID else None
+
+
+def _object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_EVENT_CHARACTERS:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _explain(error: ValidationError, text: str, *, is_session: bool) -> AsrError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    location, message = first["loc"], first["msg"].removeprefix("Value error, ")
     # In a discriminated union, the location contains the tag of a branch, which is not a field.
-    names = [str(part) for part in first["loc"] if "." not in str(part) and "/" not in str(part)]
+    names = [str(part) for part in location if "." not in str(part) and part not in _TAGS]
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         names.append("type")
+        kind = str(first.get("ctx", {}).get("tag"))
+        if not location and kind in NOT_SERVED:
+            message = f"{kind} is not served: {NOT_SERVED[kind]}"
     if not names:
-        return Malformed(first["msg"], "invalid_value")
-    return InvalidOption(".".join(names), first["msg"])
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """The settings of a session.
-
-    Attributes:
-        vad: finds turns, unless it is off.
-        may_send_partials: whether the server allows partial results.
-    """
-
-    vad: VadKind
-    may_send_partials: bool = True
-    format: AudioFormat = field(default_factory=AudioFormat)
-    transcription: Transcription = field(default_factory=lambda: Transcription.model_validate({}))
-    turn_detection: TurnDetection | None = field(
-        default_factory=lambda: TurnDetection.model_validate({"type": "server_vad"})
-    )
-
-    def updated(self, update: SessionUpdate) -> SessionConfig:
-        """The settings with the client's changes. A null `turn_detection` disables the server VAD.
-
-        Raises:
-            InvalidOption: a value that the recogniser cannot use.
-        """
-        given = update.audio.input
-        changed = self
-        for name in given.model_fields_set:
-            value = getattr(given, name)
-            if name == "format":
-                value = _audio_format(value)
-            elif name == "transcription":
-                value = value or Transcription.model_validate({})
-            changed = replace(changed, **{name: value})
-        _ = changed.decode, changed.vad_options  # these raise InvalidOption
-        return changed
-
-    @property
-    def decode(self) -> DecodeOptions:
-        """The options for the engine."""
-        options = self.transcription
-        return DecodeOptions(
-            language=options.language or next(iter(options.languages), None),
-            prompt=options.prompt or None,
-            keywords=tuple(options.keywords),
-        )
-
-    @property
-    def partials(self) -> Delay | None:
-        """When partial results are sent; None if they are turned off."""
-        if not (self.may_send_partials and self.transcription.partial_results):
-            return None
-        return DELAYS[self.transcription.delay or DEFAULT]
-
-    @property
-    def vad_options(self) -> VadOptions:
-        """Options of the VAD. It finds turns, or the speech in turns that the client commits."""
-        if self.turn_detection is None:
-            return VadOptions(kind=self.vad)
-        kind: VadKind = "webrtc" if self.vad == "off" else self.vad
-        return VadOptions(kind=kind, **server_vad_options(self.turn_detection))
-
-    def body(self, session_id: str) -> dict[str, Any]:
-        """OpenAI's session object."""
-        form: dict[str, Any] = {"type": self.format.encoding}
-        if self.format.encoding == "audio/pcm":
-            form["rate"] = self.format.rate
-        transcription = self.transcription.model_dump(exclude_defaults=True)
-        turns = self.turn_detection
-        return {
-            "id": session_id,
-            "object": "realtime.transcription_session",
-            "type": "transcription",
-            "audio": {
-                "input": {
-                    "format": form,
-                    "noise_reduction": None,
-                    "transcription": transcription,
-                    "turn_detection": turns and turns.model_dump(),
-                }
-            },
-            "include": None,
-        }
-
-
-def _audio_format(given: Format | None) -> AudioFormat:
-    match given:
-        case None:
-            return AudioFormat()
-        case PcmFormat(rate=rate):
-            return AudioFormat("audio/pcm", rate)
-        case other:
-            return AudioFormat(other.type, TELEPHONE_RATE)
+        return Malformed(message, "invalid_value")
+    if names[-1] == "type" and names[:-1] in ([], ["session"]):
+        message += "" if location == () else "; this service only transcribes"
+    given = _object(text)
+    session = given if is_session else given.get("session")
+    if isinstance(session, dict) and is_flat(session):
+        names = beta_names(names)
+    return InvalidOption(".".join(names), message)

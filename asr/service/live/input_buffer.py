@@ -18,7 +18,7 @@ from asr.types import SAMPLE_RATE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from asr.service.live.client_events import SessionConfig
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.turns import InputEvent, OpenTurn
 
 KEPT_SECONDS: Final = 26

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import AsrError, WorkerDied
 from asr.pipeline.missing import reason_of
+from asr.service.errors import NotFound
 from asr.service.files import finished_in_thread
 from asr.service.live import server_events
 from asr.service.live.partial_text import PartialText
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from asr.config import VadOptions
     from asr.service.live.backend import Backend
-    from asr.service.live.client_events import SessionConfig
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.turns import Turn
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Items:
         self._backend = backend
         self._send = send
         self._previous: str | None = None
+        self._ids: set[str] = set()
         self._places = asyncio.Semaphore(MAX_PENDING)
         self._pending: set[asyncio.Task[None]] = set()
         self._speech = Speech()
@@ -68,6 +70,7 @@ class Items:
         for body in server_events.committed(turn, self._previous):
             await self._send(body)
         self._previous = turn.item_id
+        self._ids.add(turn.item_id)
         await self._places.acquire()
         if not turn.lead:
             self._speech, self._last = Speech(), None
@@ -76,6 +79,32 @@ class Items:
         self._last = task
         self._pending.add(task)
         task.add_done_callback(self._done)
+
+    async def retrieve(self, item_id: str) -> tuple[str, str | None]:
+        """The id of an item, and its transcript, which is None while it is being made.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        self._check(item_id, "retrieve")
+        return item_id, await asyncio.to_thread(self._backend.text_of, item_id)
+
+    async def delete(self, item_id: str) -> None:
+        """Forget the transcript of an item, also one that is still being made.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        self._check(item_id, "delete")
+        self._ids.remove(item_id)
+        if item_id == self._previous:
+            self._previous = None
+        await asyncio.to_thread(self._backend.forget, item_id)
+
+    def _check(self, item_id: str, what: str) -> None:
+        if item_id not in self._ids:
+            message = "this session has no such item, or it was deleted"
+            raise NotFound(message, f"item_{what}_invalid_item_id", "item_id")
 
     async def finish(self) -> None:
         """Wait for the last transcript."""
@@ -110,7 +139,7 @@ class Items:
                     await self._send_segment(item, segment)
             item.partial.final = tuple(transcript.text.split())
             await asyncio.to_thread(self._backend.keep, turn, transcript)
-            await self._send(server_events.completed(turn, transcript))
+            await self._send(item.completed(transcript))
         except Exception as error:  # noqa: BLE001  # sent to the client, and the session continues
             await self._fail(turn, error)
         finally:
@@ -186,6 +215,11 @@ class Item:
         self.sends_early = turn.is_whole and not partial.words
         self._n_sent = len(partial.text)
         self._n_letters = 0  # length of the texts of the segments so far
+
+    def completed(self, transcript: Transcript) -> dict[str, Any]:
+        """The event with the whole text."""
+        wants_logprobs = self.config.include_logprobs
+        return server_events.completed(self.turn, transcript, logprobs=wants_logprobs)
 
     def unsent(self, segment: Segment) -> str:
         """The part of the text that no delta contained. Call it once for each segment, in order."""

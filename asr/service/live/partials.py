@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from asr.service.live.backend import Backend
-    from asr.service.live.client_events import SessionConfig
     from asr.service.live.delay import Delay
     from asr.service.live.input_buffer import RecentAudio
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.turns import OpenTurn, Turn
 
 logger = logging.getLogger(__name__)

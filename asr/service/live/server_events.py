@@ -7,14 +7,16 @@ the first sample of the session. Fields with the comment "ours" are not part of 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from asr.output.numbers import rounded
+from asr.output.openai import logprobs_of
 from asr.service.http.problems import problem_of
 from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.turns import Turn
     from asr.types import Segment, Transcript
 
@@ -26,9 +28,22 @@ def _event(kind: str, **fields: Any) -> Body:
     return {"type": kind, "event_id": f"event_{secrets.token_hex(12)}", **fields}
 
 
-def session_event(kind: Literal["created", "updated"], session: Body) -> Body:
-    """The session as it is now."""
-    return _event(f"session.{kind}", session=session)
+def created(config: SessionConfig, session_id: str) -> Body:
+    """The session as it begins."""
+    return _event(f"{config.name}.created", session=config.body(session_id))
+
+
+def updated(kind: str, config: SessionConfig, session_id: str, warnings: list[str]) -> Body:
+    """The session after an update.
+
+    Args:
+        kind: of the client's event, which decides how this one is named.
+        config: the settings.
+        session_id: of the session.
+        warnings: about fields of the update that have no effect.
+    """
+    body = config.body(session_id)
+    return _event(f"{kind}d", session=body, warnings=warnings)  # ours: warnings
 
 
 def speech_started(item_id: str, sample: int) -> Body:
@@ -50,14 +65,7 @@ def cleared() -> Body:
 
 def committed(turn: Turn, previous: str | None) -> list[Body]:
     """The turn became an item."""
-    item = {
-        "id": turn.item_id,
-        "object": "realtime.item",
-        "type": "message",
-        "status": "completed",
-        "role": "user",
-        "content": [{"type": "input_audio", "transcript": None}],
-    }
+    item = _item(turn.item_id, None)
     return [
         _event(
             "input_audio_buffer.committed",
@@ -68,6 +76,27 @@ def committed(turn: Turn, previous: str | None) -> list[Body]:
         ),
         _event("conversation.item.added", item=item, previous_item_id=previous),
     ]
+
+
+def _item(item_id: str, transcript: str | None) -> Body:
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_audio", "transcript": transcript}],
+    }
+
+
+def retrieved(item_id: str, transcript: str | None) -> Body:
+    """The answer to a retrieve. It never has the audio, which is not kept."""
+    return _event("conversation.item.retrieved", item=_item(item_id, transcript))
+
+
+def deleted(item_id: str) -> Body:
+    """The answer to a delete."""
+    return _event("conversation.item.deleted", item_id=item_id)
 
 
 def delta(item_id: str, text: str) -> Body:
@@ -83,8 +112,9 @@ def segment(turn: Turn, segment: Segment) -> Body:
     return _event(f"{TRANSCRIPTION}.segment", item_id=turn.item_id, content_index=0, **body)
 
 
-def completed(turn: Turn, transcript: Transcript) -> Body:
+def completed(turn: Turn, transcript: Transcript, *, logprobs: bool = False) -> Body:
     """The whole text of a turn."""
+    more = {"logprobs": _logprobs(transcript)} if logprobs else {}
     return _event(
         f"{TRANSCRIPTION}.completed",
         item_id=turn.item_id,
@@ -93,7 +123,14 @@ def completed(turn: Turn, transcript: Transcript) -> Body:
         usage={"type": "duration", "seconds": rounded(turn.end - turn.start)},
         languages=[{"code": transcript.language}],
         warnings=list(transcript.warnings),  # ours
+        **more,
     )
+
+
+def _logprobs(transcript: Transcript) -> list[Body]:
+    """A token for each word whose confidence is known. OpenAI's type demands a number."""
+    tokens = logprobs_of(transcript.segments)
+    return [token for token in tokens if token["logprob"] is not None]
 
 
 def failed(turn: Turn, error: Exception) -> Body:

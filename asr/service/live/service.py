@@ -6,23 +6,29 @@ import asyncio
 import contextlib
 import secrets
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.errors import AsrError, InvalidOption
-from asr.service.errors import LimitReached, ShuttingDown
-from asr.service.http.middleware import origin_of, owner_of
-from asr.service.http.problems import problem_of
+from asr.service.errors import Expired, LimitReached, ShuttingDown
+from asr.service.http.middleware import given_keys, origin_of, owner_of
+from asr.service.http.problems import Problem, problem_of
+from asr.service.live import beta
 from asr.service.live.backend import Backend
-from asr.service.live.client_events import SessionConfig
+from asr.service.live.secret_requests import answer, parse_request
 from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.session_config import SessionConfig
+from asr.service.live.session_fields import AudioSettings, Input, SessionUpdate, Transcription
 from asr.service.live.socket import ClientSocket
 from asr.service.live.transcripts import Transcripts
 
 if TYPE_CHECKING:
+    from asr.service.access.client_secrets import ClientSecrets
     from asr.service.litserve.client import WorkerClient
+    from asr.service.live.session_config import SessionName
     from asr.settings import Settings
 
 SUBPROTOCOL: Final = "realtime"
@@ -36,9 +42,17 @@ class Live:
         client: sends commands to the worker.
         settings: of the service.
         run_dir: a folder for turns until they are transcribed.
+        client_secrets: makes and checks ephemeral keys.
     """
 
-    def __init__(self, client: WorkerClient, settings: Settings, run_dir: Path) -> None:
+    def __init__(
+        self,
+        client: WorkerClient,
+        settings: Settings,
+        run_dir: Path,
+        client_secrets: ClientSecrets,
+    ) -> None:
+        self._secrets = client_secrets
         self._client = client
         self._settings = settings
         self._run_dir = run_dir
@@ -69,13 +83,57 @@ class Live:
         """
         return self._transcripts.read(session_id, owner)
 
+    async def make_secret(self, text: str, owner: str, *, is_beta: bool) -> dict[str, Any]:
+        """Make an ephemeral key, and answer as OpenAI does.
+
+        Raises:
+            InvalidOption: a field of the request `text` is wrong.
+            Refused: there are too many keys, or the settings do not fit into one.
+        """
+        request = parse_request(text, is_beta=is_beta)
+        config = self._defaults.updated(request.update)
+        settings, seconds = request.update.sent(), request.seconds
+        made = await asyncio.to_thread(self._secrets.make, owner, settings, seconds)
+        return answer(request, config, *made)
+
+    @property
+    def _defaults(self) -> SessionConfig:
+        return SessionConfig(self._settings.vad, self._settings.live_partials)
+
+    def _config(self, websocket: WebSocket) -> SessionConfig:
+        """The settings with which a session begins.
+
+        ``?model=`` names the model, as some clients expect, and an ephemeral key may have settings.
+
+        Raises:
+            Problem: 401, the ephemeral key has expired or is wrong.
+        """
+        config = self._defaults
+        if model := websocket.query_params.get("model"):
+            options = Transcription(model=model)
+            audio = AudioSettings(input=Input(transcription=options))
+            config = config.updated(SessionUpdate(audio=audio))
+        if (given := self._session_of_secret(websocket)) is not None:
+            config = config.updated(SessionUpdate.model_validate(given))
+        is_beta = beta.is_asked_for(websocket.headers, websocket.scope["subprotocols"])
+        is_named = is_beta and bool(websocket.query_params.get("intent"))
+        name: SessionName = "transcription_session" if is_named else "session"
+        return replace(config, is_beta=is_beta, name=name)
+
+    def _session_of_secret(self, websocket: WebSocket) -> dict[str, Any] | None:
+        try:
+            grant = self._secrets.find(given_keys(websocket.scope))
+        except Expired as error:
+            raise Problem(401, str(error), error.code) from error
+        return None if grant is None else grant.session
+
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket from its handshake to its end."""
         session_id = f"sess_{secrets.token_hex(16)}"
         try:
             self._check(websocket)
             session = self._begin(session_id, websocket)
-        except (AsrError, OSError) as error:
+        except (AsrError, OSError, Problem) as error:
             await websocket.send_denial_response(problem_of(error).response())
             return
         self._sessions[session_id] = session
@@ -112,7 +170,7 @@ class Live:
             session_id,
             ClientSocket(websocket),
             backend,
-            SessionConfig(settings.vad, settings.live_partials),
+            self._config(websocket),
             folder,
             SessionLimits(settings.live_idle_seconds, settings.live_max_seconds),
         )
@@ -120,7 +178,7 @@ class Live:
     def _check(self, websocket: WebSocket) -> None:
         if self._closing:
             raise ShuttingDown
-        intent = websocket.query_params.get("intent", "transcription")
+        intent = websocket.query_params.get("intent") or "transcription"
         if intent != "transcription":
             raise InvalidOption("intent", f"{intent!r} is not served; send transcription")
         if len(self._sessions) >= self._settings.live_max_sessions:

@@ -17,10 +17,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from asr.errors import AsrError, InvalidOption
 from asr.service.errors import Conflict, Expired, LimitReached, TooLarge
 from asr.service.live import server_events
-from asr.service.live.client_events import Append, Clear, Commit, Update, parse_event
+from asr.service.live.beta import translated
+from asr.service.live.client_events import (
+    Append,
+    Clear,
+    Commit,
+    Delete,
+    Retrieve,
+    Update,
+    event_id_of,
+    parse_event,
+)
 from asr.service.live.input_buffer import InputBuffer
 from asr.service.live.items import Items
 from asr.service.live.partials import Partials
+from asr.service.live.session_config import warnings_of
 from asr.service.live.turns import SpeechStarted, SpeechStopped, Turn
 from asr.types import SAMPLE_RATE
 
@@ -29,7 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.service.live.backend import Backend
-    from asr.service.live.client_events import SessionConfig
+    from asr.service.live.client_events import ClientEvent
+    from asr.service.live.session_config import SessionConfig
     from asr.service.live.socket import ClientSocket
     from asr.service.live.turns import InputEvent
 
@@ -111,7 +123,7 @@ class LiveSession:
         limit = loop.call_later(self._limits.max_seconds, lambda: self.end(self._expired()))
         reason: Exception | None = None
         try:
-            await self._send(server_events.session_event("created", self._config.body(self._id)))
+            await self._send(server_events.created(self._config, self._id))
             while True:
                 await self._serve(await self._next())
         except Ended as ended:
@@ -161,22 +173,32 @@ class LiveSession:
 
     async def _serve(self, text: str) -> None:
         """Handle one event of the client. An invalid event does not end the session."""
-        event_id = None
         try:
             event = await _in_thread_if_large(len(text), parse_event, text)
-            del text  # may take 20 MB
-            event_id = event.event_id
-            match event:
-                case Append():
-                    await self._append(event)
-                case Commit():
-                    await self._commit()
-                case Clear():
-                    await self._clear()
-                case Update():
-                    await self._update(event)
         except AsrError as error:
-            await self._send(server_events.error_event(error, event_id))
+            await self._send(server_events.error_event(error, event_id_of(text)))
+            return
+        del text  # may take 20 MB
+        try:
+            await self._carry_out(event)
+        except AsrError as error:
+            await self._send(server_events.error_event(error, event.event_id))
+
+    async def _carry_out(self, event: ClientEvent) -> None:
+        match event:
+            case Append():
+                await self._append(event)
+            case Commit():
+                await self._commit()
+            case Clear():
+                await self._clear()
+            case Update():
+                await self._update(event)
+            case Retrieve(item_id=item_id):
+                await self._send(server_events.retrieved(*await self._items.retrieve(item_id)))
+            case Delete(item_id=item_id):
+                await self._items.delete(item_id)
+                await self._send(server_events.deleted(item_id))
 
     async def _append(self, event: Append) -> None:
         data = await _in_thread_if_large(len(event.audio), _decode_base64, event.audio)
@@ -214,11 +236,13 @@ class LiveSession:
 
     async def _update(self, event: Update) -> None:
         changed = self._config.updated(event.session)
-        await self._handle(await asyncio.to_thread(self._input.commit))
-        await self._partials.discard()
-        await asyncio.to_thread(self._input.configure, changed)
+        if changed.input_settings != self._config.input_settings:
+            await self._handle(await asyncio.to_thread(self._input.commit))
+            await self._partials.discard()
+            await asyncio.to_thread(self._input.configure, changed)
         self._config = changed
-        await self._send(server_events.session_event("updated", changed.body(self._id)))
+        warnings = warnings_of(event.session, changed)
+        await self._send(server_events.updated(event.type, changed, self._id, warnings))
 
     async def _handle(self, events: list[InputEvent]) -> None:
         for event in events:
@@ -231,7 +255,10 @@ class LiveSession:
                     partial = await self._partials.end(event)
                     await self._items.add(event, self._config, partial)
 
-    async def _send(self, body: dict[str, Any]) -> None:
+    async def _send(self, event: dict[str, Any]) -> None:
+        body = translated(event) if self._config.is_beta else event
+        if body is None:
+            return
         with contextlib.suppress(ConnectionError):  # the client left; `_next` will notice it, too
             await self._socket.send(body)
 

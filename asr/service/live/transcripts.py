@@ -32,6 +32,7 @@ class _Kept:
     owner: str
     folder: Path
     status: Status = "open"
+    deleted: set[str] = field(default_factory=set)
     # Writing a line may take several system calls.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -63,7 +64,7 @@ class Transcripts:
         asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, kept.folder, True)
 
     def add(self, session_id: str, turn: Turn, transcript: Transcript) -> None:
-        """Add the transcript of a turn."""
+        """Add the transcript of a turn, unless its item was deleted."""
         line = json.dumps(
             {
                 "item_id": turn.item_id,
@@ -76,8 +77,29 @@ class Transcripts:
             ensure_ascii=False,
         )
         kept = self._sessions[session_id]
-        with kept.lock, (kept.folder / NAME).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with kept.lock:
+            if turn.item_id not in kept.deleted:
+                with (kept.folder / NAME).open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+    def text_of(self, session_id: str, item_id: str) -> str | None:
+        """The text of an item, or None if it has no transcript yet."""
+        kept = self._sessions[session_id]
+        with kept.lock:
+            items = map(json.loads, _lines(kept))
+            return next((item["transcript"] for item in items if item["item_id"] == item_id), None)
+
+    def delete(self, session_id: str, item_id: str) -> None:
+        """Delete the transcript of an item. If there is none yet, `add` will not store it."""
+        kept = self._sessions[session_id]
+        with kept.lock:
+            kept.deleted.add(item_id)
+            lines = _lines(kept)
+            left = [line for line in lines if json.loads(line)["item_id"] != item_id]
+            if len(left) < len(lines):
+                draft = kept.folder / f"{NAME}.new"
+                draft.write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
+                draft.replace(kept.folder / NAME)
 
     def read(self, session_id: str, owner: str) -> dict[str, Any]:
         """The session as a JSON object, with its items in order of time.
@@ -89,12 +111,16 @@ class Transcripts:
         if kept is None or kept.owner != owner:
             message = "there is no such session, or it is no longer kept"
             raise NotFound(message, "not_found", "session_id")
-        path = kept.folder / NAME
         with kept.lock:
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+            lines = _lines(kept)
         return {
             "id": session_id,
             "object": "realtime.transcription_session",
             "status": kept.status,
             "items": sorted((json.loads(line) for line in lines), key=lambda item: item["start"]),
         }
+
+
+def _lines(kept: _Kept) -> list[str]:
+    path = kept.folder / NAME
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []

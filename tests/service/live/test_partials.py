@@ -11,9 +11,9 @@ from hypothesis import example, given, settings as example_settings, strategies 
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
 from asr.pipeline.transcriber import Transcriber
 from asr.service.live import partials
-from asr.service.live.client_events import SessionConfig
 from asr.service.live.partials import LONG_SECONDS
 from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.session_config import SessionConfig
 from asr.types import SAMPLE_RATE, Word
 from tests.support.chat_server import ChatServer
 from tests.support.live import (

@@ -18,9 +18,9 @@ from asr.config import Options
 from asr.errors import EngineError, WorkerDied
 from asr.pipeline.transcriber import Transcriber
 from asr.service.live import items
-from asr.service.live.client_events import SessionConfig
 from asr.service.live.items import Items
 from asr.service.live.session import LiveSession, SessionLimits
+from asr.service.live.session_config import SessionConfig
 from asr.service.live.turns import MARGIN_SAMPLES, Turn
 from asr.types import SAMPLE_RATE, Chunk, Word
 from tests.support.fakes import FakeEngine

@@ -75,3 +75,19 @@ def test_a_word_may_contain_line_separators_of_unicode(tmp_path):
     kept.add("a", Turn("item", 0, SAMPLE_RATE, tmp_path / "x"), transcript("one\u2028two\x85"))
     (item,) = kept.read("a", "owner")["items"]
     assert item["transcript"] == "one\u2028two\x85"
+
+
+def test_a_deleted_item_is_not_stored_whenever_its_transcript_comes(tmp_path):
+    kept = Transcripts(1.0)
+    kept.begin("a", "owner", tmp_path)
+    turns = [Turn(f"item{n}", n * SAMPLE_RATE, (n + 1) * SAMPLE_RATE, tmp_path) for n in range(3)]
+    kept.add("a", turns[0], transcript("first"))
+    assert kept.text_of("a", "item0") == "first"
+    assert kept.text_of("a", "item1") is None
+    kept.delete("a", "item0")
+    kept.delete("a", "item1")
+    for turn, text in zip(turns[1:], ("second", "third"), strict=True):
+        kept.add("a", turn, transcript(text))
+    assert [item["transcript"] for item in kept.read("a", "owner")["items"]] == ["third"]
+    assert kept.text_of("a", "item0") is None
+    assert "first" not in "".join(path.read_text() for path in tmp_path.iterdir())
