@@ -23,11 +23,11 @@ from asr.service.http.fields import (
     parse_json,
     parse_urlencoded,
 )
-from asr.service.http.multipart import MultipartForm
+from asr.service.http.multipart import FILE_PARTS, MultipartForm
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -69,13 +69,17 @@ class Body:
 
 
 async def receive_body(
-    request: Request, target: Path, max_bytes: int, max_text_bytes: int = MAX_FIELD_BYTES
+    request: Request,
+    target: Path,
+    max_bytes: int,
+    max_text_bytes: int = MAX_FIELD_BYTES,
+    file_parts: Collection[str] = FILE_PARTS,
 ) -> Body:
     """Write the recording in a request to `target`.
 
     The body, chunked or of known length, is one of these:
 
-    - ``multipart/form-data`` with the recording in a part called file
+    - ``multipart/form-data`` with the recording in a part that `file_parts` names
     - the bare recording with a content type of audio or video, and the fields in the query
     - only fields, as an urlencoded form or a JSON object; the recording is then an upload
 
@@ -84,6 +88,7 @@ async def receive_body(
         target: the file to write.
         max_bytes: the limit of the whole body.
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
+        file_parts: the names that the part with the recording may have.
 
     Raises:
         Problem: 400 the body is malformed or has too many fields, 408 the client sends nothing,
@@ -98,7 +103,8 @@ async def receive_body(
         writer = _Writer(file)
         try:
             if kind == b"multipart/form-data":
-                form = _make_form(parameters.get(b"boundary"), writer, max_text_bytes)
+                boundary = _boundary_of(parameters)
+                form = MultipartForm(boundary, writer.add, max_text_bytes, file_parts)
                 body = await _receive_multipart(request, form, writer, max_bytes)
             else:
                 fields_limit = max(MAX_FORM_BYTES, min(max_text_bytes, MAX_TEXT_FORM_BYTES))
@@ -149,10 +155,11 @@ class _Writer:
             await finished_in_thread(write_all, self._file, b"".join(collected))
 
 
-def _make_form(boundary: bytes | None, writer: _Writer, max_text_bytes: int) -> MultipartForm:
+def _boundary_of(parameters: Mapping[bytes, bytes]) -> bytes:
+    boundary = parameters.get(b"boundary")
     if not boundary:
         raise Problem(400, "the multipart content type names no boundary", "malformed_body")
-    return MultipartForm(boundary, writer.add, max_text_bytes)
+    return boundary
 
 
 async def _receive_multipart(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -11,7 +11,10 @@ from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+FILE_PARTS: Final = ("file",)
+"""OpenAI's name of the part with the recording."""
 
 
 class MultipartForm:
@@ -22,24 +25,31 @@ class MultipartForm:
 
     Args:
         boundary: from the content type.
-        write_file: takes the next bytes of the part called file.
+        write_file: takes the next bytes of the file.
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
+        file_parts: the names that the part with the file may have.
 
     Attributes:
         fields: name and value of each field, in the order of the body.
-        has_file: the body has a part called file.
+        has_file: the body has a part with the file.
 
     Raises:
         Problem: 400, the boundary is malformed.
     """
 
     def __init__(
-        self, boundary: bytes, write_file: Callable[[bytes], None], max_text_bytes: int
+        self,
+        boundary: bytes,
+        write_file: Callable[[bytes], None],
+        max_text_bytes: int,
+        file_parts: Collection[str] = FILE_PARTS,
     ) -> None:
         self.fields: list[tuple[str, str]] = []
         self.has_file = False
         self._write_file = write_file
         self._max_text_bytes = max_text_bytes
+        self._file_parts = file_parts
+        self._is_file = False
         self._name = ""
         self._value = bytearray()
         self._header = bytearray()
@@ -85,6 +95,7 @@ class MultipartForm:
     def _begin_part(self) -> None:
         self._disposition = b""
         self._name = ""
+        self._is_file = False
         self._value.clear()
 
     def _on_header(self, data: bytes, start: int, end: int) -> None:
@@ -104,15 +115,17 @@ class MultipartForm:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._name:
             raise Problem(400, "a part of the multipart body has no name", "malformed_body")
-        if self._name == "file":
+        self._is_file = self._name in self._file_parts
+        if self._is_file:
             if self.has_file:
-                raise Problem(400, "file: send one file per request", "invalid_value", "file")
+                message = f"{self._name}: send one file per request"
+                raise Problem(400, message, "invalid_value", self._name)
             self.has_file = True
         elif len(self.fields) >= MAX_FIELDS:
             raise Problem(400, f"more than {MAX_FIELDS} fields", "malformed_body")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == "file":
+        if self._is_file:
             self._write_file(data[start:end])
             return
         self._value += data[start:end]
@@ -122,7 +135,7 @@ class MultipartForm:
             raise Problem(400, message, "invalid_value", self._name)
 
     def _end_part(self) -> None:
-        if self._name != "file":
+        if not self._is_file:
             self.fields.append((self._name, self._value.decode("utf-8", "replace")))
 
     def _end(self) -> None:

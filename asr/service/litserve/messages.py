@@ -153,12 +153,14 @@ class EngineState:
         model: the name of its model. Until the model is loaded, the name of the engine.
         ready: the engine is loaded.
         reason: why the engine is not loaded.
+        language: ISO-639-1 code of the language that it recognises if the request names none.
     """
 
     name: str
     model: str
     ready: bool
     reason: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,13 @@ class Worker:
             return EngineState(name, name, ready=False, reason=str(error))
         engine = transcriber.engine
         obstacle = getattr(engine, "obstacle", "")
-        return EngineState(engine.name, engine.model, ready=not obstacle, reason=obstacle)
+        return EngineState(
+            engine.name,
+            engine.model,
+            ready=not obstacle,
+            reason=obstacle,
+            language=engine.language,
+        )
 
 
 def _has_lost_files(error: Exception, command: Transcribe) -> bool:
