@@ -77,10 +77,12 @@ MISSING = {
 
 def cases(rows):
     """Mark the rows whose script is in `MISSING`."""
+    marked = []
     for row in rows:
         reason = MISSING.get(row[-2])
         marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
-        yield pytest.param(*row, marks=marks, id="-".join(row[:-1]))
+        marked.append(pytest.param(*row, marks=marks, id="-".join(row[:-1])))
+    return marked
 
 
 @pytest.fixture(scope="module")
