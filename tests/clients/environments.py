@@ -5,7 +5,6 @@ They are made once and kept. The versions are in ``requirements/*.txt`` and ``pa
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -20,20 +19,6 @@ HERE = Path(__file__).parent
 HOME = ROOT / "build" / "clients"
 NEEDS_NEWER = {"wyoming-openai": "3.12"}
 """Packages that need a newer Python than this service."""
-
-
-def versions():
-    """Name -> version of every client package, as it is pinned."""
-    found = {}
-    for wanted in sorted((HERE / "requirements").glob("*.in")):
-        pinned = dict(
-            line.split("==") for line in wanted.with_suffix(".txt").read_text().split() if line
-        )
-        for line in wanted.read_text().split():
-            name = line.split("[")[0].split("<")[0].lower()
-            found[f"{name} ({wanted.stem})"] = pinned[name]
-    npm = json.loads((HERE / "package.json").read_text())["dependencies"]
-    return found | {f"{name} (npm)": version for name, version in npm.items()}
 
 
 def python_of(name):
