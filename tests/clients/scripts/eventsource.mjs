@@ -11,23 +11,16 @@ const { id } = await made.json();
 
 const withKey = (url, init) => fetch(url, { ...init, headers: { ...init.headers, ...headers } });
 const source = new EventSource(`${BASE}/jobs/${id}/events`, { fetch: withKey });
-let text = '';
+const texts = [];
 let endings = 0;
-const collect = (event) => {
-  if (!event.data.startsWith('{')) return;
-  const body = JSON.parse(event.data);
-  if (body.type === 'transcript.text.delta') text += body.delta;
-  if (body.type === 'transcript.text.done') endings += 1;
-};
-for (const name of ['message', 'transcript.text.delta', 'transcript.text.done']) {
-  source.addEventListener(name, collect);
-}
+source.addEventListener('segment', (event) => texts.push(JSON.parse(event.data).text));
+source.addEventListener('done', () => (endings += 1));
 // A client that has the last event reconnects; 204 tells it to stop.
 await new Promise((resolve) => {
   source.addEventListener('error', () => source.readyState === source.CLOSED && resolve());
   setTimeout(resolve, 60_000);
 });
 source.close();
-if (endings === 1) report('events', text);
+if (endings === 1) report('events', texts.join(' '));
 else console.error(`the end was sent ${endings} times, or the client never stopped`);
 process.exit(endings === 1 ? 0 : 1);
