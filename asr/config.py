@@ -96,19 +96,30 @@ class DecodeOptions:
         prompt: free text that gives context.
         keywords: names and terms that may occur.
         temperature: 0 to 1, or None for the engine's default.
+        languages: codes of the languages that may be spoken, if `language` is None.
+        model: the model that the client named; empty if it named none.
     """
 
     language: str | None = None
     prompt: str | None = None
     keywords: tuple[str, ...] = ()
     temperature: float | None = None
+    languages: tuple[str, ...] = ()
+    model: str = ""
 
     def __post_init__(self) -> None:
         in_range = self.temperature is None or 0 <= self.temperature <= 1
         check(in_range, "temperature", "must lie between 0 and 1")
         for keyword in self.keywords:
-            clean = keyword.strip() and not any(sign in keyword for sign in "<>\r\n")
-            check(bool(clean), "keywords", "each must be one line of text without < and >")
+            check(is_keyword(keyword), "keywords", KEYWORD_RULE)
+
+
+KEYWORD_RULE = "each must be one line of text without < and >"
+
+
+def is_keyword(text: str) -> bool:
+    """Whether an engine may get the text as a keyword."""
+    return bool(text.strip()) and not any(sign in text for sign in "<>\r\n\0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,43 @@ the number of chunks that the pipeline keeps in flight.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+from asr.config import check
 
 if TYPE_CHECKING:
     from asr.config import DecodeOptions
     from asr.types import Audio, Chunk, Hypothesis
+
+
+MODEL_ALIASES: Final = (
+    "whisper-1",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-transcribe-diarize",
+    "gpt-transcribe",
+    "gpt-realtime-whisper",
+    "gpt-live-transcribe",
+)
+"""OpenAI's names of models, which clients send because they must name one. The engine answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do with the options of a request. ``/v1/models`` shows it.
+
+    Attributes:
+        languages: ISO-639-1 codes of the languages it is made for; the first is the default.
+        detects_language: it recognises what is spoken if the request names no language.
+        prompt: it uses `DecodeOptions.prompt`; likewise `keywords` and `temperature`.
+    """
+
+    languages: tuple[str, ...] = ("en",)
+    detects_language: bool = False
+    prompt: bool = False
+    keywords: bool = False
+    temperature: bool = False
 
 
 class Engine(Protocol):
@@ -25,6 +57,7 @@ class Engine(Protocol):
             `ChunkOptions.max_seconds`. The request may override it.
         guarded: whether the guards check its answers. True for an engine that may invent text.
         retry_note: how `retry` differs from `transcribe`, as text for people.
+        capabilities: what it can do with the options of a request.
 
     An engine that may fail after it was opened can have a property ``obstacle``: why it can
     recognise nothing now, or an empty text. ``GET /ready`` tells it.
@@ -37,6 +70,7 @@ class Engine(Protocol):
     preferred_seconds: float | None = None
     guarded: bool = False
     retry_note: str = ""
+    capabilities: Capabilities = Capabilities()
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Return warnings about options that this engine ignores.
@@ -94,3 +128,32 @@ def ignored(engine: str, options: DecodeOptions) -> tuple[str, ...]:
         "temperature": bool(options.temperature),
     }
     return tuple(f"{engine} ignores {name}" for name, is_set in given.items() if is_set)
+
+
+def settle(engine: Engine, options: DecodeOptions) -> tuple[DecodeOptions, tuple[str, ...]]:
+    """Fit the options to the engine: choose one of several languages, and check all options.
+
+    Returns:
+        The options for the engine, and warnings about what it does not use.
+
+    Raises:
+        InvalidOption: the engine cannot serve an option.
+    """
+    chosen, notes = _choose_language(engine, options)
+    if options.model not in ("", engine.model, engine.name, *MODEL_ALIASES):
+        notes += (f"model: {engine.model} is used, because {options.model!r} is not served here",)
+    return chosen, notes + engine.check(chosen)
+
+
+def _choose_language(
+    engine: Engine, options: DecodeOptions
+) -> tuple[DecodeOptions, tuple[str, ...]]:
+    # An engine of somebody else may lack capabilities. Then it gets the first language.
+    able = getattr(engine, "capabilities", Capabilities(options.languages))
+    if options.language is not None or not options.languages or able.detects_language:
+        return options, ()
+    known = [code for code in options.languages if code in able.languages]
+    offered = ", ".join(able.languages)
+    check(bool(known), "languages", f"{engine.model} recognises {offered}: send one of them")
+    note = f"languages: only {known[0]!r} is used, because {engine.model} cannot choose"
+    return replace(options, language=known[0]), (note,) if len(options.languages) > 1 else ()

@@ -1,48 +1,75 @@
 """Transcript -> the response bodies of OpenAI's transcription API.
 
-``verbose_json`` demands numbers that nobody measured. They are made up here and nowhere else:
-``seek`` 0, no ``tokens``, ``temperature`` 0, ``no_speech_prob`` 0, and ``avg_logprob`` 0 if the
-engine gave none. Clients drop segments with a high ``no_speech_prob`` or a low ``avg_logprob``, so
-these values are those of a segment that is kept.
+``verbose_json`` has two measures of doubt in each segment. Clients such as Whisper's drop a segment
+with a high ``no_speech_prob`` and an ``avg_logprob`` below -1.
+
+- ``avg_logprob``: the engine's mean log probability of a token. Without one, the mean logarithm of
+  the confidences of the words.
+- ``no_speech_prob``: 1 minus the highest confidence of a word. If not even the best word was
+  heard, there may be no speech.
+
+A segment in which nothing was measured gets `UNMEASURED`, and a warning says so. OpenAI's client
+demands some fields that nothing here corresponds to: ``seek`` is 0, ``tokens`` is empty, and
+``temperature`` is 0.
 """
 
 from __future__ import annotations
 
+import math
 import string
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.output.numbers import rounded
+from asr.text.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from asr.types import Segment, Transcript
 
-LANGUAGE_NAMES: Final = {
-    "ar": "arabic", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
-    "es": "spanish", "fi": "finnish", "fr": "french", "he": "hebrew", "hi": "hindi",
-    "hu": "hungarian", "it": "italian", "ja": "japanese", "ko": "korean", "nl": "dutch",
-    "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian", "ru": "russian",
-    "sv": "swedish", "tr": "turkish", "uk": "ukrainian", "vi": "vietnamese", "zh": "chinese",
-}  # fmt: skip
-"""Whisper's name of each ISO-639-1 code; OpenAI returns these names."""
+UNMEASURED: Final = -1.0, 0.5
+"""avg_logprob and no_speech_prob of a segment without any measurement. OpenAI's client demands
+numbers. Clients keep a segment with these, but do not take it for certain."""
+LEAST_CONFIDENCE: Final = 1e-5
+"""Lower confidences count as this one: the logarithm of 0 is no number."""
 
 
-def to_openai_json(transcript: Transcript) -> dict[str, Any]:
-    """The body of ``json``."""
-    return {"text": transcript.text, "usage": _usage(transcript)}
+def to_openai_json(
+    transcript: Transcript, granularities: Collection[str] = (), *, logprobs: bool = False
+) -> dict[str, Any]:
+    """The body of ``json``, with our warnings.
+
+    Args:
+        transcript: the recording.
+        granularities: if not empty, the body is that of ``verbose_json``. OpenAI refuses this. The
+            Vercel AI SDK asks for it, and reads the segments or words.
+        logprobs: add ``logprobs``.
+    """
+    if granularities:
+        return to_verbose_json(transcript, granularities, logprobs=logprobs)
+    answer = {
+        "text": transcript.text,
+        "usage": _usage(transcript),
+        "warnings": list(transcript.warnings),
+    }
+    return answer | ({"logprobs": logprobs_of(transcript.segments)} if logprobs else {})
 
 
 def to_verbose_json(
-    transcript: Transcript, granularities: Collection[str] = ("segment",)
+    transcript: Transcript,
+    granularities: Collection[str] = ("segment",),
+    *,
+    logprobs: bool = False,
 ) -> dict[str, Any]:
     """The body of ``verbose_json``, with our engine, aligner, warnings and speech seconds.
 
     Args:
         transcript: the recording.
         granularities: "word", "segment", or both; if empty, segments are given.
+        logprobs: add ``logprobs``.
     """
+    warnings = list(transcript.warnings)
     answer: dict[str, Any] = {
         "task": "transcribe",
         "language": LANGUAGE_NAMES.get(transcript.language, transcript.language),
@@ -51,16 +78,19 @@ def to_verbose_json(
     }
     if "segment" in granularities or "word" not in granularities:
         answer["segments"] = [_verbose_segment(segment) for segment in transcript.segments]
+        warnings += _unmeasured(transcript.segments)
     if "word" in granularities:
         answer["words"] = [
             {"word": word.text, "start": rounded(word.start), "end": rounded(word.end)}
             for word in transcript.words
         ]
+    if logprobs:
+        answer["logprobs"] = logprobs_of(transcript.segments)
     return answer | {
         "usage": _usage(transcript),
         "engine": transcript.engine,
         "aligner": transcript.aligner,
-        "warnings": list(transcript.warnings),
+        "warnings": warnings,
         "speech_seconds": rounded(transcript.speech_seconds),
     }
 
@@ -78,7 +108,7 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
                 "start": rounded(segment.start),
                 "end": rounded(segment.end),
                 "text": segment.text,
-                "speaker": _letter(segment),
+                "speaker": speaker_of(segment),
             }
             for segment in transcript.segments
         ],
@@ -87,15 +117,79 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
     }
 
 
-def _letter(segment: Segment) -> str:
+def speaker_of(segment: Segment) -> str:
+    """OpenAI's label of a speaker: a letter for each channel, and A if channels were mixed."""
     if segment.channel is not None:
         return string.ascii_uppercase[segment.channel % 26]
     return segment.speaker or "A"
 
 
+def logprobs_of(segments: Iterable[Segment], *, is_first: bool = True) -> list[dict[str, Any]]:
+    """OpenAI's ``logprobs``, with one token for each word.
+
+    The tokens, concatenated, are the text. The log probability is the natural logarithm of the
+    word's confidence; null if it was not measured.
+
+    Args:
+        segments: consecutive segments.
+        is_first: they begin the transcript. Otherwise the first token begins with a space.
+    """
+    tokens: list[tuple[str, float | None]] = []
+    for segment in segments:
+        if segment.text:
+            space = " " if tokens or not is_first else ""
+            tokens += _tokens(segment, space)
+    return [
+        {
+            "token": token,
+            "logprob": None if confidence is None else _log(confidence),
+            "bytes": list(token.encode()),
+        }
+        for token, confidence in tokens
+    ]
+
+
+def _tokens(segment: Segment, space: str) -> list[tuple[str, float | None]]:
+    """Cut the text of a segment behind each word. `space` begins the first token."""
+    text, tokens, position = space + segment.text, [], 0
+    for word in segment.words:
+        start = text.find(word.text, position)
+        if start >= 0:
+            end = start + len(word.text)
+            tokens.append((text[position:end], word.confidence))
+            position = end
+    return [*tokens, (text[position:], None)] if position < len(text) else tokens
+
+
+def _log(confidence: float) -> float:
+    return round(math.log(max(confidence, LEAST_CONFIDENCE)), 4)
+
+
+def _doubt(segment: Segment) -> tuple[float, float] | None:
+    """``avg_logprob`` and ``no_speech_prob``; None if the segment has no measurement."""
+    known = [word.confidence for word in segment.words if word.confidence is not None]
+    logprob = rounded(segment.avg_logprob)
+    if logprob is None and not known:
+        return None
+    if logprob is None:
+        logprob = round(sum(map(_log, known)) / len(known), 3)
+    # An engine without confidences still has a mean probability of its tokens.
+    best = max(known) if known else math.exp(min(logprob, 0.0))
+    return logprob, round(1 - best, 3)
+
+
+def _unmeasured(segments: Iterable[Segment]) -> list[str]:
+    n = sum(_doubt(segment) is None for segment in segments)
+    place = "1 segment" if n == 1 else f"{n} segments"
+    values = " and ".join(f"{value:g}" for value in UNMEASURED)
+    note = f"avg_logprob and no_speech_prob were not measured in {place} and are set to {values}"
+    return [note] if n else []
+
+
 def _verbose_segment(segment: Segment) -> dict[str, Any]:
-    """All fields that OpenAI's client demands; the module docstring says which are made up."""
+    """All fields that OpenAI's client demands; the module docstring explains them."""
     encoded = segment.text.encode()
+    avg_logprob, no_speech_prob = _doubt(segment) or UNMEASURED
     return {
         "id": segment.id,
         "seek": 0,
@@ -104,9 +198,9 @@ def _verbose_segment(segment: Segment) -> dict[str, Any]:
         "text": segment.text,
         "tokens": [],
         "temperature": 0.0,
-        "avg_logprob": rounded(segment.avg_logprob) or 0.0,
+        "avg_logprob": avg_logprob,
         "compression_ratio": rounded(len(encoded) / len(zlib.compress(encoded))),
-        "no_speech_prob": 0.0,
+        "no_speech_prob": no_speech_prob,
     }
 
 

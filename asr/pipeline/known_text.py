@@ -20,6 +20,7 @@ from asr.align.interpolate import Interpolator
 from asr.align.longform import Piece, Plan, make_plan, place
 from asr.audio.recording import Recording
 from asr.config import Options, check
+from asr.engines.base import settle
 from asr.pipeline.chunking import make_chunks
 from asr.pipeline.run import Progress
 from asr.pipeline.stitch import Stitcher, stitch
@@ -112,10 +113,12 @@ async def align_file(
         InvalidOption: the text or an option cannot be used.
     """
     tokens = tokens_of(text)
-    ignored = transcriber.engine.check(options.decode)
+    decode, ignored = settle(transcriber.engine, options.decode)
     with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
         target = Path(folder) / "audio.pcm"
-        run = _Run(transcriber, tokens, replace(options, channels="mix"), Recording(target))
+        run = _Run(
+            transcriber, tokens, replace(options, decode=decode, channels="mix"), Recording(target)
+        )
         async with contextlib.aclosing(run.events(source, ignored)) as events:
             async for event in events:
                 yield event

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -21,6 +22,7 @@ from asr.audio.recording import PRELOAD, Recording, decode_recording, scan_recor
 from asr.audio.vad import load_classifier
 from asr.config import Options
 from asr.engines import load_engine
+from asr.engines.base import settle
 from asr.pipeline.recognition import Recogniser
 from asr.pipeline.run import Run
 from asr.pipeline.scheduler import NOBODY, Share
@@ -214,7 +216,8 @@ class Transcriber:
             EngineError: the engine failed on a chunk.
             InvalidOption: the engine or the VAD does not support an option.
         """
-        warnings = self.engine.check(options.decode)
+        decode, warnings = settle(self.engine, options.decode)
+        options = replace(options, decode=decode)
         if options.vad.kind == "silero":
             # a missing extra should fail before any work
             await asyncio.to_thread(load_classifier, options.vad)
@@ -230,7 +233,8 @@ class Transcriber:
         self, source: Path, options: Options, share: Share = NOBODY
     ) -> AsyncGenerator[Event]:
         """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`."""
-        warnings = self.engine.check(options.decode)
+        decode, warnings = settle(self.engine, options.decode)
+        options = replace(options, decode=decode)
         reports = scan_recording(Recording(source), options.vad)
         run = Run(self, source, reports, options, share)
         async with contextlib.aclosing(run.events(warnings)) as events:
@@ -267,7 +271,7 @@ class Transcriber:
             EngineError: the engine failed.
             InvalidOption: the engine does not support an option.
         """
-        self.engine.check(options)
+        options, _ = settle(self.engine, options)
         n_samples = await asyncio.to_thread(recording.count)
         chunk = Chunk(0, 0, n_samples)
         return await self._recogniser.recognise_interim(

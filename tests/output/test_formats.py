@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from asr.errors import InvalidOption
 from asr.output import formats
 from asr.output.formats import FORMATS, render
 from asr.output.full_json import from_json
-from asr.output.openai import to_openai_json, to_verbose_json
+from asr.output.openai import logprobs_of, to_openai_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
 from asr.types import Segment, Transcript, Word
 from tests.support.golden_transcript import TRANSCRIPT
@@ -113,12 +114,65 @@ def test_verbose_json_holds_what_was_asked(granularities, present):
     assert answer["task"] == "transcribe"
 
 
+def test_the_doubts_of_a_segment_are_measured():
+    by_engine, _, by_words, *_ = to_verbose_json(TRANSCRIPT)["segments"]
+    assert by_engine["avg_logprob"] == -0.123
+    assert by_engine["no_speech_prob"] == 0.01  # its best word has 0.99
+    known = [word.confidence for word in TRANSCRIPT.segments[2].words if word.confidence]
+    mean = sum(math.log(confidence) for confidence in known) / len(known)
+    assert by_words["avg_logprob"] == pytest.approx(mean, abs=0.001)
+    assert by_words["no_speech_prob"] == pytest.approx(1 - max(known), abs=0.001)
+    assert by_words["tokens"] == []
+
+
+def one_segment(confidences, avg_logprob=None):
+    words = tuple(Word("x", i, i + 1, it) for i, it in enumerate(confidences))
+    text = " ".join("x" for _ in words)
+    segment = Segment(0, 0.0, float(len(words)), text, words, avg_logprob)
+    return Transcript((segment,), "en", 9.0, 9.0, 0.0, "omni")
+
+
 def test_placeholders_stand_where_nothing_was_measured():
-    measured, _, unmeasured, *_ = to_verbose_json(TRANSCRIPT)["segments"]
-    assert measured["avg_logprob"] == -0.123
-    assert unmeasured["avg_logprob"] == 0.0
-    assert unmeasured["tokens"] == []
-    assert unmeasured["no_speech_prob"] == 0.0
+    body = to_verbose_json(one_segment([None]))
+    (segment,) = body["segments"]
+    assert (segment["avg_logprob"], segment["no_speech_prob"]) == (-1.0, 0.5)
+    assert body["warnings"] == [
+        "avg_logprob and no_speech_prob were not measured in 1 segment and are set to -1 and 0.5"
+    ]
+    assert to_verbose_json(one_segment([None]), ("word",))["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("confidences", "avg_logprob", "doubt"),
+    [
+        ([0.0, 0.0], None, (-11.513, 1.0)),
+        ([0.1, 0.2], -1.4, (-1.4, 0.8)),
+        ([None], -0.5, (-0.5, 0.393)),
+        ([0.9], float("-inf"), (-0.105, 0.1)),
+        ([1.0], 0.0, (0.0, 0.0)),
+    ],
+)
+def test_doubts_at_the_limits(confidences, avg_logprob, doubt):
+    (segment,) = to_verbose_json(one_segment(confidences, avg_logprob))["segments"]
+    assert (segment["avg_logprob"], segment["no_speech_prob"]) == doubt
+
+
+def test_logprobs_are_the_text():
+    body = to_openai_json(TRANSCRIPT, logprobs=True)
+    assert "".join(item["token"] for item in body["logprobs"]) == TRANSCRIPT.text
+    for item in body["logprobs"]:
+        assert bytes(item["bytes"]).decode() == item["token"]
+    given = [item["logprob"] for item in body["logprobs"]]
+    assert len(given) == len(TRANSCRIPT.words)
+    assert given[0] == pytest.approx(math.log(0.99), abs=1e-4)
+    assert given[2] is None  # not measured
+
+
+def test_logprobs_of_text_that_its_words_lack():
+    words = (Word("one", 0, 1, 0.5), Word("absent", 1, 2, 0.5), Word("two", 2, 3, 0.5))
+    segment = Segment(0, 0.0, 3.0, "one and two!", words)
+    tokens = [item["token"] for item in logprobs_of([segment], is_first=False)]
+    assert tokens == [" one", " and two", "!"]
 
 
 def test_numbers_that_json_lacks_are_null():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asr.config import DecodeOptions, check
-from asr.engines.base import ignored
+from asr.engines.base import Capabilities, ignored
 from asr.engines.moonshine.folder import CORRECT, NAME, find_folder
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, WorkerDied
 from asr.types import Audio, Chunk, Hypothesis
@@ -55,6 +55,7 @@ class MoonshineEngine:
     preferred_seconds: float | None = PREFERRED_SECONDS
     guarded = True
     retry_note = "a second attempt with more silence around the chunk"
+    capabilities = Capabilities(languages=("en",))
 
     def __init__(self, workers: int, folder: str = "") -> None:
         self.slots = workers

@@ -94,6 +94,7 @@ class VllmHttpEngine:
     preferred_seconds: float | None = None
     guarded = True
     retry_note = omni.RETRY_NOTE
+    capabilities = omni.CAPABILITIES
 
     def __init__(
         self, options: VllmOptions, transport: httpx.AsyncBaseTransport | None = None

@@ -73,6 +73,7 @@ class VllmLocalEngine:
     preferred_seconds: float | None = None
     guarded = True
     retry_note = omni.RETRY_NOTE
+    capabilities = omni.CAPABILITIES
 
     def __init__(self, model: str, arguments: Mapping[str, Any], slots: int = 0) -> None:
         if importlib.util.find_spec("vllm") is None:

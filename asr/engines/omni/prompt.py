@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asr.engines.base import Capabilities
 from asr.engines.omni.scrub import spoken
 from asr.types import Hypothesis
 
@@ -34,6 +35,9 @@ INSTRUCTION: Final = (
 )
 TEMPERATURE: Final = 0.2
 RETRY_TEMPERATURE: Final = 0.7
+CAPABILITIES: Final = Capabilities(
+    languages=("en",), detects_language=True, prompt=True, keywords=True, temperature=True
+)
 RETRY_NOTE: Final = "a second attempt at a higher temperature"
 TOP_K: Final = 1
 TOP_K_ABOVE: Final = 20
@@ -103,16 +107,20 @@ def instruction(options: DecodeOptions) -> str:
         )
     if language := _plain(options.language or "", 20):
         parts.append(f"The language is {language}.")
+    elif options.languages:
+        codes = ", ".join(_plain(code, 20) for code in options.languages)
+        parts.append(f"The language is one of these: {codes}.")
     return "\n".join([*parts, INSTRUCTION])
 
 
 def ignored(options: DecodeOptions) -> tuple[str, ...]:
     """Return warnings about text that is not passed on, and languages without support."""
-    language = (options.language or "en").lower().split("-")[0]
+    asked = [options.language] if options.language else [*options.languages]
+    languages = {code.lower().split("-")[0] for code in asked}
     keywords = [_plain(keyword) for keyword in options.keywords]
     n_read, n_words = len(_terms(options)), len([keyword for keyword in keywords if keyword])
     given = {
-        "the model card of Omni names English only": language not in ("en", "english"),
+        "the model card of Omni names English only": not languages <= {"en", "english"},
         f"the prompt is read up to {MAX_PROMPT} characters": len(options.prompt or "") > MAX_PROMPT,
         f"a keyword is read up to {MAX_KEYWORD} characters": any(
             len(keyword) > MAX_KEYWORD for keyword in keywords

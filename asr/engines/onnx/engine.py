@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asr.config import DecodeOptions, check
-from asr.engines.base import ignored
+from asr.engines.base import Capabilities, ignored
 from asr.engines.onnx.model import INSTALL, ModelOptions
 from asr.engines.onnx.processes import ForkedModel, ServedModel
 from asr.engines.onnx.words import hypothesis
@@ -87,6 +87,7 @@ class OnnxEngine:
         version = importlib.metadata.version("onnx-asr")
         self.slots = slots
         self.language = languages[0]
+        self.capabilities = Capabilities(languages=tuple(languages))
         self.preferred_seconds: float | None = None
         self.guarded = False  # until the model is loaded
         self.model = options.folder.resolve().name if options.is_folder else options.model

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from asr.output.openai import LANGUAGE_NAMES
 from asr.service.http.problems import Problem
+from asr.text.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

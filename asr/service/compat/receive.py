@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from asr.errors import InvalidOption
 from asr.service.compat.fields import Fields
-from asr.service.http.body import is_raw, receive_body
-from asr.service.http.fields import check_fields
+from asr.service.http.body import receive_body
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import parse_fields
 from asr.service.transcriptions.sources import Source
@@ -96,10 +95,7 @@ class Exchange:
         if not body.has_file:
             message = f"{parts[0]}: the recording is missing; send it as multipart/form-data"
             raise Problem(400, message, "invalid_value", parts[0])
-        in_query = [] if is_raw(request) else request.query_params.multi_items()
-        pairs = [*in_query, *body.fields]
-        check_fields(pairs)
-        self._asked = asked = self._dialect.translate(Fields(pairs, self._settings.vad))
+        self._asked = asked = self._dialect.translate(Fields(body.fields, self._settings.vad))
         checked = self._check(asked)
         notes = list(asked.warnings)
         if asked.is_pcm:

@@ -77,6 +77,7 @@ def _add_whisper_asr(router: APIRouter, service: Service, settings: Settings) ->
         """No engine detects languages: this answers the engine's language, with a warning."""
         checked = await service.check(request, Exchange(DETECTION, settings).receive)
         state = await service.engine_state()
-        if not state.language:
+        if state.capabilities is None:
             raise EngineUnavailable(state.reason or "the engine is loading")
-        return JSONResponse(whisper_asr.detected(state, checked.warnings))
+        languages = state.capabilities.languages
+        return JSONResponse(whisper_asr.detected(state.name, languages[0], checked.warnings))

@@ -9,16 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.output.numbers import rounded
-from asr.output.openai import LANGUAGE_NAMES
 from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
 from asr.service.compat.fields import refusal, refuse_translation
 from asr.service.compat.receive import Asked
+from asr.text.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from asr.service.compat.fields import Fields
-    from asr.service.litserve.messages import EngineState
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.types import Transcript
 
@@ -112,13 +111,12 @@ def _body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
     }
 
 
-def detected(state: EngineState, warnings: tuple[str, ...]) -> dict[str, object]:
+def detected(engine: str, code: str, warnings: tuple[str, ...]) -> dict[str, object]:
     """The answer of ``/detect-language``: the language that the engine assumes.
 
     No engine detects languages, so ``confidence`` is null and a warning says so.
     """
-    code = state.language
-    note = f"the language was not detected: {state.name} assumes {code} unless a request names one"
+    note = f"the language was not detected: {engine} assumes {code} unless a request names one"
     return {
         "detected_language": LANGUAGE_NAMES.get(code, code),
         "language_code": code,

@@ -20,11 +20,13 @@ from asr.service.files import finished_in_thread, write_all
 from asr.service.http.fields import (
     MAX_FIELD_BYTES,
     check_fields,
-    parse_json,
     parse_urlencoded,
+    with_query,
 )
+from asr.service.http.json_body import MAX_JSON_BYTES, read_json
 from asr.service.http.multipart import FILE_PARTS, MultipartForm
 from asr.service.http.problems import Problem
+from asr.service.threads import FairThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
@@ -53,10 +55,8 @@ MAX_TEXT_FORM_BYTES: Final = 4 << 20
 
 RAW_TYPES: Final = ("audio/", "video/", "application/octet-stream", "application/ogg")
 
-_FIELD_PARSERS: Final = {
-    b"application/x-www-form-urlencoded": parse_urlencoded,
-    b"application/json": parse_json,
-}
+_JSON_PARSERS: Final = FairThreads("json", 2, 1)
+"""A body with a recording in base64 takes up to 200 MB of memory while it is parsed."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,10 @@ async def receive_body(
 
     - ``multipart/form-data`` with the recording in a part that `file_parts` names
     - the bare recording with a content type of audio or video, and the fields in the query
+    - a JSON object with the recording in base64, see `asr.service.http.json_body`
     - only fields, as an urlencoded form or a JSON object; the recording is then an upload
+
+    The query may hold fields, too.
 
     Args:
         request: the request.
@@ -100,7 +103,7 @@ async def receive_body(
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes, int(declared))
     with target.open("wb", buffering=0) as file:
-        writer = _Writer(file)
+        writer = _Writer(file, target)
         try:
             if kind == b"multipart/form-data":
                 boundary = _boundary_of(parameters)
@@ -109,6 +112,7 @@ async def receive_body(
             else:
                 fields_limit = max(MAX_FORM_BYTES, min(max_text_bytes, MAX_TEXT_FORM_BYTES))
                 body = await _receive_other(request, kind, writer, max_bytes, fields_limit)
+            body.fields = with_query(body.fields, request.query_params.multi_items())
             check_fields(body.fields, "text" if max_text_bytes > MAX_FIELD_BYTES else "")
         except (Problem, Refused):
             await drain(request)
@@ -121,9 +125,11 @@ async def _receive_other(
 ) -> Body:
     if kind.decode("latin-1").startswith(RAW_TYPES):
         return await _receive_raw(request, writer, max_bytes)
-    if kind in _FIELD_PARSERS:
-        parse, text = _FIELD_PARSERS[kind], await _receive_fields(request, max_form_bytes)
-        return Body(fields=await asyncio.to_thread(parse, text))
+    if kind == b"application/x-www-form-urlencoded":
+        text = await _receive_fields(request, max_form_bytes)
+        return Body(fields=await asyncio.to_thread(parse_urlencoded, text))
+    if kind == b"application/json":
+        return await _receive_json(request, writer, min(max_bytes, MAX_JSON_BYTES), max_form_bytes)
     message = "send multipart/form-data with a part called file, or the audio with its audio/ type"
     raise Problem(415, f"content type {kind.decode('latin-1')!r}: {message}", "unsupported_body")
 
@@ -137,7 +143,8 @@ def _too_large(max_bytes: int, n_bytes: int) -> Problem:
 class _Writer:
     """Collects small pieces and writes them in large ones, outside the event loop."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
         self._file = file
         self._pieces: list[bytes] = []
         self._n_collected = 0
@@ -147,6 +154,12 @@ class _Writer:
         self._pieces.append(data)
         self._n_collected += len(data)
         self.n_bytes += len(data)
+
+    def replace(self, data: bytes) -> None:
+        """Write `data` in place of everything that was written."""
+        self._file.seek(0)
+        self._file.truncate()
+        write_all(self._file, data)
 
     async def flush(self, at_least: int = 1) -> None:
         """Write the collected pieces if they have `at_least` bytes, or are `MAX_PIECES`."""
@@ -185,6 +198,27 @@ async def _receive_raw(request: Request, writer: _Writer, max_bytes: int) -> Bod
         await writer.flush(WRITE_BYTES)
     await writer.flush()
     return Body(writer.n_bytes, writer.n_bytes > 0, request.query_params.multi_items())
+
+
+async def _receive_json(
+    request: Request, writer: _Writer, max_bytes: int, max_form_bytes: int
+) -> Body:
+    """Receive a JSON object on disk, then put its recording there instead."""
+    async for data in pieces(request):
+        writer.add(data)
+        if writer.n_bytes > max_bytes:
+            message = f"a JSON body may have {max_bytes} bytes; send the recording as a form"
+            raise Problem(413, f"{message} (multipart/form-data)", "too_large")
+        await writer.flush(WRITE_BYTES)
+    await writer.flush()
+
+    def parse() -> Body:
+        fields, recording = read_json(writer.path.read_bytes(), max_form_bytes)
+        writer.replace(recording or b"")
+        return Body(len(recording or b""), recording is not None, fields)
+
+    owner = str(request.scope.get("state", {}).get("owner", ""))
+    return await _JSON_PARSERS.run(owner, parse)
 
 
 async def _receive_fields(request: Request, max_bytes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The fields of a request: the limits that hold for all of them, and two of the parsers.
+"""The fields of a request: the limits that hold for all of them, and one of the parsers.
 
 Fields come in a multipart form, an urlencoded form, a JSON object or the query. All become pairs of
 name and value, so the same code checks them. `check_fields` has the limits.
@@ -7,14 +7,13 @@ name and value, so the same code checks them. `check_fields` has the limits.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from asr.service.http.problems import Problem
-from asr.service.json_text import check_structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 64
@@ -22,6 +21,9 @@ MAX_LIST_ITEMS: Final = 100
 """A list counts as several fields with one name. So many may come in addition to `MAX_FIELDS`."""
 MAX_NAME_BYTES: Final = 256
 """The answer names each field that is not known."""
+UNREAD_FIELDS: Final = ("known_speaker_references",)
+"""Fields with data URLs of recordings, which nothing reads. They may have any length that the body
+may have, and only their beginning is kept."""
 
 
 def check_fields(pairs: Sequence[tuple[str, str]], long_field: str = "") -> None:
@@ -67,26 +69,26 @@ def parse_urlencoded(text: bytes) -> list[tuple[str, str]]:
         Problem: 400, the form is malformed or has too many fields.
     """
     try:
-        return parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        most = MAX_FIELDS + MAX_LIST_ITEMS
+        return parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=most)
     except ValueError as error:
         raise Problem(400, f"malformed form: {error}", "malformed_body") from error
 
 
-def parse_json(body: bytes) -> list[tuple[str, str]]:
-    """Parse a JSON object. A list becomes several fields with the same name.
+def with_query(
+    pairs: list[tuple[str, str]], query: Iterable[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """The fields of a body and those of the query, without fields that are in both."""
+    in_body = set(pairs)
+    return pairs + [pair for pair in query if pair not in in_body]
+
+
+def pairs_of(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The fields of a JSON object. A list becomes several fields with the same name.
 
     Raises:
-        Problem: 400, the text is not a JSON object, or holds values that a form cannot express.
-        Malformed: it has too many values.
+        Problem: 400, the object holds values that a form cannot express.
     """
-    try:
-        text = body.decode(json.detect_encoding(body))
-        check_structure(text)
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is not JSON", "malformed_body") from None
-    if not isinstance(fields, dict):
-        raise Problem(400, "the body must be a JSON object", "malformed_body")
     pairs = [pair for name, value in fields.items() for pair in _flatten(name, value)]
     try:
         "".join(text for pair in pairs for text in pair).encode()

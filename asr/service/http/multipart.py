@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
+from asr.service.http.fields import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_LIST_ITEMS,
+    UNREAD_FIELDS,
+)
 from asr.service.http.problems import Problem
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ class MultipartForm:
         self._file_parts = file_parts
         self._is_file = False
         self._name = ""
+        self._names: set[str] = set()
         self._value = bytearray()
         self._header = bytearray()
         self._header_value = bytearray()
@@ -121,14 +127,20 @@ class MultipartForm:
                 message = f"{self._name}: send one file per request"
                 raise Problem(400, message, "invalid_value", self._name)
             self.has_file = True
-        elif len(self.fields) >= MAX_FIELDS:
-            raise Problem(400, f"more than {MAX_FIELDS} fields", "malformed_body")
+        else:
+            self._names.add(self._name)
+            many_values = len(self.fields) >= MAX_FIELDS + MAX_LIST_ITEMS
+            if len(self._names) > MAX_FIELDS or many_values:
+                message = f"more than {MAX_FIELDS} fields, or lists of more than {MAX_LIST_ITEMS}"
+                raise Problem(400, f"{message} values", "malformed_body")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
             self._write_file(data[start:end])
             return
         self._value += data[start:end]
+        if self._name.partition("[")[0] in UNREAD_FIELDS:
+            del self._value[MAX_FIELD_BYTES:]
         limit = self._max_text_bytes if self._name == "text" else MAX_FIELD_BYTES
         if len(self._value) > limit:
             message = f"{self._name}: longer than {limit} bytes"

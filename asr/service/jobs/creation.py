@@ -16,7 +16,7 @@ from asr.service.jobs.request import JobRequest, digest_of_sent
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import reserved, too_many_jobs
 from asr.service.threads import FairThreads
-from asr.service.transcriptions.form import parse_fields
+from asr.service.transcriptions.form import JobForm, parse_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +124,9 @@ class JobCreation:
             for name, value in pairs
             if name not in _JOB_FIELDS and name.partition("[")[0] not in _NO_EFFECT
         ]
-        asked = JobRequest.of(parse_fields(sent, self._settings.vad, self._settings.limits))
+        fields = [pair for pair in pairs if pair[0] not in _JOB_FIELDS]
+        settings = self._settings
+        asked = JobRequest.of(parse_fields(fields, settings.vad, settings.limits, JobForm))
         if callback_url:
             check_callback_url(callback_url, self._settings)
         new = await self._adopt(owner, received, asked)

@@ -65,7 +65,8 @@ class JobRequest:
         default; an unknown option is ignored.
         """
         body = json.loads(text)
-        body["decode"]["keywords"] = tuple(body["decode"].get("keywords", ()))
+        for name in ("keywords", "languages"):
+            body["decode"][name] = tuple(body["decode"].get(name, ()))
         return cls(
             _make(VadOptions, body["vad"]),
             _make(ChunkOptions, body["chunk"]),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asr.audio.growing import GrowingFile
     from asr.config import DecodeOptions, Options
+    from asr.engines.base import Capabilities
 
 HEARTBEAT_SECONDS: Final = 1.0
 """A busy worker with nothing to report sends a `Heartbeat` this often."""
@@ -153,14 +154,14 @@ class EngineState:
         model: the name of its model. Until the model is loaded, the name of the engine.
         ready: the engine is loaded.
         reason: why the engine is not loaded.
-        language: ISO-639-1 code of the language that it recognises if the request names none.
+        capabilities: what the engine can do; None if it is not loaded.
     """
 
     name: str
     model: str
     ready: bool
     reason: str = ""
-    language: str = ""
+    capabilities: Capabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,13 +246,8 @@ class Worker:
             return EngineState(name, name, ready=False, reason=str(error))
         engine = transcriber.engine
         obstacle = getattr(engine, "obstacle", "")
-        return EngineState(
-            engine.name,
-            engine.model,
-            ready=not obstacle,
-            reason=obstacle,
-            language=engine.language,
-        )
+        able = getattr(engine, "capabilities", None)  # an engine of somebody else may have none
+        return EngineState(engine.name, engine.model, not obstacle, obstacle, able)
 
 
 def _has_lost_files(error: Exception, command: Transcribe) -> bool:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asr.output.numbers import rounded
+from asr.output.openai import logprobs_of, speaker_of
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.types import Segment, Transcript
@@ -22,12 +23,16 @@ class EventEncoder:
     The texts of all ``transcript.text.delta`` events, concatenated, are the text of
     ``transcript.text.done``.
 
+    Every event fits the models of OpenAI's client. Fields that its models lack are ours.
+
     Args:
         warnings: about the request; sent with the last event.
+        logprobs: add ``logprobs`` to the events with text.
     """
 
-    def __init__(self, warnings: tuple[str, ...]) -> None:
+    def __init__(self, warnings: tuple[str, ...], *, logprobs: bool = False) -> None:
         self._warnings = warnings
+        self._logprobs = logprobs
         self._n_segments = 0
 
     async def encode(self, events: AsyncIterator[WorkerEvent]) -> AsyncGenerator[str]:
@@ -46,21 +51,31 @@ class EventEncoder:
     def _encode(self, event: WorkerEvent) -> str:
         match event:
             case Segment():
-                delta = _delta(event, is_first=not self._n_segments)
-                self._n_segments += 1
-                return encode_event(delta) + encode_event(segment_body(event))
+                return self._segment(event)
             case Transcript():
-                return encode_event(_done(event, self._warnings)) + encode_event("[DONE]")
+                done = _done(event, self._warnings)
+                if self._logprobs:
+                    done["logprobs"] = logprobs_of(event.segments)
+                return _encode(done) + encode_event("[DONE]")
             case _:
                 return ""
 
+    def _segment(self, segment: Segment) -> str:
+        """The text of a segment and its times. An empty text adds nothing to the transcript."""
+        is_first = not self._n_segments
+        delta: dict[str, Any] = {
+            "type": "transcript.text.delta",
+            "delta": segment.text if is_first or not segment.text else f" {segment.text}",
+            "segment_id": f"seg_{segment.id}",
+        }
+        if self._logprobs:
+            delta["logprobs"] = logprobs_of([segment], is_first=is_first)
+        self._n_segments += bool(segment.text)
+        return _encode(delta) + _encode(segment_body(segment))
 
-def _delta(segment: Segment, *, is_first: bool) -> dict[str, Any]:
-    return {
-        "type": "transcript.text.delta",
-        "delta": segment.text if is_first else f" {segment.text}",
-        "segment_id": f"seg_{segment.id}",
-    }
+
+def _encode(event: dict[str, Any]) -> str:
+    return encode_event(event, name=event["type"])
 
 
 def segment_body(segment: Segment) -> dict[str, Any]:
@@ -72,7 +87,7 @@ def segment_body(segment: Segment) -> dict[str, Any]:
         "end": rounded(segment.end),
         "text": segment.text,
         "channel": segment.channel,
-        "speaker": segment.speaker,
+        "speaker": segment.speaker or speaker_of(segment),
         "words": [
             {
                 "word": word.text,
@@ -90,7 +105,8 @@ def _done(transcript: Transcript, warnings: tuple[str, ...]) -> dict[str, Any]:
     return {
         "type": "transcript.text.done",
         "text": transcript.text,
-        "usage": {"type": "duration", "seconds": rounded(transcript.duration)},
+        # OpenAI's model of this event has room for tokens only, so `usage` is absent.
+        "duration": rounded(transcript.duration),
         "language": transcript.language,
         "engine": transcript.engine,
         "warnings": [*warnings, *transcript.warnings],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -24,6 +24,10 @@ from asr.config import (
 from asr.pipeline.known_text import tokens_of
 from asr.service.http.fields import check_fields
 from asr.service.http.problems import Problem
+from asr.service.transcriptions.decoding import decode_options
+from asr.service.transcriptions.gather import gather
+from asr.service.transcriptions.unused import without_effect
+from asr.text.languages import is_automatic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +36,11 @@ ResponseFormat = Literal[
     "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
 ]
 Granularity = Literal["word", "segment"]
+Purpose = Literal["transcription", "job", "alignment"]
+TRANSLATE_ADVICE: Final = (
+    "this service does not translate: send the recording to /v1/audio/transcriptions without task, "
+    "which returns the text in the language that is spoken, and translate that text"
+)
 _SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
 
 
@@ -56,11 +65,24 @@ class TranscriptionForm(BaseModel):
     """The fields of ``POST /v1/audio/transcriptions``, except the file."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+    purpose: ClassVar[Purpose] = "transcription"
 
-    model: str = Field("", description="Any name. The answer tells which engine was used.")
-    language: str | None = Field(None, description="ISO-639-1 code.", pattern=r"^[A-Za-z-]{2,20}$")
+    model: str = Field(
+        "",
+        description="Any name. The answer tells which engine was used, with a warning if "
+        "/v1/models does not list the name.",
+    )
+    task: str | None = Field(None, description="`transcribe`; `translate` is refused.")
+    language: str | None = Field(
+        None,
+        description="ISO-639-1 code, such as en. Also understood: eng, en-US, en_US, English. With "
+        "auto, or without this field, the engine chooses.",
+    )
     languages: list[str] = Field(
-        [], description="OpenAI's list form of `language`; at most one code.", max_length=1
+        [],
+        description="Languages that may be spoken, instead of `language`. An engine that cannot "
+        "choose uses the first one that it recognises, and warns.",
+        max_length=100,
     )
     prompt: str | None = Field(
         None, description="Text that gives the engine context, such as the topic.", max_length=8192
@@ -68,7 +90,8 @@ class TranscriptionForm(BaseModel):
     keywords: list[str] = Field(
         [],
         description="Names and terms that may occur. omni and omni-local use at most 100 "
-        "characters of each and 2000 in total, and warn about the rest.",
+        "characters of each and 2000 in total, and warn about the rest. A keyword that is empty, "
+        "or has line breaks, < or >, is left out with a warning.",
         max_length=100,
     )
     response_format: ResponseFormat = Field(
@@ -78,11 +101,17 @@ class TranscriptionForm(BaseModel):
     )
     temperature: float | None = Field(None, ge=0, le=1)
     timestamp_granularities: list[Granularity] = Field(
-        [], description="For verbose_json: whether it has words, segments or both."
+        [],
+        description="For verbose_json: whether it has words, segments or both. json gets them in "
+        "addition to the text.",
     )
-    include: list[str] = Field(
-        [], description="OpenAI's field; must be empty, since logprobs are not available."
+    include: list[Literal["logprobs"]] = Field(
+        [],
+        description="logprobs adds the logarithm of each word's confidence, for json, "
+        "verbose_json and streams.",
     )
+    known_speaker_names: list[str] = Field([], description="Not used; gives a warning.")
+    known_speaker_references: list[str] = Field([], description="Not used; gives a warning.")
     stream: bool = Field(False, description="Send server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
@@ -127,17 +156,26 @@ class TranscriptionForm(BaseModel):
                 raise ValueError("is nested too deeply") from None
         return value
 
-    @field_validator("include")
+    @field_validator("task")
     @classmethod
-    def _no_logprobs(cls, value: list[str]) -> list[str]:
-        if value:
-            raise ValueError("logprobs are not available; ask for full_json, which has confidence")
+    def _transcribe(cls, value: str | None) -> str | None:
+        if value is not None and value.lower() == "translate":
+            raise ValueError(TRANSLATE_ADVICE)
+        if value is not None and value.lower() != "transcribe":
+            raise ValueError("must be transcribe")
         return value
+
+
+class JobForm(TranscriptionForm):
+    """The fields of ``POST /v1/jobs``. Each download of the transcript chooses its format."""
+
+    purpose: ClassVar[Purpose] = "job"
 
 
 class AlignmentForm(TranscriptionForm):
     """The fields of ``POST /v1/align``, except the file."""
 
+    purpose: ClassVar[Purpose] = "alignment"
     text: str = Field("", description="The words of the recording, as a field or a text file.")
     response_format: ResponseFormat = Field(
         "full_json", description="As for transcriptions; the default has word times."
@@ -157,6 +195,7 @@ class TranscriptionRequest:
     warnings: tuple[str, ...]
     text: str | None = None
     upload_id: str | None = None
+    logprobs: bool = False
 
 
 def parse_fields(
@@ -181,25 +220,27 @@ def parse_fields(
     pairs = list(pairs)
     check_fields(pairs, "text" if kind is AlignmentForm else "")  # a text has its own limit
     try:
-        form = kind.model_validate(_gather(pairs))
+        form = kind.model_validate(gather(pairs, kind.model_fields))
     except ValidationError as error:
         raise _explain(error) from error
     extra = form.model_extra or {}
     unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
+    decode, notes = _decode(form)
     return TranscriptionRequest(
         options=Options(
             vad=_vad(form, default_vad),
-            decode=_decode(form),
+            decode=decode,
             limits=limits,
             channels=form.channels,
         ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
-        granularities=frozenset(_granularities(form)),
+        granularities=frozenset(form.timestamp_granularities),
         stream=form.stream,
-        warnings=unknown,
+        warnings=(*unknown, *notes, *without_effect(form, default_vad)),
         text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
+        logprobs="logprobs" in form.include,
     )
 
 
@@ -218,33 +259,6 @@ def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptio
     return replace(chosen, **form.model_dump(include=set(given)))
 
 
-def _is_list(name: str) -> bool:
-    item = TranscriptionForm.model_fields.get(name)
-    return item is not None and get_origin(item.annotation) is list
-
-
-def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Collect values by name. Skip empty strings.
-
-    The values of a list field become a list, and fields like ``a[b]=c`` become an object.
-    """
-    gathered: dict[str, Any] = {}
-    for raw_name, value in pairs:
-        name, _, rest = raw_name.partition("[")
-        key = rest.rstrip("]")
-        if value == "":
-            continue
-        if _is_list(name):
-            gathered.setdefault(name, []).append(value)
-        elif key and isinstance(gathered.setdefault(name, {}), dict):
-            gathered[name][key] = value
-        elif name in gathered:
-            raise Problem(400, f"{name}: sent more than once", "invalid_value", name)
-        else:
-            gathered[name] = value
-    return gathered
-
-
 def _explain(error: ValidationError) -> Problem:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "body"
@@ -252,29 +266,20 @@ def _explain(error: ValidationError) -> Problem:
     return Problem(400, f"{name}: {message}", "invalid_value", name)
 
 
-def _granularities(form: TranscriptionForm) -> list[Granularity]:
-    if not form.timestamp_granularities:
-        return ["segment"]
-    if form.response_format != "verbose_json":
-        name = "timestamp_granularities"
-        message = f"{name}: needs response_format verbose_json, not {form.response_format}"
-        raise Problem(400, message, "invalid_value", name)
-    return form.timestamp_granularities
-
-
-def _decode(form: TranscriptionForm) -> DecodeOptions:
-    if form.language and form.languages:
-        raise Problem(
-            400,
-            "languages: send either language or languages, not both",
-            "invalid_value",
-            "languages",
-        )
-    return DecodeOptions(
-        language=form.language or next(iter(form.languages), None),
+def _decode(form: TranscriptionForm) -> tuple[DecodeOptions, tuple[str, ...]]:
+    language = form.language
+    if form.languages and language and is_automatic(language):
+        language = None
+    if form.languages and language:
+        message = "languages: send either language or languages, not both"
+        raise Problem(400, message, "invalid_value", "languages")
+    return decode_options(
+        language=language,
+        languages=form.languages,
         prompt=form.prompt,
-        keywords=tuple(form.keywords),
+        keywords=form.keywords,
         temperature=form.temperature,
+        model=form.model,
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002  # FastAPI evaluates the annotation
 from starlette.responses import JSONResponse, Response
 
-from asr.service.http.problems import without_places
+from asr.engines.base import MODEL_ALIASES
+from asr.service.http.body import drain
+from asr.service.http.problems import Problem, without_places
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
-from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm
+from asr.service.transcriptions.form import TRANSLATE_ADVICE, AlignmentForm, TranscriptionForm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from asr.engines.base import Capabilities
     from asr.service.litserve.messages import EngineState
     from asr.service.observability.readiness import Obstacles
     from asr.service.transcriptions.service import Service
@@ -73,6 +77,17 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
         return await service.transcribe(request)
 
     @router.post(
+        "/v1/audio/translations",
+        summary="Refused, because no engine translates",
+        responses={400: {"model": ErrorBody}},
+        response_class=Response,
+    )
+    async def create_translation(request: Request) -> Response:
+        """Answers 400 with what to do instead."""
+        await drain(request)
+        raise Problem(400, TRANSLATE_ADVICE, "translation_not_supported")
+
+    @router.post(
         "/v1/align",
         summary="Align a known text with its recording",
         openapi_extra={"requestBody": transcription_body(AlignmentForm)},
@@ -85,25 +100,45 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
 
 
 def _add_model_routes(router: APIRouter, service: Service) -> None:
-    @router.get("/v1/models", summary="The engine, in OpenAI's list of models")
+    @router.get("/v1/models", summary="The engine under its name and OpenAI's names")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(await service.engine_state())]}
+        state = await service.engine_state()
+        names = dict.fromkeys([state.model, *MODEL_ALIASES])
+        return {"object": "list", "data": [_model(state, name) for name in names]}
 
     @router.get("/v1/models/{name:path}", summary="The engine, under any model name")
     async def model(name: str) -> dict[str, Any]:
-        return _model(await service.engine_state()) | {"id": name}
+        return _model(await service.engine_state(), name)
 
     @router.get("/v1/schemas/transcript.json", summary="JSON Schema of full_json")
     async def transcript_schema() -> dict[str, Any]:
         return TranscriptBody.model_json_schema()
 
 
-def _model(state: EngineState) -> dict[str, Any]:
+def _model(state: EngineState, name: str) -> dict[str, Any]:
+    """OpenAI's model object. The fields after `owned_by` are ours."""
     return {
-        "id": state.model,
+        "id": name,
         "object": "model",
         "created": 0,
         "owned_by": "asr-service",
         "engine": state.name,
         "ready": state.ready,
+        "alias_of": None if name == state.model else state.model,
+        "capabilities": state.capabilities and _capabilities(state.capabilities),
+    }
+
+
+def _capabilities(able: Capabilities) -> dict[str, Any]:
+    """What a request may ask for. The last fields hold for every engine."""
+    return {
+        **asdict(able),
+        "speakers": False,
+        "channels": True,
+        "translation": False,
+        "streaming": True,
+        "realtime": True,
+        "word_times": True,
+        "logprobs": True,
+        "alignment": True,
     }

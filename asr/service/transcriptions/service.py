@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import time
 import uuid
@@ -33,7 +34,7 @@ from asr.service.transcriptions.sources import Sources
 from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     Renderer = Callable[[Transcript, TranscriptionRequest], Response]
 
 READY_SECONDS: Final = 3.0
+MAX_HEADER: Final = 4096
 HEADER_SECONDS: Final = 10.0
 """The answer to a recording that still arrives begins after this time, even without an event."""
 
@@ -181,7 +183,8 @@ class Service:
         stack: AsyncExitStack,
     ) -> Response:
         events = self._until_closed(started, source.incoming)
-        encoded = EventEncoder(source.checked.warnings).encode(events)
+        checked = source.checked
+        encoded = EventEncoder(checked.warnings, logprobs=checked.logprobs).encode(events)
         left = source.incoming.left if source.incoming else partial(client_left, request)
         return EventStream(encoded, stack.pop_all(), left)
 
@@ -306,14 +309,31 @@ def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
     transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
     match request.response_format:
         case "json":
-            return JSONResponse(openai.to_openai_json(transcript))
+            body = openai.to_openai_json(
+                transcript, request.granularities, logprobs=request.logprobs
+            )
+            return JSONResponse(body)
         case "verbose_json":
-            return JSONResponse(openai.to_verbose_json(transcript, request.granularities))
+            body = openai.to_verbose_json(
+                transcript, request.granularities, logprobs=request.logprobs
+            )
+            return JSONResponse(body)
         case "diarized_json":
             return JSONResponse(openai.to_diarized_json(transcript))
         case "full_json":
-            body = formats.render(transcript, "json")
-            return Response(body, media_type="application/json")
+            text = formats.render(transcript, "json")
+            return Response(text, media_type="application/json")
         case name:
-            body = formats.render(transcript, name, request.subtitles)
-            return Response(body, media_type=formats.FORMATS[name].content_type)
+            text = formats.render(transcript, name, request.subtitles)
+            kind = formats.FORMATS[name].content_type
+            return Response(text, headers=_warning_header(transcript.warnings), media_type=kind)
+
+
+def _warning_header(warnings: Sequence[str]) -> dict[str, str]:
+    """The warnings of a format that has no place for them, as a JSON list in ASCII."""
+    n_shown = len(warnings)
+    shown = list(warnings)
+    while len(header := json.dumps(shown)) > MAX_HEADER:
+        n_shown //= 2
+        shown = [*warnings[:n_shown], f"{len(warnings) - n_shown} more: ask for verbose_json"]
+    return {"x-transcript-warnings": header} if warnings else {}

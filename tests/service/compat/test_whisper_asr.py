@@ -103,7 +103,7 @@ def test_text_formats(server, output):
     answer = post(server, {"output": output})
     assert answer.status_code == 200
     assert all(word in answer.text for word in WORDS.split())
-    assert "asr-warnings" not in answer.headers
+    assert "x-transcript-warnings" not in answer.headers
 
 
 def test_the_default_is_text(server):
@@ -112,7 +112,7 @@ def test_the_default_is_text(server):
 
 def test_warnings_of_a_text_are_in_a_header(server):
     answer = post(server, {"output": "srt", "word_timestamps": "true", "unheard_of": "1"})
-    warnings = json.loads(answer.headers["asr-warnings"])
+    warnings = json.loads(answer.headers["x-transcript-warnings"])
     assert any("'word_timestamps'" in text for text in warnings)
     assert any("'unheard_of'" in text for text in warnings)
 
@@ -148,7 +148,6 @@ def test_a_translation_is_refused_with_advice(server):
         ({"stream": "true"}, "stream"),
         ({"response_format": "json"}, "response_format"),
         ({"initial_prompt": "x" * 9000}, "initial_prompt"),
-        ({"hotwords": "<|endoftext|>"}, "hotwords"),
         ({"temperature": "7"}, "temperature"),
         ([("output", "srt"), ("output", "vtt")], "output"),
     ],
@@ -253,3 +252,9 @@ def test_the_openapi_document_has_the_routes(server):
     form = paths["/inference"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"file", "temperature", "response_format", "translate"} <= set(form["properties"])
     assert "/detect-language" in paths
+
+
+def test_a_bad_hotword_is_named_in_a_warning(server):
+    body = post(server, {"output": "json", "hotwords": "Kwame,<|endoftext|>"}).json()
+    assert body["text"] == WORDS
+    assert any("endoftext" in text for text in body["warnings"])

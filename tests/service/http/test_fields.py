@@ -15,8 +15,8 @@ from asr.service.http.fields import (
     MAX_NAME_BYTES,
     check_fields,
     check_query,
-    parse_json,
 )
+from asr.service.http.json_body import read_json
 from asr.service.http.problems import Problem, problem_of, without_places
 from asr.service.json_text import MAX_DEPTH, MAX_MARKS, check_structure
 from asr.service.live.client_events import MAX_EVENT_CHARACTERS, parse_event
@@ -101,7 +101,7 @@ def test_what_is_inside_of_strings_does_not_count(text):
 def test_a_json_body_with_many_values_is_refused_before_it_is_parsed(text, monkeypatch):
     monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(Malformed):
-        parse_json(text)
+        read_json(text, MAX_FIELD_BYTES)
 
 
 def test_long_strings_let_other_threads_run():

@@ -134,7 +134,7 @@ def test_killed_processes():
 
 
 def test_connections_during_shutdown_are_refused():
-    with launched(*FAKE, ASR_SHUTDOWN_GRACE="30", FAKE_ENGINE_DELAY="5") as server:
+    with launched(*FAKE, ASR_SHUTDOWN_GRACE="8", FAKE_ENGINE_DELAY="5") as server:
         server.wait_ready()
         with server.client() as client:
             client.get("/health")
