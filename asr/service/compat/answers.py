@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.types import Transcript, Word
 
-WARNINGS_HEADER: Final = "asr-warnings"
+WARNINGS_HEADER: Final = "x-transcript-warnings"
 """A JSON list of the warnings. Formats that are not JSON have no other place for them."""
 MAX_HEADER_CHARACTERS: Final = 4000
 

@@ -103,7 +103,7 @@ def test_text_formats(server, output):
     answer = post(server, {"output": output})
     assert answer.status_code == 200
     assert all(word in answer.text for word in WORDS.split())
-    assert "asr-warnings" not in answer.headers
+    assert "x-transcript-warnings" not in answer.headers
 
 
 def test_the_default_is_text(server):
@@ -112,7 +112,7 @@ def test_the_default_is_text(server):
 
 def test_warnings_of_a_text_are_in_a_header(server):
     answer = post(server, {"output": "srt", "word_timestamps": "true", "unheard_of": "1"})
-    warnings = json.loads(answer.headers["asr-warnings"])
+    warnings = json.loads(answer.headers["x-transcript-warnings"])
     assert any("'word_timestamps'" in text for text in warnings)
     assert any("'unheard_of'" in text for text in warnings)
 
