@@ -13,7 +13,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security test-openapi
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -63,6 +63,9 @@ test-openapi: $(DEV) .venv-openapi/stamp  ## a client that is generated from our
 
 test-tus-js: $(DEV) build/tus-js/node_modules  ## uploads by the client that browsers use (needs node and npm)
 	$(BIN)/python -m pytest -m slow tests/service/uploads/test_routes.py
+
+test-clients: $(DEV)  ## real client packages at a real server, each in its own environment (needs the registries)
+	$(BIN)/python -m pytest tests/clients -m "clients or not slow" -rs
 
 build/tus-js/node_modules:
 	npm install --prefix build/tus-js --no-audit --no-fund tus-js-client@4.3.1

@@ -12,6 +12,7 @@ pipeline. Only paths, options and results cross LitServe's queue between them. R
     access           API keys, their limits, admission of requests
     observability    logs, metrics and traces
     transcriptions   OpenAI's transcription routes
+    compat           the routes of whisper-asr-webservice and of whisper.cpp's server
     uploads          resumable uploads (tus)
     jobs             jobs that survive a restart, in a database
     live             live sessions over WebSockets

@@ -21,6 +21,7 @@ from asr.errors import AsrError
 from asr.service.access.client_secrets import FILE, ClientSecrets
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
+from asr.service.compat.routes import make_compat_router
 from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
@@ -101,6 +102,7 @@ class Application:
         """Add the routes, the error handlers and the middleware."""
         app.title = "asr-service"
         app.include_router(make_router(self.service, self._readiness.obstacles))
+        app.include_router(make_compat_router(self.service, self._settings))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))

@@ -24,13 +24,13 @@ from asr.service.http.fields import (
     with_query,
 )
 from asr.service.http.json_body import MAX_JSON_BYTES, read_json
-from asr.service.http.multipart import MultipartForm
+from asr.service.http.multipart import FILE_PARTS, MultipartForm
 from asr.service.http.problems import Problem
 from asr.service.names import sent_name
 from asr.service.threads import FairThreads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -71,13 +71,17 @@ class Body:
 
 
 async def receive_body(
-    request: Request, target: Path, max_bytes: int, max_text_bytes: int = MAX_FIELD_BYTES
+    request: Request,
+    target: Path,
+    max_bytes: int,
+    max_text_bytes: int = MAX_FIELD_BYTES,
+    file_parts: Collection[str] = FILE_PARTS,
 ) -> Body:
     """Write the recording in a request to `target`.
 
     The body, chunked or of known length, is one of these:
 
-    - ``multipart/form-data`` with the recording in a part called file
+    - ``multipart/form-data`` with the recording in a part that `file_parts` names
     - the bare recording with a content type of audio or video, and the fields in the query
     - a JSON object with the recording in base64, see `asr.service.http.json_body`
     - only fields, as an urlencoded form or a JSON object; the recording is then an upload
@@ -89,6 +93,7 @@ async def receive_body(
         target: the file to write.
         max_bytes: the limit of the whole body.
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
+        file_parts: the names that the part with the recording may have.
 
     Raises:
         Problem: 400 the body is malformed, has too many fields or another content type, 408 the
@@ -103,7 +108,8 @@ async def receive_body(
         writer = _Writer(file, target)
         try:
             if kind == b"multipart/form-data":
-                form = _make_form(parameters.get(b"boundary"), writer, max_text_bytes)
+                boundary = _boundary_of(parameters)
+                form = MultipartForm(boundary, writer.add, max_text_bytes, file_parts)
                 body = await _receive_multipart(request, form, writer, max_bytes)
             else:
                 fields_limit = max(MAX_FORM_BYTES, min(max_text_bytes, MAX_TEXT_FORM_BYTES))
@@ -164,10 +170,11 @@ class _Writer:
             await finished_in_thread(write_all, self._file, b"".join(collected))
 
 
-def _make_form(boundary: bytes | None, writer: _Writer, max_text_bytes: int) -> MultipartForm:
+def _boundary_of(parameters: Mapping[bytes, bytes]) -> bytes:
+    boundary = parameters.get(b"boundary")
     if not boundary:
         raise Problem(400, "the multipart content type names no boundary", "malformed_body")
-    return MultipartForm(boundary, writer.add, max_text_bytes)
+    return boundary
 
 
 async def _receive_multipart(

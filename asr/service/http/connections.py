@@ -28,7 +28,13 @@ from asr.service.http.slices import slices_of
 if TYPE_CHECKING:
     import asyncio
 
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import (
+        ASGI3Application,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        Scope,
+    )
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 HEAD_SECONDS: Final = 30.0
@@ -91,6 +97,25 @@ def _n_unread(transport: asyncio.Transport) -> int:
     except (OSError, AttributeError):
         return n_bytes
     return n_bytes + int(struct.unpack("i", unsent)[0])
+
+
+def without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """Make an application answer without ``Transfer-Encoding``, which HTTP/1.0 does not know.
+
+    The end of the connection ends the answer. uvicorn closes it, because `cycle.keep_alive` is
+    false for HTTP/1.0.
+    """
+
+    async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_plainly(message: ASGISendEvent) -> None:
+            cycle.chunked_encoding = False
+            if message["type"] == "http.response.body":
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plainly)
+
+    return answer
 
 
 class Connection(HttpToolsProtocol):
@@ -213,6 +238,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:

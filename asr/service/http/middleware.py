@@ -163,6 +163,9 @@ METHODS: Final = frozenset(
 _SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/audio/", "transcribe"),
     ("/v1/align", "transcribe"),
+    ("/asr", "transcribe"),
+    ("/detect-language", "transcribe"),
+    ("/inference", "transcribe"),
     ("/v1/jobs", "jobs"),
     ("/v1/uploads", "uploads"),
     ("/v1/realtime", "realtime"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,7 +17,10 @@ from asr.service.http.problems import Problem
 from asr.service.names import sent_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+FILE_PARTS: Final = ("file",)
+"""OpenAI's name of the part with the recording."""
 
 
 class MultipartForm:
@@ -28,12 +31,13 @@ class MultipartForm:
 
     Args:
         boundary: from the content type.
-        write_file: takes the next bytes of the part called file.
+        write_file: takes the next bytes of the file.
         max_text_bytes: the limit of the field called text; other fields may have 64 KiB.
+        file_parts: the names that the part with the file may have.
 
     Attributes:
         fields: name and value of each field, in the order of the body.
-        has_file: the body has a part called file.
+        has_file: the body has a part with the file.
         file_name: the name that the client gave this part, cleaned, or None.
 
     Raises:
@@ -41,13 +45,19 @@ class MultipartForm:
     """
 
     def __init__(
-        self, boundary: bytes, write_file: Callable[[bytes], None], max_text_bytes: int
+        self,
+        boundary: bytes,
+        write_file: Callable[[bytes], None],
+        max_text_bytes: int,
+        file_parts: Collection[str] = FILE_PARTS,
     ) -> None:
         self.fields: list[tuple[str, str]] = []
         self.has_file = False
         self.file_name: str | None = None
         self._write_file = write_file
         self._max_text_bytes = max_text_bytes
+        self._file_parts = file_parts
+        self._is_file = False
         self._name = ""
         self._names: set[str] = set()
         self._value = bytearray()
@@ -94,6 +104,7 @@ class MultipartForm:
     def _begin_part(self) -> None:
         self._disposition = b""
         self._name = ""
+        self._is_file = False
         self._value.clear()
 
     def _on_header(self, data: bytes, start: int, end: int) -> None:
@@ -113,9 +124,11 @@ class MultipartForm:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._name:
             raise Problem(400, "a part of the multipart body has no name", "malformed_body")
-        if self._name == "file":
+        self._is_file = self._name in self._file_parts
+        if self._is_file:
             if self.has_file:
-                raise Problem(400, "file: send one file per request", "invalid_value", "file")
+                message = f"{self._name}: send one file per request"
+                raise Problem(400, message, "invalid_value", self._name)
             self.has_file = True
             self.file_name = sent_name(self._disposition)
         else:
@@ -126,7 +139,7 @@ class MultipartForm:
                 raise Problem(400, f"{message} values", "malformed_body")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == "file":
+        if self._is_file:
             self._write_file(data[start:end])
             return
         self._value += data[start:end]
@@ -138,7 +151,7 @@ class MultipartForm:
             raise Problem(400, message, "invalid_value", self._name)
 
     def _end_part(self) -> None:
-        if self._name != "file":
+        if not self._is_file:
             self.fields.append((self._name, self._value.decode("utf-8", "replace")))
 
     def _end(self) -> None:

@@ -34,7 +34,7 @@ from asr.service.transcriptions.sources import Sources
 from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from asr.service.transcriptions.sources import Incoming, Source
     from asr.service.uploads.store import Uploads
     from asr.settings import Settings
+
+    Receiver = Callable[[Request, Path, AsyncExitStack], Awaitable[Source]]
+    Renderer = Callable[[Transcript, TranscriptionRequest], Response]
 
 READY_SECONDS: Final = 3.0
 MAX_HEADER: Final = 4096
@@ -108,40 +111,82 @@ class Service:
             Exception: see `asr.service.http.problems`.
             ClientDisconnect: the client left.
         """
+        return await self.answer(request, partial(self._sources.open, kind=kind), _render)
+
+    async def answer(self, request: Request, receive: Receiver, render: Renderer) -> Response:
+        """Answer a request for the transcript of a recording.
+
+        Args:
+            request: the request.
+            receive: receives and checks its body.
+            render: makes the answer, unless the request asks for a stream.
+
+        Raises:
+            Exception: see `asr.service.http.problems`.
+            ClientDisconnect: the client left.
+        """
         async with contextlib.AsyncExitStack() as stack:
-            try:
-                if self._closing.is_set():
-                    raise ShuttingDown
-                stack.enter_context(self._admission.place())
-            except Refused:
-                await drain(request)
-                raise
+            await self._admit(request, stack)
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
             folder = await files.enter_async_context(temporary_folder(self._run_dir))
-            source = await self._sources.open(request, folder, files, kind)
-            return await self._answer(request, source, folder, stack, files)
+            source = await receive(request, folder, files)
+            started = await self._follow(request, source, folder, stack, files)
+            if source.checked.stream:
+                return self._stream(request, source, started, stack)
+            interruptions = self._interruptions(request, source)
+            transcript = await unless(_collect(started), *interruptions)
+            return await asyncio.to_thread(render, transcript, source.checked)
 
-    async def _answer(
+    async def check(self, request: Request, receive: Receiver) -> TranscriptionRequest:
+        """Receive and check a request, and forget its recording.
+
+        Raises:
+            Exception: see `asr.service.http.problems`.
+            ClientDisconnect: the client left.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            await self._admit(request, stack)
+            folder = await stack.enter_async_context(temporary_folder(self._run_dir))
+            return (await receive(request, folder, stack)).checked
+
+    async def _admit(self, request: Request, stack: AsyncExitStack) -> None:
+        """Put a place for the request on the stack."""
+        try:
+            if self._closing.is_set():
+                raise ShuttingDown
+            stack.enter_context(self._admission.place())
+        except Refused:
+            await drain(request)
+            raise
+
+    def _interruptions(self, request: Request, source: Source) -> tuple[Interruption, ...]:
+        return _departure(request, source), partial(_shutdown, self._closed)
+
+    async def _follow(
         self,
         request: Request,
         source: Source,
         folder: Path,
         stack: AsyncExitStack,
         files: AsyncExitStack,
-    ) -> Response:
-        checked = source.checked
-        interruptions = (_departure(request, source), partial(_shutdown, self._closed))
+    ) -> AsyncGenerator[WorkerEvent]:
+        """The events of the work, once the first of them has come."""
         events = await self._join(request, source, folder, stack, files)
         patience = HEADER_SECONDS if isinstance(source.file, GrowingFile) else math.inf
-        started = await unless(_start(events, patience), *interruptions)
-        if checked.stream:
-            events = self._until_closed(started, source.incoming)
-            encoder = EventEncoder(checked.warnings, logprobs=checked.logprobs)
-            encoded = encoder.encode(events)
-            left = source.incoming.left if source.incoming else partial(client_left, request)
-            return EventStream(encoded, stack.pop_all(), left)
-        transcript = await unless(_collect(started), *interruptions)
-        return await asyncio.to_thread(_render, transcript, checked)
+        return await unless(_start(events, patience), *self._interruptions(request, source))
+
+    def _stream(
+        self,
+        request: Request,
+        source: Source,
+        started: AsyncGenerator[WorkerEvent],
+        stack: AsyncExitStack,
+    ) -> Response:
+        events = self._until_closed(started, source.incoming)
+        checked = source.checked
+        encoded = EventEncoder(checked.warnings, logprobs=checked.logprobs).encode(events)
+        left = source.incoming.left if source.incoming else partial(client_left, request)
+        return EventStream(encoded, stack.pop_all(), left)
 
     async def _join(
         self,

@@ -1,0 +1,125 @@
+"""The dialect of whisper-asr-webservice, which Bazarr and speakr use.
+
+Its fields are in the query. https://github.com/ahmetoner/whisper-asr-webservice describes them;
+speakr also sends those of whisperx-asr-service.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from asr.output.numbers import rounded
+from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
+from asr.service.compat.fields import refusal, refuse_translation
+from asr.service.compat.receive import Asked
+from asr.text.languages import LANGUAGE_NAMES
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from asr.service.compat.fields import Fields
+    from asr.service.transcriptions.form import TranscriptionRequest
+    from asr.types import Transcript
+
+FILE_PARTS: Final = ("audio_file", "file")
+OUTPUTS: Final = {
+    "txt": "text",
+    "vtt": "vtt",
+    "srt": "srt",
+    "tsv": "tsv",
+    "json": "verbose_json",
+}
+TEXTS: Final = frozenset(OUTPUTS.values()) - {"verbose_json"}
+_SPEAKERS: Final = ("diarize", "enable_diarization", "return_speaker_embeddings")
+BY_CHANNEL: Final = "speakers are told apart by channel only; send channels=split"
+_NOT_HERE: Final = (
+    "response_format",
+    "stream",
+    "upload_id",
+    "include",
+    "timestamp_granularities",
+    "timestamp_granularities[]",
+)
+
+
+def translate(fields: Fields) -> Asked:
+    """Translate a request to ``/asr``.
+
+    Raises:
+        Problem: 400, a field is wrong or asks for a translation.
+    """
+    task = fields.choice("task", {"transcribe": "", "translate": "translate"}, "transcribe")
+    if task:
+        raise refuse_translation("task")
+    output = fields.choice("output", OUTPUTS, "txt")
+    fields.give("response_format", output, "output")
+    fields.give_language("language")
+    fields.give("prompt", fields.take("initial_prompt"), "initial_prompt")
+    fields.give_vad(wanted=fields.flag("vad_filter"))
+    for term in (fields.take("hotwords") or "").split(","):
+        fields.give("keywords", term.strip() or None, "hotwords")
+    with_words = bool(fields.flag("word_timestamps"))
+    if with_words and output in TEXTS:
+        fields.warn("word_timestamps", "only output=json has a place for the times of words")
+    for name in _SPEAKERS:
+        if fields.flag(name):
+            fields.warn(name, BY_CHANNEL)
+    fields.ignore(("min_speakers", "max_speakers"), BY_CHANNEL)
+    return _encoded(fields, with_words=with_words)
+
+
+def translate_detection(fields: Fields) -> Asked:
+    """Translate a request to ``/detect-language``.
+
+    Raises:
+        Problem: 400, a field is wrong.
+    """
+    return _encoded(fields)
+
+
+def _encoded(fields: Fields, *, with_words: bool = False) -> Asked:
+    is_pcm = fields.flag("encode") is False
+    for name in _NOT_HERE:
+        if fields.take(name) is not None:
+            raise refusal(name, "send it to /v1/audio/transcriptions; /asr has output instead")
+    return Asked(
+        fields.translated(),
+        tuple(fields.warnings),
+        fields.origins,
+        is_pcm=is_pcm,
+        with_words=with_words,
+    )
+
+
+def render(transcript: Transcript, request: TranscriptionRequest, asked: Asked) -> Response:
+    """The answer of ``/asr``."""
+    transcript = with_warnings(transcript, request)
+    if request.response_format in TEXTS:
+        answer = text_answer(transcript, request)
+    else:
+        answer = json_answer(_body(transcript, with_words=asked.with_words), transcript)
+    answer.headers["asr-engine"] = transcript.engine.encode("ascii", "replace").decode()
+    return answer
+
+
+def _body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
+    return {
+        "text": transcript.text,
+        "language": transcript.language,
+        "duration": rounded(transcript.duration),
+        "segments": segments_of(transcript, with_words=with_words),
+    }
+
+
+def detected(engine: str, code: str, warnings: tuple[str, ...]) -> dict[str, object]:
+    """The answer of ``/detect-language``: the language that the engine assumes.
+
+    No engine detects languages, so ``confidence`` is null and a warning says so.
+    """
+    note = f"the language was not detected: {engine} assumes {code} unless a request names one"
+    return {
+        "detected_language": LANGUAGE_NAMES.get(code, code),
+        "language_code": code,
+        "confidence": None,
+        "warnings": [note, *warnings],
+    }
