@@ -17,9 +17,11 @@ from asr.config import SubtitleOptions, check
 from asr.output.full_json import to_json
 from asr.output.openai import to_diarized_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
+from asr.spacing import tokens_in
+from asr.types import LineSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from asr.types import Transcript
 
@@ -59,7 +61,7 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     Raises:
         RuntimeError: the ``srt`` library dropped a cue, which it does silently.
     """
-    cues = make_cues(transcript.segments, options, labels=True)
+    cues = make_cues(transcript.segments, options, labels=True, duration=transcript.duration)
     subtitles = [
         srt.Subtitle(
             index=None,
@@ -82,7 +84,7 @@ def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
     in the header dims words until then.
     """
     blocks = ["WEBVTT\n", _FUTURE_STYLE] if options.highlight_words else ["WEBVTT\n"]
-    for cue in make_cues(transcript.segments, options):
+    for cue in make_cues(transcript.segments, options, duration=transcript.duration):
         text = _timed(cue) if options.highlight_words else _escaped(cue.text)
         voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker and cue.speaker.strip() else ""
         blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{voice}{text}\n")
@@ -102,12 +104,25 @@ def _timed(cue: Cue) -> str:
     lines = []
     for line in cue.text.split("\n"):
         words = []
-        for word, start in zip(line.split(), starts, strict=False):
+        for word, gap in _spaced(line, is_split=len(tokens_in(cue.text)) == len(cue.starts_ms)):
+            start = next(starts, last)
             tag = f"<{_clock(start)}>" if last < start < cue.end_ms else ""
             last = max(last, start)
-            words.append(tag + _escaped(word))
-        lines.append(" ".join(words))
+            words.append(gap + tag + _escaped(word))
+        lines.append("".join(words))
     return "\n".join(lines)
+
+
+def _spaced(line: str, *, is_split: bool) -> Iterator[tuple[str, str]]:
+    """Yield the words of a line with the space before each.
+
+    Args:
+        line: of a cue.
+        is_split: each character of an unspaced script is a word.
+    """
+    for place, text in enumerate(line.split()):
+        for part, word in enumerate(tokens_in(text) if is_split else [text]):
+            yield word, " " if place and not part else ""
 
 
 def _escaped(text: str) -> str:
@@ -129,7 +144,9 @@ def to_tsv(transcript: Transcript, _: SubtitleOptions) -> str:
 
 
 def to_text(transcript: Transcript, _: SubtitleOptions) -> str:
-    """The words without times."""
+    """The words without times, in one line, or in the lines of the user's text."""
+    if any(isinstance(segment, LineSegment) for segment in transcript.segments):
+        return "\n".join(segment.text for segment in transcript.segments) + "\n"
     return transcript.text + "\n"
 
 

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
+from asr.spacing import join_words
 from asr.text.phrasing import (
     belong_together,
     ends_clause,
@@ -44,6 +45,7 @@ from asr.text.phrasing import (
     wrap,
 )
 from asr.text.spread import divide
+from asr.types import LineSegment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,6 +75,7 @@ class Cue:
     Attributes:
         speaker: name of the speaker, or None.
         starts_ms: start of each word.
+        is_line: it is a line of the user's text, which is shown as long as it is said.
     """
 
     start_ms: int
@@ -80,10 +83,15 @@ class Cue:
     text: str
     speaker: str | None = None
     starts_ms: tuple[int, ...] = field(default=(), compare=False)
+    is_line: bool = field(default=False, compare=False)
 
 
 def make_cues(
-    segments: Iterable[Segment], options: SubtitleOptions, *, labels: bool = False
+    segments: Iterable[Segment],
+    options: SubtitleOptions,
+    *,
+    labels: bool = False,
+    duration: float = math.inf,
 ) -> list[Cue]:
     """Cut segments into cues by the rules in the module docstring.
 
@@ -92,10 +100,12 @@ def make_cues(
         options: the limits.
         labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
             a cue has only one word, which leaves no room for the label, the label is left out.
+        duration: of the recording in seconds; no cue ends later.
     """
     limits = _Limits(options)
-    cues: list[Cue] = []
-    paragraphs = _paragraphs(segments)
+    segments = list(segments)
+    cues = [_line(segment) for segment in segments if isinstance(segment, LineSegment)]
+    paragraphs = _paragraphs(it for it in segments if not isinstance(it, LineSegment))
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
         speaker = words[0].speaker if labels else None
         label = f"{' '.join(speaker.split())}:" if speaker else ""
@@ -104,7 +114,34 @@ def make_cues(
             next_ms = None  # both speak at once: the later words may stay longer
         label = label if len(label) <= options.max_line_width else ""
         cues += _Paragraph(words, next_ms, limits, label).cues()
-    return _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    timed = _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
+    if math.isinf(duration):
+        return timed
+    end = max([duration, *(segment.end for segment in segments)])
+    return _inside(timed, math.floor(end * 1000))
+
+
+def _line(segment: LineSegment) -> Cue:
+    """A cue for a line of the user's text, with its own line breaks."""
+    return Cue(
+        round(segment.start * 1000),
+        round(segment.end * 1000),
+        segment.text,
+        segment.speaker,
+        tuple(round(word.start * 1000) for word in segment.words),
+        is_line=True,
+    )
+
+
+def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
+    """Move the cues that end after the recording, and those before them if they would overlap."""
+    moved: list[Cue] = []
+    for cue in reversed(cues):
+        end = min(cue.end_ms, max(end_ms, 1))
+        start = max(0, min(cue.start_ms, end - 1))
+        moved.append(replace(cue, start_ms=start, end_ms=end))
+        end_ms = start
+    return moved[::-1]
 
 
 def _paragraphs(segments: Iterable[Segment]) -> list[list[Cue]]:
@@ -266,7 +303,7 @@ class _Paragraph:
         return Cue(
             words[0].start_ms,
             max(word.end_ms for word in words),
-            "\n".join(" ".join(texts[first:last]) for first, last in pairwise(bounds)),
+            "\n".join(join_words(texts[first:last]) for first, last in pairwise(bounds)),
             words[0].speaker,
             tuple(word.start_ms for word in words),
         )
@@ -293,5 +330,7 @@ def _set_ends(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
         start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
         following_ms = following.start_ms if following else None
         end = limits.end_ms(start, cue.end_ms, len(cue.text), following_ms)
+        if cue.is_line:
+            end = max(end, min(cue.end_ms, following_ms or cue.end_ms))
         apart.append(replace(cue, start_ms=start, end_ms=end))
     return apart

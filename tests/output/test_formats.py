@@ -168,7 +168,7 @@ def test_json_may_write_whole_seconds_as_integers():
 
 @given(transcripts(), subtitle_options)
 def test_srt_is_parsed_as_written(transcript, options):
-    cues = make_cues(transcript.segments, options, labels=True)
+    cues = make_cues(transcript.segments, options, labels=True, duration=transcript.duration)
     text = render(transcript, "srt", options)
     # srt.parse takes a line of digits before "1.2.3" for the head of a cue; players do not.
     if not re.search(r"\n\d+\.?\d*\n\d+\.\d+\.\d+(?! --> )", text):
@@ -178,7 +178,7 @@ def test_srt_is_parsed_as_written(transcript, options):
 
 @given(transcripts(), subtitle_options)
 def test_vtt_is_parsed_as_written(transcript, options):
-    cues = make_cues(transcript.segments, options)
+    cues = make_cues(transcript.segments, options, duration=transcript.duration)
     assert parse_vtt(render(transcript, "vtt", options)) == cues
 
 
@@ -189,7 +189,9 @@ def test_word_times_in_vtt_rise_inside_their_cue(transcript, options):
     assert style.startswith("STYLE\n::cue(:future)")
     plain = "\n\n".join([header, *(re.sub(r"<\d\d[\d:.]+>", "", block) for block in blocks)])
     assert plain.rstrip("\n") == render(transcript, "vtt", options).rstrip("\n")
-    for cue, block in zip(make_cues(transcript.segments, lit), blocks, strict=True):
+    for cue, block in zip(
+        make_cues(transcript.segments, lit, duration=transcript.duration), blocks, strict=True
+    ):
         tags = [parse_clock(tag) for tag in re.findall(r"<(\d\d[\d:.]+)>", block)]
         assert sorted({cue.start_ms, cue.end_ms, *tags}) == [cue.start_ms, *tags, cue.end_ms]
         assert set(cue.starts_ms).issuperset(tags)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from asr.errors import InvalidOption
 from asr.service.http.fields import MAX_FIELD_BYTES, MAX_FIELDS
 from asr.service.http.problems import Problem
+from asr.text.decoding import decode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,11 +124,25 @@ class MultipartForm:
             raise Problem(400, message, "invalid_value", self._name)
 
     def _end_part(self) -> None:
-        if self._name != "file":
+        if self._name == "text" and self._max_text_bytes > MAX_FIELD_BYTES:
+            self.fields.append((self._name, _decoded(bytes(self._value))))
+        elif self._name != "file":
             self.fields.append((self._name, self._value.decode("utf-8", "replace")))
 
     def _end(self) -> None:
         self._has_ended = True
+
+
+def _decoded(text: bytes) -> str:
+    """The text to align. It may be a file of the user, so its encoding is checked.
+
+    Raises:
+        Problem: 400, it is not UTF-8.
+    """
+    try:
+        return decode_text(text)
+    except InvalidOption as error:
+        raise Problem(400, str(error), "invalid_value", "text") from error
 
 
 def _malformed(error: FormParserError) -> Problem:

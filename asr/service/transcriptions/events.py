@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from asr.output.numbers import rounded
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
+from asr.spacing import separator
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class EventEncoder:
 
     def __init__(self, warnings: tuple[str, ...]) -> None:
         self._warnings = warnings
-        self._n_segments = 0
+        self._last = ""  # text of the last segment that had any
 
     async def encode(self, events: AsyncIterator[WorkerEvent]) -> AsyncGenerator[str]:
         """Yield the text to send. An error becomes an ``error`` event, which is the last."""
@@ -46,8 +47,8 @@ class EventEncoder:
     def _encode(self, event: WorkerEvent) -> str:
         match event:
             case Segment():
-                delta = _delta(event, is_first=not self._n_segments)
-                self._n_segments += 1
+                delta = _delta(event, self._last)
+                self._last = event.text or self._last
                 return encode_event(delta) + encode_event(segment_body(event))
             case Transcript():
                 return encode_event(_done(event, self._warnings)) + encode_event("[DONE]")
@@ -55,10 +56,12 @@ class EventEncoder:
                 return ""
 
 
-def _delta(segment: Segment, *, is_first: bool) -> dict[str, Any]:
+def _delta(segment: Segment, before: str) -> dict[str, Any]:
+    text = " ".join(segment.text.split("\n"))
+    gap = separator(before, text) if before and text else ""
     return {
         "type": "transcript.text.delta",
-        "delta": segment.text if is_first else f" {segment.text}",
+        "delta": gap + text,
         "segment_id": f"seg_{segment.id}",
     }
 

@@ -170,7 +170,8 @@ class Sources:
         if checked.text is None:
             return Source(checked, file)
         text = folder / "text"
-        await asyncio.to_thread(text.write_text, checked.text, encoding="utf-8")
+        # As bytes, because a text file would change the ends of lines.
+        await asyncio.to_thread(text.write_bytes, checked.text.encode())
         return Source(checked, file, text=text)
 
     def _check(
