@@ -41,6 +41,10 @@ GERMAN = (
     " auf der Straße zu sehen. Der Bäcker hatte schon geöffnet, aber er sagte kein Wort, sondern"
     " schob mir nur zwei Brötchen über den Tisch und zählte langsam das Wechselgeld ab."
 )
+COLUMNS = (
+    "texts", "warned", "not said", "of", "missing", "of missing", "wrong words", "aligned",
+    "above 0.9",
+)  # fmt: skip
 MIN_WORDS = 8
 """Texts with fewer words are not changed, only replaced."""
 UNSAID = re.compile(r"words? (\d+)(?: to (\d+))? of the text (?:was|were) not said")
@@ -148,7 +152,10 @@ async def measure(
                 print(f"false: {file.name}: {found.warnings}")
             for name, value in counted.items():
                 rows[case.kind][name] += int(value)
-    return [{"text": kind, **row} for kind, row in rows.items()]
+    return [
+        {"text": kind, **{name: row.get(name, "") for name in COLUMNS}}
+        for kind, row in rows.items()
+    ]
 
 
 def clips_of(manifests: Sequence[Path]) -> list[tuple[Path, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -28,6 +29,8 @@ MAX_CELLS: Final = 4_000_000
 """Largest table of dynamic programming. In a larger stretch without anchors nothing matches."""
 NEAR_WORDS: Final = 4
 """Largest distance between the places at which neighbouring words were heard."""
+MAX_STRETCH: Final = 1.5
+"""The letters of a word match if they lie in at most this many times as many letters, plus one."""
 _DIFFERENT: Final = -1.0
 _GAP: Final = -0.7
 """Scores of two different letters, and of a letter that one side lacks; two equal ones have 1."""
@@ -96,10 +99,19 @@ def _likeliest(text: str, slots: tuple[tuple[tuple[str, ...], ...], ...]) -> str
 
 
 def _in_stretch(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Align the letters of two stretches of words; return the words of each pair of letters."""
+    """Align the letters of two stretches of words; return the words of each pair of letters.
+
+    Letters of a word that are scattered over a longer stretch match by chance, and are dropped.
+    """
     owners = [place for place, word in enumerate(ours) for _ in word]
     others = [place for place, word in enumerate(theirs) for _ in word]
-    return [(owners[i], others[j]) for i, j in align_letters("".join(ours), "".join(theirs))]
+    pairs = align_letters("".join(ours), "".join(theirs))
+    found = []
+    for place, group in groupby(pairs, key=lambda pair: owners[pair[0]]):
+        inside = [j for _, j in group]
+        if inside[-1] - inside[0] < MAX_STRETCH * len(ours[place]) + 1:
+            found += [(place, others[j]) for j in inside]
+    return found
 
 
 def align_letters(left: str, right: str) -> list[tuple[int, int]]:

@@ -2,9 +2,9 @@
 
     bytes -> decode -> speech regions -> chunks -> engine -> anchors -> pieces -> aligner -> words
 
-The engine tells roughly where each part of the text is (`asr.align.longform`). The words of the text
-are then aligned piece by piece. With an aligner, a recording of a single chunk is first aligned
-without the engine, which is asked only if the aligner has doubts.
+The engine tells roughly where each part of the text is (`asr.align.longform`). The words of the
+text are then aligned piece by piece. With an aligner, a recording of a single chunk is first
+aligned without the engine, which is asked only if the aligner has doubts.
 
 At the end the text is compared with what the engine heard (`asr.align.mismatch`). Words that were
 not said get a low confidence, and warnings name them and the speech that the text lacks.

@@ -46,5 +46,5 @@ def _lines(script: Script, words: Sequence[Word]) -> tuple[Segment, ...]:
     for number, line in enumerate(script.lines):
         inside = tuple(words[line.first : line.last])
         start, end = inside[0].start, max(word.end for word in inside)
-        segments.append(LineSegment(number, start, end, line.text, inside))
+        segments.append(LineSegment(number, start, end, line.text, inside, speaker=line.speaker))
     return tuple(segments)

@@ -45,12 +45,14 @@ class Line:
         number: of its first line in the file, from 1.
         first: its first token.
         last: the token after its last one.
+        speaker: the voice of a WebVTT cue, or None.
     """
 
     text: str
     number: int
     first: int
     last: int
+    speaker: str | None = None
 
 
 class Script:
@@ -79,7 +81,8 @@ class Script:
                 self.tokens.append(token)
                 self.is_said.append(is_said)
             if len(self.tokens) > first:
-                self.lines.append(Line(cue.text, cue.line, first, len(self.tokens)))
+                last = len(self.tokens)
+                self.lines.append(Line(cue.text, cue.line, first, last, cue.speaker))
 
     @cached_property
     def said(self) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import InvalidOption
@@ -22,6 +22,7 @@ _TAG: Final = re.compile(
     r"</?(?:[biuscv]|font|lang|ruby|rt)\b[^<>\n]*>|</?c[.\w]*>|<\d+:[\d:.,]+>|\{\\[^}\n]*\}",
     re.IGNORECASE,
 )
+_VOICE: Final = re.compile(r"\s*<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _LRC_LINE: Final = re.compile(r"\s*((?:\[\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?\]\s*)+)(.*)")
 _LRC_TIME: Final = re.compile(r"\[(\d+):(\d+)(?:[.:](\d+))?\]")
 _LRC_LIKE: Final = re.compile(r"\s*\[\s*\d[^\]]*:")
@@ -44,10 +45,12 @@ class Cue:
     Attributes:
         text: without tags; ``\n`` separates its lines.
         line: number of its first line in the file, from 1.
+        speaker: the voice of a WebVTT cue, or None.
     """
 
     text: str
     line: int
+    speaker: str | None = None
 
 
 def read_cues(text: str) -> list[Cue] | None:
@@ -85,15 +88,17 @@ def _read_blocks(lines: Sequence[str], kind: str) -> Iterator[Cue]:
         if begins is None and _has_no_cue(first, block, kind, has_begun=cue is not None):
             continue
         if begins is None and cue is not None:  # an empty line inside the text of a cue
-            cue = Cue(f"{cue.text}\n{_plain(block)}".strip("\n"), cue.line)
+            cue = replace(cue, text=f"{cue.text}\n{_plain(block)}".strip("\n"))
             continue
         if begins == 1 and cue is not None and kind == "SRT" and not block[0].strip().isdecimal():
-            cue = Cue(f"{cue.text}\n{_plain(block[:1])}".strip("\n"), cue.line)
+            cue = replace(cue, text=f"{cue.text}\n{_plain(block[:1])}".strip("\n"))
         if cue is not None and cue.text:
             yield cue
         place = begins or 0
         _check_times(block[place], first + place, kind)
-        cue = Cue(_plain(block[place + 1 :]), first + place)
+        said = block[place + 1 :]
+        voice = _VOICE.match(said[0]) if said and kind == "WebVTT" else None
+        cue = Cue(_plain(said), first + place, voice and html.unescape(voice[1]).strip())
     if cue is not None and cue.text:
         yield cue
 

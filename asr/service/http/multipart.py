@@ -142,7 +142,7 @@ def _decoded(text: bytes) -> str:
     try:
         return decode_text(text)
     except InvalidOption as error:
-        raise Problem(400, str(error), "invalid_value", "text") from error
+        raise Problem(400, f"text: {error}", "invalid_value", "text") from error
 
 
 def _malformed(error: FormParserError) -> Problem:
