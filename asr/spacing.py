@@ -50,7 +50,7 @@ def tokens_in(text: str) -> list[str]:
     """
     tokens: list[str] = []
     for token in text.split():
-        if _UNSPACED.search(token):
+        if is_unspaced(token):
             tokens += _LETTER.findall(token)
         else:
             tokens.append(token)
@@ -59,7 +59,7 @@ def tokens_in(text: str) -> list[str]:
 
 def is_unspaced(text: str) -> bool:
     """Whether the text has a letter of an unspaced script."""
-    return _UNSPACED.search(text) is not None
+    return not text.isascii() and _UNSPACED.search(text) is not None
 
 
 def join_words(words: Iterable[str]) -> str:

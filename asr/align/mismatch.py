@@ -11,6 +11,7 @@ text, and in the gaps that the aligner reports.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -110,7 +111,7 @@ def compare(
     unsaid = [_whole(words)] if is_other else list(_spans(words, total, MIN_UNSAID))
     lacking = [_textual(*share) for share in theirs]
     found = [(span.start, span.end) for span in _spans(heard, lacking, MIN_UNWRITTEN)]
-    extra = [word.midpoint for word, score in zip(heard, lacking, strict=True) if score > 0]
+    extra = sorted(it.midpoint for it, score in zip(heard, lacking, strict=True) if score > 0)
     found += [gap for gap in gaps if _has_any(gap, extra)]
     return Mismatch(tuple(unsaid), tuple(merged(found)), is_other)
 
@@ -153,8 +154,10 @@ def _spans(words: Sequence[Word], evidence: Sequence[float], least: float) -> It
             first = place + 1
 
 
-def _has_any(gap: tuple[float, float], times: Iterable[float]) -> bool:
-    return any(gap[0] - NEAR_SECONDS <= time <= gap[1] + NEAR_SECONDS for time in times)
+def _has_any(gap: tuple[float, float], times: Sequence[float]) -> bool:
+    """Whether one of the sorted times lies in or near a gap."""
+    place = bisect_left(times, gap[0] - NEAR_SECONDS)
+    return place < len(times) and times[place] <= gap[1] + NEAR_SECONDS
 
 
 def merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -174,9 +177,13 @@ def joined(mismatch: Mismatch, plan: Plan, words: Sequence[Word]) -> Mismatch:
     tokens |= {token for first, last in plan.unsaid for token in range(first, last)}
     unsaid: list[Span] = []
     for token in sorted(tokens):
-        first = unsaid.pop().first if unsaid and unsaid[-1].last == token else token
-        last = max(word.end for word in words[first : token + 1])
-        unsaid.append(Span(first, token + 1, words[first].start, last))
+        word = words[token]
+        if unsaid and unsaid[-1].last == token:
+            before = unsaid.pop()
+            end = max(before.end, word.end)
+            unsaid.append(Span(before.first, token + 1, before.start, end))
+        else:
+            unsaid.append(Span(token, token + 1, word.start, word.end))
     unwritten = merged([*mismatch.unwritten, *plan.unwritten])
     return replace(mismatch, unsaid=tuple(unsaid), unwritten=tuple(unwritten))
 

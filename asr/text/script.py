@@ -7,20 +7,22 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from asr.config import check
-from asr.spacing import separator, tokens_in
+from asr.spacing import is_unspaced, separator, tokens_in
 from asr.text.decoding import clean_text
 from asr.text.spread import fill_missing
 from asr.text.subtitle_files import Cue, read_cues
 from asr.types import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_TEXT: Final = 2_000_000
 """Characters; reading so many aloud takes more than a day."""
@@ -55,6 +57,10 @@ class Line:
     speaker: str | None = None
 
 
+def _last(line: Line) -> int:
+    return line.last
+
+
 class Script:
     """A text to align.
 
@@ -73,22 +79,36 @@ class Script:
         self._gaps: list[str] = []
         names = _names(cues, least=1 if is_timed else 2)
         for cue in cues:
-            first = len(self.tokens)
-            for token, is_said, gap in _marked(cue.text, names, has_sounds=is_timed):
-                is_first = len(self.tokens) == first
-                before = self.tokens[-1] if self.tokens else ""
-                self._gaps.append(separator(before, token) if is_first else gap)
-                self.tokens.append(token)
-                self.is_said.append(is_said)
-            if len(self.tokens) > first:
-                last = len(self.tokens)
+            first, before = len(self.tokens), self.tokens[-1] if self.tokens else ""
+            spans = _unsaid_spans(cue.text, names, has_sounds=is_timed)
+            if spans or is_unspaced(cue.text):
+                self._add(cue.text, spans)
+            else:  # most lines; a text may have hundreds of thousands
+                self.tokens += cue.text.split()
+                self.is_said += [True] * (len(self.tokens) - first)
+                self._gaps += [" "] * (len(self.tokens) - first)
+            last = len(self.tokens)
+            if last > first:
+                self._gaps[first] = separator(before, self.tokens[first])
                 self.lines.append(Line(cue.text, cue.line, first, last, cue.speaker))
+
+    def _add(self, text: str, unsaid: Iterable[tuple[int, int]]) -> None:
+        """Add the tokens of a line; what lies in the spans `unsaid` is not said."""
+        hidden = bytearray(len(text))
+        for start, end in unsaid:
+            hidden[start:end] = b"\x01" * (end - start)
+        for found in re.finditer(r"\S+", text):
+            letters = [place for place in range(*found.span()) if text[place].isalnum()]
+            is_said = not letters or not all(hidden[place] for place in letters)
+            parts = tokens_in(found[0])
+            self.tokens += parts
+            self.is_said += [is_said] * len(parts)
+            self._gaps += [" ", *[""] * (len(parts) - 1)]
 
     @cached_property
     def said(self) -> list[str]:
         """The tokens that are said."""
-        pairs = zip(self.tokens, self.is_said, strict=True)
-        return [token for token, is_said in pairs if is_said]
+        return list(compress(self.tokens, self.is_said))
 
     @cached_property
     def places(self) -> list[int]:
@@ -122,9 +142,8 @@ class Script:
 
     def lines_of(self, first: int, last: int) -> tuple[Line, Line]:
         """The lines of the first and of the last token of a range [first, last)."""
-        begin = next(line for line in self.lines if line.last > first)
-        end = next(line for line in self.lines if line.last >= last)
-        return begin, end
+        begin, end = (bisect_right(self.lines, it, key=_last) for it in (first, last - 1))
+        return self.lines[begin], self.lines[end]
 
 
 def _beside(tokens: Sequence[str], known: Sequence[Word | None]) -> list[Word | None]:
@@ -164,27 +183,21 @@ def _names(cues: Sequence[Cue], least: int) -> frozenset[str]:
     A name in capitals or with a number counts if `least` lines begin with one. Any other word
     counts if it stands before several lines, since "Remember: ..." may be said.
     """
-    found = Counter(match["name"] for cue in cues for match in _NAME.finditer(cue.text))
+    matches = (match for cue in cues if ":" in cue.text for match in _NAME.finditer(cue.text))
+    found = Counter(match["name"] for match in matches)
     plain = [name for name in found if name.isupper() or re.fullmatch(r"\D+ \d+", name)]
     sure = plain if sum(found[name] for name in plain) >= least else []
     often = [name for name, count in found.items() if count >= 2 and name[:1].isupper()]
     return frozenset([*sure, *often])
 
 
-def _marked(
-    text: str, names: frozenset[str], *, has_sounds: bool
-) -> Iterator[tuple[str, bool, str]]:
-    """Yield the tokens of a line, whether each is said, and the space before it."""
-    spans = [found.span() for found in _NAME.finditer(text) if found["name"] in names]
-    if _HEADING.fullmatch(text):
+def _unsaid_spans(text: str, names: frozenset[str], *, has_sounds: bool) -> list[tuple[int, int]]:
+    """The names of speakers and the descriptions of sounds in a line."""
+    spans = []
+    if names and ":" in text:
+        spans += [found.span() for found in _NAME.finditer(text) if found["name"] in names]
+    if "[" in text and _HEADING.fullmatch(text):
         spans.append((0, len(text)))
     if has_sounds:
         spans += [found.span() for found in _SOUND.finditer(text)]
-    hidden = bytearray(len(text))
-    for start, end in spans:
-        hidden[start:end] = b"\x01" * (end - start)
-    for found in re.finditer(r"\S+", text):
-        letters = [place for place in range(*found.span()) if text[place].isalnum()]
-        is_said = not letters or not all(hidden[place] for place in letters)
-        for part, token in enumerate(tokens_in(found[0])):
-            yield token, is_said, "" if part else " "
+    return spans
