@@ -4,8 +4,9 @@
 
 Every recording (the samples, and real speech if a manifest is given) is aligned with its own text
 and with wrong ones: the text of another recording, a German text, its own text twice, and its own
-text with some words inserted, deleted or replaced. The words of the true text are timed first, so
-that it is known when the deleted words are said.
+text with some words inserted, deleted or replaced. With added noise it is aligned with its own text
+and with that of another recording. The words of the true text are timed first, so that it is known
+when the deleted words are said.
 
 The columns are: how many texts got a warning that some text was not said where it was wrong; how
 many got a warning that speech is missing from the text where it is missing; and, of the words that
@@ -17,17 +18,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.config import Options
+import numpy as np
+import soundfile
+
+from asr.audio.resample import decode
+from asr.config import AudioLimits, Options
 from asr.evaluation import read_manifest
 from asr.pipeline.known_text import align_file
 from asr.pipeline.transcriber import collect, make_transcriber
 from asr.settings import Settings
+from asr.types import SAMPLE_RATE
 from benchmarks.measure import save
+from benchmarks.sounds import spoil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +49,7 @@ GERMAN = (
     " auf der Straße zu sehen. Der Bäcker hatte schon geöffnet, aber er sagte kein Wort, sondern"
     " schob mir nur zwei Brötchen über den Tisch und zählte langsam das Wechselgeld ab."
 )
+NOISE = "noise 10 dB"
 COLUMNS = (
     "texts", "warned", "not said", "of", "missing", "of missing", "wrong words", "aligned",
     "above 0.9",
@@ -112,10 +121,18 @@ def overlaps(spans: Sequence[tuple[float, float]], span: tuple[float, float]) ->
     return any(start < span[1] and end > span[0] for start, end in spans)
 
 
+def noisy(folder: Path, file: Path) -> Path:
+    """Write a recording with noise at 10 dB."""
+    samples = np.concatenate(list(decode(file, AudioLimits()).blocks)).astype(np.float64)
+    target = folder / f"{file.stem}.wav"
+    soundfile.write(target, spoil(samples, NOISE, 7), SAMPLE_RATE, "PCM_16")
+    return target
+
+
 def score(case: Case, transcript: Transcript) -> dict[str, Any]:
     """Count what one alignment says."""
     unsaid, unwritten = unsaid_in(transcript), unwritten_in(transcript)
-    is_right = case.kind == "right text"
+    is_right = case.kind.startswith("right text")
     row: dict[str, Any] = {
         "texts": 1,
         "warned": bool(unsaid or unwritten or (is_right and transcript.warnings)),
@@ -133,22 +150,25 @@ def score(case: Case, transcript: Transcript) -> dict[str, Any]:
 
 
 async def measure(
-    transcriber: Transcriber, clips: Sequence[tuple[Path, str]]
+    transcriber: Transcriber, clips: Sequence[tuple[Path, str]], folder: Path
 ) -> list[dict[str, Any]]:
     """Align all recordings with all their texts."""
     rows: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(int))
     for number, (file, text) in enumerate(clips):
         true = await collect(align_file(transcriber, file, text, Options()))
         other = clips[(number + 5) % len(clips)][1].split()
-        for case in cases(file, true.words, other):
+        bad, wrong = noisy(folder, file), other[: len(true.words) + 2]
+        some = [Case(f"right text, {NOISE}", bad, text.split())]
+        some.append(Case(f"text of another recording, {NOISE}", bad, wrong, (0, len(wrong))))
+        for case in [*cases(file, true.words, other), *some]:
             found = true
             if case.kind != "right text":
-                events = align_file(transcriber, file, " ".join(case.tokens), Options())
+                events = align_file(transcriber, case.file, " ".join(case.tokens), Options())
                 found = await collect(events)
             counted = score(case, found)
             if counted.get("not said") is False or counted.get("missing") is False:
                 print(f"missed: {case.kind}: {file.name}: {' '.join(case.tokens)[:60]}")
-            elif case.kind == "right text" and counted["warned"]:
+            elif case.kind.startswith("right text") and counted["warned"]:
                 print(f"false: {file.name}: {found.warnings}")
             for name, value in counted.items():
                 rows[case.kind][name] += int(value)
@@ -167,7 +187,8 @@ async def main(real: Path | None) -> None:
     """Measure and save the table."""
     clips = clips_of([*([real] if real else []), SAMPLES])
     async with make_transcriber(Settings()) as transcriber:
-        save("mismatch", await measure(transcriber, clips))
+        with tempfile.TemporaryDirectory() as folder:
+            save("mismatch", await measure(transcriber, clips, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ Rules 1 to 5 always hold. Rule 6 is broken where someone speaks too fast, becaus
 out. Rule 7 is a preference. A cue holds words of one speaker only. Where two speak at once, the cue
 of the first one ends when the second one's starts.
 
+A `LineSegment` is one cue with its own line breaks; rules 2, 3 and 7 do not apply to it. No cue
+ends after the recording.
+
 All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
 make two cues overlap by rounding.
 """
