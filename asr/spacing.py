@@ -27,10 +27,6 @@ _MARKS: Final = (
     "\u17b4-\u17d3\u3099\u309a\uff9e\uff9f\ufe00-\ufe0f\U000e0100-\U000e01ef\u0300-\u036f\u200c\u200d"
 )
 """Vowels, tones and variants that belong to the letter before them."""
-_WIDE: Final = (
-    "\u3000-\u303f\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufe30-\ufe4f"
-)
-"""Punctuation of these scripts."""
 _OPENING: Final = "([{“‘«‹（［｛「『【〈《〔〖〘〝"  # noqa: RUF001
 
 _UNSPACED: Final = re.compile(f"[{_SCRIPTS}]")
@@ -39,8 +35,8 @@ _LETTER: Final = re.compile(
     rf"(?:[{_SCRIPTS}][{_MARKS}]*|[^{_SCRIPTS}\s{re.escape(_OPENING)}]+)"
     rf"(?:(?![{_SCRIPTS}{re.escape(_OPENING)}])[^\w\s])*|\S+"
 )
-_ENDS: Final = re.compile(rf"[{_SCRIPTS}{_MARKS}{_WIDE}][^\w\s]*\Z")
-_STARTS: Final = re.compile(rf"[{re.escape(_OPENING)}]*[{_SCRIPTS}{_WIDE}]")
+_ENDS: Final = re.compile(rf"[{_SCRIPTS}][{_MARKS}]*[^\w\s]*\Z")
+_STARTS: Final = re.compile(rf"[{re.escape(_OPENING)}]*[{_SCRIPTS}]")
 
 
 def tokens_in(text: str) -> list[str]:

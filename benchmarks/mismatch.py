@@ -1,6 +1,6 @@
 """Measure the warnings of ``asr align`` about texts that differ from their recordings.
 
-    python -m benchmarks.mismatch [--real MANIFEST]
+    python -m benchmarks.mismatch [--real MANIFEST] [--max-seconds 30]
 
 Every recording (the samples, and real speech if a manifest is given) is aligned with its own text
 and with wrong ones: the text of another recording, a German text, its own text twice, and its own
@@ -178,14 +178,20 @@ async def measure(
     ]
 
 
-def clips_of(manifests: Sequence[Path]) -> list[tuple[Path, str]]:
-    """The recordings of manifests with their texts."""
-    return [(item.file, item.text) for path in manifests for item in read_manifest(path)]
+def clips_of(manifests: Sequence[Path], max_seconds: float) -> list[tuple[Path, str]]:
+    """The recordings of manifests with their texts, without those that are longer."""
+    items = (item for path in manifests for item in read_manifest(path))
+    return [(it.file, it.text) for it in items if seconds_of(it.file) <= max_seconds]
 
 
-async def main(real: Path | None) -> None:
+def seconds_of(file: Path) -> float:
+    """The length of a recording."""
+    return sum(map(len, decode(file, AudioLimits()).blocks)) / SAMPLE_RATE
+
+
+async def main(real: Path | None, max_seconds: float) -> None:
     """Measure and save the table."""
-    clips = clips_of([*([real] if real else []), SAMPLES])
+    clips = clips_of([*([real] if real else []), SAMPLES], max_seconds)
     async with make_transcriber(Settings()) as transcriber:
         with tempfile.TemporaryDirectory() as folder:
             save("mismatch", await measure(transcriber, clips, Path(folder)))
@@ -194,4 +200,6 @@ async def main(real: Path | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=Path, metavar="MANIFEST", help="JSONL of real speech")
-    asyncio.run(main(parser.parse_args().real))
+    parser.add_argument("--max-seconds", type=float, default=1e9, help="leave out longer ones")
+    options = parser.parse_args()
+    asyncio.run(main(options.real, options.max_seconds))

@@ -38,7 +38,6 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
-from asr.spacing import join_words
 from asr.text.phrasing import (
     belong_together,
     ends_clause,
@@ -78,6 +77,7 @@ class Cue:
     Attributes:
         speaker: name of the speaker, or None.
         starts_ms: start of each word.
+        is_glued: no space is written before it; only for single words.
         is_line: it is a line of the user's text, which is shown as long as it is said.
     """
 
@@ -86,6 +86,7 @@ class Cue:
     text: str
     speaker: str | None = None
     starts_ms: tuple[int, ...] = field(default=(), compare=False)
+    is_glued: bool = field(default=False, compare=False)
     is_line: bool = field(default=False, compare=False)
 
 
@@ -172,11 +173,26 @@ def _words(segment: Segment) -> list[Cue]:
         texts = segment.text.split()
         spans = divide(segment.start, segment.end, [1] * len(texts))
         timed = [(text, *span) for text, span in zip(texts, spans, strict=True)]
-    return [
+    words = [
         Cue(round(start * 1000), round(end * 1000), part, segment.speaker)
         for text, start, end in timed
         for part in text.split()  # a word may contain blanks, or consist of them
     ]
+    if len(words) == len(segment.text.split()):
+        return words  # a space stands between all words
+    return _as_written(words, segment.text)
+
+
+def _as_written(words: Sequence[Cue], text: str) -> list[Cue]:
+    """Find the words that follow the word before them without a space, as in Chinese."""
+    place = 0
+    written: list[Cue] = []
+    for word in words:
+        is_glued = place > 0 and text.startswith(word.text, place)
+        found = text.find(word.text, place)
+        written.append(replace(word, is_glued=is_glued))
+        place = found + len(word.text) if found >= 0 else place
+    return written
 
 
 class _Limits:
@@ -303,13 +319,21 @@ class _Paragraph:
         words = self._words[start:end]
         texts, costs = self._texts(start, end)
         bounds = line_bounds(texts, costs, self._limits.width)
+        n_labels = len(texts) - len(words)
+        glued = [*[False] * n_labels, *(word.is_glued for word in words)]
         return Cue(
             words[0].start_ms,
             max(word.end_ms for word in words),
-            "\n".join(join_words(texts[first:last]) for first, last in pairwise(bounds)),
+            "\n".join(_line_text(texts, glued, *bound) for bound in pairwise(bounds)),
             words[0].speaker,
             tuple(word.start_ms for word in words),
         )
+
+
+def _line_text(texts: Sequence[str], glued: Sequence[bool], first: int, last: int) -> str:
+    """The words [first, last) with the spaces between them."""
+    gaps = ("" if place == first or glued[place] else " " for place in range(first, last))
+    return "".join(gap + text for gap, text in zip(gaps, texts[first:last], strict=True))
 
 
 def _break_cost(left: Cue, right: Cue) -> float:
