@@ -347,7 +347,7 @@ def test_a_client_that_closes_loses_nothing(server):
         found = kept(server, session_id)
         return found["items"] if found["status"] == "ended" else None
 
-    items = wait_for(whole, 10, "the end of the session")
+    items = wait_for(whole, 60, "the end of the session")
     assert [item["start"] for item in items] == pytest.approx([0.2, 2.7], abs=0.1)
     assert items[-1]["end"] == pytest.approx(5.0, abs=0.06)
     assert all(item["transcript"] for item in items)
@@ -373,7 +373,7 @@ def test_a_session_without_audio_leaves_nothing(server):
     with open_session(server) as connection:
         session_id = connection.recv().session.id
         assert kept(server, session_id)["status"] == "open"
-    wait_for(lambda: kept(server, session_id) is None, 5, "the end of the session")
+    wait_for(lambda: kept(server, session_id) is None, 60, "the end of the session")
 
 
 @pytest.fixture(scope="module")
@@ -415,9 +415,9 @@ def test_transcripts_are_kept_for_a_limited_time(strict_server):
     with open_session(strict_server) as connection:
         session_id = connection.recv().session.id
         append(connection, pcm16(speech(2.0, 24_000)))
-    wait_for(lambda: kept(strict_server, session_id)["items"], 5, "the transcript")
-    wait_for(lambda: kept(strict_server, session_id) is None, 5, "its end")
-    wait_for(lambda: not strict_server.request_folders(), 5, "the removal of its folder")
+    wait_for(lambda: kept(strict_server, session_id)["items"], 60, "the transcript")
+    wait_for(lambda: kept(strict_server, session_id) is None, 60, "its end")
+    wait_for(lambda: not strict_server.request_folders(), 60, "the removal of its folder")
 
 
 # --- the real engine ------------------------------------------------------------------------------
