@@ -473,6 +473,17 @@ def test_subtitles_over_http(server):
     assert all(cue.end.total_seconds() <= 4 for cue in srt.parse(kept.text + cut.text))
 
 
+def test_the_deltas_of_a_stream_are_its_text(server):
+    answer = post(
+        server, ("text", "一二。\n三四。\nfive."), ("stream", "true"), ("keep_lines", "1")
+    )
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n") if "{" in line]
+    events = [json.loads(line) for line in lines]
+    deltas = [event["delta"] for event in events if event["type"] == "transcript.text.delta"]
+    (done,) = (event["text"] for event in events if event["type"] == "transcript.text.done")
+    assert "".join(deltas) == done == "一二。三四。 five."
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
