@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asr import pcm
+from asr.spacing import join_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -220,6 +221,11 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class LineSegment(Segment):
+    r"""A line of a text that the user sent. It becomes one cue; ``\n`` separates its lines."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """A stretch of the recording that could not be transcribed, [start, end) in seconds.
 
@@ -267,7 +273,7 @@ class Transcript:
     @property
     def text(self) -> str:
         """The text of all segments in one line."""
-        return " ".join(segment.text for segment in self.segments if segment.text)
+        return join_words(" ".join(it.text.split("\n")) for it in self.segments if it.text)
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -2,7 +2,8 @@
 
 In reading order: `base` (the interface of aligners), `interpolate` (times without a model), `hmm`
 and `ctc` (the two real aligners), `witness` (doubts about a text), `anchors` and `longform` (a text
-that is longer than a chunk). This module makes the aligner that the settings name.
+that is longer than a chunk), `mismatch` and `letters` (where a text and its recording differ). This
+module makes the aligner that the settings name.
 
 The package knows nothing of engines, jobs, files or HTTP. Importing it imports no aligner.
 """

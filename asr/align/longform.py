@@ -82,11 +82,15 @@ class Plan:
         pieces: in order; they overlap neither in time nor in the text.
         known: recognised words by the index of their token.
         warnings: about text that was not said, and speech that the text lacks.
+        unsaid: tokens [first, last) of each text that was not said.
+        unwritten: (start, end) in seconds of each speech that the text lacks.
     """
 
     pieces: tuple[Piece, ...]
     known: dict[int, Word]
     warnings: tuple[str, ...]
+    unsaid: tuple[tuple[int, int], ...] = ()
+    unwritten: tuple[tuple[float, float], ...] = ()
 
 
 def make_plan(
@@ -101,11 +105,15 @@ def make_plan(
     """
     known = _known(tokens, heard)
     warnings = [] if known or not heard else ["no passage of the text was recognised"]
+    script = _Script(tokens, heard, regions, known)
     pieces: list[Piece] = []
-    for stretch in _stretches(_Script(tokens, heard, regions, known), warnings):
+    for stretch in _stretches(script, warnings):
         for piece in _cut(stretch, known):
             pieces += _force(piece, tokens, regions)
-    return Plan(tuple(pieces), known, tuple(warnings))
+    bounds = list(pairwise([-1, *known, len(tokens)]))
+    unsaid = tuple((left + 1, right) for left, right in bounds if script.is_unsaid(left, right))
+    unwritten = tuple(script.span(*bound) for bound in bounds if script.is_unwritten(*bound))
+    return Plan(tuple(pieces), known, tuple(warnings), unsaid, unwritten)
 
 
 def _known(tokens: Sequence[str], heard: Sequence[Word]) -> dict[int, Word]:

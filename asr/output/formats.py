@@ -18,9 +18,11 @@ from asr.output.full_json import to_json
 from asr.output.gaps import in_order, text_of
 from asr.output.openai import to_diarized_json, to_verbose_json
 from asr.output.subtitles import Cue, make_cues
+from asr.spacing import join_words, tokens_in
+from asr.types import LineSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from asr.types import Transcript
 
@@ -112,12 +114,25 @@ def _timed(cue: Cue) -> str:
     lines = []
     for line in cue.text.split("\n"):
         words = []
-        for word, start in zip(line.split(), starts, strict=False):
+        for word, gap in _spaced(line, is_split=len(tokens_in(cue.text)) == len(cue.starts_ms)):
+            start = next(starts, last)
             tag = f"<{_clock(start)}>" if last < start < cue.end_ms else ""
             last = max(last, start)
-            words.append(tag + _escaped(word))
-        lines.append(" ".join(words))
+            words.append(gap + tag + _escaped(word))
+        lines.append("".join(words))
     return "\n".join(lines)
+
+
+def _spaced(line: str, *, is_split: bool) -> Iterator[tuple[str, str]]:
+    """Yield the words of a line with the space before each.
+
+    Args:
+        line: of a cue.
+        is_split: each character of an unspaced script is a word.
+    """
+    for place, text in enumerate(line.split()):
+        for part, word in enumerate(tokens_in(text) if is_split else [text]):
+            yield word, " " if place and not part else ""
 
 
 def _escaped(text: str) -> str:
@@ -139,9 +154,14 @@ def to_tsv(transcript: Transcript, _: SubtitleOptions) -> str:
 
 
 def to_text(transcript: Transcript, _: SubtitleOptions) -> str:
-    """The words without times, with a notice in place of each gap."""
-    texts = (text_of(item) for item in in_order(transcript))
-    return " ".join(text for text in texts if text) + "\n"
+    """The words without times, with a notice in place of each gap.
+
+    They are one line, or the lines of the user's text.
+    """
+    items = list(in_order(transcript))
+    if any(isinstance(item, LineSegment) for item in items):
+        return "\n".join(text_of(item) for item in items) + "\n"
+    return join_words(text for text in map(text_of, items) if text) + "\n"
 
 
 def _clock(ms: int) -> str:

@@ -21,12 +21,13 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.output.numbers import rounded, to_plain
+from asr.spacing import separator
 from asr.text.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from asr.types import Segment, Transcript
+    from asr.types import Segment, Transcript, Word
 
 UNMEASURED: Final = -1.0, 0.5
 """avg_logprob and no_speech_prob of a segment without any measurement. OpenAI's client demands
@@ -127,7 +128,7 @@ def speaker_of(segment: Segment) -> str:
     return segment.speaker or "A"
 
 
-def logprobs_of(segments: Iterable[Segment], *, is_first: bool = True) -> list[dict[str, Any]]:
+def logprobs_of(segments: Iterable[Segment], *, before: str = "") -> list[dict[str, Any]]:
     """OpenAI's ``logprobs``, with one token for each word.
 
     The tokens, concatenated, are the text. The log probability is the natural logarithm of the
@@ -135,13 +136,15 @@ def logprobs_of(segments: Iterable[Segment], *, is_first: bool = True) -> list[d
 
     Args:
         segments: consecutive segments.
-        is_first: they begin the transcript. Otherwise the first token begins with a space.
+        before: the text before them. Between it and the first token is a space, if the script has
+            spaces.
     """
     tokens: list[tuple[str, float | None]] = []
     for segment in segments:
-        if segment.text:
-            space = " " if tokens or not is_first else ""
-            tokens += _tokens(segment, space)
+        if text := " ".join(segment.text.split("\n")):
+            space = separator(before, text) if before else ""
+            tokens += _tokens(space + text, segment.words)
+            before = text
     return [
         {
             "token": token,
@@ -152,10 +155,10 @@ def logprobs_of(segments: Iterable[Segment], *, is_first: bool = True) -> list[d
     ]
 
 
-def _tokens(segment: Segment, space: str) -> list[tuple[str, float | None]]:
-    """Cut the text of a segment behind each word. `space` begins the first token."""
-    text, tokens, position = space + segment.text, [], 0
-    for word in segment.words:
+def _tokens(text: str, words: Iterable[Word]) -> list[tuple[str, float | None]]:
+    """Cut the text of a segment behind each word."""
+    tokens, position = [], 0
+    for word in words:
         start = text.find(word.text, position)
         if start >= 0:
             end = start + len(word.text)

@@ -31,6 +31,9 @@ could read it. Within one channel, the cue of a speaker ends when that of the ne
 A gap is a cue with a notice, from the start of the gap. The notice counts as one word. No cue ends
 after the recording; only rule 1 has priority over that.
 
+A `LineSegment` is one cue with its own line breaks; rules 2, 3 and 7 do not apply to it. No cue
+ends after the recording.
+
 All times are integer milliseconds. Each is rounded once, when a word enters, so no later step can
 make two cues overlap by rounding.
 """
@@ -52,6 +55,7 @@ from asr.text.phrasing import (
     wrap,
 )
 from asr.text.spread import divide
+from asr.types import LineSegment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -81,6 +85,8 @@ class Cue:
     Attributes:
         speaker: name of the speaker, or None.
         starts_ms: start of each word.
+        is_glued: no space is written before it; only for single words.
+        is_line: it is a line of the user's text, which is shown as long as it is said.
     """
 
     start_ms: int
@@ -88,6 +94,8 @@ class Cue:
     text: str
     speaker: str | None = None
     starts_ms: tuple[int, ...] = field(default=(), compare=False)
+    is_glued: bool = field(default=False, compare=False)
+    is_line: bool = field(default=False, compare=False)
 
 
 def make_cues(
@@ -131,7 +139,9 @@ def _channel_cues(
 ) -> list[Cue]:
     """The cues of one channel. They do not overlap."""
     cues = [_notice(gap, limits, labels=labels) for gap in gaps]
-    paragraphs = _paragraphs(segments, [cue.start_ms for cue in cues])
+    cues += [_line(segment) for segment in segments if isinstance(segment, LineSegment)]
+    free = [segment for segment in segments if not isinstance(segment, LineSegment)]
+    paragraphs = _paragraphs(free, [cue.start_ms for cue in cues])
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
         speaker = words[0].speaker if labels else None
         label = f"{' '.join(speaker.split())}:" if speaker else ""
@@ -142,6 +152,18 @@ def _channel_cues(
         cues += _Paragraph(words, next_ms, limits, label).cues()
     timed = _set_ends(sorted(cues, key=lambda cue: cue.start_ms), limits)
     return timed if end_ms is None else _inside(timed, end_ms)
+
+
+def _line(segment: LineSegment) -> Cue:
+    """A cue for a line of the user's text, with its own line breaks."""
+    return Cue(
+        round(segment.start * 1000),
+        round(segment.end * 1000),
+        segment.text,
+        segment.speaker,
+        tuple(round(word.start * 1000) for word in segment.words),
+        is_line=True,
+    )
 
 
 def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
@@ -207,11 +229,26 @@ def _words(segment: Segment) -> list[Cue]:
         texts = segment.text.split()
         spans = divide(segment.start, segment.end, [1] * len(texts))
         timed = [(text, *span) for text, span in zip(texts, spans, strict=True)]
-    return [
+    words = [
         Cue(round(start * 1000), round(end * 1000), part, segment.speaker)
         for text, start, end in timed
         for part in text.split()  # a word may contain blanks, or consist of them
     ]
+    if len(words) == len(segment.text.split()):
+        return words  # a space stands between all words
+    return _as_written(words, segment.text)
+
+
+def _as_written(words: Sequence[Cue], text: str) -> list[Cue]:
+    """Find the words that follow the word before them without a space, as in Chinese."""
+    place = 0
+    written: list[Cue] = []
+    for word in words:
+        is_glued = place > 0 and text.startswith(word.text, place)
+        found = text.find(word.text, place)
+        written.append(replace(word, is_glued=is_glued))
+        place = found + len(word.text) if found >= 0 else place
+    return written
 
 
 class _Limits:
@@ -342,13 +379,21 @@ class _Paragraph:
         words = self._words[start:end]
         texts, costs = self._texts(start, end)
         bounds = line_bounds(texts, costs, self._limits.width)
+        n_labels = len(texts) - len(words)
+        glued = [*[False] * n_labels, *(word.is_glued for word in words)]
         return Cue(
             words[0].start_ms,
             max(word.end_ms for word in words),
-            "\n".join(" ".join(texts[first:last]) for first, last in pairwise(bounds)),
+            "\n".join(_line_text(texts, glued, *bound) for bound in pairwise(bounds)),
             words[0].speaker,
             tuple(word.start_ms for word in words),
         )
+
+
+def _line_text(texts: Sequence[str], glued: Sequence[bool], first: int, last: int) -> str:
+    """The words [first, last) with the spaces between them."""
+    gaps = ("" if place == first or glued[place] else " " for place in range(first, last))
+    return "".join(gap + text for gap, text in zip(gaps, texts[first:last], strict=True))
 
 
 def _break_cost(left: Cue, right: Cue) -> float:
@@ -372,5 +417,7 @@ def _set_ends(cues: Iterable[Cue], limits: _Limits) -> list[Cue]:
         start = max(cue.start_ms, apart[-1].end_ms) if apart else cue.start_ms
         following_ms = following.start_ms if following else None
         end = limits.end_ms(start, cue.end_ms, len(cue.text), following_ms)
+        if cue.is_line:
+            end = max(end, min(cue.end_ms, following_ms or cue.end_ms))
         apart.append(replace(cue, start_ms=start, end_ms=end))
     return apart

@@ -205,7 +205,7 @@ class Recogniser:
         if not _is_untimed(heard):
             return heard
         language = language or self.engine.language
-        if self._aligner is None or not _speaks(self._aligner, language):
+        if self._aligner is None or not speaks(self._aligner, language):
             return interpolate(audio, heard)
         return await self._aligner.align(audio, heard)
 
@@ -281,7 +281,7 @@ class _Work:
             return audio, await ask(chunk, audio, self._options)
 
 
-def _speaks(aligner: Aligner, language: str) -> bool:
+def speaks(aligner: Aligner, language: str) -> bool:
     """Whether the aligner knows a language.
 
     If `aligner.language` is None, the aligner knows every language.

@@ -162,6 +162,8 @@ class Transcriber:
     ) -> None:
         self.engine = engine
         self.aligner = aligner
+        self.is_calibrated = witness is not None
+        """Whether the aligner's confidences are probabilities, which the witness needs."""
         self._recogniser = Recogniser(engine, aligner, witness)
         self._decoders = ProcessPool(PRELOAD, max_decoders)
 

@@ -1,25 +1,33 @@
 """Alignment of a known text: on real samples, with fake aligners, over HTTP, and by command."""
+# ruff: noqa: RUF001  # the texts are in several scripts
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import srt
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import asr
 from asr import cli
-from asr.config import Options
-from asr.errors import EmptyAudio, InvalidOption
+from asr.config import Options, SubtitleOptions
+from asr.errors import EmptyAudio, EngineFailed, InvalidOption
 from asr.evaluation import score_times
+from asr.output.formats import render
+from asr.output.subtitles import make_cues
 from asr.pipeline import transcriber as pipeline
 from asr.pipeline.known_text import MAX_TEXT, align_file, tokens_of
 from asr.pipeline.run import Progress
+from asr.pipeline.script_segments import script_segments
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.settings import Settings
-from asr.types import Hypothesis, Segment, Word
+from asr.text.script import read_script
+from asr.types import Hypothesis, Segment, Transcript, Word
 from tests.support import makers
 from tests.support.fakes import FakeEngine
 from tests.support.paths import SAMPLES
@@ -71,11 +79,11 @@ def align(runner):
     keeper = Transcriber(FakeEngine())
     runner.run(keeper.open())
 
-    def align(path, text, engine=None, aligner=None, options=Options()):  # noqa: B008  # frozen
+    def align(path, text, engine=None, aligner=None, options=Options(), keep_lines=None):  # noqa: B008  # frozen
         made = Transcriber(engine or FakeEngine(), aligner)
         made._decoders = keeper._decoders
         events = []
-        work = collect(align_file(made, path, text, options), events.append)
+        work = collect(align_file(made, path, text, options, keep_lines=keep_lines), events.append)
         return runner.run(asyncio.wait_for(work, 30)), events
 
     yield align
@@ -205,6 +213,189 @@ def test_channels_are_mixed(align, tmp_path):
     assert {segment.channel for segment in transcript.segments} == {None}
 
 
+# --- texts that differ from the recording ---------------------------------------------------------
+
+
+def hear_other(chunk):
+    texts = [
+        "nobody",
+        "here",
+        "speaks",
+        "about",
+        "the",
+        "things",
+        "which",
+        "that",
+        "paper",
+        "pretends",
+        "to",
+        "describe",
+    ]
+    step = chunk.duration / len(texts)
+    words = tuple(Word(t, i * step, (i + 0.9) * step) for i, t in enumerate(texts))
+    return Hypothesis(chunk.index, " ".join(texts), words)
+
+
+class Doubtful(Exact):
+    """An aligner that finds the words, but is unsure."""
+
+    async def align(self, audio, hypothesis):
+        found = await super().align(audio, hypothesis)
+        return replace(found, words=tuple(replace(w, confidence=0.4) for w in found.words))
+
+
+def test_the_engine_is_asked_about_a_text_that_the_aligner_doubts(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
+    text = "purple elephants\nseldom juggle frozen\ntomatoes beside volcanic kitchens"
+    transcript, _ = align(path, text, FakeEngine(answer=hear_other), Doubtful())
+    other, unsaid, missing = transcript.warnings
+    assert other.startswith("no passage of the text was recognised")
+    assert unsaid.startswith("words 1 to 9 of the text were not said between 0.8 and 8.3 s")
+    assert unsaid.endswith('(lines 1 to 3: "purple elephants seldom ... beside volcanic kitchens")')
+    assert missing.endswith("s is not in the text")
+    assert {(w.timing, w.confidence) for w in transcript.words} == {("interpolated", 0.05)}
+    assert transcript.engine == "given text, found with fake engine"
+
+
+def test_an_engine_that_fails_does_not_stop_an_alignment_that_is_possible_without_it(
+    align, tmp_path
+):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
+
+    def fail(chunk):
+        raise EngineFailed("it is broken")
+
+    transcript, _ = align(path, "these are the words", FakeEngine(answer=fail), Doubtful())
+    assert [word.timing for word in transcript.words] == ["aligned"] * 4
+    assert transcript.warnings == ("the engine could not check the text: it is broken",)
+
+
+def test_one_wrong_passage_of_many(align, talk):
+    """The other passages keep their times and confidences."""
+    path, text = talk
+    words = text.split()
+    wrong = "somebody else talked about quite another thing and then went home without any answer"
+    words[48:62] = wrong.split()
+    transcript, _ = align(path, " ".join(words), FakeEngine(answer=hear_talk), Exact())
+    unsaid, missing = transcript.warnings
+    assert unsaid.startswith("words 49 to 62 of the text were not said between 3")
+    start, end = (float(x) for x in re.findall(r"\d+\.\d", missing))
+    assert 36.5 < start < 38 < 43 < end < 45.5
+    low = [place for place, word in enumerate(transcript.words) if word.confidence < 0.5]
+    assert low == list(range(48, 62))
+
+
+# --- lines and subtitles --------------------------------------------------------------------------
+
+SUBTITLES = """1
+00:00:50,000 --> 00:00:51,000
+<i>one</i> two,
+three
+
+2
+00:00:52,000 --> 00:00:53,000
+ANN: four five
+"""
+
+
+def test_subtitles_are_retimed(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
+    transcript, _ = align(path, "\ufeff" + SUBTITLES.replace("\n", "\r\n"), aligner=Exact())
+    cues = list(srt.parse(render(transcript, "srt")))
+    assert [cue.content for cue in cues] == ["one two,\nthree", "ANN: four five"]
+    assert cues[0].start.total_seconds() < 1.2
+    assert cues[1].end.total_seconds() <= 10
+    assert [word.text for word in transcript.words] == [
+        "one",
+        "two,",
+        "three",
+        "ANN:",
+        "four",
+        "five",
+    ]
+    assert render(transcript, "text") == "one two,\nthree\nANN: four five\n"
+    assert transcript.text == "one two, three ANN: four five"
+
+
+@pytest.mark.parametrize(
+    ("keep_lines", "cues"),
+    [(None, ["one two three four. five"]), (True, ["one", "two three four. five"])],
+)
+def test_the_lines_of_a_text_are_kept_on_request(align, tmp_path, keep_lines, cues):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(6, [(1, 4)]))
+    text = "one\ntwo three four. five\n"
+    transcript, _ = align(path, text, aligner=Exact(), keep_lines=keep_lines)
+    wide = SubtitleOptions(max_line_width=500, max_line_count=1, min_cue_duration=5)
+    found = [cue.content for cue in srt.parse(render(transcript, "srt", wide))]
+    assert found == cues
+    assert (len(transcript.segments) == 2) is (keep_lines is True or len(cues) == 1)
+
+
+def test_a_text_without_spaces(align, tmp_path):
+    path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
+    transcript, _ = align(path, "你好，世界！ 再见 iPhone。", aligner=Exact())
+    assert [w.text for w in transcript.words] == [
+        "你",
+        "好，",
+        "世",
+        "界！",
+        "再",
+        "见",
+        "iPhone。",
+    ]
+    assert transcript.text == "你好，世界！再见 iPhone。"
+    assert "你好，世界！" in render(transcript, "srt")
+    lit = render(transcript, "vtt", SubtitleOptions(highlight_words=True))
+    assert re.search(r"你<[\d:.]+>好，<[\d:.]+>世", lit)
+
+
+def test_recognised_text_without_spaces_finds_its_characters(align, talk):
+    """The engine writes one word for a sentence; each character gets a part of its time."""
+    path, _ = talk
+    said = "今天天气很好我们去公园散步吧"
+
+    def hear(chunk):
+        word = Word(said if chunk.index == 0 else "嗯", 0.0, chunk.duration, 0.9)
+        return Hypothesis(chunk.index, word.text, (word,))
+
+    transcript, _ = align(path, said, FakeEngine(answer=hear), Exact())
+    assert [word.text for word in transcript.words] == list(said)
+    assert not any("not said" in warning for warning in transcript.warnings)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lines=st.lists(st.sampled_from(["a", "Yes.", "one two three", "[x]", "你好。"]), min_size=1),
+    times=st.lists(st.floats(0, 3), min_size=60, max_size=60),
+    keep_lines=st.booleans(),
+    options=st.builds(
+        SubtitleOptions,
+        min_cue_duration=st.floats(0, 5),
+        min_gap=st.floats(0, 1),
+        max_cue_duration=st.floats(0.5, 60),
+    ),
+)
+def test_nothing_ends_after_the_audio(lines, times, keep_lines, options):
+    """For any times of an aligner, in all formats."""
+    assume(any(line != "[x]" for line in lines))
+    script = read_script("\n".join(lines[:20]))
+    spans = [sorted(times[i : i + 2]) for i in range(len(script.said))]
+    words = [Word(t, a, b) for t, (a, b) in zip(script.said, spans, strict=False)]
+    duration = 2.0
+    segments = script_segments(script, words, int(duration * 16_000), keep_lines=keep_lines)
+    transcript = Transcript(segments, "en", duration, duration, 0.0, "given text")
+    assert [w.text for w in transcript.words] == script.tokens
+    assert all(w.end <= duration for w in transcript.words)
+    cues = make_cues(segments, options, duration=duration)
+    assert all(0 <= cue.start_ms < cue.end_ms <= 2000 for cue in cues)
+    for subtitle in srt.parse(render(transcript, "srt", options)):
+        assert subtitle.end.total_seconds() <= duration
+    rows = [row.split("\t") for row in render(transcript, "tsv").splitlines()[1:]]
+    assert all(int(row[1]) <= 2000 for row in rows)
+
+
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -271,6 +462,45 @@ def test_a_long_text_may_be_a_file(server):
     assert "240000 letters, too many for 2.0 seconds" in answer.json()["error"]["message"]
 
 
+def test_subtitles_over_http(server):
+    parts = [("file", ("a.wav", make_wav(4))), ("text", ("x.srt", SUBTITLES.encode(), "text/x"))]
+    parts.append(("response_format", (None, "srt")))
+    kept = server.client().post(ROUTE, files=parts)
+    assert [cue.content for cue in srt.parse(kept.text)] == ["one two,\nthree", "ANN: four five"]
+    parts.append(("keep_lines", (None, "false")))
+    cut = server.client().post(ROUTE, files=parts)
+    assert [cue.content for cue in srt.parse(cut.text)] == ["one two, three ANN: four five"]
+    assert all(cue.end.total_seconds() <= 4 for cue in srt.parse(kept.text + cut.text))
+
+
+def test_the_deltas_of_a_stream_are_its_text(server):
+    answer = post(
+        server, ("text", "一二。\n三四。\nfive."), ("stream", "true"), ("keep_lines", "1")
+    )
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n") if "{" in line]
+    events = [json.loads(line) for line in lines]
+    deltas = [event["delta"] for event in events if event["type"] == "transcript.text.delta"]
+    (done,) = (event["text"] for event in events if event["type"] == "transcript.text.done")
+    assert "".join(deltas) == done == "一二。三四。 five."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one two".encode("utf-16"), "text: is UTF-16, not UTF-8"),
+        ("caf\xe9".encode("cp1252"), "text: is probably Windows-1252 (cp1252), not UTF-8"),
+        (SUBTITLES.replace("52,000 -->", "52,000").encode(), "text: line 7 of the SRT"),
+        (b"[Script Info]\n", "text: is SubStation Alpha"),
+    ],
+)
+def test_texts_that_are_refused_over_http(server, text, message):
+    parts = [("file", ("a.wav", make_wav(2))), ("text", ("script.txt", text, "text/plain"))]
+    answer = server.client().post(ROUTE, files=parts)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "text")
+    assert error["message"].startswith(message)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -278,6 +508,7 @@ def test_a_long_text_may_be_a_file(server):
         ([("text", "  ")], "text"),
         ([("text", "a"), ("channels", "split")], "channels"),
         ([("text", "a"), ("text", "b")], "text"),
+        ([("text", "a"), ("keep_lines", "maybe")], "keep_lines"),
     ],
 )
 def test_wrong_fields(server, fields, param):
@@ -307,3 +538,14 @@ def test_align_on_the_command_line(monkeypatch, capsys, tmp_path):
     script.write_text("")
     assert cli.main(["align", audio, str(script)]) == cli.USAGE_ERROR
     assert "text: is empty" in capsys.readouterr().err
+    script.write_bytes("caf\xe9".encode("cp1252"))
+    assert cli.main(["align", audio, str(script)]) == cli.USAGE_ERROR
+    assert "cp1252" in capsys.readouterr().err
+    script.write_text("Hello there,\nold friend.")
+    assert cli.main(["align", audio, str(script), "--keep-lines"]) == 0
+    kept = [cue.content for cue in srt.parse(capsys.readouterr().out)]
+    assert kept == ["Hello there,", "old friend."]
+    script.write_text(SUBTITLES)
+    assert cli.main(["align", audio, str(script)]) == 0
+    kept = [cue.content for cue in srt.parse(capsys.readouterr().out)]
+    assert kept == ["one two,\nthree", "ANN: four five"]

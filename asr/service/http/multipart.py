@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from asr.errors import InvalidOption
 from asr.service.http.fields import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -15,6 +16,7 @@ from asr.service.http.fields import (
 )
 from asr.service.http.problems import Problem
 from asr.service.names import sent_name
+from asr.text.decoding import decode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -151,11 +153,25 @@ class MultipartForm:
             raise Problem(400, message, "invalid_value", self._name)
 
     def _end_part(self) -> None:
-        if not self._is_file:
+        if self._name == "text" and self._max_text_bytes > MAX_FIELD_BYTES:
+            self.fields.append((self._name, _decoded(bytes(self._value))))
+        elif not self._is_file:
             self.fields.append((self._name, self._value.decode("utf-8", "replace")))
 
     def _end(self) -> None:
         self._has_ended = True
+
+
+def _decoded(text: bytes) -> str:
+    """The text to align. It may be a file of the user, so its encoding is checked.
+
+    Raises:
+        Problem: 400, it is not UTF-8.
+    """
+    try:
+        return decode_text(text)
+    except InvalidOption as error:
+        raise Problem(400, f"text: {error}", "invalid_value", "text") from error
 
 
 def _malformed(error: FormParserError) -> Problem:

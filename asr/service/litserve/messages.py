@@ -30,6 +30,7 @@ class Transcribe:
         id: names the work in a later `Cancel`.
         work_dir: a folder for decoded audio.
         text: a file with the text to align.
+        keep_lines: whether each line of the text becomes one segment; None for the default.
         is_pcm: the source is 16 kHz mono PCM16 without a header, and is not decoded.
         owner: the name of the key that asked for the work.
         weight: the share of the engine that this key has.
@@ -44,6 +45,7 @@ class Transcribe:
     work_dir: Path
     options: Options
     text: Path | None = None
+    keep_lines: bool | None = None
     is_pcm: bool = False
     owner: str = ""
     weight: float = 1.0

@@ -313,8 +313,8 @@ async def _events(
     if command.text is None:
         kept = await _checkpoint(transcriber, command, reports)
         return transcriber.transcribe_file(source, options, folder, share, kept)
-    text = await asyncio.to_thread(command.text.read_text, encoding="utf-8")
-    return align_file(transcriber, source, text, options, folder)
+    text = (await asyncio.to_thread(command.text.read_bytes)).decode()
+    return align_file(transcriber, source, text, options, folder, keep_lines=command.keep_lines)
 
 
 async def _checkpoint(

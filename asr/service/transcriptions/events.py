@@ -13,6 +13,7 @@ from asr.output.numbers import rounded, to_plain
 from asr.output.openai import logprobs_of, speaker_of
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
+from asr.spacing import separator
 from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class EventEncoder:
     def __init__(self, warnings: tuple[str, ...], *, logprobs: bool = False) -> None:
         self._warnings = warnings
         self._logprobs = logprobs
-        self._n_segments = 0
+        self._last = ""  # text of the last segment that had any
 
     async def encode(self, events: AsyncIterator[WorkerEvent]) -> AsyncGenerator[str]:
         """Yield the text to send. An error becomes an ``error`` event, which is the last."""
@@ -68,15 +69,16 @@ class EventEncoder:
 
     def _segment(self, segment: Segment) -> str:
         """The text of a segment and its times. An empty text adds nothing to the transcript."""
-        is_first = not self._n_segments
+        text = " ".join(segment.text.split("\n"))
+        gap = separator(self._last, text) if self._last and text else ""
         delta: dict[str, Any] = {
             "type": "transcript.text.delta",
-            "delta": segment.text if is_first or not segment.text else f" {segment.text}",
+            "delta": gap + text,
             "segment_id": f"seg_{segment.id}",
         }
         if self._logprobs:
-            delta["logprobs"] = logprobs_of([segment], is_first=is_first)
-        self._n_segments += bool(segment.text)
+            delta["logprobs"] = logprobs_of([segment], before=self._last)
+        self._last = text or self._last
         return encode_event(delta) + encode_event(segment_body(segment))
 
 

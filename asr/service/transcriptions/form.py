@@ -23,13 +23,13 @@ from asr.config import (
     VadKind,
     VadOptions,
 )
-from asr.pipeline.known_text import tokens_of
 from asr.service.http.fields import check_fields
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.decoding import decode_options
 from asr.service.transcriptions.gather import gather
 from asr.service.transcriptions.unused import without_effect
 from asr.text.languages import is_automatic
+from asr.text.script import read_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -191,7 +191,16 @@ class AlignmentForm(TranscriptionForm):
     """The fields of ``POST /v1/align``, except the file."""
 
     purpose: ClassVar[Purpose] = "alignment"
-    text: str = Field("", description="The words of the recording, as a field or a text file.")
+    text: str = Field(
+        "",
+        description="The words of the recording, as a field or a file: plain text, SRT, WebVTT or "
+        "LRC in UTF-8. The times of subtitles are not used.",
+    )
+    keep_lines: bool | None = Field(
+        None,
+        description="Make each line of the text one segment and one cue. Default: true for SRT, "
+        "WebVTT and LRC, else false.",
+    )
     response_format: ResponseFormat = Field(
         "full_json", description="As for transcriptions; the default has word times."
     )
@@ -217,6 +226,7 @@ class TranscriptionRequest:
     upload_id: str | None = None
     logprobs: bool = False
     on_error: OnError | None = None
+    keep_lines: bool | None = None
 
 
 def parse_fields(
@@ -261,11 +271,17 @@ def parse_fields(
         granularities=frozenset(form.timestamp_granularities),
         stream=form.stream,
         warnings=(*unknown, *notes, *without_effect(form, default_vad)),
-        text=" ".join(tokens_of(form.text)) if isinstance(form, AlignmentForm) else None,
+        text=_text(form) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
         logprobs="logprobs" in form.include,
         on_error=form.on_error,
+        keep_lines=form.keep_lines if isinstance(form, AlignmentForm) else None,
     )
+
+
+def _text(form: AlignmentForm) -> str:
+    read_script(form.text)  # so that a wrong text is refused before it waits for its turn
+    return form.text
 
 
 def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptions:

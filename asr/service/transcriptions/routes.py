@@ -95,7 +95,10 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
         response_class=Response,
     )
     async def create_alignment(request: Request) -> Response:
-        """Send the recording as `file`, and its words as `text`: a script, lyrics or a book."""
+        """Send the recording as `file`, and its words as `text`: a script, lyrics or subtitles.
+
+        `warnings` name the words that are not said, and the speech that the text lacks.
+        """
         return await service.transcribe(request, AlignmentForm)
 
 

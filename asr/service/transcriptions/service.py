@@ -241,6 +241,7 @@ class Service:
             folder,
             source.checked.options,
             source.text,
+            keep_lines=source.checked.keep_lines,
             **origin_of(request),
         )
         events = contextlib.aclosing(self._client.transcribe(command))

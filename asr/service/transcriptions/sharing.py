@@ -65,7 +65,8 @@ class Caller:
         """Hash the API key, the recording and the options. This reads the whole file."""
         with recording.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        identity = repr((self._owner, self._key, content, request.options, request.text))
+        given = request.text, request.keep_lines
+        identity = repr((self._owner, self._key, content, request.options, *given))
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def will_return(self, waited: float) -> bool:
