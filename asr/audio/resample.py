@@ -1,7 +1,8 @@
 """Any recording -> blocks of 16 kHz float32 samples, in constant memory.
 
-`asr.audio.readers` opens the recording. This module mixes or separates its channels, and resamples
-it to 16 kHz with soxr, as a stream.
+`asr.audio.readers` opens the recording, `asr.audio.scale` scales samples above full scale, and
+`asr.audio.mixing` mixes the channels. This module keeps channels separate if asked, and resamples
+to 16 kHz with soxr, as a stream.
 
 It knows nothing of formats or speech. It does not trust headers: the limit on seconds applies to
 decoded samples.
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import soxr
 
+from asr.audio.mixing import mixed
 from asr.audio.readers import Decoding, open_file, open_stream
+from asr.audio.scale import scaled
 from asr.audio.silence import is_silence, silence
+from asr.audio.windows import in_windows
 from asr.errors import AudioTooLong, EmptyAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
 
 MAX_SPLIT_CHANNELS: Final = 8
 """Each separate channel costs as much as a whole recording."""
-MAX_PEAK: Final = 8.0
-"""A float sample beyond this is garbage. Its block is clipped to [-1, 1] before resampling."""
 
 _HEADER_SLACK: Final = 1.0
 
@@ -83,7 +85,8 @@ def decode_stream(
 def _decoding(
     source: RatedBlocks, decoding: Decoding, limits: AudioLimits, *, split: bool
 ) -> Decoding:
-    blocks = _separate(source) if split else ((rate, _to_mono(block)) for rate, block in source)
+    sane = scaled(in_windows(source), decoding)
+    blocks = _separate(sane) if split else mixed(sane, decoding)
     decoding.blocks = _resampled(blocks, limits.max_seconds, decoding)
     return decoding
 
@@ -103,7 +106,7 @@ def _separate(source: RatedBlocks) -> RatedBlocks:
         if block.shape[1] != n_channels:
             message = f"the number of channels changes from {n_channels} to {block.shape[1]}"
             raise UnsupportedAudio(f"{message}. Send channels=mix.")
-        yield rate, block if is_silence(block) else _clip_garbage(block)
+        yield rate, block if is_silence(block) else np.ascontiguousarray(block)
 
 
 def _resampled(source: RatedBlocks, max_seconds: float, decoding: Decoding) -> Iterator[np.ndarray]:
@@ -169,29 +172,3 @@ class _Resampler:
         tail: np.ndarray = self._stream.resample_chunk(self._empty, last=True)
         self._stream = None
         return tail
-
-
-def _to_mono(block: np.ndarray) -> np.ndarray:
-    """Return the mean of the channels of a (n_frames, n_channels) block; NaN becomes 0."""
-    if is_silence(block):
-        return block[:, 0]
-    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any value
-        if block.shape[1] == 1:
-            mono = block[:, 0]
-        elif block.shape[1] == 2:
-            mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # far faster than mean()
-        else:
-            mono = block.mean(axis=1, dtype=np.float32)
-    return _clip_garbage(mono)
-
-
-def _clip_garbage(samples: np.ndarray) -> np.ndarray:
-    """If a sample is NaN or beyond `MAX_PEAK`, clip all of them to [-1, 1]; NaN becomes 0.
-
-    Otherwise the resampling filter would spread the garbage to other samples.
-    """
-    with np.errstate(invalid="ignore"):
-        is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false if there is a NaN
-    if not is_sane:
-        samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
-    return np.ascontiguousarray(samples)
