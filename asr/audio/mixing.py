@@ -18,15 +18,14 @@ from asr.audio.windows import bounds, window_frames
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asr.audio.readers import Decoding
-    from asr.audio.windows import RatedBlocks
+    from asr.audio.readers import Decoding, RatedBlocks
 
 OPPOSITE: Final = -0.6
 """Two channels with a lower correlation are opposite: their difference has at least four times the
 power of their sum."""
 COMPARED_HZ: Final = 8_000
-"""The correlation is that of x[n] - x[n - 2] at about this rate, which passes speech and blocks a DC
-offset and most of a hum."""
+"""The correlation is that of x[n] - x[n - 2] at about this rate. The difference passes speech, and
+blocks a DC offset and most of a hum."""
 LAG: Final = 2
 MIN_SHARE: Final = 1e-4
 """-40 dB. A channel with less of the loudest one's power cannot cancel it."""
@@ -34,9 +33,9 @@ RAMP_SECONDS: Final = 0.005
 """How long a change of the polarity takes, so that it makes no click."""
 LOUD: Final = 1e-3
 """-30 dB. Only windows above this share of the loudest window so far count for the warning."""
-MIN_WARNED: Final = 0.05
-"""Share of the loud windows that must cancel for a warning: wide stereo may have a few."""
-MIN_WARNED_SECONDS: Final = 0.3
+TOLERANCE: Final = 0.01
+MIN_RUN_SECONDS: Final = 0.5
+"""The channels must cancel for so long for a warning. Delays do it now and then, but briefly."""
 
 
 def mixed(source: RatedBlocks, decoding: Decoding) -> Iterator[tuple[int, np.ndarray]]:
@@ -63,7 +62,8 @@ class _Report:
 
     def __init__(self) -> None:
         self._loudest = 0.0
-        self._loud = 0.0
+        self._run = 0.0
+        self._longest = 0.0
         self._cancelled = 0.0
         self._position = 0.0
         self._first = 0.0
@@ -71,22 +71,22 @@ class _Report:
     def add(self, seconds: float, power: float, *, is_cancelled: bool) -> None:
         self._loudest = max(self._loudest, power)
         if power > self._loudest * LOUD:
-            self._loud += seconds
             if is_cancelled:
                 self._first = self._first if self._cancelled else self._position
                 self._cancelled += seconds
+            self._run = self._run + seconds if is_cancelled else 0.0
+            self._longest = max(self._longest, self._run)
         self._position += seconds
 
     def skip(self, seconds: float) -> None:
         self._position += seconds
 
     def warnings(self) -> list[str]:
-        if self._cancelled < max(MIN_WARNED_SECONDS, MIN_WARNED * self._loud):
+        if self._longest < MIN_RUN_SECONDS - TOLERANCE:
             return []
-        return [
-            f"the channels cancel each other out in {self._cancelled:.1f} s, first at "
-            f"{self._first:.1f} s (one may be phase-inverted): there, one was inverted before mixing"
-        ]
+        where = f"{self._cancelled:.1f} s, first at {self._first:.1f} s"
+        message = f"the channels cancel each other out in {where} (one may be phase-inverted)"
+        return [f"{message}: one was inverted before mixing"]
 
 
 class _Mixer:
@@ -100,13 +100,18 @@ class _Mixer:
 
     def push(self, rate: int, block: np.ndarray) -> np.ndarray:
         spans, products = bounds(len(block), rate), _products(block, rate)
-        cancels = _opposite(products).any(axis=1)
+        cancels: np.ndarray = _opposite(products).any(axis=1)
         powers = np.trace(products, axis1=1, axis2=2)
-        for (start, end), power, cancel in zip(spans, powers.tolist(), cancels.tolist(), strict=True):
+        for (start, end), power, cancel in zip(
+            spans, powers.tolist(), cancels.tolist(), strict=True
+        ):
             self._report.add((end - start) / rate, power, is_cancelled=cancel)
         if cancels.any() or (self._signs < 0).any():
             parts = zip(spans, products, strict=True)
-            signed = [block[start:end] * self._weights(rate, end - start, it) for (start, end), it in parts]
+            signed = [
+                block[start:end] * self._weights(rate, end - start, it)
+                for (start, end), it in parts
+            ]
             block = np.concatenate(signed)
         self._has_begun = True
         return _mean(block)
@@ -134,7 +139,8 @@ def _products(block: np.ndarray, rate: int) -> np.ndarray:
 
 def _window_products(windows: np.ndarray) -> np.ndarray:
     changes = windows[:, LAG:].astype(np.float64) - windows[:, :-LAG]
-    return np.matmul(changes.transpose(0, 2, 1), changes)
+    products: np.ndarray = np.matmul(changes.transpose(0, 2, 1), changes)
+    return products
 
 
 def _opposite(products: np.ndarray) -> np.ndarray:

@@ -26,13 +26,13 @@ FLOOR_FRAMES: Final = 333
 """About 10 s. The noise floor is the quietest place in so many frames."""
 SMOOTHING_FRAMES: Final = 4
 """A place is so many frames long (0.12 s), so that one frame of noise does not set the floor."""
-FLOOR_TARGET: Final = 30.0
-"""Steps of int16 (-61 dBFS). The gain raises the noise floor to half of this at least. An ordinary
+FLOOR_TARGET: Final = 45.0
+"""Steps of int16 (-57 dBFS). The gain raises the noise floor to half of this at least. An ordinary
 microphone in a quiet room is already there."""
 MAX_GAIN: Final = 128.0
-"""42 dB. More would amplify the steps of 16-bit samples to the level of speech."""
-MIN_STEPS: Final = 0.4
-"""The least noise floor in steps of int16. Rounding alone makes 0.29."""
+"""42 dB."""
+MIN_STEPS: Final = 0.29
+"""The least noise floor in steps of int16: the noise that rounding alone makes."""
 MIN_SNR: Final = 6.3
 """8 dB as a ratio of powers: how far an amplified frame must be above the noise floor."""
 
@@ -103,7 +103,9 @@ class QuietSpeech:
         loud = powers >= MIN_SNR * np.array(floors)
         flags = [self._plain.is_speech(frame) for frame in frames]
         amplified = np.flatnonzero(gains > 1)
-        for number, frame in zip(amplified.tolist(), _amplify(frames, gains, amplified), strict=True):
+        for number, frame in zip(
+            amplified.tolist(), _amplify(frames, gains, amplified), strict=True
+        ):
             is_voiced = self._second().is_speech(frame)
             flags[number] = flags[number] or (is_voiced and bool(loud[number]))
         return flags
@@ -117,17 +119,20 @@ class QuietSpeech:
 def _powers(frames: np.ndarray) -> np.ndarray:
     """Return the power of each frame. The sums of integers are exact in any order."""
     steps = frames[:, LAG:].astype(np.float64) - frames[:, :-LAG]
-    return np.einsum("ij,ij->i", steps, steps) / (2 * steps.shape[1])
+    powers: np.ndarray = np.einsum("ij,ij->i", steps, steps) / (2 * steps.shape[1])
+    return powers
 
 
 def _gains(floors: np.ndarray) -> np.ndarray:
     """Return powers of two, so that a small change of the floor seldom changes the gain."""
     wanted = np.clip(FLOOR_TARGET / np.sqrt(floors), 1.0, MAX_GAIN)
-    return np.exp2(np.floor(np.log2(wanted)))
+    gains: np.ndarray = np.exp2(np.floor(np.log2(wanted)))
+    return gains
 
 
 def _amplify(frames: np.ndarray, gains: np.ndarray, which: np.ndarray) -> np.ndarray:
     """Return some of the frames, without DC offset, times their gains, clipped."""
     some = frames[which].astype(np.float64)
     centred = some - some.mean(axis=1, keepdims=True)
-    return np.clip(np.rint(centred * gains[which, np.newaxis]), -32768, 32767).astype(np.int16)
+    louder: np.ndarray = np.rint(centred * gains[which, np.newaxis])
+    return louder.clip(-32768, 32767).astype(np.int16)

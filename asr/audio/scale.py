@@ -20,8 +20,7 @@ from asr.audio.silence import is_silence
 from asr.audio.windows import WINDOWS_PER_SECOND, bounds
 
 if TYPE_CHECKING:
-    from asr.audio.readers import Decoding
-    from asr.audio.windows import RatedBlocks
+    from asr.audio.readers import Decoding, RatedBlocks
 
 TOLERATED: Final = 1.5
 """3.5 dB above full scale. Louder windows are scaled down."""
@@ -63,7 +62,9 @@ class _Report:
         found = []
         if self.peak > 1:
             excess = 20 * math.log10(self.peak)
-            found.append(f"the audio exceeds full scale by up to {excess:.0f} dB: it was scaled down")
+            found.append(
+                f"the audio exceeds full scale by up to {excess:.0f} dB: it was scaled down"
+            )
         if self.n_invalid:
             found.append(f"{self.n_invalid} samples are not numbers: they were replaced by silence")
         if self.n_spikes:

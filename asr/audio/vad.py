@@ -5,8 +5,8 @@ mixture on six sub-bands, from the WebRTC project) or silero (32 ms frames; a sm
 `SpeechDetector` turns these flags into regions with hysteresis. Several voiced frames close
 together open a region, a long enough silence closes it, and padding keeps soft onsets and endings.
 
-Both have absolute thresholds, so `asr.audio.quiet` lets a second one listen to quiet recordings with
-a gain that depends on their noise floor.
+Both have absolute thresholds, so `asr.audio.quiet` lets a second one listen to quiet recordings
+with a gain that depends on their noise floor.
 
 The regions do not depend on the sizes of the blocks in which the samples are pushed.
 """

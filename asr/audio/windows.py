@@ -7,16 +7,16 @@ on the reader, and a file and the same bytes as a stream give the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from asr.audio.silence import is_silence
 
-WINDOWS_PER_SECOND = 10
+if TYPE_CHECKING:
+    from asr.audio.readers import RatedBlocks
 
-RatedBlocks = Iterator[tuple[int, np.ndarray]]
-"""Pairs of a rate in Hz and a block of shape (n_frames, n_channels)."""
+WINDOWS_PER_SECOND: Final = 10
 
 
 def window_frames(rate: int) -> int:

@@ -30,8 +30,9 @@ LANGUAGE_NAMES: Final = {
 
 
 def to_openai_json(transcript: Transcript) -> dict[str, Any]:
-    """The body of ``json``."""
-    return {"text": transcript.text, "usage": _usage(transcript)}
+    """The body of ``json``, with our warnings if there is no text, because they say why."""
+    body = {"text": transcript.text, "usage": _usage(transcript)}
+    return body if transcript.text else {**body, "warnings": list(transcript.warnings)}
 
 
 def to_verbose_json(

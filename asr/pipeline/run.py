@@ -24,6 +24,7 @@ from asr import tracing
 from asr.audio.recording import Recording, channel_path
 from asr.errors import AsrError, InvalidOption
 from asr.pipeline.channels import ChannelPipeline, Merger
+from asr.pipeline.wordless import why_wordless
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, Segment, Transcript
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Run:
         self._decoded_samples = 0
         self._total: float | None = None
         self._warnings: list[str] = []
+        self._levels: list[float | None] = []  # of the channels, when they are finished
         self._segments: list[Segment] = []
 
     async def events(self, warnings: Sequence[str]) -> AsyncGenerator[Event]:
@@ -167,6 +169,7 @@ class Run:
         promised = report.promised_seconds
         if report.finished:
             self._total = decoded
+            self._levels.append(report.level)
         elif promised is not None and promised <= self._options.limits.max_seconds:
             self._total = max(promised, decoded)
         if report.channel == report.n_channels - 1:
@@ -219,6 +222,7 @@ class Run:
         language = self._options.decode.language
         speech = sum(it.speech_samples for it in self._channels)
         dropped = self._decoded_samples * len(self._channels) - speech
+        reasons = why_wordless(self._segments, self._levels, speech / SAMPLE_RATE)
         return Transcript(
             segments=tuple(self._segments),
             language=language or engine.language,
@@ -227,7 +231,7 @@ class Run:
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
             aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *reasons),
         )
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from asr.output import formats
 from asr.pipeline.checkpoint import unpack_segment, unpack_summary
+from asr.service.http.warning_header import warning_header
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
@@ -45,12 +46,13 @@ async def document(
     records = await store.segments(job.id)
     speech = 0.0 if job.summary else await store.speech_seconds(job.id)
 
-    def write() -> bytes:
+    def write() -> tuple[bytes, tuple[str, ...]]:
         segments = tuple(unpack_segment(record) for record in records)
         transcript = _transcript(job, request, segments, speech)
-        return formats.render(transcript, EXTENSIONS[extension], subtitles).encode()
+        text = formats.render(transcript, EXTENSIONS[extension], subtitles)
+        return text.encode(), transcript.warnings
 
-    body = await _threads.run(job.owner, write)
+    body, warnings = await _threads.run(job.owner, write)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {
         "etag": tag,
@@ -58,6 +60,7 @@ async def document(
         "content-disposition": f'attachment; filename="{job.id}.{extension}"',
         "x-job-state": job.state,
         "x-transcript-complete": "true" if job.state == SUCCEEDED else "false",
+        **warning_header(warnings),
     }
     if _matches(tag, known_tags):
         return Response(status_code=304, headers=headers)

@@ -24,6 +24,7 @@ from asr.service.http.body import drain
 from asr.service.http.disconnect import client_left, unless
 from asr.service.http.middleware import origin_of, owner_of
 from asr.service.http.sse import EventStream
+from asr.service.http.warning_header import warning_header
 from asr.service.litserve.messages import EngineState, Transcribe
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.events import EventEncoder
@@ -257,8 +258,14 @@ async def _collect(events: AsyncGenerator[WorkerEvent]) -> Transcript:
 
 
 def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
-    """The transcript in the requested format."""
+    """The transcript in the requested format, with its warnings in a header too."""
     transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
+    response = _body(transcript, request)
+    response.headers.update(warning_header(transcript.warnings))
+    return response
+
+
+def _body(transcript: Transcript, request: TranscriptionRequest) -> Response:
     match request.response_format:
         case "json":
             return JSONResponse(openai.to_openai_json(transcript))
