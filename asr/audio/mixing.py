@@ -100,13 +100,11 @@ class _Mixer:
 
     def push(self, rate: int, block: np.ndarray) -> np.ndarray:
         spans, products = bounds(len(block), rate), _products(block, rate)
-        cancels: np.ndarray = _opposite(products).any(axis=1)
+        cancels = [bool(row.any()) for row in _opposite(products)]
         powers = np.trace(products, axis1=1, axis2=2)
-        for (start, end), power, cancel in zip(
-            spans, powers.tolist(), cancels.tolist(), strict=True
-        ):
+        for (start, end), power, cancel in zip(spans, powers.tolist(), cancels, strict=True):
             self._report.add((end - start) / rate, power, is_cancelled=cancel)
-        if cancels.any() or (self._signs < 0).any():
+        if any(cancels) or (self._signs < 0).any():
             parts = zip(spans, products, strict=True)
             signed = [
                 block[start:end] * self._weights(rate, end - start, it)

@@ -35,7 +35,7 @@ and one damaged place does not silence the rest."""
 SPIKES: Final = 500
 """One sample in so many may be above the scale. It is clipped."""
 RAMP_SECONDS: Final = 0.005
-"""How long a change of the scale takes, so that it makes no click."""
+"""How long the way back to a higher factor takes, so that it makes no click."""
 
 
 def scaled(source: RatedBlocks, decoding: Decoding) -> RatedBlocks:
@@ -112,9 +112,10 @@ class _Scaler:
             self._report.peak = max(self._report.peak, float((1 / factors).max()))
 
     def _ramp(self, rate: int, n_frames: int, factors: np.ndarray) -> np.ndarray:
-        """Return a factor for each frame and channel: from the last window's to the new ones."""
+        """Return a factor for each frame and channel. It falls at once and rises gradually."""
         done = np.minimum(np.arange(1, n_frames + 1) / (RAMP_SECONDS * rate), 1.0)[:, np.newaxis]
-        return self._factors + (factors - self._factors) * done
+        before = np.minimum(self._factors, factors)
+        return before + (factors - before) * done
 
 
 def _scale_of(samples: np.ndarray) -> np.ndarray:
