@@ -26,8 +26,9 @@ REACH: Final = 25
 """Hops (0.25 s). A stretch is quiet if nothing louder is so near."""
 MAX_NOISE: Final = 0.001
 """-60 dBFS. In a chunk that is not quiet as a whole, no gain raises the noise beyond this RMS."""
-QUIET_SHARE: Final = 0.1
-"""The noise of a chunk is the RMS that this share of its hops stays below."""
+QUIET_SHARE: Final = 0.02
+"""The noise of a chunk is the RMS below which this share of its hops stays. Digital silence does not
+count."""
 
 
 def audible(audio: Audio) -> Audio:
@@ -51,7 +52,8 @@ def _gains(hops: np.ndarray) -> np.ndarray:
     """Return a gain for each hop, 1 where the chunk is loud, digitally silent or noisy."""
     peaks = np.pad(np.abs(hops).max(axis=1), REACH)
     near = np.lib.stride_tricks.sliding_window_view(peaks, 2 * REACH + 1).max(axis=1)
-    noise = np.quantile(np.sqrt(np.square(hops).mean(axis=1)), QUIET_SHARE)
+    levels = np.sqrt(np.square(hops).mean(axis=1))
+    noise = np.quantile(levels[levels > 0], QUIET_SHARE) if levels.any() else 0.0
     highest = MAX_NOISE / max(float(noise), 1e-5)
     wanted = np.minimum(AMPLIFIED_PEAK / np.maximum(near, 1e-6), highest)
     gains: np.ndarray = np.where((near > 0) & (near < QUIET_PEAK), wanted.clip(1), 1.0)

@@ -22,7 +22,7 @@ def why_wordless(
     """
     if any(segment.text.strip() for segment in segments):
         return []
-    return [f"the transcript has no words: {_reason(levels, speech_seconds)}"]
+    return [f"nothing was recognised: {_reason(levels, speech_seconds)}"]
 
 
 def _reason(levels: Sequence[float | None], speech_seconds: float) -> str:
@@ -32,4 +32,4 @@ def _reason(levels: Sequence[float | None], speech_seconds: float) -> str:
     level = f"the level is {max(audible):.0f} dBFS"
     if not speech_seconds:
         return f"no speech was found, {level} (vad=off sends everything to the recogniser)"
-    return f"the recogniser heard none in {speech_seconds:.1f} s of audio, {level}"
+    return f"the recogniser heard no speech in {speech_seconds:.1f} s of audio, {level}"
