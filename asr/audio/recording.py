@@ -15,7 +15,7 @@ import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
@@ -45,6 +45,7 @@ LONG_SAMPLES = 60 * SAMPLE_RATE
 and the decoders of short recordings need the processor more."""
 LOW_PRIORITY = 10
 _BYTES_PER_SAMPLE = 2
+_OVERCOMMIT: Final = Path("/proc/sys/vm/overcommit_memory")
 
 
 class Recording:
@@ -175,12 +176,23 @@ def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
     """Return an error about the recording, if the recording is why the child died."""
     if error.signal == signal.SIGXCPU:
         return AudioTooLong(f"decoding takes more than {limits.max_cpu_seconds} s of CPU time")
-    if error.out_of_memory:
+    if error.out_of_memory and not _is_memory_rationed():
         return AudioTooLong(f"decoding takes more than {limits.max_memory_bytes} bytes of memory")
     crashes = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
     if error.signal in crashes:
         return DamagedAudio("the recording is damaged: the decoder broke on it")
     return error
+
+
+def _is_memory_rationed() -> bool:
+    """Whether the system refuses memory when it has none left.
+
+    Otherwise only the limit of the child refuses it. The kernel kills a process when it has none.
+    """
+    try:
+        return _OVERCOMMIT.read_text(encoding="ascii").strip() == "2"
+    except OSError:  # not Linux
+        return False
 
 
 def _decoded(message: dict[str, Any], channel: int) -> Decoded:

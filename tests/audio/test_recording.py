@@ -186,6 +186,14 @@ def test_a_decoder_that_crashes_is_the_fault_of_the_recording():
         assert _blame(other, LIMITS) is other
 
 
+@pytest.mark.parametrize(("setting", "is_at_fault"), [("0", True), ("1", True), ("2", False)])
+def test_a_system_that_rations_memory_may_refuse_it(tmp_path, monkeypatch, setting, is_at_fault):
+    (tmp_path / "overcommit_memory").write_text(f"{setting}\n")
+    monkeypatch.setattr("asr.audio.recording._OVERCOMMIT", tmp_path / "overcommit_memory")
+    error = WorkerDied("x", out_of_memory=True)
+    assert isinstance(_blame(error, LIMITS), AudioTooLong if is_at_fault else WorkerDied)
+
+
 def test_a_target_that_cannot_be_written_is_not_the_fault_of_the_recording(in_pool, tmp_path):
     path = makers.write(tmp_path / "a.wav", makers.tone(1))
 

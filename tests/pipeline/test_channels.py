@@ -66,7 +66,7 @@ def transcribe(runner):
                 on_event(event)
 
         work = collect(made.transcribe_file(path, options), note)
-        transcript = runner.run(asyncio.wait_for(work, 30))
+        transcript = runner.run(asyncio.wait_for(work, 60))
         return transcript, events
 
     yield transcribe

@@ -136,7 +136,7 @@ def test_both_processes_of_the_service_export_one_trace(server, collector):
         trace = [x for x in spans_at(collector) if x.trace_id.hex() == PARENT.split("-")[1]]
         return wanted <= {span.name for span in trace} and spans_at(collector)
 
-    spans = wait_for(exported, 10, "the trace")
+    spans = wait_for(exported, 60, "the trace")
     trace = [span for span in spans if span.trace_id.hex() == PARENT.split("-")[1]]
     assert sorted(span.name for span in trace) == sorted(wanted)
     (request,) = [span for span in trace if span.name == "request"]

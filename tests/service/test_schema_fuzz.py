@@ -25,7 +25,7 @@ def job(server):
     def state():
         return HTTP.get(f"{server.url}/v1/jobs/{made}").json()["state"] == "succeeded"
 
-    wait_for(state, 20, "the end of the job")
+    wait_for(state, 60, "the end of the job")
     return made
 
 

@@ -273,7 +273,7 @@ def test_names_in_bodies_never_become_paths(server, tmp_path):
 
 def test_a_path_cannot_forge_a_line_of_the_log(server):
     ask(server, "a", "GET", "/x%0A2026-01-01 00:00:00,000 INFO 1 asr: forged%0D%1b[2J")
-    wait_for(lambda: "forged" in server.log, 5, "the line")
+    wait_for(lambda: "forged" in server.log, 60, "the line")
     assert not re.search(r"^2026-01-01", server.log, re.MULTILINE)
     assert "\x1b" not in server.log
 
@@ -772,8 +772,8 @@ def test_a_client_that_reads_no_answer_frees_its_place(impatient):
         request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-API-Key: key-a\r\n\r\n"
         connection.sendall(request * 200)
         in_flight = "asr_http_requests_in_flight"  # includes the request for /metrics
-        wait_for(lambda: gauge(impatient, in_flight) == 2, 5, "an answer that nobody reads")
-        wait_for(lambda: gauge(impatient, in_flight) == 1, 5, "its end")
+        wait_for(lambda: gauge(impatient, in_flight) == 2, 60, "an answer that nobody reads")
+        wait_for(lambda: gauge(impatient, in_flight) == 1, 60, "its end")
 
 
 def test_a_client_that_reads_no_events_loses_its_session(impatient):
@@ -781,11 +781,11 @@ def test_a_client_that_reads_no_events_loses_its_session(impatient):
     frame = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
     with deaf(impatient) as connection:
         connection.sendall(HANDSHAKE)
-        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 1, 5, "the session")
+        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 1, 60, "the session")
         with contextlib.suppress(TimeoutError, ConnectionError):
             while True:
                 connection.sendall(frame * 100)
-        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 0, 5, "its end")
+        wait_for(lambda: gauge(impatient, "asr_live_sessions") == 0, 60, "its end")
 
 
 def test_unread_pongs_do_not_fill_memory(impatient):

@@ -34,11 +34,11 @@ class Host:
         connection = socket.socket()
         if receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(self.address)
         return connection
 
-    def wait_closed(self, seconds=5):
+    def wait_closed(self, seconds=60):
         """Wait until no connection is open."""
         wait_for(lambda: not self.connections, seconds, "the end of all connections")
 
@@ -57,9 +57,9 @@ def hosting(app):
         thread = threading.Thread(target=run, name="uvicorn")
         thread.start()
         try:
-            wait_for(lambda: server.started, 10, "the start")
+            wait_for(lambda: server.started, 60, "the start")
             yield Host(listener.getsockname(), server)
         finally:
             server.force_exit = server.should_exit = True
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()

@@ -101,7 +101,7 @@ def test_the_service_serves_with_the_model_in_its_process(checkpoint):
         model = descendants(worker)
         assert engine_core(worker) in {it.pid for it in model}
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: have_ended(model), 8, "the end of the model of the killed worker")
+        wait_for(lambda: have_ended(model), 60, "the end of the model of the killed worker")
         wait_for(server.is_ready, START_SECONDS, "another worker with another model")
         assert post().json()["text"] == SENTENCE
         family = descendants(server.pid)

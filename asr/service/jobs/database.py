@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -18,12 +20,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from asr.errors import InvalidOption, StoreTooNew, StoreUnavailable
-from asr.service.jobs.troubles import explained
+from asr.service.jobs.troubles import FOREIGN, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 N_THREADS: Final = 8
 CONNECT_SECONDS: Final = 5
@@ -86,6 +90,7 @@ class Database:
         )
         snapshot = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(only_reads=True, **snapshot)
+        self._prepare: Callable[[sa.Connection], None] | None = None
         self._obstacle: str | None = "the database of jobs was not reached yet"
         self.trouble: StoreUnavailable | None = StoreUnavailable(self._obstacle)
         # Its own threads: a database that hangs must not block other users of the default pool.
@@ -97,8 +102,7 @@ class Database:
         Raises:
             StoreUnavailable: the database is unavailable.
         """
-        self._check()
-        return await self._in_thread(self._reader, work)
+        return await self._with_tables(self._reader, work)
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
         """Do `work` in a transaction, which commits even if the caller is cancelled meanwhile.
@@ -106,8 +110,19 @@ class Database:
         Raises:
             StoreUnavailable: the work may or may not have been done; do it again.
         """
+        return await self._with_tables(self._engine, work)
+
+    async def _with_tables(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work`. If somebody has deleted the tables, create them and do it again."""
         self._check()
-        return await self._in_thread(self._engine, work)
+        try:
+            return await self._in_thread(engine, work)
+        except StoreUnavailable as error:
+            if error.summary != FOREIGN or self._prepare is None:
+                raise
+            logger.warning("the tables of the database of jobs are gone, and their jobs with them")
+        await self.open(self._prepare)
+        return await self._in_thread(engine, work)
 
     async def _in_thread(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -145,7 +160,7 @@ class Database:
             elif error.advice:  # the kind of trouble is known
                 self._obstacle = error.summary
             raise
-        self._obstacle = None
+        self._obstacle, self._prepare = None, prepare
 
     def read_once(self, work: Callable[[sa.Connection], T]) -> T:
         """Do `work`, which only reads, in this thread, and close the connection.
@@ -191,10 +206,23 @@ def _sqlite(url: str) -> sa.Engine:
     connect = {"timeout": CONNECT_SECONDS, "check_same_thread": False, "isolation_level": None}
     engine = sa.create_engine(url, connect_args=connect, pool_timeout=CONNECT_SECONDS)
 
+    file = Path(url.removeprefix("sqlite:///"))
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _make_folder(*_: object) -> None:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # SQLite goes on with a file that somebody has deleted, and its jobs would be lost at the end.
+    @sa.event.listens_for(engine, "checkout")
+    def _check_file(_: object, record: sa.pool.ConnectionPoolEntry, __: object) -> None:
+        if record.info["file"] != _identity(file):
+            raise exc.DisconnectionError("the file of the database was deleted or replaced")
+
     @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
+    def _configure(connection: Any, record: sa.pool.ConnectionPoolEntry) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        record.info["file"] = _identity(file)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -204,6 +232,15 @@ def _sqlite(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another one that replaced it."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def lock_queue(connection: sa.Connection) -> None:

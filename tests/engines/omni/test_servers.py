@@ -274,7 +274,7 @@ def test_requests_delayed_by_the_same_retry_after_return_one_by_one() -> None:
     async def run() -> list[float]:
         async with ChatServer() as server, running(engine_at(server)) as engine:
             loop = asyncio.get_running_loop()
-            engine._servers.all[0].rest(0.05)
+            engine._servers.all[0].rest(1.0)  # long enough for all to begin to wait
 
             async def wait() -> float:
                 await engine._servers.pick()

@@ -39,7 +39,7 @@ def test_the_children_of_a_killed_process_end_even_if_they_ignore_sigterm(number
         assert len(family) == 3, "the dog, the child and its own child"
         assert {it.pid for it in family} >= {child}
         owner.send_signal(number)
-        wait_for(lambda: all(living(it.pid) != it for it in family), 6, "the end of the family")
+        wait_for(lambda: all(living(it.pid) != it for it in family), 60, "the end of the family")
         assert stranger.poll() is None
         stranger.kill()
 

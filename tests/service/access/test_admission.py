@@ -34,7 +34,7 @@ def leaves_nothing(server):
     """After each test no files remain, the engine's work has ended, and no error was logged."""
     began = count(server, "began")
     yield
-    wait_for(lambda: not server.request_folders(), 5, "an empty work directory")
+    wait_for(lambda: not server.request_folders(), 60, "an empty work directory")
     ended = count(server, "finished") + count(server, "cancelled")
     assert ended == count(server, "began") > began
     assert "Traceback" not in server.log
@@ -60,9 +60,9 @@ def test_the_third_request_at_once_is_refused(server):
     began = count(server, "began")
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(post, server)
-        wait_for(lambda: count(server, "began") == began + 1, 10, "the first in work")
+        wait_for(lambda: count(server, "began") == began + 1, 60, "the first in work")
         second = threads.submit(post, server)
-        wait_for(lambda: len(server.request_folders()) == 2, 10, "the second in wait")
+        wait_for(lambda: len(server.request_folders()) == 2, 60, "the second in wait")
 
         third = post(server)
         assert third.status_code == 429
@@ -81,7 +81,7 @@ def test_openais_client_retries_a_refused_request(server):
     """The client waits as long as Retry-After says, so the refused request succeeds later."""
     with ThreadPoolExecutor(2) as threads:
         others = [threads.submit(post, server) for _ in range(2)]
-        wait_for(lambda: len(server.request_folders()) == 2, 10, "a full server")
+        wait_for(lambda: len(server.request_folders()) == 2, 60, "a full server")
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=5) as client:
             answer = client.audio.transcriptions.with_raw_response.create(model="m", file=WAV)
         assert answer.parse().text == WORDS
@@ -93,7 +93,7 @@ def test_openais_client_retries_a_refused_request(server):
 def test_a_client_that_leaves_frees_its_place(server, query):
     began, cancelled = count(server, "began"), count(server, "cancelled")
     connection = open_raw(server, query)
-    wait_for(lambda: count(server, "began") == began + 1, 10, "the request in work")
+    wait_for(lambda: count(server, "began") == began + 1, 60, "the request in work")
     connection.close()
     wait_for(lambda: count(server, "cancelled") == cancelled + 1, 1, "the cancelled work")
 
@@ -107,7 +107,7 @@ def test_a_client_that_leaves_during_a_stream(server):
     began, cancelled = count(server, "began"), count(server, "cancelled")
     connection = open_raw(server, "?stream=true")
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    wait_for(lambda: count(server, "began") == began + 1, 10, "the request in work")
+    wait_for(lambda: count(server, "began") == began + 1, 60, "the request in work")
     connection.close()
     wait_for(lambda: count(server, "cancelled") == cancelled + 1, 1, "the cancelled work")
 
@@ -116,9 +116,9 @@ def test_a_client_that_leaves_while_it_waits(server):
     began = count(server, "began")
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(post, server)
-        wait_for(lambda: count(server, "began") == began + 1, 10, "the first in work")
+        wait_for(lambda: count(server, "began") == began + 1, 60, "the first in work")
         waiting = open_raw(server)
-        wait_for(lambda: len(server.request_folders()) == 2, 10, "the second in wait")
+        wait_for(lambda: len(server.request_folders()) == 2, 60, "the second in wait")
         waiting.close()
         wait_for(lambda: len(server.request_folders()) == 1, 1, "the place of the second")
         assert first.result().status_code == 200
@@ -129,9 +129,9 @@ def test_a_client_that_leaves_while_it_sends(server):
     connection = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 10)
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
     connection.sendall(f"{head}Content-Length: {len(WAV)}\r\n\r\n".encode() + WAV[:1000])
-    wait_for(server.request_folders, 5, "the beginning of the upload")
+    wait_for(server.request_folders, 60, "the beginning of the upload")
     connection.close()
-    wait_for(lambda: not server.request_folders(), 5, "the end of the upload")
+    wait_for(lambda: not server.request_folders(), 60, "the end of the upload")
     assert post(server).status_code == 200
 
 

@@ -357,12 +357,12 @@ def test_the_file_is_read_again_and_a_broken_one_changes_nothing(server, key_fil
         return ask(server, name, "GET", "/v1/models").status_code
 
     key_file.write_text(lines(KEYS | {"guest": {}}))
-    wait_for(lambda: status("guest") == 200, 5, "the new key")
+    wait_for(lambda: status("guest") == 200, 60, "the new key")
     key_file.write_text("{ this is broken\n")
-    wait_for(lambda: status("guest") and "left as it was" in server.log, 5, "the warning")
+    wait_for(lambda: status("guest") and "left as it was" in server.log, 60, "the warning")
     assert status("guest") == 200
     key_file.write_text(lines(KEYS))
-    wait_for(lambda: status("guest") == 401, 5, "the end of the key")
+    wait_for(lambda: status("guest") == 401, 60, "the end of the key")
     assert status("plain") == 200
 
 
@@ -412,7 +412,7 @@ def test_an_open_session_is_a_request_of_its_key(server):
         with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
             socket_of(server, **options)
         assert refused.value.response.status_code == 429
-    wait_for(lambda: ask(server, "narrow").status_code == 200, 5, "the end of the session")
+    wait_for(lambda: ask(server, "narrow").status_code == 200, 60, "the end of the session")
 
 
 def test_a_session_beyond_the_byte_limit_of_its_key_ends_with_its_last_turn(server):

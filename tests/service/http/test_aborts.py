@@ -92,7 +92,7 @@ def test_clients_that_leave_cause_no_traceback(server, is_abrupt):
     assert HTTP.delete(server.url + job).status_code == 200
     answer = HTTP.post(server.url + PATH, content=WAV, headers={"content-type": "audio/wav"})
     assert answer.status_code == 200
-    wait_for(lambda: in_flight(server) == 1, 20, "the end of all requests")
+    wait_for(lambda: in_flight(server) == 1, 60, "the end of all requests")
     log = server.log[before:]
     assert "Traceback" not in log, log
     assert not re.search(r" (WARNING|ERROR|CRITICAL) ", log), log

@@ -51,7 +51,7 @@ def create(client, content, status=202, headers=None, **query):
     return answer.json()
 
 
-def ended(client, job, seconds=30):
+def ended(client, job, seconds=60):
     def look():
         found = client.get(f"/v1/jobs/{job['id']}").json()
         return found if found["state"] not in ("queued", "running") else None
@@ -114,7 +114,7 @@ def test_job_has_the_transcript_of_the_sync_route(client, server, how):
         assert ours.headers["content-type"] == direct.headers["content-type"]
         assert ours.headers["x-transcript-complete"] == "true"
     recordings = server.work_dir.parent / "data" / "recordings"
-    wait_for(lambda: not list(recordings.iterdir()), 20, "the end of the recording")
+    wait_for(lambda: not list(recordings.iterdir()), 60, "the end of the recording")
 
 
 def test_same_content_and_options_are_one_job(client):
@@ -310,14 +310,14 @@ def test_cancel_frees_the_engine_at_once(client, server, forget):
     before = server.engine_did().count("cancelled")
     began = server.engine_did().count("began")
     job = create(client, recording(20), prompt="60")
-    wait_for(lambda: server.engine_did().count("began") > began, 10, "the job in work")
+    wait_for(lambda: server.engine_did().count("began") > began, 60, "the job in work")
     if forget:
         assert client.delete(job["urls"]["self"]).json()["deleted"] is True
         assert client.get(job["urls"]["self"]).status_code == 404
     else:
         assert client.post(f"{job['urls']['self']}/cancel").json()["state"] == "cancelled"
         assert events(client, job)[-1][2]["error"]["code"] == "job_cancelled"
-    wait_for(lambda: server.engine_did().count("cancelled") == before + 1, 10, "its end")
+    wait_for(lambda: server.engine_did().count("cancelled") == before + 1, 60, "its end")
     assert not list((server.work_dir.parent / "data" / "recordings").glob(job["id"]))
 
 
@@ -337,7 +337,7 @@ def test_expired_jobs_are_forgotten():
     with serving(ASR_JOB_TTL="1") as server:
         client = server.client()
         job = ended(client, create(client, recording()))
-        wait_for(lambda: client.get(job["urls"]["self"]).status_code == 404, 10, "its end")
+        wait_for(lambda: client.get(job["urls"]["self"]).status_code == 404, 60, "its end")
 
 
 # --- restarts and several servers ---------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_jobs_of_a_key_that_used_up_its_hours_wait_also_after_a_restart(tmp_path
     with serving(**env) as server:
         client, other = server.client(**short), server.client(**free)
         assert ended(client, made[0])["state"] == "succeeded"
-        wait_for(lambda: "hours of audio are used up" in server.log, 20, "a job that waits")
+        wait_for(lambda: "hours of audio are used up" in server.log, 60, "a job that waits")
         assert ended(other, create(other, recording()))["state"] == "succeeded"
         found = [client.get(job["urls"]["self"]).json() for job in made[1:]]
         assert [(job["state"], job["attempts"]) for job in found] == [("queued", 0)] * 3
@@ -489,7 +489,7 @@ def working(server, content):
     """Keep the engine busy with a recording during the block."""
     began = server.engine_did().count("began")
     with sending(server, content, "prompt=3600"):
-        wait_for(lambda: server.engine_did().count("began") == began + 1, 20, "it in work")
+        wait_for(lambda: server.engine_did().count("began") == began + 1, 60, "it in work")
         yield
 
 
@@ -513,7 +513,7 @@ def test_a_waiting_request_is_joined(narrow_server):
         with working(server, recording()):
             began = server.engine_did().count("began")
             same = [threads.submit(send_with_key, server, content, key) for _ in range(3)]
-            wait_for(lambda: len(server.request_folders()) == 4, 20, "the others in wait")
+            wait_for(lambda: len(server.request_folders()) == 4, 60, "the others in wait")
         texts = {answer.result().json()["text"] for answer in same}
     assert len(texts) == 1
     assert send_with_key(server, content, key).json()["text"] in texts
@@ -525,7 +525,7 @@ def test_a_waiting_request_with_a_key_that_leaves_frees_its_files(narrow_server)
     with working(server, recording()):
         began = server.engine_did().count("began")
         with sending(server, content, "", f"Idempotency-Key: {key}\r\n"):
-            wait_for(lambda: len(server.request_folders()) == 2, 20, "another in wait")
-        wait_for(lambda: len(server.request_folders()) == 1, 20, "the end of its files")
+            wait_for(lambda: len(server.request_folders()) == 2, 60, "another in wait")
+        wait_for(lambda: len(server.request_folders()) == 1, 60, "the end of its files")
     assert send_with_key(server, content, key).status_code == 200
     assert server.engine_did().count("began") == began + 1

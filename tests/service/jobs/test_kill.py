@@ -59,7 +59,7 @@ def test_stopped_postgres_is_503_and_loses_nothing():
         server.wait_ready()
         client = server.client()
         job = create(client, recording(200))
-        wait_for(lambda: "finished" in server.engine_did(), 20, "the first chunk")
+        wait_for(lambda: "finished" in server.engine_did(), 60, "the first chunk")
         database.stop()
         for answer in (
             client.post("/v1/jobs", content=recording(), headers=RAW),

@@ -39,14 +39,14 @@ def poisoned(monkeypatch):
 
 def test_a_recording_with_a_chunk_that_kills_its_recogniser_fails_and_others_do_not(poisoned):
     killed = WorkerDied("killed", signal=signal.SIGKILL)
-    with serving() as server, poisoned(2, killed) as seen:
+    with serving() as server, poisoned(1, killed) as seen:
         client = server.client()
-        long, short = (create(client, recording(seconds)) for seconds in (95, 20))
+        long, short = (create(client, recording(seconds)) for seconds in (50, 10))
         assert ended(client, short)["state"] == "succeeded"
         job = ended(client, long)
         assert job["state"] == "failed"
         assert job["error"]["code"] == "job_gave_up"
-        assert seen.count(2) == job["attempts"] == MAX_FAILURES
+        assert seen.count(1) == job["attempts"] == MAX_FAILURES
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_a_recording_with_a_chunk_that_kills_its_recogniser_fails_and_others_do_
 def test_trouble_at_one_chunk_delays_the_job_and_changes_nothing(poisoned, error):
     with serving() as server:
         client = server.client()
-        audio = recording(95)
+        audio = recording(50)
         quiet = ended(client, create(client, audio))
         expected = client.get(quiet["urls"]["json"]).json()
         client.delete(quiet["urls"]["self"])
-        with poisoned(2, error, 2 * MAX_FAILURES) as seen:
+        with poisoned(1, error, 2 * MAX_FAILURES) as seen:
             job = ended(client, create(client, audio))
         assert job["state"] == "succeeded"
-        assert seen.count(2) == 2 * MAX_FAILURES + 1
+        assert seen.count(1) == 2 * MAX_FAILURES + 1
         assert client.get(job["urls"]["json"]).json() == expected

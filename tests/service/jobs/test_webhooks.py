@@ -278,7 +278,7 @@ def test_names_with_private_addresses_are_not_called():
         client = server.client()
         inside = url.replace("127.0.0.1", "localhost")
         ended(client, create(client, recording(), callback_url=inside))
-        wait_for(lambda: "leads to the private address" in server.log, 10, "the refusal")
+        wait_for(lambda: "leads to the private address" in server.log, 60, "the refusal")
         time.sleep(1)
         assert not got
         answer = client.post("/v1/jobs", params={"callback_url": url}, content=b"x")

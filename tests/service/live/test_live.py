@@ -347,7 +347,7 @@ def test_a_client_that_closes_loses_nothing(server):
         found = kept(server, session_id)
         return found["items"] if found["status"] == "ended" else None
 
-    items = wait_for(whole, 10, "the end of the session")
+    items = wait_for(whole, 60, "the end of the session")
     assert [item["start"] for item in items] == pytest.approx([0.2, 2.7], abs=0.1)
     assert items[-1]["end"] == pytest.approx(5.0, abs=0.06)
     assert all(item["transcript"] for item in items)
@@ -361,10 +361,11 @@ def test_a_connection_that_breaks_loses_nothing(server):
         append(connection, pcm16(bursts(1.5, [], 24_000)))
         receive(connection, "completed")
         append(connection, pcm16(speech(2.0, 24_000)))
-        connection._connection.socket.shutdown(socket.SHUT_RDWR)
-    items = wait_for(
-        lambda: (k := kept(server, session_id))["status"] == "ended" and k["items"], 10
-    )
+        # Not the other direction: unread data would make the kernel drop what is on its way.
+        connection._connection.socket.shutdown(socket.SHUT_WR)
+        items = wait_for(
+            lambda: (k := kept(server, session_id))["status"] == "ended" and k["items"], 60
+        )
     assert len(items) == 2
     assert items[1]["end"] == pytest.approx(6.5, abs=0.06)
 
@@ -373,12 +374,12 @@ def test_a_session_without_audio_leaves_nothing(server):
     with open_session(server) as connection:
         session_id = connection.recv().session.id
         assert kept(server, session_id)["status"] == "open"
-    wait_for(lambda: kept(server, session_id) is None, 5, "the end of the session")
+    wait_for(lambda: kept(server, session_id) is None, 60, "the end of the session")
 
 
 @pytest.fixture(scope="module")
 def strict_server():
-    limits = {"IDLE_SECONDS": "1.5", "MAX_SECONDS": "20", "MAX_SESSIONS": "2", "KEEP_SECONDS": "1"}
+    limits = {"IDLE_SECONDS": "4", "MAX_SECONDS": "20", "MAX_SESSIONS": "2", "KEEP_SECONDS": "1"}
     with serving(**{f"ASR_LIVE_{name}": value for name, value in limits.items()}) as server:
         yield server
 
@@ -415,9 +416,9 @@ def test_transcripts_are_kept_for_a_limited_time(strict_server):
     with open_session(strict_server) as connection:
         session_id = connection.recv().session.id
         append(connection, pcm16(speech(2.0, 24_000)))
-    wait_for(lambda: kept(strict_server, session_id)["items"], 5, "the transcript")
-    wait_for(lambda: kept(strict_server, session_id) is None, 5, "its end")
-    wait_for(lambda: not strict_server.request_folders(), 5, "the removal of its folder")
+    wait_for(lambda: kept(strict_server, session_id)["items"], 60, "the transcript")
+    wait_for(lambda: kept(strict_server, session_id) is None, 60, "its end")
+    wait_for(lambda: not strict_server.request_folders(), 60, "the removal of its folder")
 
 
 # --- the real engine ------------------------------------------------------------------------------

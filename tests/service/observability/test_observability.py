@@ -85,7 +85,7 @@ def test_jobs_and_uploads_are_counted_by_state(server):
     alice = {"x-api-key": "key-alice"}
     job = HTTP.post(server.url + "/v1/jobs", content=WAV, headers=RAW | alice).json()["id"]
     url = f"{server.url}/v1/jobs/{job}"
-    wait_for(lambda: HTTP.get(url, headers=alice).json()["state"] == "succeeded", 20, "the job")
+    wait_for(lambda: HTTP.get(url, headers=alice).json()["state"] == "succeeded", 60, "the job")
     tus = alice | {"tus-resumable": "1.0.0", "upload-length": "5"}
     made = HTTP.post(server.url + "/v1/uploads", headers=tus)
     assert made.status_code == 201
@@ -205,7 +205,7 @@ def log_of(server, wanted):
                 return body
         return None
 
-    return wait_for(find, 5, f"a line with {wanted}")
+    return wait_for(find, 60, f"a line with {wanted}")
 
 
 def test_every_line_of_the_log_is_json(server):

@@ -266,7 +266,7 @@ def test_chunked_over_the_limit(small_server, headers):
 
     answer = small_server.client().post(PATH, content=pieces(), headers=headers)
     assert_problem(answer, 413, param="file")
-    wait_for(lambda: not small_server.request_folders(), 5, "an empty work directory")
+    wait_for(lambda: not small_server.request_folders(), 60, "an empty work directory")
 
 
 def test_longer_than_the_limit_of_seconds(small_server):

@@ -67,7 +67,7 @@ class Following:
         return [e for e in self.events if e.get("type") == "transcript.text.segment"]
 
     def wait_segments(self, n):
-        wait_for(lambda: len(self.segments()) >= n, 20, f"segment {n}")
+        wait_for(lambda: len(self.segments()) >= n, 60, f"segment {n}")
 
     def end(self):
         self._thread.join(30)
@@ -124,11 +124,11 @@ def test_the_openai_client_names_an_upload(http, server, recording):
 def test_deleting_an_upload_that_is_transcribed(server, http, recording):
     name = uploaded(http, recording)
     following = follow(server, name, prompt="0.3")
-    wait_for(lambda: following.status, 20)
+    wait_for(lambda: following.status, 60)
     assert http.delete(f"{UPLOADS}/{name}", headers=TUS).status_code == 204
     assert following.end()[-1]["type"] == "transcript.text.done"
     held = server.log_path.parent / "data" / "uploads" / "held"
-    wait_for(lambda: not list(held.iterdir()), 10, "the end of the link")
+    wait_for(lambda: not list(held.iterdir()), 60, "the end of the link")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_body_is_transcribed_while_it_arrives(server, http, recording):
     before = len(server.engine_did())
     following = post_body(server, body)
     body.gates[0].set()
-    wait_for(lambda: "finished" in server.engine_did()[before:], 20)
+    wait_for(lambda: "finished" in server.engine_did()[before:], 60)
     body.gates[1].set()
     done = following.end()[-1]
     assert done["text"] == plain_text(http, recording)
