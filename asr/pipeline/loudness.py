@@ -27,8 +27,8 @@ REACH: Final = 25
 MAX_NOISE: Final = 0.001
 """-60 dBFS. In a chunk that is not quiet as a whole, no gain raises the noise beyond this RMS."""
 QUIET_SHARE: Final = 0.02
-"""The noise of a chunk is the RMS below which this share of its hops stays. Digital silence does not
-count."""
+"""The noise of a chunk is the RMS below which this share of its hops stays. Digital silence does
+not count."""
 
 
 def audible(audio: Audio) -> Audio:
