@@ -115,7 +115,8 @@ class _Scaler:
         """Return a factor for each frame and channel. It falls at once and rises gradually."""
         done = np.minimum(np.arange(1, n_frames + 1) / (RAMP_SECONDS * rate), 1.0)[:, np.newaxis]
         before = np.minimum(self._factors, factors)
-        return before + (factors - before) * done
+        ramp: np.ndarray = before + (factors - before) * done
+        return ramp
 
 
 def _scale_of(samples: np.ndarray) -> np.ndarray:
