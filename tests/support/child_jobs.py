@@ -1,6 +1,6 @@
 """Jobs that the child processes of `tests.workers.test_pool` run. The template imports them."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
 import contextlib
 import os
