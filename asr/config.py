@@ -35,7 +35,7 @@ class VadOptions:
     """How speech is separated from other audio.
 
     Attributes:
-        kind: "webrtc" costs 0.4 s per hour of audio; "silero" (an extra) copes with music and
+        kind: "webrtc" costs about 1 s per hour of audio; "silero" (an extra) copes with music and
             noise; "off" treats the whole recording as speech.
         aggressiveness: webrtc only; 0 keeps most audio, 3 least.
         threshold: silero only; a frame is speech above this probability.

@@ -21,6 +21,7 @@ import numpy as np
 
 from asr import pcm
 from asr.audio.growing import GrowingFile, decode_growing
+from asr.audio.level import LevelMeter
 from asr.audio.resample import decode
 from asr.audio.silence import is_silence
 from asr.audio.vad import SpeechDetector
@@ -93,6 +94,7 @@ class Decoded:
         labels: a name of each channel, if the channels are audio tracks.
         stopped: why the decoder stopped before the end of the recording, as text for people; set in
             the last report.
+        level: RMS of the channel in dBFS, in its last report; None for digital silence.
     """
 
     n_samples: int
@@ -106,6 +108,7 @@ class Decoded:
     n_channels: int = 1
     labels: tuple[str, ...] = ()
     stopped: str = ""
+    level: float | None = None
 
 
 async def decode_recording(
@@ -168,20 +171,22 @@ async def scan_recording(recording: Recording, vad: VadOptions) -> AsyncGenerato
         InvalidOption: the VAD is not installed.
     """
     n_samples = recording.path.stat().st_size // _BYTES_PER_SAMPLE
-    detector = await asyncio.to_thread(SpeechDetector, vad)
+    detector, level = await asyncio.to_thread(SpeechDetector, vad), LevelMeter()
     for start in range(0, n_samples, REPORT_SAMPLES):
         end = min(start + REPORT_SAMPLES, n_samples)
-        closed = tuple(await asyncio.to_thread(_scan, recording, detector, start, end))
+        closed = tuple(await asyncio.to_thread(_scan, recording, detector, level, start, end))
         settled = detector.settled_sample
         yield Decoded(end, closed, detector.open_region, settled_sample=settled)
     last = tuple(detector.finish())
-    yield Decoded(n_samples, last, None, finished=True, settled_sample=n_samples)
+    yield Decoded(n_samples, last, None, finished=True, settled_sample=n_samples, level=level.dbfs)
 
 
 def _scan(
-    recording: Recording, detector: SpeechDetector, start: int, end: int
+    recording: Recording, detector: SpeechDetector, level: LevelMeter, start: int, end: int
 ) -> list[SpeechRegion]:
-    return detector.push(pcm.to_int16(recording.read(start, end).samples))
+    samples = recording.read(start, end).samples
+    level.add(samples)
+    return detector.push(pcm.to_int16(samples))
 
 
 def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
@@ -235,6 +240,7 @@ def _decoded(message: dict[str, Any], channel: int) -> Decoded:
         n_channels=len(message["channels"]),
         labels=tuple(message["labels"]),
         stopped=message["stopped"],
+        level=regions["level"],
     )
 
 
@@ -320,9 +326,11 @@ class _Track:
         self.n_bytes = 0
         self._target = target
         self._closed: list[SpeechRegion] = []
+        self._level = LevelMeter()
         self.detector = detector
 
     def push(self, samples: np.ndarray) -> None:
+        self._level.add(samples)
         if is_silence(samples):
             self._skip(len(samples))
             self._closed += self.detector.push_silence(len(samples))
@@ -355,6 +363,7 @@ class _Track:
             "closed": [(r.start_sample, r.end_sample) for r in closed],
             "open": region and (region.start_sample, region.end_sample),
             "settled": self.detector.n_samples if finished else self.detector.settled_sample,
+            "level": self._level.dbfs if finished else None,
         }
 
 

@@ -1,7 +1,8 @@
 """Any recording -> blocks of 16 kHz float32 samples, in constant memory.
 
-`asr.audio.readers` opens the recording. This module mixes or separates its channels, and resamples
-it to 16 kHz with soxr, as a stream.
+`asr.audio.readers` opens the recording, `asr.audio.scale` scales samples above full scale, and
+`asr.audio.mixing` mixes the channels. This module keeps channels separate if asked, and resamples
+to 16 kHz with soxr, as a stream.
 
 It knows nothing of formats or speech. It does not trust headers: the limit on seconds applies to
 decoded samples.
@@ -9,15 +10,19 @@ decoded samples.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import soxr
 
 from asr.audio.decoding import Decoding
+from asr.audio.mixing import mixed
 from asr.audio.readers import open_file
+from asr.audio.scale import scaled
 from asr.audio.silence import is_silence, silence
 from asr.audio.tracks import Choice
+from asr.audio.windows import in_windows
 from asr.errors import AudioTooLong, EmptyAudio, UnsupportedAudio
 from asr.types import SAMPLE_RATE
 
@@ -30,8 +35,6 @@ if TYPE_CHECKING:
 
 MAX_SPLIT_CHANNELS: Final = 8
 """Each separate channel costs as much as a whole recording."""
-MAX_PEAK: Final = 8.0
-"""A float sample beyond this is garbage. Its block is clipped to [-1, 1] before resampling."""
 
 
 def decode(
@@ -89,23 +92,21 @@ def decode_blocks(
         AudioError: as for `decode`.
     """
     decoding = Decoding()
-    source = open_it(decoding, Choice(track, _side_by_side if split and track is None else None))
-    blocks = _separate(source) if split else _mixed(source)
+    join = partial(_side_by_side, decoding=decoding) if split and track is None else None
+    source = scaled(in_windows(open_it(decoding, Choice(track, join))), decoding)
+    blocks = _separate(source) if split else mixed(source, decoding)
     decoding.blocks = _resampled(blocks, limits.max_seconds)
     return decoding
 
 
-def _mixed(source: RatedBlocks) -> RatedBlocks:
-    return ((rate, _to_mono(block)) for rate, block in source)
-
-
-def _side_by_side(tracks: list[RatedBlocks]) -> RatedBlocks:
+def _side_by_side(tracks: list[RatedBlocks], decoding: Decoding) -> RatedBlocks:
     """Make one channel of each track; mix the channels inside a track.
 
     All tracks are read at the same pace, so that memory does not grow. The shorter ones end in
     silence.
     """
-    mono = [_Ahead(_at_16_khz(_mixed(track))) for track in tracks]
+    sane = [scaled(in_windows(track), decoding) for track in tracks]
+    mono = [_Ahead(_at_16_khz(mixed(track, decoding))) for track in sane]
     while n_samples := min((n for n in (it.available() for it in mono) if n), default=0):
         columns = [it.take(n_samples) for it in mono]
         if all(is_silence(column) for column in columns):
@@ -153,7 +154,7 @@ def _separate(source: RatedBlocks) -> RatedBlocks:
         if block.shape[1] != n_channels:
             message = f"the number of channels changes from {n_channels} to {block.shape[1]}"
             raise UnsupportedAudio(f"{message}. Send channels=mix.")
-        yield rate, block if is_silence(block) else _clip_garbage(block)
+        yield rate, block if is_silence(block) else np.ascontiguousarray(block)
 
 
 def _resampled(source: RatedBlocks, max_seconds: float) -> Iterator[np.ndarray]:
@@ -218,29 +219,3 @@ class _Resampler:
         tail: np.ndarray = self._stream.resample_chunk(self._empty, last=True)
         self._stream = None
         return tail
-
-
-def _to_mono(block: np.ndarray) -> np.ndarray:
-    """Return the mean of the channels of a (n_frames, n_channels) block; NaN becomes 0."""
-    if is_silence(block):
-        return block[:, 0]
-    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold any value
-        if block.shape[1] == 1:
-            mono = block[:, 0]
-        elif block.shape[1] == 2:
-            mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)  # far faster than mean()
-        else:
-            mono = block.mean(axis=1, dtype=np.float32)
-    return _clip_garbage(mono)
-
-
-def _clip_garbage(samples: np.ndarray) -> np.ndarray:
-    """If a sample is NaN or beyond `MAX_PEAK`, clip all of them to [-1, 1]; NaN becomes 0.
-
-    Otherwise the resampling filter would spread the garbage to other samples.
-    """
-    with np.errstate(invalid="ignore"):
-        is_sane = np.abs(samples).max(initial=0.0) <= MAX_PEAK  # false if there is a NaN
-    if not is_sane:
-        samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
-    return np.ascontiguousarray(samples)

@@ -5,17 +5,21 @@ mixture on six sub-bands, from the WebRTC project) or silero (32 ms frames; a sm
 `SpeechDetector` turns these flags into regions with hysteresis. Several voiced frames close
 together open a region, a long enough silence closes it, and padding keeps soft onsets and endings.
 
+Both have absolute thresholds, so `asr.audio.quiet` lets a second one listen to quiet recordings
+with a gain that depends on their noise floor.
+
 The regions do not depend on the sizes of the blocks in which the samples are pushed.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import webrtcvad
 
+from asr.audio.quiet import FrameClassifier, QuietSpeech
 from asr.config import VadOptions, check
 from asr.pcm import to_float32
 from asr.types import SAMPLE_RATE, SpeechRegion
@@ -27,16 +31,6 @@ ONSET_SECONDS: Final = 0.3
 SILENCE_SAMPLES: Final = 10 * SAMPLE_RATE
 """The classifier adapts to so much silence, in addition to what closes a region. The rest of a
 silence cannot change anything."""
-
-
-class FrameClassifier(Protocol):
-    """Decide whether frames of a fixed length are voiced."""
-
-    frame_samples: int
-
-    def is_speech(self, frame: np.ndarray) -> bool:
-        """Classify int16 samples of shape (frame_samples,)."""
-        ...
 
 
 class WebRtcClassifier:
@@ -84,6 +78,10 @@ def load_classifier(options: VadOptions) -> FrameClassifier:
     Raises:
         InvalidOption: silero is requested but not installed.
     """
+    return QuietSpeech(lambda: _make_classifier(options))
+
+
+def _make_classifier(options: VadOptions) -> FrameClassifier:
     if options.kind == "silero":
         return SileroClassifier(options.threshold)
     return WebRtcClassifier(options.aggressiveness)
@@ -139,15 +137,10 @@ class SpeechDetector:
             return []
         samples = np.concatenate((self._rest, pcm))
         n_whole = len(samples) // self._frame * self._frame
-        closed = []
-        for begin in range(0, n_whole, self._frame):
-            region = self._take_flag(
-                self._classifier.is_speech(samples[begin : begin + self._frame])
-            )
-            if region is not None:
-                closed.append(region)
         self._rest = samples[n_whole:]
-        return closed
+        flags = _flags(self._classifier, samples[:n_whole].reshape(-1, self._frame))
+        regions = [self._take_flag(flag) for flag in flags]
+        return [region for region in regions if region is not None]
 
     def push_silence(self, n_samples: int) -> list[SpeechRegion]:
         """As `push` with zeros, but a long silence costs no more than a short one."""
@@ -200,3 +193,10 @@ class SpeechDetector:
         self._start, self._floor = None, end
         self._flags.clear()
         return SpeechRegion(start, end)
+
+
+def _flags(classifier: FrameClassifier, frames: np.ndarray) -> list[bool]:
+    """Classify int16 samples of shape (n_frames, frame_samples)."""
+    if isinstance(classifier, QuietSpeech):
+        return classifier.are_speech(frames)
+    return [classifier.is_speech(frame) for frame in frames]

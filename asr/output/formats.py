@@ -88,9 +88,11 @@ def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
     """WebVTT, https://www.w3.org/TR/webvtt1/. Speakers are voice tags.
 
     With ``highlight_words``, each word of a cue after the first carries its start time. The style
-    in the header dims words until then.
+    in the header dims words until then. A transcript without words says why in a comment.
     """
     blocks = ["WEBVTT\n", _FUTURE_STYLE] if options.highlight_words else ["WEBVTT\n"]
+    if not transcript.text:
+        blocks += [f"NOTE {_comment(warning)}\n" for warning in transcript.warnings]
     cues = make_cues(
         transcript.segments, options, gaps=transcript.gaps, duration=transcript.duration
     )
@@ -121,6 +123,11 @@ def _timed(cue: Cue) -> str:
             words.append(gap + tag + _escaped(word))
         lines.append("".join(words))
     return "\n".join(lines)
+
+
+def _comment(text: str) -> str:
+    """The text in one line without an arrow, which would end the comment."""
+    return " ".join(text.split()).replace("-->", "->")
 
 
 def _spaced(line: str, *, is_split: bool) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from asr.counters import COUNTS
 from asr.engines.guards import UNHEARD, WITNESS, Finding, findings
 from asr.errors import EngineError
 from asr.pipeline.chunking import quietest
+from asr.pipeline.loudness import audible
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
@@ -181,10 +182,10 @@ class Recogniser:
         return None if self.engine.guarded and findings(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
-        """The samples of a chunk."""
+        """The samples of a chunk, amplified if they are quiet."""
         loop = asyncio.get_running_loop()
         span = chunk.start_sample, chunk.end_sample
-        return await loop.run_in_executor(self._readers, read, *span)
+        return await loop.run_in_executor(self._readers, lambda: audible(read(*span)))
 
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None

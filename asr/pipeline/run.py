@@ -31,6 +31,7 @@ from asr.counters import COUNTS
 from asr.errors import AsrError, DamagedAudio, InvalidOption
 from asr.pipeline.channels import ChannelPipeline, Merger
 from asr.pipeline.missing import Missing, check_share, merged, reason_of
+from asr.pipeline.wordless import why_wordless
 from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment, Transcript
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Run:
         self._decoded_samples = 0
         self._total: float | None = None
         self._warnings: list[str] = []
+        self._levels: list[float | None] = []  # of the channels, when they are finished
         self._segments: list[Segment] = []
         self._gaps: list[Gap] = []
         self._failure: Exception | None = None  # of the first chunk that a later attempt may get
@@ -186,6 +188,8 @@ class Run:
         self._warnings += report.warnings
         decoded = report.n_samples / SAMPLE_RATE
         promised = report.promised_seconds
+        if report.finished:
+            self._levels.append(report.level)
         if report.stopped:
             self._total = self._end_of(report)
         elif report.finished:
@@ -306,6 +310,7 @@ class Run:
         language = self._options.decode.language
         speech = sum(it.speech_samples for it in self._channels)
         dropped = self._decoded_samples * len(self._channels) - speech
+        reasons = why_wordless(self._segments, self._levels, speech / SAMPLE_RATE)
         return Transcript(
             segments=tuple(self._segments),
             language=language or engine.language,
@@ -314,7 +319,7 @@ class Run:
             dropped_seconds=dropped / SAMPLE_RATE,
             engine=engine.name,
             aligner=aligner.name if aligner and _is_aligned(self._segments) else None,
-            warnings=(*self._warnings, *_gap_warnings(self._gaps)),
+            warnings=(*self._warnings, *_gap_warnings(self._gaps), *reasons),
             gaps=merged(self._gaps),
         )
 

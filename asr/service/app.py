@@ -26,6 +26,7 @@ from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
 from asr.service.http.proxy import Proxies
+from asr.service.http.warning_header import WARNINGS_HEADER
 from asr.service.jobs.routes import make_job_router
 from asr.service.jobs.service import Jobs
 from asr.service.litserve.client import WorkerClient
@@ -156,7 +157,7 @@ def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
         allow_origins=origins,
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
-        expose_headers=EXPOSED_HEADERS,
+        expose_headers=[*EXPOSED_HEADERS, WARNINGS_HEADER],
         max_age=86_400,
     )
 

@@ -102,6 +102,8 @@ def test_one_failing_file_does_not_stop_the_others(run, tmp_path):
 def test_standard_input(run):
     done = run("transcribe", "-", "-f", "json", data=SILENCE, env=UNALIGNED, check=0)
     assert json.loads(done.stdout)["text"] == ""
+    reason = "nothing was recognised: the recording is silent, all samples are zero"
+    assert f"asr: -: warning: {reason}\n" in done.stderr.decode()
 
 
 def test_files_of_the_same_stem_do_not_overwrite_each_other(run, tmp_path):

@@ -39,6 +39,10 @@ def parse_vtt(text):
     assert header.rstrip("\n") == "WEBVTT"
     cues = []
     for block in blocks:
+        if block.startswith("NOTE "):
+            assert "\n" not in block.strip("\n")
+            assert "-->" not in block
+            continue
         timing, *lines = block.rstrip("\n").split("\n")
         clock = r"(\d\d+):(\d\d):(\d\d)\.(\d{3})"
         found = re.fullmatch(f"{clock} --> {clock}", timing)
@@ -72,6 +76,22 @@ def test_formats_say_what_they_are():
         "diarized_json": "diarized.json", "srt": "srt", "vtt": "vtt", "tsv": "tsv",
     }  # fmt: skip
     assert FORMATS["srt"].content_type == "application/x-subrip; charset=utf-8"
+
+
+def test_a_transcript_without_words_says_why_where_the_format_has_a_place():
+    silent = replace(EMPTY, warnings=("no words: silent", "a --> b\n\nc"))
+    assert render(silent, "vtt") == "WEBVTT\n\nNOTE no words: silent\n\nNOTE a -> b c\n"
+    assert to_openai_json(silent)["warnings"] == ["no words: silent", "a --> b\n\nc"]
+    for name in ("json", "verbose_json", "diarized_json"):
+        assert json.loads(render(silent, name))["warnings"] == list(silent.warnings)
+    for name, text in (("srt", ""), ("text", "\n"), ("tsv", "start\tend\ttext\n")):
+        assert render(silent, name) == text  # these have no comments: the server sends a header
+
+
+def test_a_transcript_with_words_has_no_notes():
+    doubted = replace(TRANSCRIPT, warnings=("something is doubtful",))
+    assert "NOTE" not in render(doubted, "vtt")
+    assert "warnings" not in to_openai_json(doubted)
 
 
 def test_an_unknown_format_is_refused():
@@ -249,6 +269,7 @@ def test_word_times_in_vtt_rise_inside_their_cue(transcript, options):
     assert style.startswith("STYLE\n::cue(:future)")
     plain = "\n\n".join([header, *(re.sub(r"<\d\d[\d:.]+>", "", block) for block in blocks)])
     assert plain.rstrip("\n") == render(transcript, "vtt", options).rstrip("\n")
+    blocks = [block for block in blocks if not block.startswith("NOTE ")]
     for cue, block in zip(cues_of(transcript, lit), blocks, strict=True):
         tags = [parse_clock(tag) for tag in re.findall(r"<(\d\d[\d:.]+)>", block)]
         assert sorted({cue.start_ms, cue.end_ms, *tags}) == [cue.start_ms, *tags, cue.end_ms]

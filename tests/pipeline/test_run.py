@@ -224,9 +224,16 @@ def test_recognition_begins_before_decoding_ends(runner, transcriber, work_dir):
 
 
 @pytest.mark.parametrize(
-    "make", [makers.silence, lambda seconds: makers.noise(seconds, level=1e-4)]
+    ("make", "reason"),
+    [
+        (makers.silence, "the recording is silent, all samples are zero"),
+        (
+            lambda seconds: makers.noise(seconds, level=1e-4),
+            "no speech was found, the level is -80 dBFS",
+        ),
+    ],
 )
-def test_silence_is_an_empty_transcript(run, tmp_path, make):
+def test_silence_is_an_empty_transcript(run, tmp_path, make, reason):
     engine = FakeEngine()
     transcript, events = run(makers.write(tmp_path / "a.wav", make(5)), engine)
     assert (transcript.segments, transcript.text, transcript.words) == ((), "", ())
@@ -234,12 +241,25 @@ def test_silence_is_an_empty_transcript(run, tmp_path, make):
     assert transcript.dropped_seconds == 5
     assert engine.chunks == []
     assert [type(event) for event in events].count(Segment) == 0
+    assert len(transcript.warnings) == 1
+    assert transcript.warnings[0].startswith(f"nothing was recognised: {reason}")
 
 
 def test_an_engine_that_hears_nothing(run, recording):
     transcript, _ = run(recording, FakeEngine(words_per_second=0))
     assert transcript.segments == ()
     assert transcript.speech_seconds > 12
+    (warning,) = transcript.warnings
+    assert "nothing was recognised: the recogniser heard no speech in 2" in warning
+    assert warning.endswith(" dBFS")
+
+
+def test_separate_channels_without_words_give_one_reason(run, tmp_path):
+    pair = np.stack((makers.silence(2), makers.noise(2, level=1e-3)), axis=1)
+    path = makers.write(tmp_path / "a.wav", pair)
+    transcript, _ = run(path, FakeEngine(), options=Options(channels="split"))
+    (warning,) = transcript.warnings
+    assert "no speech was found, the level is -60 dBFS" in warning
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
 from asr.output import formats, openai
 from asr.output.numbers import rounded
+from asr.service.http.warning_header import warning_header
 
 if TYPE_CHECKING:
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.types import Transcript, Word
-
-WARNINGS_HEADER: Final = "x-transcript-warnings"
-"""A JSON list of the warnings. Formats that are not JSON have no other place for them."""
-MAX_HEADER_CHARACTERS: Final = 4000
 
 
 def with_warnings(transcript: Transcript, request: TranscriptionRequest) -> Transcript:
@@ -34,18 +30,8 @@ def text_answer(transcript: Transcript, request: TranscriptionRequest) -> Respon
     """An answer in one of our text formats, with the warnings in a header."""
     name = request.response_format
     body = formats.render(transcript, name, request.subtitles)
-    headers = {WARNINGS_HEADER: warnings_line(transcript.warnings)} if transcript.warnings else {}
-    return Response(body, media_type=formats.FORMATS[name].content_type, headers=headers)
-
-
-def warnings_line(warnings: tuple[str, ...]) -> str:
-    """A JSON list in ASCII. It is cut at `MAX_HEADER_CHARACTERS` and then says so."""
-    kept = list(warnings)
-    while len(line := json.dumps(kept)) > MAX_HEADER_CHARACTERS:
-        kept = [*kept[:-2], "further warnings: ask for JSON"]
-        if len(kept) == 1:
-            return json.dumps(kept)
-    return line
+    kind = formats.FORMATS[name].content_type
+    return Response(body, media_type=kind, headers=warning_header(transcript.warnings))
 
 
 def segments_of(transcript: Transcript, *, with_words: bool) -> list[dict[str, Any]]:

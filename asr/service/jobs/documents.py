@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from asr.output import formats
 from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
+from asr.service.http.warning_header import warning_header
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
@@ -47,13 +48,14 @@ async def document(
     speech = 0.0 if job.summary else await store.speech_seconds(job.id)
     chunks = [] if job.summary else await store.chunks_around_gaps(job.id)
 
-    def write() -> bytes:
+    def write() -> tuple[bytes, tuple[str, ...]]:
         segments = tuple(unpack_segment(record) for record in records)
         gaps = find_gaps(chunks, request.chunk.max_gap, split=request.channels == "split")
         transcript = _transcript(job, request, segments, speech, gaps)
-        return formats.render(transcript, EXTENSIONS[extension], subtitles).encode()
+        text = formats.render(transcript, EXTENSIONS[extension], subtitles)
+        return text.encode(), transcript.warnings
 
-    body = await _threads.run(job.owner, write)
+    body, warnings = await _threads.run(job.owner, write)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {
         "etag": tag,
@@ -63,6 +65,7 @@ async def document(
         else f'attachment; filename="{job.id}.{extension}"',
         "x-job-state": job.state,
         "x-transcript-complete": "true" if job.state == SUCCEEDED else "false",
+        **warning_header(warnings),
     }
     if _matches(tag, known_tags):
         return Response(status_code=304, headers=headers)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from asr.audio.vad import FrameClassifier
+    from asr.audio.quiet import FrameClassifier
 
 MAX_SAMPLES: Final = round(ChunkOptions().max_seconds * SAMPLE_RATE)
 SEARCH_SAMPLES: Final = round(ChunkOptions().search * SAMPLE_RATE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
 import uuid
@@ -25,6 +24,7 @@ from asr.service.http.body import drain
 from asr.service.http.disconnect import client_left, unless
 from asr.service.http.middleware import origin_of, owner_of
 from asr.service.http.sse import EventStream
+from asr.service.http.warning_header import warning_header
 from asr.service.litserve.messages import EngineState, Transcribe
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.events import EventEncoder
@@ -34,7 +34,7 @@ from asr.service.transcriptions.sources import Sources
 from asr.types import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     Renderer = Callable[[Transcript, TranscriptionRequest], Response]
 
 READY_SECONDS: Final = 3.0
-MAX_HEADER: Final = 4096
 HEADER_SECONDS: Final = 10.0
 """The answer to a recording that still arrives begins after this time, even without an event."""
 
@@ -306,8 +305,14 @@ async def _collect(events: AsyncGenerator[WorkerEvent]) -> Transcript:
 
 
 def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
-    """The transcript in the requested format."""
+    """The transcript in the requested format, with its warnings in a header too."""
     transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
+    response = _body(transcript, request)
+    response.headers.update(warning_header(transcript.warnings))
+    return response
+
+
+def _body(transcript: Transcript, request: TranscriptionRequest) -> Response:
     match request.response_format:
         case "json":
             body = openai.to_openai_json(
@@ -327,14 +332,4 @@ def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
         case name:
             text = formats.render(transcript, name, request.subtitles)
             kind = formats.FORMATS[name].content_type
-            return Response(text, headers=_warning_header(transcript.warnings), media_type=kind)
-
-
-def _warning_header(warnings: Sequence[str]) -> dict[str, str]:
-    """The warnings of a format that has no place for them, as a JSON list in ASCII."""
-    n_shown = len(warnings)
-    shown = list(warnings)
-    while len(header := json.dumps(shown)) > MAX_HEADER:
-        n_shown //= 2
-        shown = [*warnings[:n_shown], f"{len(warnings) - n_shown} more: ask for verbose_json"]
-    return {"x-transcript-warnings": header} if warnings else {}
+            return Response(text, headers=warning_header(transcript.warnings), media_type=kind)

@@ -473,3 +473,34 @@ def test_schema_has_no_dangling_reference(http):
     names = set(json.loads(text)["components"]["schemas"])
     assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= names
     assert '"#/$defs/' not in text
+
+
+SILENT = "nothing was recognised: the recording is silent, all samples are zero"
+
+
+@pytest.mark.parametrize(
+    "name", ["json", "verbose_json", "diarized_json", "full_json", "text", "srt", "vtt", "tsv"]
+)
+def test_a_transcript_without_words_says_why_in_every_format(http, name):
+    query = {"vad": "webrtc", "response_format": name}
+    answer = http.post(PATH, params=query, content=make_wav(1, amplitude=0), headers=RAW)
+    assert json.loads(answer.headers["x-transcript-warnings"]) == [SILENT]
+    if name.endswith("json"):
+        assert answer.json()["warnings"] == [SILENT]
+    elif name == "vtt":
+        assert answer.text == f"WEBVTT\n\nNOTE {SILENT}\n"
+    else:
+        assert answer.text.strip() in ("", "start\tend\ttext")
+
+
+def test_a_stream_without_words_says_why(http):
+    query = {"vad": "webrtc", "stream": "true"}
+    answer = http.post(PATH, params=query, content=make_wav(1, amplitude=0), headers=RAW)
+    (event,) = [json.loads(it[6:]) for it in answer.text.splitlines() if it[:7] == "data: {"]
+    assert event["warnings"] == [SILENT]
+
+
+def test_a_transcript_with_words_has_no_such_header(http):
+    answer = post_form(http)
+    assert answer.json()["text"]
+    assert "x-transcript-warnings" not in answer.headers
