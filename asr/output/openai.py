@@ -51,7 +51,7 @@ def to_openai_json(
         return to_verbose_json(transcript, granularities, logprobs=logprobs)
     answer = {
         "text": transcript.text,
-        "usage": _usage(transcript),
+        "usage": usage_of(transcript.duration),
         "warnings": list(transcript.warnings),
     }
     answer |= {"gaps": to_plain(transcript.gaps)} if transcript.gaps else {}
@@ -77,25 +77,38 @@ def to_verbose_json(
         "language": LANGUAGE_NAMES.get(transcript.language, transcript.language),
         "duration": rounded(transcript.duration),
         "text": transcript.text,
+        **timestamps_of(transcript, granularities or ("segment",)),
     }
-    if "segment" in granularities or "word" not in granularities:
-        answer["segments"] = [_verbose_segment(segment) for segment in transcript.segments]
-        warnings += _unmeasured(transcript.segments)
-    if "word" in granularities:
-        answer["words"] = [
-            {"word": word.text, "start": rounded(word.start), "end": rounded(word.end)}
-            for word in transcript.words
-        ]
+    if "segments" in answer:
+        warnings += unmeasured(transcript.segments)
     if logprobs:
         answer["logprobs"] = logprobs_of(transcript.segments)
     return answer | {
-        "usage": _usage(transcript),
+        "usage": usage_of(transcript.duration),
         "engine": transcript.engine,
         "aligner": transcript.aligner,
         "warnings": warnings,
         "speech_seconds": rounded(transcript.speech_seconds),
         "gaps": to_plain(transcript.gaps),
     }
+
+
+def timestamps_of(transcript: Transcript, granularities: Collection[str]) -> dict[str, Any]:
+    """The fields ``segments`` and ``words`` of ``verbose_json``, those that `granularities` names.
+
+    Args:
+        transcript: the recording.
+        granularities: "word", "segment", or both.
+    """
+    fields: dict[str, Any] = {}
+    if "segment" in granularities:
+        fields["segments"] = [_verbose_segment(segment) for segment in transcript.segments]
+    if "word" in granularities:
+        fields["words"] = [
+            {"word": word.text, "start": rounded(word.start), "end": rounded(word.end)}
+            for word in transcript.words
+        ]
+    return fields
 
 
 def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
@@ -115,7 +128,7 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
             }
             for segment in transcript.segments
         ],
-        "usage": _usage(transcript),
+        "usage": usage_of(transcript.duration),
         "warnings": list(transcript.warnings),
         "gaps": to_plain(transcript.gaps),
     }
@@ -184,7 +197,8 @@ def _doubt(segment: Segment) -> tuple[float, float] | None:
     return logprob, round(1 - best, 3)
 
 
-def _unmeasured(segments: Iterable[Segment]) -> list[str]:
+def unmeasured(segments: Iterable[Segment]) -> list[str]:
+    """A warning if some of these segments of ``verbose_json`` have invented measures of doubt."""
     n = sum(_doubt(segment) is None for segment in segments)
     place = "1 segment" if n == 1 else f"{n} segments"
     values = " and ".join(f"{value:g}" for value in UNMEASURED)
@@ -210,5 +224,9 @@ def _verbose_segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _usage(transcript: Transcript) -> dict[str, Any]:
-    return {"type": "duration", "seconds": rounded(transcript.duration)}
+def usage_of(seconds: float) -> dict[str, Any]:
+    """OpenAI's ``usage`` of this much audio: whole seconds, rounded up.
+
+    OpenAI's types allow fractions, but OpenAI sends whole numbers. LiteLLM accepts nothing else.
+    """
+    return {"type": "duration", "seconds": math.ceil(round(seconds, 3))}

@@ -6,17 +6,10 @@ The requests of Bazarr and speakr are in tests/service/compat.
 import base64
 import json
 
-import pytest
-
 from tests.support.serving import HTTP, PATH, make_wav
 
 WAV = make_wav(2.0)
 WORDS = "word0 word1 word2 word3"
-
-
-def missing(reason):
-    """The mark of a request that fails until the service can answer it."""
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 def test_open_webui_sends_a_form(server):
@@ -61,11 +54,11 @@ def test_subtitle_edit_gets_the_times_of_segments(server):
     assert [(item["start"], item["end"]) for item in body["segments"]] == [(0.0, 2.0)]
 
 
-@missing("event: lines, and segments where Subtitle Edit looks for them")
 def test_subtitle_edit_gets_the_times_of_a_stream(server):
     """It ignores events without an `event:` line.
 
-    It takes segments from `segments` of the last event, or from `segment` of others.
+    It takes segments from `segments` of the last event, or from `segment` of others. An `id` that
+    is no integer makes it ignore the event.
     """
     segments, text = [], ""
     for block in subtitle_edit(server, ("stream", "true")).text.split("\n\n"):
@@ -80,3 +73,13 @@ def test_subtitle_edit_gets_the_times_of_a_stream(server):
                 segments = list(filter(None, segments)) or json.loads(event["data"])["segments"]
     assert text == WORDS
     assert [(item["start"], item["end"]) for item in segments] == [(0.0, 2.0)]
+    assert [item["id"] for item in segments] == [0]
+
+
+def test_the_last_event_of_a_stream_has_only_the_times_that_were_asked_for(server):
+    fields = {"stream": "true", "timestamp_granularities[]": "word"}
+    answer = HTTP.post(server.url + PATH, data=fields, files={"file": ("a.wav", WAV)})
+    (done,) = [line for line in answer.text.split("\n") if "transcript.text.done" in line][1:]
+    body = json.loads(done.removeprefix("data: "))
+    assert " ".join(word["word"] for word in body["words"]) == WORDS
+    assert "segments" not in body

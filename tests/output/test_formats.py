@@ -19,7 +19,7 @@ from asr.output import formats
 from asr.output.formats import FORMATS, render
 from asr.output.full_json import from_json
 from asr.output.gaps import notice
-from asr.output.openai import logprobs_of, to_openai_json, to_verbose_json
+from asr.output.openai import logprobs_of, to_openai_json, to_verbose_json, usage_of
 from asr.output.subtitles import Cue, make_cues
 from asr.types import Segment, Transcript, Word
 from tests.support.golden_transcript import TRANSCRIPT
@@ -116,7 +116,15 @@ def test_a_cue_that_srt_drops_is_an_error(monkeypatch):
 def test_openai_json_is_what_its_client_reads():
     answer = Transcription.model_validate(to_openai_json(TRANSCRIPT))
     assert answer.text == TRANSCRIPT.text
-    assert (answer.usage.type, answer.usage.seconds) == ("duration", 3675.25)
+    assert (answer.usage.type, answer.usage.seconds) == ("duration", 3676)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole"), [(0.0, 0), (0.001, 1), (4.0, 4), (6.8 - 5.8, 1), (0.1 + 0.7 + 0.2, 1)]
+)
+def test_usage_is_in_whole_seconds(seconds, whole):
+    usage = usage_of(seconds)
+    assert (usage["seconds"], type(usage["seconds"])) == (whole, int)
 
 
 @pytest.mark.parametrize(

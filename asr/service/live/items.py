@@ -1,5 +1,8 @@
 """Transcribes the turns of a session, several at a time.
 
+The transcripts are sent in the order of the turns, although OpenAI promises no order: LiveKit and
+OpenAI's agents SDK join the texts as they arrive.
+
 Each turn is an item of OpenAI's "conversation". `Items.add` waits while too many turns are being
 transcribed. So a client that is faster than the engine cannot fill the memory.
 """
@@ -73,8 +76,9 @@ class Items:
         self._ids.add(turn.item_id)
         await self._places.acquire()
         if not turn.lead:
-            self._speech, self._last = Speech(), None
-        item = Item(turn, config, partial or PartialText(turn.item_id))
+            self._speech = Speech()
+        is_next = self._last is None or self._last.done()
+        item = Item(turn, config, partial or PartialText(turn.item_id), is_next=is_next)
         task = asyncio.create_task(self._transcribe(item, self._speech, self._last))
         self._last = task
         self._pending.add(task)
@@ -118,16 +122,14 @@ class Items:
     async def _transcribe(
         self, item: Item, speech: Speech, previous: asyncio.Task[None] | None
     ) -> None:
-        """Transcribe a turn.
-
-        `previous` transcribes the previous turn of the same speech region. The segments of that
-        turn are sent first.
-        """
+        """Transcribe a turn. `previous` transcribes the previous one, which is sent first."""
         turn = item.turn
         try:
-            transcript = await self._recognise(item)
-            if not turn.is_whole:
+            try:
+                transcript = await self._recognise(item)
+            finally:
                 await _wait_for(previous)
+            if not turn.is_whole:
                 transcript = speech.add(turn, transcript, item.partial)
             if not item.sends_early:
                 sent = item.partial.words
@@ -146,8 +148,6 @@ class Items:
             item.partial.final = item.partial.final or ()
             with contextlib.suppress(OSError):
                 await finished_in_thread(turn.path.unlink)
-            # Waiting for this task then includes the earlier tasks of the speech region.
-            await _wait_for(previous)
 
     async def _fail(self, turn: Turn, error: Exception) -> None:
         """Report a turn that was not transcribed, and keep it as a gap."""
@@ -203,16 +203,19 @@ class Item:
         turn: the turn.
         config: the settings of the session when the turn ended.
         partial: the partial results of the turn.
+        is_next: whether all earlier items are finished.
 
     Attributes:
         sends_early: whether segments are sent as they arrive, before the transcript is complete.
     """
 
-    def __init__(self, turn: Turn, config: SessionConfig, partial: PartialText) -> None:
+    def __init__(
+        self, turn: Turn, config: SessionConfig, partial: PartialText, *, is_next: bool = True
+    ) -> None:
         self.turn = turn
         self.config = config
         self.partial = partial
-        self.sends_early = turn.is_whole and not partial.words
+        self.sends_early = is_next and turn.is_whole and not partial.words
         self._n_sent = len(partial.text)
         self._n_letters = 0  # length of the texts of the segments so far
 

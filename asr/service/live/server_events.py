@@ -9,8 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from asr.output.numbers import rounded
-from asr.output.openai import logprobs_of
+from asr.output.openai import logprobs_of, usage_of
 from asr.service.http.problems import problem_of
 from asr.service.transcriptions.events import segment_body
 from asr.types import SAMPLE_RATE
@@ -120,7 +119,7 @@ def completed(turn: Turn, transcript: Transcript, *, logprobs: bool = False) -> 
         item_id=turn.item_id,
         content_index=0,
         transcript=transcript.text,
-        usage={"type": "duration", "seconds": rounded(turn.end - turn.start)},
+        usage=usage_of(turn.end - turn.start),
         languages=[{"code": transcript.language}],
         warnings=list(transcript.warnings),  # ours
         **more,

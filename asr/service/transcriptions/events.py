@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asr.output.numbers import rounded, to_plain
-from asr.output.openai import logprobs_of, speaker_of
+from asr.output.openai import logprobs_of, speaker_of, timestamps_of, unmeasured
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.spacing import separator
 from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection
 
     from asr.service.litserve.messages import WorkerEvent
 
@@ -32,11 +32,19 @@ class EventEncoder:
 
     Args:
         warnings: about the request; sent with the last event.
+        granularities: add ``segments`` or ``words`` to the last event, as in ``verbose_json``.
         logprobs: add ``logprobs`` to the events with text.
     """
 
-    def __init__(self, warnings: tuple[str, ...], *, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        warnings: tuple[str, ...],
+        granularities: Collection[str] = (),
+        *,
+        logprobs: bool = False,
+    ) -> None:
         self._warnings = warnings
+        self._granularities = granularities
         self._logprobs = logprobs
         self._last = ""  # text of the last segment that had any
 
@@ -61,6 +69,9 @@ class EventEncoder:
                 return encode_event({"type": "transcript.text.gap", **to_plain(event)})
             case Transcript():
                 done = _done(event, self._warnings)
+                done |= timestamps_of(event, self._granularities)
+                if "segments" in done:
+                    done["warnings"] += unmeasured(event.segments)
                 if self._logprobs:
                     done["logprobs"] = logprobs_of(event.segments)
                 return encode_event(done) + encode_event("[DONE]")

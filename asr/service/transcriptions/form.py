@@ -104,8 +104,8 @@ class TranscriptionForm(BaseModel):
     temperature: float | None = Field(None, ge=0, le=1)
     timestamp_granularities: list[Granularity] = Field(
         [],
-        description="For verbose_json: whether it has words, segments or both. json gets them in "
-        "addition to the text.",
+        description="For verbose_json: whether it has words, segments or both. json and the last "
+        "event of a stream get them in addition to the text.",
     )
     include: list[Literal["logprobs"]] = Field(
         [],

@@ -183,7 +183,8 @@ class Service:
     ) -> Response:
         events = self._until_closed(started, source.incoming)
         checked = source.checked
-        encoded = EventEncoder(checked.warnings, logprobs=checked.logprobs).encode(events)
+        encoder = EventEncoder(checked.warnings, checked.granularities, logprobs=checked.logprobs)
+        encoded = encoder.encode(events)
         left = source.incoming.left if source.incoming else partial(client_left, request)
         return EventStream(encoded, stack.pop_all(), left)
 

@@ -5,8 +5,10 @@ Property and unit tests in process, with a backend that knows the spoken words.
 
 import asyncio
 import base64
+import dataclasses
 import itertools
 import json
+import math
 import random
 from collections import defaultdict
 
@@ -26,6 +28,7 @@ from asr.types import SAMPLE_RATE, Chunk, Word
 from tests.support.fakes import FakeEngine
 from tests.support.live import events_of
 from tests.support.makers import speech
+from tests.support.realtime import TRANSCRIPTION
 from tests.support.strategies import assert_said, hear, spoken_words
 
 
@@ -134,11 +137,12 @@ def test_each_word_appears_once_wherever_the_cuts_are(tmp_path_factory, cut, see
     done = of_type(events, ".completed")
     assert [event["item_id"] for event in done] == [turn.item_id for turn in turns]
     seconds = [event["usage"]["seconds"] for event in done]
-    assert sum(seconds) == pytest.approx(cuts[-1] / SAMPLE_RATE, abs=0.001 * len(turns))
+    assert seconds == [math.ceil(round(turn.end - turn.start, 3)) for turn in turns]
     assert [turn for turn, _ in service.kept] == turns
     assert [t.text for _, t in service.kept] == [event["transcript"] for event in done]
 
 
+ENDS = (".completed", ".failed")
 WORDS = [Word(f"w{n}", n / 2, n / 2 + 0.4) for n in range(40)]
 
 
@@ -156,6 +160,25 @@ def test_after_a_turn_that_failed_no_word_is_lost(tmp_path):
     assert [event["item_id"] for event in of_type(events, ".failed")] == ["item1"]
     texts = [event["transcript"].split() for event in of_type(events, ".completed")]
     assert texts == [[w.text for w in WORDS[:12]], [w.text for w in WORDS[23:]]]
+
+
+def separate(turns):
+    """The same turns, as if silence were between them."""
+    return [dataclasses.replace(turn, lead=0, tail=0) for turn in turns]
+
+
+@pytest.mark.parametrize("error", [None, EngineError("it broke")])
+@pytest.mark.parametrize("are_separate", [True, False])
+def test_turns_are_sent_in_their_order(tmp_path, error, are_separate):
+    """LiveKit, openai-agents and simple pages join the texts as they arrive."""
+    cuts = [round(seconds * SAMPLE_RATE) for seconds in (6.2, 12.0, 20.0)]
+    turns = turns_of(tmp_path, cuts)
+    service = Service(WORDS, errors={0: error} if error else {}, delays=(99, 9, 0))
+    events = events_for(service, separate(turns) if are_separate else turns)
+    order = [event["item_id"] for event in events if TRANSCRIPTION in event["type"]]
+    assert [item for item, _ in itertools.groupby(order)] == ["item0", "item1", "item2"]
+    ends = [event["type"].rpartition(".")[2] for event in events if event["type"].endswith(ENDS)]
+    assert ends == ["failed" if error else "completed", "completed", "completed"]
 
 
 def test_a_turn_whose_worker_died_is_recognised_again(tmp_path, monkeypatch):
