@@ -227,6 +227,7 @@ def _verbose_segment(segment: Segment) -> dict[str, Any]:
 def usage_of(seconds: float) -> dict[str, Any]:
     """OpenAI's ``usage`` of this much audio: whole seconds, rounded up.
 
-    OpenAI's types allow fractions, but OpenAI sends whole numbers. LiteLLM accepts nothing else.
+    OpenAI's types allow fractions, but OpenAI and vLLM send whole numbers, and LiteLLM accepts
+    nothing else.
     """
     return {"type": "duration", "seconds": math.ceil(round(seconds, 3))}

@@ -1,4 +1,4 @@
-"""Pipecat's OpenAIRealtimeSTTService: its default, which commits, and semantic VAD at the server."""
+"""Pipecat's OpenAIRealtimeSTTService: its default, which commits, and the server's semantic VAD."""
 
 import asyncio
 
