@@ -188,7 +188,7 @@ def post_streamed(url: str, path: Path) -> tuple[float, list[str]]:
         if line.startswith("data: {"):
             event = json.loads(line.removeprefix("data: "))
             timings += [word["timing"] for word in event.get("words", ())]
-            seconds += event.get("usage", {}).get("seconds", 0.0)
+            seconds += event.get("duration", 0.0)  # of the last event
     return seconds, timings
 
 
