@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,8 @@ from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 ORPHAN_SECONDS: Final = 3600.0
 """A job follows its recording within moments. A recording this old without a job is an orphan."""
@@ -84,8 +87,11 @@ class Recordings:
         return digest, n_bytes
 
     def remove(self, job: str) -> None:
-        """Remove a recording, if it exists."""
-        self.path(job).unlink(missing_ok=True)
+        """Remove a recording, if it exists. If the disk does not let us, a sweep tries again."""
+        try:
+            self.path(job).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the recording of job %s is not removed: %s", job, error)
 
     def stored(self, now: float) -> dict[str, bool]:
         """For the id of each job with a recording, whether that is older than `ORPHAN_SECONDS`.
