@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from asr.service.errors import GivenUp
@@ -40,6 +41,16 @@ class Recordings:
     def open(self) -> None:
         """Make the folder, if it is missing."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def probe(self) -> None:
+        """Check that a recording can be stored.
+
+        Raises:
+            OSError: it cannot: the folder is read-only, or something else has its name.
+        """
+        self.open()
+        with tempfile.TemporaryFile(dir=self._folder):
+            pass
 
     def path(self, job: str) -> Path:
         """The recording of a job.
