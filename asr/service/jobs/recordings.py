@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from asr.service.errors import GivenUp
@@ -16,6 +18,8 @@ from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 ORPHAN_SECONDS: Final = 3600.0
 """A job follows its recording within moments. A recording this old without a job is an orphan."""
@@ -37,6 +41,16 @@ class Recordings:
     def open(self) -> None:
         """Make the folder, if it is missing."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def probe(self) -> None:
+        """Check that a recording can be stored.
+
+        Raises:
+            OSError: it cannot: the folder is read-only, or something else has its name.
+        """
+        self.open()
+        with tempfile.TemporaryFile(dir=self._folder):
+            pass
 
     def path(self, job: str) -> Path:
         """The recording of a job.
@@ -84,8 +98,11 @@ class Recordings:
         return digest, n_bytes
 
     def remove(self, job: str) -> None:
-        """Remove a recording, if it exists."""
-        self.path(job).unlink(missing_ok=True)
+        """Remove a recording, if it exists. If the disk does not let us, a sweep tries again."""
+        try:
+            self.path(job).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the recording of job %s is not removed: %s", job, error)
 
     def stored(self, now: float) -> dict[str, bool]:
         """For the id of each job with a recording, whether that is older than `ORPHAN_SECONDS`.
