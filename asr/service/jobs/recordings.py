@@ -62,18 +62,24 @@ class Recordings:
             raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
 
-    def check(self, job: str) -> None:
+    def check(self, job: str, created: float) -> None:
         """Check that a recording exists.
 
+        Args:
+            job: id of the job.
+            created: when the job was created, in seconds since 1970.
+
         Raises:
-            GivenUp: it is gone, although the recordings of other jobs are in the folder.
-            OSError: the folder or the file cannot be read, or nothing is in the folder. A disk may
-                be missing, which can come back with its files.
+            GivenUp: it is gone, although an older recording is in the folder.
+            OSError: the folder or the file cannot be read, or the folder has no older recording. A
+                disk may be missing, and come back with its files. Newer recordings prove nothing:
+                they may be in a new folder in its place.
         """
         try:
             self.path(job).stat()
         except FileNotFoundError:
-            if not any(is_id(path.name) for path in self._folder.iterdir()):
+            others = self.stored_at()
+            if not any(stored < created for stored in others.values()):
                 raise
             raise GivenUp("the recording of this job is gone", "recording_missing") from None
 
@@ -110,10 +116,14 @@ class Recordings:
         Args:
             now: seconds since 1970.
         """
+        return {job: now - stored > ORPHAN_SECONDS for job, stored in self.stored_at().items()}
+
+    def stored_at(self) -> dict[str, float]:
+        """For the id of each job with a recording, when that was stored, in seconds since 1970."""
         found = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if is_id(path.name):
-                        found[path.name] = now - path.stat().st_mtime > ORPHAN_SECONDS
+                        found[path.name] = path.stat().st_mtime
         return found

@@ -174,7 +174,7 @@ class JobRunner:
     async def _transcribe(self, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %d", job.id, job.attempts)
         source = self._recordings.path(job.id)
-        await asyncio.to_thread(self._recordings.check, job.id)
+        await asyncio.to_thread(self._recordings.check, job.id, job.created)
         async with temporary_folder(self._run_dir) as folder:
             records = await attempt.finished_chunks()
             kept = await asyncio.to_thread(_write_lines, folder / "kept", records)
