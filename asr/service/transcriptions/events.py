@@ -6,6 +6,7 @@ is known, in any order with the segments.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ class EventEncoder:
         sent = time.monotonic()
         try:
             async for event in events:
-                text = self._encode(event)
+                if isinstance(event, Transcript):  # it may have thousands of segments
+                    text = await asyncio.to_thread(self._encode, event)
+                else:
+                    text = self._encode(event)
                 if not text and time.monotonic() - sent < KEEP_ALIVE_SECONDS:
                     continue
                 sent = time.monotonic()
