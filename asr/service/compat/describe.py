@@ -37,6 +37,15 @@ def _form(part: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
+TRANSCRIPT: Final[dict[str, Any]] = {
+    "description": "The transcript in the requested format.",
+    "content": {
+        "application/json": {"schema": {"type": "object"}},
+        "text/plain": {"schema": _TEXT},
+        "text/vtt": {"schema": _TEXT},
+    },
+}
+"""The response 200 of the routes that transcribe."""
 _ENCODE: Final = _parameter(
     "encode", _FLAG, "false: the file is raw PCM, 16 bits, little-endian, mono, 16 kHz."
 )

@@ -42,7 +42,7 @@ def make_compat_router(service: Service, settings: Settings) -> APIRouter:
         "/inference",
         summary="Transcribe as whisper.cpp's server does",
         openapi_extra=describe.INFERENCE,
-        responses=RESPONSES,
+        responses={**RESPONSES, 200: describe.TRANSCRIPT},
         response_class=Response,
     )
     async def inference(request: Request) -> Response:
@@ -58,7 +58,7 @@ def _add_whisper_asr(router: APIRouter, service: Service, settings: Settings) ->
         "/asr",
         summary="Transcribe as whisper-asr-webservice does",
         openapi_extra=describe.ASR,
-        responses=RESPONSES,
+        responses={**RESPONSES, 200: describe.TRANSCRIPT},
         response_class=Response,
     )
     async def asr(request: Request) -> Response:
