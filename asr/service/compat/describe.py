@@ -42,7 +42,9 @@ TRANSCRIPT: Final[dict[str, Any]] = {
     "content": {
         "application/json": {"schema": {"type": "object"}},
         "text/plain": {"schema": _TEXT},
+        "application/x-subrip": {"schema": _TEXT},
         "text/vtt": {"schema": _TEXT},
+        "text/tab-separated-values": {"schema": _TEXT},
     },
 }
 """The response 200 of the routes that transcribe."""
