@@ -13,7 +13,12 @@ from asr.engines.base import MODEL_ALIASES
 from asr.service.http.body import drain
 from asr.service.http.problems import Problem, without_places
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
-from asr.service.transcriptions.form import TRANSLATE_ADVICE, AlignmentForm, TranscriptionForm
+from asr.service.transcriptions.form import (
+    NOT_TRANSLATED,
+    TRANSLATE_ADVICE,
+    AlignmentForm,
+    TranscriptionForm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,13 +84,15 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/audio/translations",
         summary="Refused, because no engine translates",
+        status_code=400,
+        openapi_extra={"requestBody": transcription_body(TranscriptionForm)},
         responses={400: {"model": ErrorBody}},
         response_class=Response,
     )
     async def create_translation(request: Request) -> Response:
         """Answers 400 with what to do instead."""
         await drain(request)
-        raise Problem(400, TRANSLATE_ADVICE, "translation_not_supported")
+        raise Problem(400, TRANSLATE_ADVICE, NOT_TRANSLATED)
 
     @router.post(
         "/v1/align",
