@@ -22,8 +22,9 @@ def with_warnings(transcript: Transcript, request: TranscriptionRequest) -> Tran
 
 
 def json_answer(body: dict[str, Any], transcript: Transcript) -> Response:
-    """An answer in JSON with the field ``warnings``."""
-    return JSONResponse({**body, "warnings": list(transcript.warnings)})
+    """An answer in JSON with the warnings in a field and in the header."""
+    body = {**body, "warnings": list(transcript.warnings)}
+    return JSONResponse(body, headers=warning_header(transcript.warnings))
 
 
 def text_answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
@@ -50,5 +51,5 @@ def _word(word: Word) -> dict[str, Any]:
         "word": word.text,
         "start": rounded(word.start),
         "end": rounded(word.end),
-        "probability": word.confidence,
+        "probability": rounded(word.confidence),
     }

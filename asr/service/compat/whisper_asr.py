@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asr.output.numbers import rounded
 from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
-from asr.service.compat.fields import refusal, refuse_translation
+from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
 from asr.text.languages import LANGUAGE_NAMES
 
@@ -38,7 +38,6 @@ _NOT_HERE: Final = (
     "upload_id",
     "include",
     "timestamp_granularities",
-    "timestamp_granularities[]",
 )
 
 
@@ -53,7 +52,6 @@ def translate(fields: Fields) -> Asked:
         raise refuse_translation("task")
     output = fields.choice("output", OUTPUTS, "txt")
     fields.give("response_format", output, "output")
-    fields.give_language("language")
     fields.give("prompt", fields.take("initial_prompt"), "initial_prompt")
     fields.give_vad(wanted=fields.flag("vad_filter"))
     for term in (fields.take("hotwords") or "").split(","):
@@ -74,14 +72,13 @@ def translate_detection(fields: Fields) -> Asked:
     Raises:
         Problem: 400, a field is wrong.
     """
+    fields.ignore(("detect_lang_length", "detect_lang_offset"), "the language is not detected")
     return _encoded(fields)
 
 
 def _encoded(fields: Fields, *, with_words: bool = False) -> Asked:
     is_pcm = fields.flag("encode") is False
-    for name in _NOT_HERE:
-        if fields.take(name) is not None:
-            raise refusal(name, "send it to /v1/audio/transcriptions; /asr has output instead")
+    fields.refuse_any(_NOT_HERE, "send it to /v1/audio/transcriptions; /asr has output instead")
     return Asked(
         fields.translated(),
         tuple(fields.warnings),
@@ -114,7 +111,7 @@ def _body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
 def detected(engine: str, code: str, warnings: tuple[str, ...]) -> dict[str, object]:
     """The answer of ``/detect-language``: the language that the engine assumes.
 
-    No engine detects languages, so ``confidence`` is null and a warning says so.
+    No engine says which language it heard, so ``confidence`` is null and a warning says so.
     """
     note = f"the language was not detected: {engine} assumes {code} unless a request names one"
     return {

@@ -332,4 +332,4 @@ def _body(transcript: Transcript, request: TranscriptionRequest) -> Response:
         case name:
             text = formats.render(transcript, name, request.subtitles)
             kind = formats.FORMATS[name].content_type
-            return Response(text, headers=warning_header(transcript.warnings), media_type=kind)
+            return Response(text, media_type=kind)
