@@ -483,6 +483,8 @@ SILENT = "nothing was recognised: the recording is silent, all samples are zero"
 )
 def test_a_transcript_without_words_says_why_in_every_format(http, name):
     query = {"vad": "webrtc", "response_format": name}
+    if name == "diarized_json":  # mixed channels give another warning
+        query["channels"] = "split"
     answer = http.post(PATH, params=query, content=make_wav(1, amplitude=0), headers=RAW)
     assert json.loads(answer.headers["x-transcript-warnings"]) == [SILENT]
     if name.endswith("json"):
