@@ -303,11 +303,19 @@ def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptio
 
 
 def _explain(error: ValidationError) -> Problem:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "body"
-    message = first["msg"].removeprefix("Value error, ")
-    code = NOT_TRANSLATED if first["type"] == NOT_TRANSLATED else "invalid_value"
-    return Problem(400, f"{name}: {message}", code, name)
+    """The answer to the first wrong field.
+
+    A field that may be an object has an error for each thing that it may be. The error inside the
+    object says most.
+    """
+    errors = error.errors()
+    field = errors[0]["loc"][:1]
+    found = max((it for it in errors if it["loc"][:1] == field), key=lambda it: len(it["loc"]))
+    name = str(field[0]) if field else "body"
+    inside = f"{found['loc'][-1]}: " if len(found["loc"]) > 2 else ""
+    message = found["msg"].removeprefix("Value error, ")
+    code = NOT_TRANSLATED if found["type"] == NOT_TRANSLATED else "invalid_value"
+    return Problem(400, f"{name}: {inside}{message}", code, name)
 
 
 def _decode(form: TranscriptionForm) -> tuple[DecodeOptions, tuple[str, ...]]:

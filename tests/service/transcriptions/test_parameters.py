@@ -304,6 +304,20 @@ def test_translation_says_what_to_do(http):
     assert by_task.json()["error"]["param"] == "task"
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('{"type": "server_vad", "threshold": 9}', "chunking_strategy: threshold: Input should be"),
+        ('{"type": "server_vad", "colour": 1}', "chunking_strategy: colour: Extra inputs are not"),
+        ("manual", "chunking_strategy: Input should be 'auto'"),
+    ],
+)
+def test_an_error_inside_an_object_is_named(value, message):
+    with pytest.raises(Problem, match=message) as refused:
+        parsed(("chunking_strategy", value))
+    assert refused.value.param == "chunking_strategy"
+
+
 def test_another_task_is_refused():
     with pytest.raises(Problem, match="task: must be transcribe"):
         parsed(("task", "sing"))
