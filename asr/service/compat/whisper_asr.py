@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.numbers import rounded
-from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
+from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
 from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
 from asr.text.languages import LANGUAGE_NAMES
@@ -94,18 +93,15 @@ def render(transcript: Transcript, request: TranscriptionRequest, asked: Asked) 
     if request.response_format in TEXTS:
         answer = text_answer(transcript, request)
     else:
-        answer = json_answer(_body(transcript, with_words=asked.with_words), transcript)
+        answer = json_answer(_body(transcript, with_words=asked.with_words))
     answer.headers["asr-engine"] = transcript.engine.encode("ascii", "replace").decode()
     return answer
 
 
 def _body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
-    return {
-        "text": transcript.text,
-        "language": transcript.language,
-        "duration": rounded(transcript.duration),
-        "segments": segments_of(transcript, with_words=with_words),
-    }
+    body = whisper_body(transcript, with_words=with_words)
+    names = ("text", "duration", "segments", "warnings")
+    return {"language": transcript.language, **{name: body[name] for name in names}}
 
 
 def detected(engine: str, code: str, warnings: tuple[str, ...]) -> dict[str, object]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.openai import to_verbose_json
-from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
+from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
 from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
 
@@ -119,13 +118,12 @@ def render(transcript: Transcript, request: TranscriptionRequest, asked: Asked) 
     transcript = with_warnings(transcript, request)
     match request.response_format:
         case "json":
-            return json_answer({"text": transcript.text}, transcript)
+            return json_answer({"text": transcript.text, "warnings": list(transcript.warnings)})
         case "verbose_json":
-            body = to_verbose_json(transcript)
-            body["segments"] = segments_of(transcript, with_words=asked.with_words)
+            body = whisper_body(transcript, with_words=asked.with_words)
             if not asked.with_times:
                 body["segments"] = [_without_times(segment) for segment in body["segments"]]
-            return json_answer(body, transcript)
+            return json_answer(body)
     return text_answer(transcript, request)
 
 

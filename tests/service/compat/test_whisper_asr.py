@@ -9,15 +9,18 @@ import contextlib
 import http.client
 import json
 import wave
+from dataclasses import replace
 
 import pytest
 import srt
 
 from asr.config import AudioLimits
-from asr.service.compat import receive
+from asr.service.compat import receive, whisper_asr, whisper_cpp
 from asr.service.compat.fields import Fields
+from asr.service.compat.receive import Asked
 from asr.service.compat.whisper_asr import translate
 from asr.service.transcriptions.form import parse_fields
+from asr.types import Segment, Transcript
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, make_wav, wait_for
 
@@ -270,6 +273,18 @@ def test_a_bad_hotword_is_named_in_a_warning(server):
     assert any("endoftext" in text for text in body["warnings"])
     assert body["warnings"][0].startswith("hotwords: ")  # the name that the client sent
     assert json.loads(answer.headers["x-transcript-warnings"]) == body["warnings"]
+
+
+def test_probabilities_that_were_not_measured_are_named():
+    segments = (Segment(0, 0.0, 1.0, "hi", ()),)
+    transcript = Transcript(segments, "en", 1.0, 1.0, 0.0, "engine")
+    asked = Asked((), (), {}, with_words=True)
+    request = replace(parsed({}), response_format="verbose_json")
+    for dialect in (whisper_asr, whisper_cpp):
+        answer = dialect.render(transcript, request, asked)
+        (warning,) = json.loads(answer.body)["warnings"]
+        assert "were not measured" in warning
+        assert json.loads(answer.headers["x-transcript-warnings"]) == [warning]
 
 
 def test_what_has_no_effect_on_a_detection_is_named(server):
