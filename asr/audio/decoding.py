@@ -20,6 +20,9 @@ MAX_CHANNELS: Final = 64
 HEADER_SLACK: Final = 1.0
 """Seconds by which a header may promise more than the file holds, without a warning."""
 
+EXACT_SLACK: Final = 0.05
+"""The same for a FLAC, whose header counts samples."""
+
 RatedBlocks = Iterator[tuple[int, np.ndarray]]
 """Pairs of a rate in Hz and a block of shape (n_frames, n_channels)."""
 
@@ -41,6 +44,7 @@ class Decoding:
         promised_seconds: the length that the header states, or None. For a progress bar.
         is_promise_of_audio: the promise describes the sound, so less sound deserves a warning.
             Otherwise it is the length of the whole container, perhaps of its picture.
+        is_promise_exact: the promise counts samples, so it also tells small losses.
         warnings: defects that were repaired, and audio that was not decoded.
         labels: a name of each channel, if the channels are the audio tracks of the recording.
         position: offset of the packet that FFmpeg decoded last, from the beginning of a recording.
@@ -50,6 +54,7 @@ class Decoding:
     blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
     promised_seconds: float | None = None
     is_promise_of_audio: bool = True
+    is_promise_exact: bool = False
     warnings: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     position: int = 0
@@ -58,12 +63,13 @@ class Decoding:
     def begin_next(self, seconds_before: float) -> None:
         """Forget what the header of the earlier recording stated."""
         self.seconds_before = seconds_before
-        self.position, self.promised_seconds = 0, None
+        self.position, self.promised_seconds, self.is_promise_exact = 0, None, False
 
     def check_promise(self, seconds: float) -> None:
         """Warn if the header promises more than the given seconds of audio."""
         promised = self.promised_seconds if self.is_promise_of_audio else None
-        if promised is not None and promised > seconds + max(HEADER_SLACK, 0.01 * seconds):
+        slack = EXACT_SLACK if self.is_promise_exact else max(HEADER_SLACK, 0.01 * seconds)
+        if promised is not None and promised > seconds + slack:
             message = f"the header promises {promised:.1f} s of audio, the file holds {seconds:.1f}"
             self.warnings.append(f"{message} s")
 
