@@ -58,6 +58,7 @@ def _blocks(part: Part | None, open_part: Callable[[int], Part], decoding: Decod
             for rate, block in part.blocks:
                 seconds += len(block) / rate
                 yield rate, block
+            decoding.check_damage(seconds)
             _find_next(part, decoding, is_damaged=False)
         except DamagedAudio as error:
             _find_next(part, decoding, is_damaged=True)

@@ -45,6 +45,8 @@ class Decoding:
         is_promise_of_audio: the promise describes the sound, so less sound deserves a warning.
             Otherwise it is the length of the whole container, perhaps of its picture.
         is_promise_exact: the promise counts samples, so it also tells small losses.
+        is_damaged: packets were damaged.
+        last: when the last packet ends according to its timestamp, in seconds, or None.
         warnings: defects that were repaired, and audio that was not decoded.
         labels: a name of each channel, if the channels are the audio tracks of the recording.
         position: offset of the packet that FFmpeg decoded last, from the beginning of a recording.
@@ -55,6 +57,8 @@ class Decoding:
     promised_seconds: float | None = None
     is_promise_of_audio: bool = True
     is_promise_exact: bool = False
+    is_damaged: bool = False
+    last: float | None = None
     warnings: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     position: int = 0
@@ -63,7 +67,25 @@ class Decoding:
     def begin_next(self, seconds_before: float) -> None:
         """Forget what the header of the earlier recording stated."""
         self.seconds_before = seconds_before
-        self.position, self.promised_seconds, self.is_promise_exact = 0, None, False
+        self.position, self.promised_seconds = 0, None
+        self.is_promise_exact = self.is_damaged = False
+        self.last = None
+
+    def check_damage(self, seconds: float) -> None:
+        """Check that damaged packets are not all that there is at the end of a recording.
+
+        Damage in the middle only makes a recording shorter. A warning says so.
+
+        Args:
+            seconds: that were decoded of the recording.
+
+        Raises:
+            DamagedAudio: its end is missing.
+        """
+        is_checked = self.is_damaged and self.is_promise_exact
+        promised = (self.promised_seconds or 0.0) - self.seconds_before
+        if is_checked and promised > max(seconds, self.last or 0.0) + EXACT_SLACK:
+            raise damaged(seconds, f"the header promises {promised:.1f} s")
 
     def check_promise(self, seconds: float) -> None:
         """Warn if the header promises more than the given seconds of audio."""
@@ -86,7 +108,7 @@ def check_layout(rate: int, channels: int) -> None:
         raise UnsupportedAudio(f"the recording has {channels} channels; 1 to {MAX_CHANNELS} work")
 
 
-def damaged(seconds: float, cause: Exception) -> DamagedAudio:
+def damaged(seconds: float, cause: object) -> DamagedAudio:
     """The error for a recording that can be decoded for `seconds` only."""
     message = f"the recording is damaged or cut off after {seconds:.1f} s"
     return DamagedAudio(f"{message} ({str(cause).strip()})", seconds)

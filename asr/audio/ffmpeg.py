@@ -125,6 +125,8 @@ def _blocks(
         for frame in _frames(container, stream, decoding, name):
             rate, block = frame.sample_rate, _frame_samples(frame)
             check_layout(rate, block.shape[1])
+            if frame.time is not None:
+                decoding.last = frame.time + len(block) / rate
             time = frame.time if is_timed else None
             if n_silent := round(clock.gap(time, len(block) / rate) * rate):
                 yield rate, silence(n_silent, block.shape[1])
@@ -167,6 +169,7 @@ def _frames(
                 seconds = 0.0 if n_good == 0 else n_good * _packet_seconds(stream)
                 raise damaged(seconds, error) from error
     if n_bad:
+        decoding.is_damaged = True
         decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
 
 

@@ -229,7 +229,7 @@ def _open_libsndfile(
 def _libsndfile_blocks(
     file: soundfile.SoundFile, source: _Sndfile, path: Path, decoding: Decoding, part: Part
 ) -> RatedBlocks:
-    n_frames, is_damaged = 0, False
+    n_frames = 0
     with file:
         while True:
             try:
@@ -238,16 +238,16 @@ def _libsndfile_blocks(
                 check_readable(source.descriptor)
                 if file.format != "FLAC":
                     raise damaged(n_frames / file.samplerate, error) from error
-                is_damaged = True
+                decoding.is_damaged = True
                 break
             if len(block) == 0:
                 break
             n_frames += len(block)
             yield file.samplerate, block
         is_short = _find_rest(file.format, source, part)
-    if is_short and not is_damaged:
+    if is_short and not decoding.is_damaged:
         decoding.promised_seconds = None
-    if is_short or is_damaged:
+    if is_short or decoding.is_damaged:
         yield from _rest_of_flac(path, source, n_frames, part, decoding)
 
 
@@ -285,6 +285,7 @@ def _rest_of_flac(
     part.n_left = 0
     yield from _after(open_tracks(_source(path, source.start, end), rest, Choice()), n_frames)
     decoding.warnings += rest.warnings
+    decoding.last = rest.last
 
 
 def _after(blocks: RatedBlocks, n_frames: int) -> RatedBlocks:
