@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 
 from asr.audio.decoding import Decoding
+from asr.audio.growing import GrowingFile, decode_growing
 from asr.audio.level import LevelMeter
 from asr.audio.mixing import mixed
-from asr.audio.resample import decode, decode_stream
+from asr.audio.resample import decode
 from asr.audio.scale import HOLD_WINDOWS, scaled
 from asr.audio.silence import silence
 from asr.audio.windows import in_windows
@@ -28,9 +27,13 @@ def rms(samples):
 
 def both_routes(path, *, split=False):
     """The samples and the warnings of a file, after checking that the stream has the same."""
-    whole, stream = decode(path, LIMITS, split=split), None
+    whole = decode(path, LIMITS, split=split)
     samples = np.concatenate(list(whole.blocks))
-    stream = decode_stream(io.BytesIO(path.read_bytes()), LIMITS, 65_536, split=split)
+    growing = GrowingFile(path.with_suffix(".upload"), path.with_suffix(".json"))
+    growing.begin()
+    growing.path.write_bytes(path.read_bytes())
+    growing.complete(path.stat().st_size)
+    stream = decode_growing(growing, LIMITS, lambda: None, split=split)
     streamed = np.concatenate(list(stream.blocks))
     assert np.array_equal(samples, streamed)
     assert whole.warnings == stream.warnings

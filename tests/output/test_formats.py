@@ -91,7 +91,7 @@ def test_a_transcript_without_words_says_why_where_the_format_has_a_place():
 def test_a_transcript_with_words_has_no_notes():
     doubted = replace(TRANSCRIPT, warnings=("something is doubtful",))
     assert "NOTE" not in render(doubted, "vtt")
-    assert "warnings" not in to_openai_json(doubted)
+    assert to_openai_json(doubted)["warnings"] == ["something is doubtful"]
 
 
 def test_an_unknown_format_is_refused():
@@ -192,7 +192,7 @@ def test_logprobs_are_the_text():
 def test_logprobs_of_text_that_its_words_lack():
     words = (Word("one", 0, 1, 0.5), Word("absent", 1, 2, 0.5), Word("two", 2, 3, 0.5))
     segment = Segment(0, 0.0, 3.0, "one and two!", words)
-    tokens = [item["token"] for item in logprobs_of([segment], is_first=False)]
+    tokens = [item["token"] for item in logprobs_of([segment], before="x")]
     assert tokens == [" one", " and two", "!"]
 
 

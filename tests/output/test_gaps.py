@@ -84,7 +84,7 @@ def test_a_notice_is_a_cue_that_keeps_the_rules():
 
 
 def test_a_short_gap_at_the_end_is_shown_inside_the_audio():
-    gap = Gap(9.9, 10.0, "engine_failed", 1, "channel 1")
+    gap = Gap(9.9, 10.0, "engine_failed", None, "channel 1")
     cues = make_cues((said("so it ends", 7.0),), DEFAULT, labels=True, gaps=[gap], duration=10.0)
     assert cues[-1] == Cue(9_900, 10_000, "channel 1: [missing 0:09-0:10]", "channel 1")
     assert cues[-2].end_ms < 9_900
@@ -105,10 +105,13 @@ def test_highlighted_words_keep_the_notice():
 
 @given(transcripts(), subtitle_options)
 def test_cues_with_gaps_never_overlap_and_end_with_the_audio(transcript, options):
-    cues = make_cues(
-        transcript.segments, options, gaps=transcript.gaps, duration=transcript.duration
-    )
-    assert all(before.end_ms <= after.start_ms for before, after in pairwise(cues))
+    segments, gaps, duration = transcript.segments, transcript.gaps, transcript.duration
+    for channel in {item.channel for item in (*segments, *gaps)}:
+        own = [segment for segment in segments if segment.channel == channel]
+        missing = [gap for gap in gaps if gap.channel == channel]
+        cues = make_cues(own, options, gaps=missing, duration=duration)
+        assert all(before.end_ms <= after.start_ms for before, after in pairwise(cues))
+    cues = make_cues(segments, options, gaps=gaps, duration=duration)
     assert all(cue.end_ms - cue.start_ms >= 1 for cue in cues)
     n_ms = round(transcript.duration * 1000)
     assert all(cue.end_ms <= max(n_ms, len(cues)) for cue in cues)

@@ -416,9 +416,10 @@ def test_gaps_of_engine_and_decoder_add_up(runner, tmp_path):
 
 def test_a_crash_of_the_decoder_leaves_what_it_wrote(runner, tmp_path):
     """The region that was open ends where the last report saw it."""
-    regions = {"closed": [], "open": (100, TEN - 100), "settled": 100}
+    regions = {"closed": [], "open": (100, TEN - 100), "settled": 100, "level": None}
     message = {
         "n_samples": TEN, "promised": 15.0, "finished": False, "warnings": [], "stopped": "",
+        "labels": [],
         "channels": [regions, regions],
     }  # fmt: skip
 

@@ -152,11 +152,11 @@ def create_tables(connection: sa.Connection) -> None:
         StoreTooNew: a newer service made the tables.
     """
     refuse_newer(connection)
-    # Tables without asr_schema are version 1: they get only that table.
-    if not sa.inspect(connection).has_table(schema.name):
-        metadata.create_all(connection)
+    # Tables without asr_schema are version 1.
+    has_version = sa.inspect(connection).has_table(schema.name)
+    metadata.create_all(connection)  # those that are missing
+    if not has_version:
         connection.execute(sa.insert(schema).values(version=VERSION))
-    deleted_jobs.create(connection, checkfirst=True)
     _add_columns(connection)
     for index in LATER_INDEXES:
         index.create(connection, checkfirst=True)

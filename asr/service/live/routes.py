@@ -54,6 +54,7 @@ def _add_client_secrets(router: APIRouter, live: Live) -> None:
     for path in ("/v1/realtime/transcription_sessions", "/v1/realtime/sessions"):
         router.post(
             path,
+            operation_id=f"beta_{path.rpartition('/')[2]}",
             summary="An ephemeral key for a browser, as in OpenAI's beta API",
             responses=_ERRORS,
             openapi_extra=_BODY,

@@ -177,6 +177,7 @@ def test_a_database_that_breaks_later_is_one_too(tmp_path):
     async def test(store, leases, database):
         await store.create(new_job())
         await database.run(lambda c: c.exec_driver_sql("DROP TABLE asr_jobs"))
+        await database.run(lambda c: c.exec_driver_sql("CREATE TABLE asr_jobs (other INTEGER)"))
         for work in (store.n_waiting, store.counts, lambda: leases.claim("lease", 60)):
             with pytest.raises(StoreUnavailable):
                 await work()

@@ -27,7 +27,7 @@ def scripted(*reports):
 
 
 class Command:
-    id, owner = "a", "key"
+    id, owner, kept = "a", "key", None
 
 
 HEARD = (Progress(20, 0, None), Heartbeat(), Progress(60, 40, 90))

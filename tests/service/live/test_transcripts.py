@@ -4,8 +4,8 @@ import asyncio
 import threading
 
 from asr.errors import EngineTimeout
-from asr.service.live.client_events import SessionConfig
 from asr.service.live.items import Items
+from asr.service.live.session_config import SessionConfig
 from asr.service.live.transcripts import Transcripts
 from asr.service.live.turns import Turn
 from asr.types import SAMPLE_RATE, Gap, Segment, Transcript, Word
