@@ -229,7 +229,7 @@ def _open_libsndfile(
 def _libsndfile_blocks(
     file: soundfile.SoundFile, source: _Sndfile, path: Path, decoding: Decoding, part: Part
 ) -> RatedBlocks:
-    n_frames = 0
+    n_frames, has_failed = 0, False
     with file:
         while True:
             try:
@@ -238,16 +238,16 @@ def _libsndfile_blocks(
                 check_readable(source.descriptor)
                 if file.format != "FLAC":
                     raise damaged(n_frames / file.samplerate, error) from error
-                decoding.is_damaged = True
+                has_failed = True  # FFmpeg will tell damage from a wrong header
                 break
             if len(block) == 0:
                 break
             n_frames += len(block)
             yield file.samplerate, block
         is_short = _find_rest(file.format, source, part)
-    if is_short and not decoding.is_damaged:
+    if is_short and not has_failed:
         decoding.promised_seconds = None
-    if is_short or decoding.is_damaged:
+    if is_short or has_failed:
         yield from _rest_of_flac(path, source, n_frames, part, decoding)
 
 
@@ -285,7 +285,7 @@ def _rest_of_flac(
     part.n_left = 0
     yield from _after(open_tracks(_source(path, source.start, end), rest, Choice()), n_frames)
     decoding.warnings += rest.warnings
-    decoding.last = rest.last
+    decoding.last, decoding.is_damaged = rest.last, rest.is_damaged
 
 
 def _after(blocks: RatedBlocks, n_frames: int) -> RatedBlocks:

@@ -300,6 +300,15 @@ def test_a_flac_that_counts_too_few_frames_is_decoded_whole(tmp_path):
     assert len(samples) == 4 * SAMPLE_RATE
 
 
+def test_a_flac_that_counts_too_many_frames_is_decoded_whole(tmp_path):
+    """An encoder that estimated its length leaves such a header. No frame is damaged."""
+    data = bytearray(write(tmp_path / "a", "flac", makers.noise(4), 16_000, 1))
+    data[21:26] = bytes([data[21] & 0xF0, *(16_000 * 60).to_bytes(4)])
+    samples, warnings = by_both_routes(tmp_path, bytes(data))
+    assert len(samples) == 4 * SAMPLE_RATE
+    assert warnings == ["the header promises 60.0 s of audio, the file holds 4.0 s"]
+
+
 @pytest.mark.parametrize("kind", ["Info", "Xing"])
 def test_an_mp3_that_counts_too_few_frames_is_decoded_whole(tmp_path, recording, kind):
     data = bytearray(write(tmp_path / "a", "mp3", makers.click(3, at=2.5, rate=48_000), 48_000, 1))
