@@ -94,7 +94,7 @@ class Decoded:
         labels: a name of each channel, if the channels are audio tracks.
         stopped: why the decoder stopped before the end of the recording, as text for people; set in
             the last report.
-        level: RMS of the channel in dBFS, in its last report; None for digital silence.
+        level: RMS of the channel so far in dBFS; None for digital silence.
     """
 
     n_samples: int
@@ -208,7 +208,7 @@ def _last_message(message: dict[str, Any], stopped: str) -> dict[str, Any]:
     """
     end = message["n_samples"]
     channels = [
-        {"closed": [it["open"]] if it["open"] else [], "open": None, "settled": end}
+        it | {"closed": [it["open"]] if it["open"] else [], "open": None, "settled": end}
         for it in message["channels"]
     ]
     return message | {"channels": channels, "finished": True, "warnings": [], "stopped": stopped}
@@ -363,7 +363,7 @@ class _Track:
             "closed": [(r.start_sample, r.end_sample) for r in closed],
             "open": region and (region.start_sample, region.end_sample),
             "settled": self.detector.n_samples if finished else self.detector.settled_sample,
-            "level": self._level.dbfs if finished else None,
+            "level": self._level.dbfs,
         }
 
 

@@ -89,7 +89,7 @@ class Application:
             audio_wait=self._audio_wait,
         )
 
-        self._readiness = Readiness([run_dir, incoming], self.jobs.store.n_waiting)
+        self._readiness = Readiness([run_dir, incoming], self.jobs.check)
 
     def _audio_wait(self, owner: str) -> int:
         """Seconds until a key may have audio transcribed again; 0 means now.

@@ -160,11 +160,16 @@ def _is_old(path: Path) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """Let only their owner read our files in `folder`. Earlier versions followed the umask."""
+    """Let only their owner read our files in `folder`. Earlier versions followed the umask.
+
+    Another server may use the folder, and remove files meanwhile.
+    """
     for path in folder.iterdir():
         if path.name.startswith((*_OURS, RUN_PREFIX)) and not path.is_symlink():
-            for found in (path, *(path.rglob("*") if path.is_dir() else ())):
-                _close_to_others(found)
+            _close_to_others(path)
+            for home, folders, files in os.walk(path):  # skips what is gone; `rglob` raises
+                for name in (*folders, *files):
+                    _close_to_others(Path(home, name))
     if not folder.stat().st_mode & stat.S_ISVTX:  # a folder for everybody, such as /tmp
         _close_to_others(folder)
 

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from asr.service.files import (
     _DRAFT_PREFIX,
     RUN_PREFIX,
+    _close_to_others,
     locked_folder,
     make_private,
     run_directory,
@@ -136,6 +138,25 @@ def test_existing_files_become_private_and_those_of_others_stay(tmp_path):
     target.chmod(0o644)
     make_private(tmp_path)
     assert readable_by_others(tmp_path) == [target]
+
+
+def test_a_server_starts_while_another_removes_its_folders(tmp_path, monkeypatch):
+    """The folder of a request vanished during the walk, and the second server refused to start."""
+    home = tmp_path / f"{RUN_PREFIX}x"
+    for name in "abc":
+        (home / name / "inner").mkdir(parents=True)
+
+    def close(path):
+        if path.name == "inner":
+            for other in home.iterdir():
+                if other != path.parent:
+                    shutil.rmtree(other)
+        _close_to_others(path)
+
+    monkeypatch.setattr("asr.service.files._close_to_others", close)
+    make_private(tmp_path)
+    assert len(list(home.iterdir())) == 1
+    assert not readable_by_others(tmp_path)
 
 
 def test_a_shared_folder_stays_shared(tmp_path):

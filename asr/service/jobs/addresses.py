@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from asr.settings import Settings
 
 MAX_URL_LENGTH: Final = 2048
+N_RESOLVERS: Final = 128
+"""Threads that resolve names, four for each delivery at once. A name server that does not answer
+holds a thread for about half a minute, longer than the delivery waits for it."""
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # an IPv6 address that contains an IPv4 one
 _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
@@ -100,6 +105,8 @@ class CheckedBackend(httpcore.AnyIOBackend):
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
+        # Not the threads of the event loop: there are few, and each request needs one.
+        self._resolvers = ThreadPoolExecutor(N_RESOLVERS, "names")
 
     async def connect_tcp(
         self,
@@ -116,9 +123,10 @@ class CheckedBackend(httpcore.AnyIOBackend):
             httpcore.ConnectError: the host is unknown, or cannot be reached.
         """
         loop = asyncio.get_running_loop()
+        resolve = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
             async with asyncio.timeout(timeout):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await loop.run_in_executor(self._resolvers, resolve)
         except (OSError, TimeoutError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = [entry[4][0] for entry in found]

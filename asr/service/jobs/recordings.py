@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from asr.service.errors import GivenUp
@@ -16,6 +18,8 @@ from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 ORPHAN_SECONDS: Final = 3600.0
 """A job follows its recording within moments. A recording this old without a job is an orphan."""
@@ -38,6 +42,16 @@ class Recordings:
         """Make the folder, if it is missing."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
+    def probe(self) -> None:
+        """Check that a recording can be stored.
+
+        Raises:
+            OSError: it cannot: the folder is read-only, or something else has its name.
+        """
+        self.open()
+        with tempfile.TemporaryFile(dir=self._folder):
+            pass
+
     def path(self, job: str) -> Path:
         """The recording of a job.
 
@@ -48,18 +62,24 @@ class Recordings:
             raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
 
-    def check(self, job: str) -> None:
+    def check(self, job: str, created: float) -> None:
         """Check that a recording exists.
 
+        Args:
+            job: id of the job.
+            created: when the job was created, in seconds since 1970.
+
         Raises:
-            GivenUp: it is gone, although the recordings of other jobs are in the folder.
-            OSError: the folder or the file cannot be read, or nothing is in the folder. A disk may
-                be missing, which can come back with its files.
+            GivenUp: it is gone, although an older recording is in the folder.
+            OSError: the folder or the file cannot be read, or the folder has no older recording. A
+                disk may be missing, and come back with its files. Newer recordings prove nothing:
+                they may be in a new folder in its place.
         """
         try:
             self.path(job).stat()
         except FileNotFoundError:
-            if not any(is_id(path.name) for path in self._folder.iterdir()):
+            others = self.stored_at()
+            if not any(stored < created for stored in others.values()):
                 raise
             raise GivenUp("the recording of this job is gone", "recording_missing") from None
 
@@ -84,8 +104,11 @@ class Recordings:
         return digest, n_bytes
 
     def remove(self, job: str) -> None:
-        """Remove a recording, if it exists."""
-        self.path(job).unlink(missing_ok=True)
+        """Remove a recording, if it exists. If the disk does not let us, a sweep tries again."""
+        try:
+            self.path(job).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the recording of job %s is not removed: %s", job, error)
 
     def stored(self, now: float) -> dict[str, bool]:
         """For the id of each job with a recording, whether that is older than `ORPHAN_SECONDS`.
@@ -93,10 +116,14 @@ class Recordings:
         Args:
             now: seconds since 1970.
         """
+        return {job: now - stored > ORPHAN_SECONDS for job, stored in self.stored_at().items()}
+
+    def stored_at(self) -> dict[str, float]:
+        """For the id of each job with a recording, when that was stored, in seconds since 1970."""
         found = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if is_id(path.name):
-                        found[path.name] = now - path.stat().st_mtime > ORPHAN_SECONDS
+                        found[path.name] = path.stat().st_mtime
         return found

@@ -174,7 +174,7 @@ class JobRunner:
     async def _transcribe(self, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %d", job.id, job.attempts)
         source = self._recordings.path(job.id)
-        await asyncio.to_thread(self._recordings.check, job.id)
+        await asyncio.to_thread(self._recordings.check, job.id, job.created)
         async with temporary_folder(self._run_dir) as folder:
             records = await attempt.finished_chunks()
             kept = await asyncio.to_thread(_write_lines, folder / "kept", records)
@@ -218,12 +218,8 @@ class JobRunner:
         self._suspicions.forget(job)
 
     async def _remove_recording(self, job: str) -> None:
-        """Remove the recording of a job that has ended. If that fails, a sweep does it later."""
-        try:
-            # `_renew_leases` may cancel this task now, because the job has no lease any more.
-            await finished_in_thread(self._recordings.remove, job)
-        except OSError as error:
-            logger.warning("the recording of job %s is not removed: %s", job, error)
+        # `_renew_leases` may cancel this task now, because the job has no lease any more.
+        await finished_in_thread(self._recordings.remove, job)
 
 
 def _given_up(error: Exception) -> GivenUp:

@@ -120,7 +120,8 @@ class Jobs:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self.recordings.open)
+                with contextlib.suppress(OSError):  # `check` tells, and new jobs try again
+                    await asyncio.to_thread(self.recordings.open)
                 await self._open()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self.runner.run())
@@ -165,6 +166,16 @@ class Jobs:
             state = states.get(job)
             if is_old if state is None else state not in UNFINISHED:
                 await asyncio.to_thread(self.recordings.remove, job)
+
+    async def check(self) -> None:
+        """Check whether jobs can be accepted.
+
+        Raises:
+            StoreUnavailable: the database is unavailable.
+            OSError: no recording can be stored.
+        """
+        await self.store.n_waiting()
+        await asyncio.to_thread(self.recordings.probe)
 
     # --- one request ----------------------------------------------------------------------------
 

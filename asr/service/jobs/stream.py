@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import StoreUnavailable
 from asr.output.numbers import to_plain
@@ -23,12 +23,17 @@ from asr.pipeline.checkpoint import unpack_segment
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.service.jobs.schemas import job_body, progress_body
 from asr.service.jobs.tables import SUCCEEDED
+from asr.service.threads import FairThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
+
+N_AT_ONCE: Final = 100
+"""Segments that are encoded at once. A client that begins late gets thousands."""
+_threads = FairThreads("events", 4, 2)
 
 
 async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGenerator[str]:
@@ -48,9 +53,9 @@ async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGe
         except StoreUnavailable:
             pass  # the next poll reads what this one missed
         else:
-            for event in encoder.encode(found, records):
+            async for events in _news(encoder, job.owner, found, records):
+                yield events
                 sent = time.monotonic()
-                yield event
             if found is None or found.is_finished:
                 return
         if jobs.is_closing:
@@ -60,31 +65,49 @@ async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGe
             yield KEEP_ALIVE
 
 
+async def _news(
+    encoder: _EventEncoder, owner: str, job: Job | None, records: list[str]
+) -> AsyncGenerator[str]:
+    """Yield the events of new segments, and then those of the job, which may be the last ones."""
+    for n in range(0, len(records), N_AT_ONCE):
+        yield await _threads.run(owner, encoder.segments, records[n : n + N_AT_ONCE])
+    for event in encoder.changes(job):
+        yield event
+
+
 class _EventEncoder:
     """Turns the state of a job into events, and remembers what one client has received."""
 
     def __init__(self, n_seen: int, prefix: str) -> None:
         self.n_segments = n_seen
         self._prefix = prefix
+        self._job: Job | None = None
         self._progress: dict[str, Any] | None = None
         self._n_warnings = 0
 
-    def encode(self, job: Job | None, records: list[str]) -> Iterator[str]:
-        """Yield events for everything that is new.
+    def segments(self, records: list[str]) -> str:
+        """The events of new segments, and of their warnings."""
+        return "".join(event for record in records for event in self._segment(record))
+
+    def _segment(self, record: str) -> Iterator[str]:
+        segment = unpack_segment(record)
+        self.n_segments += 1
+        yield encode_event(to_plain(segment), name="segment", number=self.n_segments)
+        for warning in segment.warnings:
+            yield encode_event({"message": warning, "segment": segment.id}, name="warning")
+
+    def changes(self, job: Job | None) -> Iterator[str]:
+        """Yield events for what has changed in the job itself.
 
         Args:
-            job: as it was when `records` were read, or None if it was deleted.
-            records: the segments after the first `n_segments`.
+            job: the job now, or None if it was deleted.
         """
-        for record in records:
-            segment = unpack_segment(record)
-            self.n_segments += 1
-            yield encode_event(to_plain(segment), name="segment", number=self.n_segments)
-            for warning in segment.warnings:
-                yield encode_event({"message": warning, "segment": segment.id}, name="warning")
         if job is None:
             yield self._error("the job was deleted", "job_deleted")
             return
+        if job == self._job:
+            return
+        self._job = job
         yield from self._warnings(job)
         progress = {"state": job.state, **progress_body(job)}
         if progress != self._progress:

@@ -46,14 +46,13 @@ class Readiness:
 
     Args:
         folders: run directories, to which the service writes.
-        ask_database: raises `StoreUnavailable` if the database is unavailable.
+        ask_jobs: raises `StoreUnavailable` if the database is unavailable, and `OSError` if no
+            recording of a job can be stored.
     """
 
-    def __init__(
-        self, folders: Sequence[Path], ask_database: Callable[[], Awaitable[object]]
-    ) -> None:
+    def __init__(self, folders: Sequence[Path], ask_jobs: Callable[[], Awaitable[object]]) -> None:
         self._folders = folders
-        self._ask_database = ask_database
+        self._ask_jobs = ask_jobs
         self._found = Obstacles()
         self._until = 0.0
         self._checking = asyncio.Lock()
@@ -62,18 +61,20 @@ class Readiness:
         """What is wrong now."""
         async with self._checking:
             if time.monotonic() >= self._until:
-                self._found = Obstacles(await self._look(), await self._look_at_database())
+                self._found = Obstacles(await self._look(), await self._look_at_jobs())
                 self._until = time.monotonic() + CACHE_SECONDS
             return self._found
 
-    async def _look_at_database(self) -> str:
+    async def _look_at_jobs(self) -> str:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._ask_database()
+                await self._ask_jobs()
         except TimeoutError:
             return "the database of jobs does not answer"
         except StoreUnavailable as error:
             return error.summary
+        except OSError as error:
+            return explain(error.errno or 0)[0]
         return ""
 
     async def _look(self) -> str:

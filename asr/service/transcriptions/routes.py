@@ -79,6 +79,8 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/audio/translations",
         summary="Refused, because no engine translates",
+        status_code=400,
+        openapi_extra={"requestBody": transcription_body(TranscriptionForm)},
         responses={400: {"model": ErrorBody}},
         response_class=Response,
     )

@@ -153,7 +153,7 @@ class Service:
         try:
             if self._closing.is_set():
                 raise ShuttingDown
-            stack.enter_context(self._admission.place())
+            stack.enter_context(self._admission.place(owner_of(request)))
         except Refused:
             await drain(request)
             raise
@@ -232,7 +232,7 @@ class Service:
             # It takes no turn, since it may wait long for its own client.
             stack.enter_context(self._growing.place())
         else:
-            turn = stack.enter_async_context(self._admission.turn())
+            turn = stack.enter_async_context(self._admission.turn(owner_of(request)))
             await unless(turn, *interruptions, partial(_shutdown, self._closing))
         command = Transcribe(
             uuid.uuid4().hex,

@@ -56,11 +56,11 @@ class UploadFiles:
         """Read the info.
 
         Raises:
-            NotFound: there is no such upload.
+            NotFound: there is no such upload, or its info is damaged.
         """
         try:
             return UploadInfo(**json.loads(self.info.read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             raise not_found() from None
 
     def write_info(self, info: UploadInfo) -> None:

@@ -245,7 +245,8 @@ class Uploads:
     def recount(self) -> None:
         """Count the uploads of every owner. A server does this once, at its start."""
         for home in self._homes():
-            Ledger(home, self.max_bytes).recount()
+            with contextlib.suppress(OSError):  # the others are still counted
+                Ledger(home, self.max_bytes).recount()
 
     def sweep(self) -> int:
         """Remove expired uploads and files of killed processes; return how many uploads expired."""

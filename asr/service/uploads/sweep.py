@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.service.uploads.usage import Ledger, Usage
+
+
+logger = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -30,12 +34,22 @@ class Sweep:
         self._now = now
 
     def home(self, home: Path, ledger: Ledger) -> Iterator[int]:
-        """Sweep one file of an owner in each step; yield how many uploads expired in this step."""
+        """Sweep one file of an owner in each step; yield how many uploads expired in this step.
+
+        What cannot be removed stays, so that it does not keep the uploads of other owners.
+        """
+        trouble: OSError | None = None
         for path in iterate(home):
             n_expired = 0
-            with contextlib.suppress(FileNotFoundError, Refused):
+            try:
                 n_expired = int(self._sweep(path, ledger))
+            except (FileNotFoundError, Refused):
+                pass
+            except OSError as error:
+                trouble = error
             yield n_expired
+        if trouble is not None:
+            logger.warning("some expired uploads cannot be removed: %s", trouble)
 
     def held(self, path: Path) -> int:
         """Remove a link that a killed process left. Returns 0, because no upload expires here."""
@@ -86,6 +100,6 @@ def discard(files: UploadFiles, ledger: Ledger, *, keep_info: bool = False) -> N
 
 
 def iterate(folder: Path) -> Iterator[Path]:
-    """The files in a folder; none if it does not exist."""
-    with contextlib.suppress(FileNotFoundError):
+    """The files in a folder; none if there is no such folder."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         yield from folder.iterdir()

@@ -118,7 +118,7 @@ def test_job_has_the_transcript_of_the_sync_route(client, server, how):
         assert ours.headers["content-type"] == direct.headers["content-type"]
         assert ours.headers["x-transcript-complete"] == "true"
     recordings = server.work_dir.parent / "data" / "recordings"
-    wait_for(lambda: not list(recordings.iterdir()), 60, "the end of the recording")
+    wait_for(lambda: not (recordings / job["id"]).exists(), 60, "the end of the recording")
 
 
 def test_same_content_and_options_are_one_job(client):

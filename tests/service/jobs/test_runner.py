@@ -469,6 +469,7 @@ def test_a_job_waits_for_a_folder_of_recordings_that_is_gone(tmp_path):
                 jobs.runner.wake()
                 await asyncio.sleep(0.002)
             folder.mkdir(exist_ok=True)  # a new, empty folder is not the right one either
+            (folder / OTHER).write_bytes(b"of a job that was created after the disk was lost")
             while (await jobs.store.find("", JOB)).attempts < 2 * MANY:
                 jobs.runner.wake()
                 await asyncio.sleep(0.002)
@@ -481,10 +482,11 @@ def test_a_job_waits_for_a_folder_of_recordings_that_is_gone(tmp_path):
     assert asyncio.run(run()).state == "succeeded"
 
 
-def test_a_recording_that_is_gone_among_others_ends_its_job(tmp_path):
+def test_a_recording_that_is_gone_among_older_ones_ends_its_job(tmp_path):
     async def run():
         async with jobs_of(tmp_path, Worker(None)) as jobs, asyncio.timeout(60):
             jobs.recordings.path(OTHER).write_bytes(b"audio")
+            os.utime(jobs.recordings.path(OTHER), (1, 1))
             await jobs.store.create(NewJob(JOB, "", REQUEST, JOB, "0" * 64, 1))
             while not (job := await jobs.store.find("", JOB)).is_finished:
                 await asyncio.sleep(0.005)

@@ -482,6 +482,43 @@ def test_the_sweep_keeps_the_recording_of_a_job_that_is_created_meanwhile(tmp_pa
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("ask", ["cancel", "delete"])
+def test_a_job_ends_although_its_recording_cannot_be_removed(tmp_path, ask):
+    """The client was told 503, although its job was cancelled or deleted."""
+
+    async def run():
+        jobs, job = jobs_of(tmp_path), new_job()
+        await jobs.store.open()
+        jobs.recordings.path(job.id).mkdir(parents=True)  # `unlink` fails, as on a read-only disk
+        await jobs.store.create(job)
+        assert (await getattr(jobs, ask)("me", job.id)).id == job.id
+        await jobs.store.close()
+
+    asyncio.run(run())
+
+
+def test_the_sweep_goes_on_after_a_recording_that_cannot_be_removed(tmp_path):
+    async def run():
+        jobs, ended = jobs_of(tmp_path), [new_job() for _ in range(3)]
+        await jobs.store.open()
+        jobs.recordings.open()
+        for job in ended:
+            await jobs.store.create(job)
+            await jobs.store.cancel("me", job.id)
+        stuck, *others = [jobs.recordings.path(job.id) for job in ended]
+        stuck.mkdir()
+        for path in others:
+            path.write_bytes(b"x")
+        found = {path.name: False for path in (stuck, *others)}
+        jobs.recordings.stored = lambda _: found  # the stuck one comes first
+        await jobs._sweep_recordings(time.time())
+        assert stuck.exists()
+        assert not any(path.exists() for path in others)
+        await jobs.store.close()
+
+    asyncio.run(run())
+
+
 async def finish(jobs, job, end):
     if end == "cancel":
         await jobs.store.cancel("me", job)

@@ -372,20 +372,16 @@ def test_private_addresses_are_refused_in_every_notation(host):
 
 @pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.216.34", "::1"]])
 def test_a_name_with_one_private_address_is_not_called(monkeypatch, addresses):
-    async def run():
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "getaddrinfo", resolver(addresses))
-        await connect_to("example.org")
-
+    monkeypatch.setattr(socket, "getaddrinfo", resolver(addresses))
     with pytest.raises(RefusedAddress, match=r"example\.org leads to the private address"):
-        asyncio.run(run())
+        asyncio.run(connect_to("example.org"))
 
 
 def resolver(*answers):
     """A replacement for getaddrinfo that returns these answers in order."""
     left = list(answers)
 
-    async def getaddrinfo(host, port, **_):
+    def getaddrinfo(host, port, **_):
         return [(0, 0, 0, "", (address, port)) for address in left.pop(0)]
 
     return getaddrinfo
@@ -398,14 +394,35 @@ def test_a_name_is_resolved_once(monkeypatch):
     async def connect_tcp(self, host, *rest):
         called.append(host)
 
-    async def run():
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "getaddrinfo", resolver(["93.184.216.34"], ["127.0.0.1"]))
-        await connect_to("example.org")
-
+    monkeypatch.setattr(socket, "getaddrinfo", resolver(["93.184.216.34"], ["127.0.0.1"]))
     monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
-    asyncio.run(run())
+    asyncio.run(connect_to("example.org"))
     assert called == ["93.184.216.34"]
+
+
+def test_names_that_are_not_resolved_leave_the_threads_of_requests_free(monkeypatch):
+    """Name servers that did not answer held the few threads that every request needs."""
+    answered, asked = threading.Event(), threading.Semaphore(0)
+    n_names = 40
+
+    def getaddrinfo(*_, **__):
+        asked.release()
+        answered.wait()
+        raise socket.gaierror
+
+    async def run():
+        backend = CheckedBackend(allow_private=False)
+        calls = [asyncio.create_task(backend.connect_tcp("example.org", 9)) for _ in range(n_names)]
+        try:
+            for _ in range(n_names):
+                await asyncio.to_thread(asked.acquire)
+        finally:
+            answered.set()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    found = asyncio.run(asyncio.wait_for(run(), 60))
+    assert [type(error) for error in found] == [httpcore.ConnectError] * n_names
 
 
 LABELS = ["a" * 64 + ".org", "a..org", ".org", "x." + "b" * 200]
@@ -441,14 +458,13 @@ def test_a_callback_to_any_accepted_url_raises_no_error(scheme, host, path):
         return
 
     async def run():
-        loop = asyncio.get_running_loop()
-        offline = functools.partial(loop.getaddrinfo, flags=socket.AI_NUMERICHOST)
-        loop.getaddrinfo = offline
+        offline = functools.partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST)
         job = types.SimpleNamespace(id="x", state="failed")
         callback = types.SimpleNamespace(id="x", now=1, url=url, job=job)
         with (
             mock.patch("asr.service.jobs.webhooks.job_body", return_value={}),
             mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", nobody),
+            mock.patch.object(socket, "getaddrinfo", offline),
         ):
             async with httpcore.AsyncConnectionPool(
                 network_backend=CheckedBackend(allow_private=False)

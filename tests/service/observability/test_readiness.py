@@ -124,6 +124,24 @@ def test_the_route_tells_when_the_database_is_down(monkeypatch):
         assert answer.json()["jobs"] == "the database of jobs cannot be used now"
 
 
+def test_the_route_tells_when_no_recording_of_a_job_can_be_stored(monkeypatch):
+    """It said that all was well while every job was refused."""
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
+    with serving() as server:
+        recordings = server.work_dir.parent / "data" / "recordings"
+        shutil.rmtree(recordings)
+        recordings.touch()  # in the place of the folder
+        answer = HTTP.get(f"{server.url}/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+        assert answer.json()["jobs"] == "the server's storage failed"
+        wav = {"content": make_wav(), "headers": {"content-type": "audio/wav"}}
+        refused = HTTP.post(f"{server.url}/v1/jobs", **wav)
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        recordings.unlink()
+        assert "jobs" not in HTTP.get(f"{server.url}/ready").json()
+        assert HTTP.post(f"{server.url}/v1/jobs", **wav).status_code == 202
+
+
 # --- deleted folders ----------------------------------------------------------------------------
 
 

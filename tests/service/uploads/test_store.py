@@ -258,6 +258,34 @@ def test_the_sweep_removes_files_of_killed_processes(store):
     assert store.status(upload.id, ME).offset == 0
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"length": 5}'])
+def test_a_damaged_info_costs_only_its_own_upload(store, damage):
+    """It stopped the task that sweeps, and every new upload of its owner was answered 500."""
+    damaged = store.create(ME, 5)
+    info = only_file(store, "*.json")
+    info.write_bytes(damage)
+    store.recount()
+    assert refused(store.status, damaged.id, ME) == 404
+    store.create(ME, 5)
+    age(info.with_suffix(".bin"), 3601)
+    assert store.sweep() == 1
+    assert not info.with_suffix(".bin").exists()
+
+
+def test_what_cannot_be_removed_does_not_keep_the_uploads_of_others(store):
+    for owner in ("a", "b", "c"):
+        store.create(owner, 5)
+    homes = sorted(path.parent for path in store._folder.glob("*/*.bin"))
+    for home in homes:
+        age(next(home.glob("*.bin")), 3601)
+    homes[1].with_suffix(".usage").unlink()
+    homes[1].with_suffix(".usage").mkdir()  # cannot be written, as on a disk that fails
+    (store._folder / ("0" * 32)).touch()  # in the place of an owner's folder
+    store.recount()
+    store.sweep()
+    assert [bool(list(home.glob("*.bin"))) for home in homes][::2] == [False, False]
+
+
 def test_metadata_and_numbers_never_name_a_file(store):
     store.create(ME, 5, f"filename {base64.b64encode(b'../../evil').decode()}")
     assert not list(store._folder.parent.parent.rglob("*evil*"))
