@@ -48,6 +48,9 @@ MIN_SUSPICIOUS: Final = 2.5
 """Evidence of the aligner alone from which on it is worth asking the recogniser."""
 MIN_MEAN: Final = 0.8
 """The same for the mean confidence of another aligner."""
+UNREAD: Final = 1.3
+"""Suspicion of a word without a confidence. The aligner cannot read other scripts, so several such
+words in a row are a reason to ask the recogniser, but no evidence."""
 MIN_COMMON: Final = 0.35
 """Smallest share of the letters of a text that the recogniser also hears if it was said."""
 
@@ -81,7 +84,8 @@ def is_suspicious(words: Sequence[Word], *, is_calibrated: bool) -> bool:
     measured = [word.confidence for word in words if word.confidence is not None]
     if not is_calibrated:
         return not measured or sum(measured) < MIN_MEAN * len(words)
-    return any(_spans(words, list(map(acoustic, words)), MIN_SUSPICIOUS))
+    doubts = [UNREAD if word.confidence is None else acoustic(word) for word in words]
+    return any(_spans(words, doubts, MIN_SUSPICIOUS))
 
 
 def compare(

@@ -25,6 +25,7 @@ class Part:
             whether the next packets are damaged. None if `following` is final.
         n_bytes: its size.
         n_left: bytes after it that belong to no recording.
+        promised_share: bytes that its header states, divided by those in the file; at least 1.
     """
 
     blocks: RatedBlocks = field(default_factory=lambda: iter(()))
@@ -32,6 +33,7 @@ class Part:
     n_bytes: int = 0
     n_left: int = 0
     find_next: Callable[[int, bool], None] | None = None
+    promised_share: float = 1.0
 
 
 def chained(open_part: Callable[[int], Part], start: int, decoding: Decoding) -> RatedBlocks:
@@ -56,11 +58,15 @@ def _blocks(part: Part | None, open_part: Callable[[int], Part], decoding: Decod
             for rate, block in part.blocks:
                 seconds += len(block) / rate
                 yield rate, block
+            decoding.check_damage(seconds)
             _find_next(part, decoding, is_damaged=False)
         except DamagedAudio as error:
             _find_next(part, decoding, is_damaged=True)
             if part.find_next is None or part.following is None:
                 raise _later(error, total) from error
+        if part.promised_share > 1 and decoding.promised_seconds is None:
+            decoding.promised_seconds = total + seconds * part.promised_share
+            decoding.is_promise_of_audio = True
         total += seconds
         decoding.check_promise(total)
         _warn_of_rest(part, seconds, total, decoding)

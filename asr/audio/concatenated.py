@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asr.audio.containers import Extent, extent_of, skip_chunks
-from asr.audio.mpeg import frame_bytes, id3_bytes, promise
+from asr.audio.mpeg import MAX_FRAME_BYTES, frame_bytes, id3_bytes, promise
 
 if TYPE_CHECKING:
     from asr.audio.containers import Peek
@@ -58,9 +58,15 @@ def extent(peek: Peek, start: int, *, complete: bool) -> Extent:
 def goes_on(peek: Peek, end: int) -> bool:
     """Return whether an mp3 goes on after the end that its header states.
 
-    The next recording has a tag or a header of its own, and one that goes on has neither.
+    The next recording has a tag or a header of its own, and one that goes on has neither. The end
+    may be in the middle of a frame.
     """
-    return _is_frame(peek, end) and promise(peek, end) == (None, None)
+    if _BEGINS_OR_TAG.match(peek(end, HEAD_BYTES)):
+        return False
+    data = peek(end, MAX_FRAME_BYTES)
+    syncs = (end + at for at, byte in enumerate(data) if byte == 0xFF)
+    at = next((at for at in syncs if _is_frame(peek, at)), None)
+    return at is not None and promise(peek, at) == (None, None)
 
 
 def begins_at(peek: Peek, at: int) -> bool:

@@ -247,3 +247,13 @@ def _of_ogg(peek: Peek, start: int, *, complete: bool) -> Extent:
             return Extent(None, b"OggS\0\x02", at)
         goes_on = goes_on or not begins
         at += _OGG_HEADER_BYTES + header[26] + sum(peek(at + _OGG_HEADER_BYTES, header[26]))
+
+
+def has_more_streams(peek: Peek, start: int) -> bool:
+    """Return whether an Ogg file begins with the pages of several streams, such as two tracks."""
+    header = peek(start, _OGG_HEADER_BYTES)
+    if len(header) < _OGG_HEADER_BYTES or not header.startswith(b"OggS"):
+        return False
+    n_bytes = header[26] + sum(peek(start + _OGG_HEADER_BYTES, header[26]))
+    second = peek(start + _OGG_HEADER_BYTES + n_bytes, 6)
+    return second.startswith(b"OggS") and len(second) > 5 and bool(second[5] & _OGG_BEGINS)

@@ -28,7 +28,7 @@ _FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,w64,webm"
 )
 # For these FFmpeg guesses the length of a file from its size and the bitrate of its first frames.
-_GUESSED: Final = ("mp3", "aac", "ac3")
+_GUESSED: Final = ("mp3", "aac", "ac3", "caf")
 # Key: codec. Value: the frame type of comfort noise (types from there on hold no speech), and the
 # samples of a frame. FFmpeg's decoder rejects such frames.
 _AMR: Final = {"amrnb": (8, 160), "amrwb": (9, 320)}
@@ -111,6 +111,7 @@ def _set_promise(
     if own > 0:
         seconds = min(seconds, max(_late(container, stream), 0.0) + own)
     decoding.promised_seconds = seconds
+    decoding.is_promise_exact = container.format.name == "flac"
     decoding.is_promise_of_audio = own > 0 or len(container.streams) == 1
 
 
@@ -124,6 +125,8 @@ def _blocks(
         for frame in _frames(container, stream, decoding, name):
             rate, block = frame.sample_rate, _frame_samples(frame)
             check_layout(rate, block.shape[1])
+            if frame.time is not None:
+                decoding.last = frame.time + len(block) / rate
             time = frame.time if is_timed else None
             if n_silent := round(clock.gap(time, len(block) / rate) * rate):
                 yield rate, silence(n_silent, block.shape[1])
@@ -166,6 +169,7 @@ def _frames(
                 seconds = 0.0 if n_good == 0 else n_good * _packet_seconds(stream)
                 raise damaged(seconds, error) from error
     if n_bad:
+        decoding.is_damaged = True
         decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
 
 

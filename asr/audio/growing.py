@@ -218,6 +218,14 @@ class _Portion:
         following, tags_end = next_recording(self._reader.peek, self.start, self.end, size)
         return following, max((size if following is None else following) - tags_end, 0)
 
+    def promised_share(self) -> float:
+        """Return the bytes that the header states, divided by those in the file; at least 1."""
+        end = self._extent.end
+        n_there = self._reader.wait_complete() - self.start
+        if end is None or self.end is not None or self._reader.peek(self.start + 4, 4) == b"ftyp":
+            return 1.0
+        return max((end - self.start) / n_there, 1.0)
+
 
 class _Track:
     """What FFmpeg reads: a portion from its beginning to its end."""
@@ -304,6 +312,7 @@ def _open_part(
     def find_next(last: int, is_damaged: bool) -> None:
         part.following, part.n_left = portion.following(last)
         part.n_bytes = (portion.end or start) - start
+        part.promised_share = portion.promised_share()
         if is_damaged and part.following is not None:
             part.n_left = part.following - start - last
 

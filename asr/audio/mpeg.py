@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from asr.audio.containers import Peek
 
-_FRAME_BYTES: Final = 1_500
+MAX_FRAME_BYTES: Final = 1_500
 """The tag is in the first frame, which has at most 1,441 bytes."""
 _HAS_FRAMES, _HAS_BYTES = 1, 2
 _ID3_HEADER_BYTES: Final = 10
@@ -76,7 +76,7 @@ def id3_bytes(head: bytes) -> int:
 
 def promise(peek: Peek, start: int) -> tuple[int | None, int | None]:
     """Return the numbers of frames and bytes in the first frame's tag, None for a missing one."""
-    frame = peek(start, _FRAME_BYTES)
+    frame = peek(start, MAX_FRAME_BYTES)
     for name in (b"Xing", b"Info") if _is_sync(frame) else ():
         place = frame.find(name)
         if place > 0:

@@ -17,7 +17,7 @@ import soundfile
 
 from asr.audio.chain import Part, chained
 from asr.audio.concatenated import MAX_TRAILER_BYTES, extent, next_recording, search
-from asr.audio.containers import samples_of
+from asr.audio.containers import has_more_streams, samples_of
 from asr.audio.decoding import Decoding, check_layout, damaged
 from asr.audio.disk import check_readable
 from asr.audio.mpeg import is_counted
@@ -125,6 +125,12 @@ class _Sndfile:
         )
         self.descriptor = self.handle if isinstance(self.handle, int) else self.handle.descriptor
 
+    def position(self) -> int:
+        """Return how far the file was read, from its beginning."""
+        if isinstance(self.handle, int):
+            return os.lseek(self.handle, 0, os.SEEK_CUR)
+        return self.start + self.handle.tell()
+
 
 def _peek_of(descriptor: int) -> Peek:
     """Return a function that reads a file without moving its position."""
@@ -138,6 +144,7 @@ def _open_part(path: Path, start: int, decoding: Decoding, choice: Choice) -> Pa
         found = extent(peek, start, complete=True)
         part = _part_of(peek, start, size, found)
         end = size if part.following is None else part.following
+        share = _promised_share(samples_of(peek, start), end)
         source = _open_libsndfile(path, start, end, decoding, part)
         if source is None and found.needle == b"fLaC":
             part.following = search(peek, found.needle, found.search_from, size)
@@ -147,6 +154,7 @@ def _open_part(path: Path, start: int, decoding: Decoding, choice: Choice) -> Pa
         part.blocks = source
     else:
         part.blocks = open_tracks(_source(path, start, end), decoding, choice)
+        part.promised_share = share
         if found.end is None:
             part.find_next = _finder(path, start, end, part)
     if found.needle == b"FORM":
@@ -205,38 +213,42 @@ def _open_libsndfile(
         return None
     peek = _peek_of(source.descriptor)
     is_known = 0 < file.frames < _UNKNOWN_FRAMES  # else the header was written before the audio
-    if not is_known or (file.format == "MP3" and not is_counted(peek, start, end)):
-        file.close()  # libsndfile would assume one bitrate and end too early
+    # libsndfile would assume one bitrate and end too early, or read the first track of an Ogg only.
+    is_whole = file.format != "MP3" or is_counted(peek, start, end)
+    if not is_known or not is_whole or has_more_streams(peek, start):
+        file.close()
         return None
     check_layout(file.samplerate, file.channels)
     n_promised = file.frames * _promised_share(samples_of(peek, start), end)
     decoding.promised_seconds = n_promised / file.samplerate
     decoding.is_promise_of_audio = True
+    decoding.is_promise_exact = file.format == "FLAC"
     return _libsndfile_blocks(file, source, path, decoding, part)
 
 
 def _libsndfile_blocks(
     file: soundfile.SoundFile, source: _Sndfile, path: Path, decoding: Decoding, part: Part
 ) -> RatedBlocks:
-    n_frames = 0
+    n_frames, has_failed = 0, False
     with file:
         while True:
             try:
                 block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 check_readable(source.descriptor)
-                raise damaged(n_frames / file.samplerate, error) from error
+                if file.format != "FLAC":
+                    raise damaged(n_frames / file.samplerate, error) from error
+                has_failed = True  # FFmpeg will tell damage from a wrong header
+                break
             if len(block) == 0:
                 break
             n_frames += len(block)
             yield file.samplerate, block
-        is_short = source.is_whole and _find_rest(file.format, source, part)
-    if is_short:  # FLAC has no loss, so the rest follows exactly
-        whole = open_tracks(_source(path, 0, source.end), Decoding(), Choice())
-        for rate, block in _after(whole, n_frames):
-            part.n_left = 0
-            yield rate, block
+        is_short = _find_rest(file.format, source, part)
+    if is_short and not has_failed:
         decoding.promised_seconds = None
+    if is_short or has_failed:
+        yield from _rest_of_flac(path, source, n_frames, part, decoding)
 
 
 def _find_rest(kind: str, source: _Sndfile, part: Part) -> bool:
@@ -248,15 +260,32 @@ def _find_rest(kind: str, source: _Sndfile, part: Part) -> bool:
     if part.following is not None or part.n_left:
         return False
     peek, end = _peek_of(source.descriptor), source.end
-    at = os.lseek(source.descriptor, 0, os.SEEK_CUR)
+    at = source.position()
     if kind == "FLAC":
-        part.following = search(peek, b"", max(at - _FLAC_BUFFER, 4), end)
-        part.n_bytes, part.n_left = at, end - at if part.following is None else 0
+        part.following = search(peek, b"", max(at - _FLAC_BUFFER, source.start + 4), end)
+        part.n_bytes = at - source.start
+        part.n_left = end - at if part.following is None else 0
         return part.n_left > MAX_TRAILER_BYTES
     if kind == "MP3":
-        part.following, tags_end = next_recording(peek, 0, at, end)
-        part.n_bytes, part.n_left = at, (part.following or end) - tags_end
+        part.following, tags_end = next_recording(peek, source.start, at, end)
+        part.n_bytes = at - source.start
+        part.n_left = (part.following or end) - tags_end
     return False
+
+
+def _rest_of_flac(
+    path: Path, source: _Sndfile, n_frames: int, part: Part, decoding: Decoding
+) -> RatedBlocks:
+    """Let FFmpeg decode what libsndfile did not. It skips damaged packets, with a warning.
+
+    FLAC has no loss, so the rest follows exactly.
+    """
+    rest = Decoding()
+    end = source.end if part.following is None else part.following
+    part.n_left = 0
+    yield from _after(open_tracks(_source(path, source.start, end), rest, Choice()), n_frames)
+    decoding.warnings += rest.warnings
+    decoding.last, decoding.is_damaged = rest.last, rest.is_damaged
 
 
 def _after(blocks: RatedBlocks, n_frames: int) -> RatedBlocks:

@@ -20,7 +20,7 @@ def add_recognition(parser: argparse.ArgumentParser) -> None:
     engines = "auto, omni, omni-local, moonshine or onnx (default: ASR_ENGINE)"
     parser.add_argument("--engine", help=engines)
     parser.add_argument("--aligner", help="auto, sphinx, ctc or none (default: ASR_ALIGNER)")
-    parser.add_argument("--language", help="ISO-639-1 code")
+    parser.add_argument("--language", help="code or English name of the language, or auto")
     parser.add_argument("--prompt", help="text that gives the engine context")
     parser.add_argument("--vad", choices=("webrtc", "silero", "off"), help="default: ASR_VAD")
 

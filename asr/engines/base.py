@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asr.config import check
+from asr.text.languages import Language, read_language
 
 if TYPE_CHECKING:
     from asr.config import DecodeOptions
@@ -34,7 +35,8 @@ class Capabilities:
 
     Attributes:
         languages: ISO-639-1 codes of the languages it is made for; the first is the default.
-        detects_language: it recognises what is spoken if the request names no language.
+        detects_language: it recognises what is spoken if the request names no language. It does not
+            say which language that is.
         prompt: it uses `DecodeOptions.prompt`; likewise `keywords` and `temperature`.
     """
 
@@ -131,7 +133,9 @@ def ignored(engine: str, options: DecodeOptions) -> tuple[str, ...]:
 
 
 def settle(engine: Engine, options: DecodeOptions) -> tuple[DecodeOptions, tuple[str, ...]]:
-    """Fit the options to the engine: choose one of several languages, and check all options.
+    """Fit the options to the engine: read languages, choose one of several, and check all options.
+
+    Languages may have any spelling that `read_language` reads, such as ``English`` or ``auto``.
 
     Returns:
         The options for the engine, and warnings about what it does not use.
@@ -139,10 +143,36 @@ def settle(engine: Engine, options: DecodeOptions) -> tuple[DecodeOptions, tuple
     Raises:
         InvalidOption: the engine cannot serve an option.
     """
-    chosen, notes = _choose_language(engine, options)
+    coded, spelling = _with_codes(options)
+    chosen, choice = _choose_language(engine, coded)
+    notes = spelling + choice
     if options.model not in ("", engine.model, engine.name, *MODEL_ALIASES):
         notes += (f"model: {engine.model} is used, because {options.model!r} is not served here",)
     return chosen, notes + engine.check(chosen)
+
+
+def _with_codes(options: DecodeOptions) -> tuple[DecodeOptions, tuple[str, ...]]:
+    """The options with codes of languages. The engine refuses what is no language."""
+    only = None if options.language is None else _read(options.language)
+    several = [_read(text) for text in options.languages]
+    notes = tuple(
+        f"{name}: only {found.code!r} of {text!r} is used"
+        for name, text, found in (
+            *([("language", options.language, only)] if only else []),
+            *(("languages", *pair) for pair in zip(options.languages, several, strict=True)),
+        )
+        if found.code and found.rest
+    )
+    is_open = any(found.code is None for found in several)
+    codes = () if is_open else tuple(dict.fromkeys(found.code or "" for found in several))
+    return replace(options, language=only and only.code, languages=codes), notes
+
+
+def _read(text: str) -> Language:
+    try:
+        return read_language(text)
+    except ValueError:
+        return Language(text)
 
 
 def _choose_language(

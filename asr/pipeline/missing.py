@@ -84,41 +84,54 @@ class GapFinder:
         self.n_missing = 0
         self._max_pause = round(max_pause * SAMPLE_RATE)
         self._open: tuple[int, int, GapReason] | None = None
-        self._done: list[Gap] = []
+        self._done: list[tuple[int, int, GapReason]] = []
         self._covered = 0  # samples before this are recognised or in a finished gap
+        self._settled = 0  # no later chunk begins before this
 
     def hear(self, chunk: Chunk) -> None:
         """Take a chunk that was recognised."""
         if self._open is not None:
             start, end, reason = self._open
             self._open = start, min(end, chunk.start_sample), reason
-        self.finish()
+        # A short chunk between two overlaps may let this one reach into a finished gap.
+        self._done = [(start, min(end, chunk.start_sample), why) for start, end, why in self._done]
+        self._end_open()
         self._covered = max(self._covered, chunk.end_sample)
+        self._settled = chunk.start_sample
 
     def miss(self, chunk: Chunk, reason: GapReason) -> None:
         """Take a chunk that was not recognised."""
         self.n_missing += chunk.end_sample - chunk.start_sample - chunk.overlap
+        self._settled = chunk.start_sample
         if self._open is not None:
             start, end, last = self._open
             if last == reason and chunk.start_sample - end <= self._max_pause:
                 self._open = start, max(end, chunk.end_sample), reason
                 return
-        self.finish()
+        self._end_open()
         self._open = max(chunk.start_sample, self._covered), chunk.end_sample, reason
 
     def finish(self) -> None:
-        """End the recording, or a gap before a chunk that was recognised."""
+        """End the recording."""
+        self._end_open()
+        self._settled = self._covered
+
+    def _end_open(self) -> None:
         if self._open is None:
             return
         (start, end, reason), self._open = self._open, None
         self._covered = max(self._covered, end)
-        if start < end:
-            self._done.append(Gap(start / SAMPLE_RATE, end / SAMPLE_RATE, reason))
+        self._done.append((start, end, reason))
 
     def take(self) -> list[Gap]:
         """The gaps that later chunks cannot change, since the last call."""
-        done, self._done = self._done, []
-        return done
+        taken = [gap for gap in self._done if gap[1] <= self._settled]
+        self._done = self._done[len(taken) :]
+        return [
+            Gap(start / SAMPLE_RATE, end / SAMPLE_RATE, reason)
+            for start, end, reason in taken
+            if start < end
+        ]
 
 
 def check_share(n_missing: int, n_speech: int, decoded: float, total: float) -> None:

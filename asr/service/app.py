@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -150,6 +150,10 @@ class Application:
             task.cancel()
 
 
+_EXPOSED: Final = ("Asr-Engine", "ETag", "X-Job-State", "X-Transcript-Complete")
+"""Headers of transcripts that a web page of another origin may read."""
+
+
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
     """Add CORS outside the key check, because browsers send preflight requests without a key."""
     app.add_middleware(
@@ -157,7 +161,7 @@ def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
         allow_origins=origins,
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
-        expose_headers=[*EXPOSED_HEADERS, WARNINGS_HEADER],
+        expose_headers=[*EXPOSED_HEADERS, *_EXPOSED, WARNINGS_HEADER],
         max_age=86_400,
     )
 

@@ -95,9 +95,15 @@ _TRANSCRIPTS: Final = {
     **TEXT_KINDS,
     "text/event-stream": _TEXT,
 }
+_OTHER_DIALECT: Final = {
+    "application/json": {"$ref": "#/components/schemas/Transcription"},
+    **TEXT_KINDS,
+}
 _ANSWERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/audio/transcriptions"): _TRANSCRIPTS,
     ("post", "/v1/align"): _TRANSCRIPTS,
+    ("post", "/asr"): _OTHER_DIALECT,
+    ("post", "/inference"): _OTHER_DIALECT,
     ("get", "/v1/models"): {"application/json": _MODELS},
     ("get", "/v1/models/{name}"): {"application/json": _MODEL},
     ("get", "/ready"): {"application/json": _READY},

@@ -21,11 +21,14 @@ _DOCUMENTS: Final = (
 _BREAKS: Final = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """All signs that end a line, besides the line feed. They become line feeds."""
 _INVISIBLE: Final = re.compile(
-    r"[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     r"\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
 )
-"""Control and format characters. The joiners U+200C and U+200D stay: they change how letters look
-in Persian, in Indic scripts and in emoji."""
+"""Control and format characters, and the colours of a terminal. The joiners U+200C and U+200D stay:
+they change how letters look in Persian, in Indic scripts and in emoji."""
+MAX_ZEROS: Final = 0.02
+"""Largest share of zero bytes in a text. Data with more of them is binary."""
 _FIX: Final = "save the text as UTF-8"
 
 
@@ -40,7 +43,7 @@ def decode_text(data: bytes) -> str:
         _refuse_if(data.startswith(start), f"is {name}; send plain text, SRT, VTT or LRC in UTF-8")
     for mark, name in _BYTE_ORDER_MARKS:
         _refuse_if(data.startswith(mark), f"is {name}, not UTF-8; {_FIX}")
-    _refuse_if(b"\x00" in data, _with_zeros(data))
+    _refuse_zeros(data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -54,9 +57,9 @@ def clean_text(text: str) -> str:
     r"""Drop control and format characters, and end all lines with ``\n``.
 
     Raises:
-        InvalidOption: it holds zeros or replacement characters, so it was decoded wrongly.
+        InvalidOption: it holds many zeros or replacement characters, so it was decoded wrongly.
     """
-    _refuse_if("\x00" in text, _with_zeros(text.encode("utf-8", "replace")))
+    _refuse_zeros(text.encode("utf-8", "replace"))
     clean = _INVISIBLE.sub("", _BREAKS.sub("\n", text))
     broken = clean.find("\ufffd")
     line = clean.count("\n", 0, max(broken, 0)) + 1
@@ -69,12 +72,16 @@ def _refuse_if(is_wrong: bool, message: str) -> None:
     check(not is_wrong, "text", message)
 
 
-def _with_zeros(data: bytes) -> str:
-    """Describe data with zero bytes: in UTF-16, most zeros have the same parity."""
+def _refuse_zeros(data: bytes) -> None:
+    """Refuse data that is no text because of its zero bytes. A few are dropped like other signs.
+
+    In UTF-16 most zeros have the same parity.
+    """
     odd, even = data[1::2].count(0), data[::2].count(0)
     is_wide = max(odd, even) > 0.3 * len(data) / 2 and min(odd, even) < 0.2 * max(odd, even)
     name = "UTF-16 without a byte order mark" if is_wide else "binary data"
-    return f"is {name}, not UTF-8; {_FIX}"
+    is_binary = is_wide or odd + even > max(1, MAX_ZEROS * len(data))
+    _refuse_if(is_binary, f"is {name}, not UTF-8; {_FIX}")
 
 
 def _encoding(data: bytes) -> str:

@@ -103,9 +103,24 @@ def test_a_gap_counts_only_if_words_were_heard_in_it():
 def test_when_the_recogniser_is_asked():
     assert not is_suspicious(words(TEXT), is_calibrated=True)
     assert is_suspicious([*words(TEXT), *words("not said", 0.2, 20)], is_calibrated=True)
+    assert not is_suspicious([*words(TEXT), *words("§", None, 20)], is_calibrated=True)
+    assert is_suspicious(words("大 家 早 上 好", None), is_calibrated=True)
+    mixed = [*words("good morning"), *words("大 家 早 上 好", None, 2), *words(TEXT, start=7)]
+    assert is_suspicious(mixed, is_calibrated=True)
     assert not is_suspicious(words(TEXT, 0.9), is_calibrated=False)
     assert is_suspicious(words(TEXT, 0.5), is_calibrated=False)
     assert is_suspicious(words(TEXT, None), is_calibrated=False)
+
+
+def test_a_text_in_a_script_that_the_aligner_cannot_read():
+    heard = words("good morning everyone and thank you for coming")
+    whole = compare(words("大 家 早 上 好 谢 谢 大 家", None), heard, is_calibrated=True)
+    assert whole.is_other
+    assert [(span.first, span.last) for span in whole.unsaid] == [(0, 9)]
+    text = [*words("good morning everyone"), *words("大 家 早 上 好", None, 3)]
+    part = compare([*text, *words("and thank you for coming", start=8)], heard, is_calibrated=True)
+    assert not part.is_other
+    assert [(span.first, span.last) for span in part.unsaid] == [(3, 8)]
 
 
 def test_findings_of_the_plan_are_added_once():

@@ -141,6 +141,94 @@ def test_two_recordings_of_a_kind(tmp_path, recording, kind):
     assert warnings == []
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "m4a", "mka", "aac"])
+def test_three_recordings(tmp_path, recording, kind):
+    data = recording(kind, 0) + recording(kind, 1) + recording(kind, 0)
+    samples, warnings = by_both_routes(tmp_path, data, exact=kind in EXACT)
+    assert clicks(samples) == pytest.approx([0.3, 1.3, 1.9], abs=3 * CODEC_DELAY)
+    assert warnings == []
+
+
+LENGTHS = ("wav", "wav-ulaw", "rf64", "w64", "aiff", "au", "caf", "m4a-index-first", "mka")
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_a_recording_that_is_cut_off_is_heard_up_to_there(tmp_path, kind):
+    """Its header states its length, so both routes warn of what is missing."""
+    rng = np.random.default_rng(1)
+    signal = 0.02 * rng.standard_normal(16_000 * 4).astype(np.float32)
+    signal[16_000] = 0.9
+    data = write(tmp_path / "a", kind, signal, 16_000, 1)
+    samples, warnings = by_both_routes(tmp_path, data[: len(data) * 6 // 10])
+    assert len(samples) / SAMPLE_RATE == pytest.approx(2.4, abs=0.4)
+    assert clicks(samples) == pytest.approx([1.0], abs=0.05)
+    assert any("the header promises 4." in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(20_000)])
+def test_a_flac_that_is_cut_off_is_damaged_by_both_routes(tmp_path, rest):
+    data = write(tmp_path / "a", "flac", makers.noise(6), 16_000, 1)
+    growing = GrowingFile(tmp_path / "upload", tmp_path / "upload.json")
+    growing.path.write_bytes(data[: len(data) // 2] + rest)
+    growing.complete(growing.path.stat().st_size)
+    for decoding in (decode(growing.path, LIMITS), decode_growing(growing, LIMITS, lambda: None)):
+        with pytest.raises(DamagedAudio, match="damaged or cut off after") as caught:
+            list(decoding.blocks)
+        assert 2 < caught.value.seconds < 3.1
+        assert decoding.promised_seconds == 6
+
+
+def test_a_flac_with_a_damaged_place_is_heard_before_and_after_it(tmp_path):
+    rng = np.random.default_rng(1)
+    signal = 0.02 * rng.standard_normal(16_000 * 8).astype(np.float32)
+    signal[[16_000, 7 * 16_000]] = 0.9
+    data = bytearray(write(tmp_path / "a", "flac", signal, 16_000, 1))
+    data[len(data) // 2 : len(data) // 2 + 16_000] = bytes(16_000)
+    samples, warnings = by_both_routes(tmp_path, bytes(data))
+    assert clicks(samples)[0] == pytest.approx(1.0, abs=0.01)
+    assert clicks(samples)[-1] == pytest.approx(7.0, abs=2)
+    assert any("the header promises 8.0 s of audio" in warning for warning in warnings)
+
+
+def test_an_ogg_with_two_tracks_is_warned_of(tmp_path):
+    """Decoders of Ogg alone read the first one and stop."""
+    pages = []
+    for number, at in enumerate((0.3, 0.5)):
+        data = bytearray(write(tmp_path / "a", "opus", makers.click(0.8, at, 48_000), 48_000, 1))
+        pages.append(_pages(data, serial=number + 1))
+    tracks = b"".join(first for first, *_ in pages)
+    data = tracks + b"".join(page for _, *others in pages for page in others)
+    samples, warnings = by_both_routes(tmp_path, data)
+    assert clicks(samples) == pytest.approx([0.3], abs=0.05)
+    assert "the recording has 2 audio tracks: track 0 was transcribed" in warnings[0]
+    samples, _ = by_both_routes(tmp_path, data, track=1)
+    assert clicks(samples) == pytest.approx([0.5], abs=0.05)
+
+
+def _pages(data, serial):
+    """The pages of an Ogg file with another serial number and the checksums for it."""
+    pages, at = [], 0
+    while at < len(data):
+        n_segments = data[at + 26]
+        end = at + 27 + n_segments + sum(data[at + 27 : at + 27 + n_segments])
+        page = data[at:end]
+        page[14:18], page[22:26] = serial.to_bytes(4, "little"), bytes(4)
+        page[22:26] = _ogg_checksum(page).to_bytes(4, "little")
+        pages.append(bytes(page))
+        at = end
+    return pages
+
+
+def _ogg_checksum(page):
+    """CRC-32 with the polynomial 0x04C11DB7, without reflection."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value
+
+
 MIXED = ("wav", "aiff", "au", "caf", "w64", "flac", "ogg", "m4a", "mka", "aac")
 PAIRS = [
     (first, MIXED[(place + step) % (len(MIXED) - 1)])
@@ -212,12 +300,30 @@ def test_a_flac_that_counts_too_few_frames_is_decoded_whole(tmp_path):
     assert len(samples) == 4 * SAMPLE_RATE
 
 
+def test_a_flac_that_counts_too_many_frames_is_decoded_whole(tmp_path):
+    """An encoder that estimated its length leaves such a header. No frame is damaged."""
+    data = bytearray(write(tmp_path / "a", "flac", makers.noise(4), 16_000, 1))
+    data[21:26] = bytes([data[21] & 0xF0, *(16_000 * 60).to_bytes(4)])
+    samples, warnings = by_both_routes(tmp_path, bytes(data))
+    assert len(samples) == 4 * SAMPLE_RATE
+    assert warnings == ["the header promises 60.0 s of audio, the file holds 4.0 s"]
+
+
 @pytest.mark.parametrize("kind", ["Info", "Xing"])
 def test_an_mp3_that_counts_too_few_frames_is_decoded_whole(tmp_path, recording, kind):
     data = bytearray(write(tmp_path / "a", "mp3", makers.click(3, at=2.5, rate=48_000), 48_000, 1))
     place = max(data.find(b"Info"), data.find(b"Xing"))
     data[place : place + 4] = kind.encode()
     data[place + 8 : place + 12] = (30).to_bytes(4)
+    samples, warnings = by_both_routes(tmp_path, bytes(data))
+    assert clicks(samples) == pytest.approx([2.5], abs=0.05)
+    assert warnings == []
+
+
+def test_an_mp3_whose_stated_bytes_end_within_a_frame_is_decoded_whole(tmp_path):
+    data = bytearray(write(tmp_path / "a", "mp3", makers.click(3, at=2.5, rate=48_000), 48_000, 1))
+    place = max(data.find(b"Info"), data.find(b"Xing"))
+    data[place + 8 : place + 16] = (30).to_bytes(4) + (len(data) // 3 + 5).to_bytes(4)
     samples, warnings = by_both_routes(tmp_path, bytes(data))
     assert clicks(samples) == pytest.approx([2.5], abs=0.05)
     assert warnings == []

@@ -43,6 +43,28 @@ def test_one_of_several_languages_is_chosen():
     assert (options.language, notes) == ("ru", ())
 
 
+@pytest.mark.parametrize(
+    ("given", "code", "note"),
+    [
+        ("auto", None, ()),
+        ("Eng", "en", ()),
+        ("Russian", "ru", ()),
+        ("en_US", "en", ("language: only 'en' of 'en_US' is used",)),
+    ],
+)
+def test_spellings_of_a_language(given, code, note):
+    """The command line and `asr.transcribe` accept the same spellings as requests."""
+    options, notes = settle(Polyglot(), DecodeOptions(language=given))
+    assert (options.language, notes) == (code, note)
+
+
+def test_spellings_of_several_languages():
+    options, _ = settle(Polyglot(), DecodeOptions(languages=("deu", "Russian")))
+    assert options.language == "ru"
+    options, notes = settle(Polyglot(), DecodeOptions(languages=("ru", "auto")))
+    assert (options.language, options.languages, notes) == (None, (), ())
+
+
 def test_languages_that_the_engine_lacks_are_refused():
     with pytest.raises(InvalidOption, match="recognises en, ru") as refused:
         settle(Polyglot(), DecodeOptions(languages=("de", "fr")))

@@ -68,6 +68,12 @@ def test_a_gap_is_what_no_chunk_around_it_heard():
     ]
 
 
+def test_a_chunk_heard_after_a_very_short_one_ends_both_gaps_before_it():
+    chunks = chunk(0, 0, 10), chunk(1, 9, 10.5, 1), chunk(2, 9.5, 20, 1)
+    outcome = zip(chunks, (FAILED, LATE, None), strict=True)
+    assert found(*outcome) == [Gap(0, 9.5, FAILED)]
+
+
 def test_neighbours_that_are_missing_for_one_reason_are_one_gap():
     first, second, third = chunk(0, 0, 10), chunk(1, 11.5, 20), chunk(2, 19, 30, 1)
     assert found((first, LATE), (second, LATE), (third, LATE)) == [Gap(0, 30, LATE)]

@@ -39,6 +39,11 @@ def test_bytes_that_are_not_utf_8(data, name):
     assert caught.value.name == "text"
 
 
+def test_a_stray_zero_is_no_reason_to_refuse_a_text():
+    data = b"Good\x07 morning\x1b[31m everyone\x00 and thank you"
+    assert clean_text(decode_text(data)) == "Good morning everyone and thank you"
+
+
 def test_utf_8_with_and_without_a_mark():
     assert decode_text("\ufeffnaïve 你好 🙂".encode()) == "naïve 你好 🙂"
     assert decode_text(b"") == ""
@@ -48,7 +53,8 @@ def test_utf_8_with_and_without_a_mark():
     ("text", "clean"),
     [
         ("\ufeffone\ufeff two", "one two"),
-        ("a\x07b\x1b[0m", "ab[0m"),
+        ("a\x07b\x1b[0m \x1b[1;31mc", "ab c"),
+        ("a stray\x00 zero", "a stray zero"),
         ("a\r\nb\rc\x0bd\x0ce\x85f\u2028g\u2029h\x1ci", "a\nb\nc\nd\ne\nf\ng\nh\ni"),
         ("soft\u00adware zero\u200bwidth \u202aleft\u202c", "software zerowidth left"),
         ("می\u200cخواهم 👩\u200d🚀", "می\u200cخواهم 👩\u200d🚀"),

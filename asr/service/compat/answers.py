@@ -21,9 +21,9 @@ def with_warnings(transcript: Transcript, request: TranscriptionRequest) -> Tran
     return replace(transcript, warnings=(*request.warnings, *transcript.warnings))
 
 
-def json_answer(body: dict[str, Any], transcript: Transcript) -> Response:
-    """An answer in JSON with the field ``warnings``."""
-    return JSONResponse({**body, "warnings": list(transcript.warnings)})
+def json_answer(body: dict[str, Any]) -> Response:
+    """An answer in JSON, whose field ``warnings`` is in the header too."""
+    return JSONResponse(body, headers=warning_header(body["warnings"]))
 
 
 def text_answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
@@ -34,15 +34,15 @@ def text_answer(transcript: Transcript, request: TranscriptionRequest) -> Respon
     return Response(body, media_type=kind, headers=warning_header(transcript.warnings))
 
 
-def segments_of(transcript: Transcript, *, with_words: bool) -> list[dict[str, Any]]:
-    """Whisper's segments: those of ``verbose_json``, with words and speakers if there are any."""
-    bodies: list[dict[str, Any]] = openai.to_verbose_json(transcript)["segments"]
-    for body, segment in zip(bodies, transcript.segments, strict=True):
+def whisper_body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
+    """``verbose_json`` with the speakers of the segments, and with their words if wanted."""
+    answer: dict[str, Any] = openai.to_verbose_json(transcript)
+    for body, segment in zip(answer["segments"], transcript.segments, strict=True):
         if segment.speaker is not None:
             body["speaker"] = segment.speaker
         if with_words:
             body["words"] = [_word(word) for word in segment.words]
-    return bodies
+    return answer
 
 
 def _word(word: Word) -> dict[str, Any]:
@@ -50,5 +50,5 @@ def _word(word: Word) -> dict[str, Any]:
         "word": word.text,
         "start": rounded(word.start),
         "end": rounded(word.end),
-        "probability": word.confidence,
+        "probability": rounded(word.confidence),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from asr.service.http.problems import Problem
-from asr.text.languages import LANGUAGE_NAMES
+from asr.service.transcriptions.form import NOT_TRANSLATED, TRANSLATE_ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TRUE: Final = frozenset({"true", "1", "yes", "y", "on", "t"})
 FALSE: Final = frozenset({"false", "0", "no", "n", "off", "f"})
-_CODES: Final = {name: code for code, name in LANGUAGE_NAMES.items()}
 
 
 class Fields:
@@ -106,16 +105,11 @@ class Fields:
             value: of our field.
             origin: the field of the request that it comes from, if that has another name.
         """
+        if value is None:
+            return
         if origin:
             self.origins[name] = origin
-        if value is not None:
-            text = value if isinstance(value, str) else f"{value:g}"
-            self.given.append((name, text))
-
-    def give_language(self, name: str) -> None:
-        """Translate a language: a code, an English name such as german, or auto."""
-        value = (self.take(name) or "auto").strip().lower()
-        self.give("language", None if value == "auto" else _CODES.get(value, value))
+        self.given.append((name, value if isinstance(value, str) else f"{value:g}"))
 
     def give_vad(self, *, wanted: bool | None) -> None:
         """Turn the voice activity detector on or off, or leave it as the service has it."""
@@ -134,6 +128,17 @@ class Fields:
             value = self.take(name)
             if value is not None and value.strip().lower() not in FALSE - {"0"}:  # 0 is a number
                 self.warn(name, reason)
+
+    def refuse_any(self, names: Iterable[str], advice: str) -> None:
+        """Refuse fields with any value. A list may be written as ``name``, ``name[]``, ``name[0]``.
+
+        Raises:
+            Problem: 400, one of them was sent.
+        """
+        sent = {key.partition("[")[0]: key for key, _ in self._rest}
+        for name in names:
+            if name in sent:
+                raise refusal(sent[name], advice)
 
     def refuse(self, names: Iterable[str], advice: str) -> None:
         """Refuse fields that are not zero or false, since ignoring them would give a wrong result.
@@ -158,6 +163,4 @@ def refusal(name: str, message: str) -> Problem:
 
 def refuse_translation(name: str) -> Problem:
     """The answer to a request for a translation."""
-    message = "this service writes the words in the language that is spoken and does not translate."
-    message += " Ask for a transcription and translate its text with another service"
-    return Problem(400, f"{name}: {message}", "translation_unavailable", name)
+    return Problem(400, f"{name}: {TRANSLATE_ADVICE}", NOT_TRANSLATED, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import wave
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -100,7 +101,8 @@ class Exchange:
         notes = list(asked.warnings)
         if asked.is_pcm:
             file = await asyncio.to_thread(as_wav, file, notes)
-        return Source(replace(checked, warnings=(*notes, *checked.warnings)), file)
+        notes += [_with_origin(warning, asked.origins) for warning in checked.warnings]
+        return Source(replace(checked, warnings=tuple(notes)), file)
 
     def _check(self, asked: Asked) -> TranscriptionRequest:
         """Check the translated fields. An error names the field that the client sent."""
@@ -119,6 +121,12 @@ class Exchange:
         if self._asked is None:
             raise RuntimeError("the request was not received")
         return self._dialect.render(transcript, request, self._asked)
+
+
+def _with_origin(warning: str, origins: Mapping[str, str]) -> str:
+    """A warning that begins with the name of a field, with the name that the client sent."""
+    name = re.split(r"\W", warning, maxsplit=1)[0]
+    return origins.get(name, name) + warning.removeprefix(name)
 
 
 def as_wav(pcm: Path, notes: list[str]) -> Path:

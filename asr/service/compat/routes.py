@@ -74,7 +74,7 @@ def _add_whisper_asr(router: APIRouter, service: Service, settings: Settings) ->
         response_model=describe.DetectedBody,
     )
     async def detect_language(request: Request) -> Response:
-        """No engine detects languages: this answers the engine's language, with a warning."""
+        """The language that the engine assumes, since no engine says which one it heard."""
         checked = await service.check(request, Exchange(DETECTION, settings).receive)
         state = await service.engine_state()
         if state.capabilities is None:

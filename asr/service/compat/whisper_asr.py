@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.numbers import rounded
-from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
-from asr.service.compat.fields import refusal, refuse_translation
+from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
+from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
 from asr.text.languages import LANGUAGE_NAMES
 
@@ -38,7 +37,6 @@ _NOT_HERE: Final = (
     "upload_id",
     "include",
     "timestamp_granularities",
-    "timestamp_granularities[]",
 )
 
 
@@ -53,7 +51,6 @@ def translate(fields: Fields) -> Asked:
         raise refuse_translation("task")
     output = fields.choice("output", OUTPUTS, "txt")
     fields.give("response_format", output, "output")
-    fields.give_language("language")
     fields.give("prompt", fields.take("initial_prompt"), "initial_prompt")
     fields.give_vad(wanted=fields.flag("vad_filter"))
     for term in (fields.take("hotwords") or "").split(","):
@@ -74,14 +71,13 @@ def translate_detection(fields: Fields) -> Asked:
     Raises:
         Problem: 400, a field is wrong.
     """
+    fields.ignore(("detect_lang_length", "detect_lang_offset"), "the language is not detected")
     return _encoded(fields)
 
 
 def _encoded(fields: Fields, *, with_words: bool = False) -> Asked:
     is_pcm = fields.flag("encode") is False
-    for name in _NOT_HERE:
-        if fields.take(name) is not None:
-            raise refusal(name, "send it to /v1/audio/transcriptions; /asr has output instead")
+    fields.refuse_any(_NOT_HERE, "send it to /v1/audio/transcriptions; /asr has output instead")
     return Asked(
         fields.translated(),
         tuple(fields.warnings),
@@ -97,24 +93,21 @@ def render(transcript: Transcript, request: TranscriptionRequest, asked: Asked) 
     if request.response_format in TEXTS:
         answer = text_answer(transcript, request)
     else:
-        answer = json_answer(_body(transcript, with_words=asked.with_words), transcript)
+        answer = json_answer(_body(transcript, with_words=asked.with_words))
     answer.headers["asr-engine"] = transcript.engine.encode("ascii", "replace").decode()
     return answer
 
 
 def _body(transcript: Transcript, *, with_words: bool) -> dict[str, Any]:
-    return {
-        "text": transcript.text,
-        "language": transcript.language,
-        "duration": rounded(transcript.duration),
-        "segments": segments_of(transcript, with_words=with_words),
-    }
+    body = whisper_body(transcript, with_words=with_words)
+    names = ("text", "duration", "segments", "warnings")
+    return {"language": transcript.language, **{name: body[name] for name in names}}
 
 
 def detected(engine: str, code: str, warnings: tuple[str, ...]) -> dict[str, object]:
     """The answer of ``/detect-language``: the language that the engine assumes.
 
-    No engine detects languages, so ``confidence`` is null and a warning says so.
+    No engine says which language it heard, so ``confidence`` is null and a warning says so.
     """
     note = f"the language was not detected: {engine} assumes {code} unless a request names one"
     return {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.output.openai import to_verbose_json
-from asr.service.compat.answers import json_answer, segments_of, text_answer, with_warnings
-from asr.service.compat.fields import refusal, refuse_translation
+from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
+from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ _NOT_HERE: Final = (
     "upload_id",
     "include",
     "timestamp_granularities",
-    "timestamp_granularities[]",
 )
 MIN_LINE_WIDTH: Final = 10
 
@@ -57,14 +55,11 @@ def translate(fields: Fields) -> Asked:
     """
     if fields.flag("translate"):
         raise refuse_translation("translate")
-    for name in _NOT_HERE:
-        if fields.take(name) is not None:
-            raise refusal(name, "send it to /v1/audio/transcriptions")
+    fields.refuse_any(_NOT_HERE, "send it to /v1/audio/transcriptions")
     fields.refuse(("offset_t", "duration"), "cut the recording before you send it")
     fields.refuse(("offset_n",), "cues are numbered from 1; renumber them")
     output = fields.choice("response_format", FORMATS, "json")
     fields.give("response_format", output)
-    fields.give_language("language")
     _translate_vad(fields)
     _translate_cues(fields, output)
     if fields.flag("diarize"):
@@ -101,7 +96,7 @@ def _ignore(fields: Fields) -> None:
     if fields.flag("tinydiarize"):
         fields.warn("tinydiarize", "speakers are told apart by channel; send diarize=true")
     if fields.flag("detect_language"):
-        fields.warn("detect_language", "no engine detects languages")
+        fields.warn("detect_language", "no engine says which language it heard")
     fields.flag("carry_initial_prompt")  # the prompt goes with every chunk anyway
     fields.flag("split_on_word")  # no cue begins inside a word anyway
 
@@ -123,13 +118,12 @@ def render(transcript: Transcript, request: TranscriptionRequest, asked: Asked) 
     transcript = with_warnings(transcript, request)
     match request.response_format:
         case "json":
-            return json_answer({"text": transcript.text}, transcript)
+            return json_answer({"text": transcript.text, "warnings": list(transcript.warnings)})
         case "verbose_json":
-            body = to_verbose_json(transcript)
-            body["segments"] = segments_of(transcript, with_words=asked.with_words)
+            body = whisper_body(transcript, with_words=asked.with_words)
             if not asked.with_times:
                 body["segments"] = [_without_times(segment) for segment in body["segments"]]
-            return json_answer(body, transcript)
+            return json_answer(body)
     return text_answer(transcript, request)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from asr.config import SubtitleOptions
 from asr.output import formats
 from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
 from asr.service.http.warning_header import warning_header
@@ -18,10 +19,11 @@ from asr.service.jobs.tables import SUCCEEDED
 from asr.service.names import attachment
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import reshaped
+from asr.service.transcriptions.unused import unused_subtitle_fields
 from asr.types import Gap, Segment, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from asr.service.jobs.rows import Job
     from asr.service.jobs.store import JobStore
@@ -39,7 +41,8 @@ async def document(
         store: all jobs.
         job: must be read before its segments. This function reads the segments.
         extension: one of `EXTENSIONS`.
-        query: may override the job's options for subtitles.
+        query: may override the job's options for subtitles. The header with warnings names the
+            fields that have no effect.
         known_tags: the header If-None-Match.
     """
     request = JobRequest.unpack(job.request)
@@ -53,7 +56,7 @@ async def document(
         gaps = find_gaps(chunks, request.chunk.max_gap, split=request.channels == "split")
         transcript = _transcript(job, request, segments, speech, gaps)
         text = formats.render(transcript, EXTENSIONS[extension], subtitles)
-        return text.encode(), transcript.warnings
+        return text.encode(), (*transcript.warnings, *_without_effect(query, extension))
 
     body, warnings = await _threads.run(job.owner, write)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -71,6 +74,15 @@ async def document(
         return Response(status_code=304, headers=headers)
     content_type = formats.FORMATS[EXTENSIONS[extension]].content_type
     return Response(body, media_type=content_type, headers=headers)
+
+
+def _without_effect(query: Mapping[str, str], extension: str) -> Iterator[str]:
+    names = {item.name for item in fields(SubtitleOptions)}
+    for name in query:
+        if name not in names:
+            yield f"field {name!r} is not known and was ignored"
+    for name in unused_subtitle_fields(query, EXTENSIONS[extension]):
+        yield f"{name} has no effect on transcript.{extension}"
 
 
 def _matches(tag: str, known: str) -> bool:

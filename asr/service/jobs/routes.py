@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request  # noqa: TC002  # FastAPI looks it up by its name
 from starlette.responses import JSONResponse, Response
 
+from asr.config import check
 from asr.errors import InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.disconnect import client_left
@@ -27,7 +28,7 @@ from asr.service.jobs.description import (
     transcripts,
 )
 from asr.service.jobs.documents import document
-from asr.service.jobs.labels import read_metadata
+from asr.service.jobs.labels import is_label, read_metadata
 from asr.service.jobs.schemas import (
     EXTENSIONS,
     DeletedJob,
@@ -40,6 +41,7 @@ from asr.service.jobs.stream import follow
 if TYPE_CHECKING:
     from asr.service.jobs.service import Jobs
 
+FILTERS: Final = ("limit", "after", "state", "name")
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobId = Annotated[str, Path(description="The id of a job.")]
 Extension = Annotated[str, Path(description="srt, vtt, json, txt or tsv.")]
@@ -71,6 +73,19 @@ def _add_creation(router: APIRouter, jobs: Jobs) -> None:
         return JSONResponse(body, 202 if is_new else 200, {"location": body["urls"]["self"]})
 
 
+def _check_filters(request: Request) -> None:
+    """Refuse what a list would ignore, because a client would take the result for filtered.
+
+    Raises:
+        InvalidOption: a parameter is not known, or was sent more than once.
+    """
+    names = [name for name, _ in request.query_params.multi_items() if not is_label(name)]
+    for name in names:
+        known = ", ".join(FILTERS)
+        check(name in FILTERS, name[:64], f"is no filter; send {known} or metadata[KEY]")
+        check(names.count(name) == 1, name, "sent more than once")
+
+
 def _add_records(router: APIRouter, jobs: Jobs) -> None:
     @router.get(
         "",
@@ -90,6 +105,7 @@ def _add_records(router: APIRouter, jobs: Jobs) -> None:
 
         Send metadata as `metadata[key]=value`.
         """
+        _check_filters(request)
         wanted = read_metadata(request.query_params.multi_items())
         found = await jobs.store.page(
             owner_of(request), limit + 1, after, state, name=name, metadata=wanted

@@ -51,22 +51,18 @@ def _add_client_secrets(router: APIRouter, live: Live) -> None:
         """Make a key that opens live sessions until it expires, with the settings in `session`."""
         return await live.make_secret(await _text(request), owner_of(request), is_beta=False)
 
-    for path in ("/v1/realtime/transcription_sessions", "/v1/realtime/sessions"):
-        router.post(
-            path,
-            operation_id=f"beta_{path.rpartition('/')[2]}",
-            summary="An ephemeral key for a browser, as in OpenAI's beta API",
-            responses=_ERRORS,
-            openapi_extra=_BODY,
-        )(_beta_route(live))
-
-
-def _beta_route(live: Live) -> Any:
     async def beta_client_secret(request: Request) -> dict[str, Any]:
         """Make a key that opens live sessions. The body is a flat session."""
         return await live.make_secret(await _text(request), owner_of(request), is_beta=True)
 
-    return beta_client_secret
+    for name in ("transcription_sessions", "sessions"):
+        router.post(
+            f"/v1/realtime/{name}",
+            summary="An ephemeral key for a browser, as in OpenAI's beta API",
+            operation_id=f"beta_client_secret_in_{name}",  # one function serves two routes
+            responses=_ERRORS,
+            openapi_extra=_BODY,
+        )(beta_client_secret)
 
 
 async def _text(request: Request) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from asr.service.live.beta import FORMATS, is_flat, nested
 from asr.service.live.delay import DelayName  # noqa: TC001  # pydantic reads the annotation
 from asr.service.live.formats import TELEPHONE_RATE, Encoding
+from asr.text.languages import is_automatic, read_language
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,9 +120,19 @@ class Transcription(_Given):
     @classmethod
     def _contains_language(cls, languages: list[str], info: ValidationInfo) -> list[str]:
         language = info.data.get("language")
-        if languages and language and language not in languages:
+        if not languages or not language or is_automatic(language):
+            return languages
+        if _code(language) not in map(_code, languages):
             raise ValueError(f"language is {language!r}, which is not in the list; send one field")
         return languages
+
+
+def _code(text: str) -> str | None:
+    """A language as a code, so that two spellings of it are equal."""
+    try:
+        return read_language(text).code
+    except ValueError:  # it is refused later, with its name
+        return text
 
 
 class _Turns(_Given):

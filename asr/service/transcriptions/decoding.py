@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from asr.config import KEYWORD_RULE, DecodeOptions, is_keyword
 from asr.errors import InvalidOption
-from asr.text.languages import read_language
+from asr.text.languages import is_automatic, read_language
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,8 @@ def decode_options(
     Raises:
         InvalidOption: a value is wrong.
     """
+    if language and is_automatic(language):
+        language = None
     name = "language" if language else "languages"
     codes, notes = _languages(name, [language] if language else languages)
     usable = tuple(keyword for keyword in keywords if is_keyword(keyword))

@@ -112,7 +112,7 @@ def segment_body(segment: Segment) -> dict[str, Any]:
                 "word": word.text,
                 "start": rounded(word.start),
                 "end": rounded(word.end),
-                "confidence": word.confidence,
+                "confidence": rounded(word.confidence),
                 "timing": word.timing,
             }
             for word in segment.words

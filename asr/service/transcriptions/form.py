@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from asr.config import (
     MAX_TRACK,
@@ -41,8 +42,10 @@ Granularity = Literal["word", "segment"]
 Purpose = Literal["transcription", "job", "alignment"]
 TRANSLATE_ADVICE: Final = (
     "this service does not translate: send the recording to /v1/audio/transcriptions without task, "
-    "which returns the text in the language that is spoken, and translate that text"
+    "which writes the language that is spoken, and translate its text with another service"
 )
+NOT_TRANSLATED: Final = "translation_not_supported"
+"""The code of an error."""
 _SUBTITLE_NAMES = {item.name for item in fields(SubtitleOptions)}
 
 
@@ -175,7 +178,7 @@ class TranscriptionForm(BaseModel):
     @classmethod
     def _transcribe(cls, value: str | None) -> str | None:
         if value is not None and value.lower() == "translate":
-            raise ValueError(TRANSLATE_ADVICE)
+            raise PydanticCustomError(NOT_TRANSLATED, TRANSLATE_ADVICE)
         if value is not None and value.lower() != "transcribe":
             raise ValueError("must be transcribe")
         return value
@@ -300,25 +303,32 @@ def reshaped(chosen: SubtitleOptions, query: Mapping[str, str]) -> SubtitleOptio
 
 
 def _explain(error: ValidationError) -> Problem:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "body"
-    message = first["msg"].removeprefix("Value error, ")
-    return Problem(400, f"{name}: {message}", "invalid_value", name)
+    """The answer to the first wrong field.
+
+    A field that may be an object has an error for each thing that it may be. The error inside the
+    object says most.
+    """
+    errors = error.errors()
+    field = errors[0]["loc"][:1]
+    found = max((it for it in errors if it["loc"][:1] == field), key=lambda it: len(it["loc"]))
+    name = str(field[0]) if field else "body"
+    inside = f"{found['loc'][-1]}: " if len(found["loc"]) > 2 else ""
+    message = found["msg"].removeprefix("Value error, ")
+    code = NOT_TRANSLATED if found["type"] == NOT_TRANSLATED else "invalid_value"
+    return Problem(400, f"{name}: {inside}{message}", code, name)
 
 
 def _decode(form: TranscriptionForm) -> tuple[DecodeOptions, tuple[str, ...]]:
-    language = form.language
-    if form.languages and language and is_automatic(language):
-        language = None
-    if form.languages and language:
+    if form.languages and form.language and not is_automatic(form.language):
         message = "languages: send either language or languages, not both"
         raise Problem(400, message, "invalid_value", "languages")
+    is_alignment = form.purpose == "alignment"  # `without_effect` names what it does not use
     return decode_options(
-        language=language,
+        language=form.language,
         languages=form.languages,
-        prompt=form.prompt,
-        keywords=form.keywords,
-        temperature=form.temperature,
+        prompt=None if is_alignment else form.prompt,
+        keywords=() if is_alignment else form.keywords,
+        temperature=None if is_alignment else form.temperature,
         model=form.model,
     )
 

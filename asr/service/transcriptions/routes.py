@@ -13,7 +13,12 @@ from asr.engines.base import MODEL_ALIASES
 from asr.service.http.body import drain
 from asr.service.http.problems import Problem, without_places
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
-from asr.service.transcriptions.form import TRANSLATE_ADVICE, AlignmentForm, TranscriptionForm
+from asr.service.transcriptions.form import (
+    NOT_TRANSLATED,
+    TRANSLATE_ADVICE,
+    AlignmentForm,
+    TranscriptionForm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -87,7 +92,7 @@ def _add_audio_routes(router: APIRouter, service: Service) -> None:
     async def create_translation(request: Request) -> Response:
         """Answers 400 with what to do instead."""
         await drain(request)
-        raise Problem(400, TRANSLATE_ADVICE, "translation_not_supported")
+        raise Problem(400, TRANSLATE_ADVICE, NOT_TRANSLATED)
 
     @router.post(
         "/v1/align",

@@ -308,29 +308,17 @@ async def _collect(events: AsyncGenerator[WorkerEvent]) -> Transcript:
 def _render(transcript: Transcript, request: TranscriptionRequest) -> Response:
     """The transcript in the requested format, with its warnings in a header too."""
     transcript = replace(transcript, warnings=(*request.warnings, *transcript.warnings))
-    response = _body(transcript, request)
-    response.headers.update(warning_header(transcript.warnings))
-    return response
-
-
-def _body(transcript: Transcript, request: TranscriptionRequest) -> Response:
+    granularities, logprobs = request.granularities, request.logprobs
     match request.response_format:
         case "json":
-            body = openai.to_openai_json(
-                transcript, request.granularities, logprobs=request.logprobs
-            )
-            return JSONResponse(body)
+            body = openai.to_openai_json(transcript, granularities, logprobs=logprobs)
         case "verbose_json":
-            body = openai.to_verbose_json(
-                transcript, request.granularities, logprobs=request.logprobs
-            )
-            return JSONResponse(body)
+            body = openai.to_verbose_json(transcript, granularities, logprobs=logprobs)
         case "diarized_json":
-            return JSONResponse(openai.to_diarized_json(transcript))
-        case "full_json":
-            text = formats.render(transcript, "json")
-            return Response(text, media_type="application/json")
+            body = openai.to_diarized_json(transcript)
         case name:
-            text = formats.render(transcript, name, request.subtitles)
-            kind = formats.FORMATS[name].content_type
+            form = "json" if name == "full_json" else name
+            text = formats.render(transcript, form, request.subtitles)
+            kind = formats.FORMATS[form].content_type
             return Response(text, headers=warning_header(transcript.warnings), media_type=kind)
+    return JSONResponse(body, headers=warning_header(body["warnings"]))

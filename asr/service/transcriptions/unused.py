@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from asr.config import SubtitleOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from asr.config import VadKind
     from asr.service.transcriptions.form import TranscriptionForm
@@ -49,7 +49,8 @@ def without_effect(form: TranscriptionForm, default_vad: VadKind) -> Iterator[st
 def _format(form: TranscriptionForm, sent: set[str]) -> Iterator[str]:
     """Fields that do not fit the form of the answer."""
     name = "stream=true" if form.stream else f"response_format={form.response_format}"
-    if form.stream and form.response_format not in ("json", "diarized_json"):
+    streams_it = form.response_format in ("json", "diarized_json")
+    if form.stream and "response_format" in sent and not streams_it:
         yield f"response_format={form.response_format} has no effect with stream=true"
     has_times = form.stream or form.response_format in ("json", "verbose_json", "full_json")
     if "timestamp_granularities" in sent and not has_times:
@@ -57,13 +58,17 @@ def _format(form: TranscriptionForm, sent: set[str]) -> Iterator[str]:
     may_include = form.stream or form.response_format in ("json", "verbose_json")
     if form.include and not may_include:
         yield f"include has no effect with {name}"
-    for field in _SUBTITLES:
-        if field in sent and (form.stream or form.response_format not in ("srt", "vtt")):
-            yield f"{field} has no effect with {name}"
-    if "highlight_words" in sent and form.response_format == "srt" and not form.stream:
-        yield f"highlight_words has no effect with {name}"
+    for field in unused_subtitle_fields(sent, "" if form.stream else form.response_format):
+        yield f"{field} has no effect with {name}"
     if form.response_format == "diarized_json" and form.channels == "mix":
         yield _ONE_SPEAKER
+
+
+def unused_subtitle_fields(sent: Container[str], response_format: str) -> list[str]:
+    """The subtitle fields among those that were sent which a format does not use."""
+    by_format = {"vtt": set(_SUBTITLES), "srt": set(_SUBTITLES) - {"highlight_words"}}
+    used = by_format.get(response_format, set())
+    return [name for name in _SUBTITLES if name in sent and name not in used]
 
 
 def _voice_activity(form: TranscriptionForm, sent: set[str], kind: VadKind) -> Iterator[str]:

@@ -9,13 +9,18 @@ import contextlib
 import http.client
 import json
 import wave
+from dataclasses import replace
 
 import pytest
 import srt
 
-from asr.service.compat import receive
+from asr.config import AudioLimits
+from asr.service.compat import receive, whisper_asr, whisper_cpp
 from asr.service.compat.fields import Fields
+from asr.service.compat.receive import Asked
 from asr.service.compat.whisper_asr import translate
+from asr.service.transcriptions.form import parse_fields
+from asr.types import Segment, Transcript
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, make_wav, wait_for
 
@@ -30,6 +35,10 @@ def post(server, query, audio=WAV, path="/asr", part="audio_file"):
 
 def given(query):
     return dict(translate(Fields(query.items(), "off")).pairs)
+
+
+def parsed(query):
+    return parse_fields(given(query).items(), "off", AudioLimits())
 
 
 def warned(query):
@@ -136,6 +145,7 @@ def test_a_bare_body(server):
 def test_a_translation_is_refused_with_advice(server):
     error = refused(server, {"task": "translate"}, "task")
     assert "translate its text with another service" in error["message"]
+    assert error["code"] == "translation_not_supported"  # as on the main route
 
 
 @pytest.mark.parametrize(
@@ -147,6 +157,8 @@ def test_a_translation_is_refused_with_advice(server):
         ({"vad_filter": "perhaps"}, "vad_filter"),
         ({"stream": "true"}, "stream"),
         ({"response_format": "json"}, "response_format"),
+        ({"output": "json", "include[]": "logprobs"}, "include[]"),
+        ({"timestamp_granularities[0]": "word"}, "timestamp_granularities[0]"),
         ({"initial_prompt": "x" * 9000}, "initial_prompt"),
         ({"temperature": "7"}, "temperature"),
         ([("output", "srt"), ("output", "vtt")], "output"),
@@ -172,14 +184,14 @@ def test_what_is_not_audio_is_refused_as_on_the_main_route(server):
 def test_translation_of_fields():
     query = {"language": "German", "initial_prompt": "Names", "vad_filter": "True", "max_cps": "12"}
     fields = given(query)
-    assert fields["language"] == "de"
+    assert parsed(query).options.decode.language == "de"
     assert fields["prompt"] == "Names"
     assert fields["vad"] == "webrtc"  # the service has none by default
     assert fields["max_cps"] == "12"
     assert given({"vad_filter": "0"})["vad"] == "off"
     assert "vad" not in given({})
-    assert "language" not in given({"language": "auto"})
-    assert given({"language": "en"})["language"] == "en"
+    assert parsed({"language": "auto"}).options.decode.language is None
+    assert parsed({"language": "en"}).options.decode.language == "en"
 
 
 def test_flags_that_are_off_give_no_warning():
@@ -255,6 +267,31 @@ def test_the_openapi_document_has_the_routes(server):
 
 
 def test_a_bad_hotword_is_named_in_a_warning(server):
-    body = post(server, {"output": "json", "hotwords": "Kwame,<|endoftext|>"}).json()
+    answer = post(server, {"output": "json", "hotwords": "Kwame,<|endoftext|>"})
+    body = answer.json()
     assert body["text"] == WORDS
     assert any("endoftext" in text for text in body["warnings"])
+    assert body["warnings"][0].startswith("hotwords: ")  # the name that the client sent
+    assert json.loads(answer.headers["x-transcript-warnings"]) == body["warnings"]
+
+
+def test_probabilities_that_were_not_measured_are_named():
+    segments = (Segment(0, 0.0, 1.0, "hi", ()),)
+    transcript = Transcript(segments, "en", 1.0, 1.0, 0.0, "engine")
+    asked = Asked((), (), {}, with_words=True)
+    request = replace(parsed({}), response_format="verbose_json")
+    for dialect in (whisper_asr, whisper_cpp):
+        answer = dialect.render(transcript, request, asked)
+        (warning,) = json.loads(answer.body)["warnings"]
+        assert "were not measured" in warning
+        assert json.loads(answer.headers["x-transcript-warnings"]) == [warning]
+
+
+def test_what_has_no_effect_on_a_detection_is_named(server):
+    query = {"detect_lang_length": "30", "language": "en_US"}
+    first, *others = post(server, query, path="/detect-language").json()["warnings"]
+    assert "was not detected" in first
+    assert others == [
+        "field 'detect_lang_length' was ignored: the language is not detected",
+        "language: only 'en' of 'en_US' is used",
+    ]

@@ -6,8 +6,10 @@ Source of its fields: examples/server/server.cpp of ggml-org/whisper.cpp.
 import pytest
 import srt
 
+from asr.config import AudioLimits
 from asr.service.compat.fields import Fields
 from asr.service.compat.whisper_cpp import translate
+from asr.service.transcriptions.form import parse_fields
 from tests.support.serving import HTTP, make_wav
 
 WAV = make_wav(2.0)
@@ -20,6 +22,10 @@ def post(server, **fields):
 
 def given(**fields):
     return dict(translate(Fields(fields.items(), "off")).pairs)
+
+
+def parsed(**fields):
+    return parse_fields(given(**fields).items(), "off", AudioLimits())
 
 
 def warned(**fields):
@@ -102,7 +108,7 @@ def test_translation_of_fields():
         "vad_padding": "0.03",
         "vad_min_silence": "0.1",
     }
-    assert given(language="french")["language"] == "fr"
+    assert parsed(language="french").options.decode.language == "fr"
     assert given(offset_t="0", duration="0", prompt="Names")["prompt"] == "Names"
 
 

@@ -264,6 +264,39 @@ def test_jobs_are_found_by_name_and_metadata(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("query", "name"),
+    [("sate=failed", "sate"), ("state=failed&state=queued", "state"), ("name=a&x[y]=1", "x[y]")],
+)
+def test_a_filter_that_would_be_ignored_is_refused(tmp_path, query, name):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            answer = await client.get(f"/v1/jobs?{query}")
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("srt?max_cps=9&colour=red&highlight_words=true", ["'colour'", "highlight_words"]),
+        ("vtt?max_cps=9&highlight_words=true", []),
+        ("json?max_cps=9", ["max_cps has no effect on transcript.json"]),
+    ],
+)
+def test_a_download_names_what_has_no_effect(tmp_path, address, named):
+    async def run():
+        async with serving(tmp_path) as (client, _):
+            job = await _post(client, headers=RAW)
+            answer = await client.get(f"{job['urls']['self']}/transcript.{address}")
+            _, *warnings = json.loads(answer.headers["x-transcript-warnings"])
+            assert len(warnings) == len(named)
+            assert all(name in text for name, text in zip(named, warnings, strict=True))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         {"json": {"upload_id": "u1", "metadata": {"a": "1", "ü": ""}}},

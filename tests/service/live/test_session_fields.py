@@ -187,6 +187,8 @@ def test_the_servers_own_session_can_be_sent_back():
         ({"languages": []}, None, ()),
         ({"languages": ["auto"]}, None, ()),
         ({"language": "fr", "languages": ["de", "fr"]}, "fr", ()),
+        ({"language": "fr", "languages": ["de", "French"]}, "fr", ()),
+        ({"language": "auto", "languages": ["de", "fr"]}, None, ("de", "fr")),
         ({"language": "auto"}, None, ()),
         ({"language": "eng"}, "en", ()),
         ({"language": "English"}, "en", ()),

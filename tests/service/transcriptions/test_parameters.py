@@ -15,7 +15,7 @@ from openai.types.audio import (
 )
 from pydantic import TypeAdapter
 
-from asr.config import AudioLimits
+from asr.config import AudioLimits, DecodeOptions
 from asr.engines.base import MODEL_ALIASES
 from asr.errors import InvalidOption
 from asr.service.http.fields import MAX_FIELDS, MAX_LIST_ITEMS
@@ -235,6 +235,14 @@ def test_what_has_no_effect_is_named(fields, named):
 def test_fields_without_effect_on_an_alignment():
     warnings = parsed(("text", "hello"), ("prompt", "x"), ("keywords", "y"), kind=AlignmentForm)
     assert [warning.split()[0] for warning in warnings.warnings] == ["prompt", "keywords"]
+    assert warnings.options.decode == DecodeOptions()  # so the engine does not warn again
+
+
+def test_the_default_format_of_an_alignment_gives_no_warning():
+    fields = [("text", "hello"), ("stream", "true")]
+    assert parsed(*fields, kind=AlignmentForm).warnings == ()
+    asked = parsed(*fields, ("response_format", "full_json"), kind=AlignmentForm)
+    assert asked.warnings == ("response_format=full_json has no effect with stream=true",)
 
 
 def test_a_job_keeps_its_subtitle_options_and_names_the_rest(http):
@@ -292,7 +300,22 @@ def test_translation_says_what_to_do(http):
         assert answer.status_code == 400
         assert answer.json()["error"]["type"] == "invalid_request_error"
         assert "send the recording to /v1/audio/transcriptions" in answer.json()["error"]["message"]
+        assert answer.json()["error"]["code"] == "translation_not_supported"
     assert by_task.json()["error"]["param"] == "task"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('{"type": "server_vad", "threshold": 9}', "chunking_strategy: threshold: Input should be"),
+        ('{"type": "server_vad", "colour": 1}', "chunking_strategy: colour: Extra inputs are not"),
+        ("manual", "chunking_strategy: Input should be 'auto'"),
+    ],
+)
+def test_an_error_inside_an_object_is_named(value, message):
+    with pytest.raises(Problem, match=message) as refused:
+        parsed(("chunking_strategy", value))
+    assert refused.value.param == "chunking_strategy"
 
 
 def test_another_task_is_refused():

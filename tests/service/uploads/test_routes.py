@@ -269,6 +269,8 @@ def test_a_browser_of_an_allowed_origin(http):
     answer = http.post(PATH, headers=TUS | {"Upload-Length": "1", "Origin": ORIGIN})
     exposed = answer.headers["access-control-expose-headers"].lower()
     assert {"location", "upload-offset"} <= set(exposed.split(", "))
+    transcripts = {"x-transcript-warnings", "x-transcript-complete", "x-job-state", "etag"}
+    assert transcripts <= set(exposed.split(", "))
     answer = http.options(PATH, headers=asks | {"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
 
