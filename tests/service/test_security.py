@@ -129,6 +129,9 @@ def scope_of(path):
     starts = {
         "/v1/audio/": "transcribe",
         "/v1/align": "transcribe",
+        "/asr": "transcribe",
+        "/detect-language": "transcribe",
+        "/inference": "transcribe",
         "/v1/jobs": "jobs",
         "/v1/uploads": "uploads",
         "/v1/realtime": "realtime",

@@ -159,10 +159,10 @@ def test_listeners_of_long_jobs_leave_the_event_loop_free(tmp_path, monkeypatch)
         threads.add(threading.current_thread())
         return unpack_segment(record)
 
-    def body(job):
+    def body(job, prefix):
         nonlocal n_bodies
         n_bodies += 1
-        return job_body(job)
+        return job_body(job, prefix)
 
     async def run():
         async with processes(tmp_path) as (jobs,):
