@@ -67,9 +67,15 @@ class Channel:
         return bytes(data)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends."""
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends.
+
+    Args:
+        parent: id of the parent. If it has ended before this call, the process ends now.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def preload(entry: str) -> None:
@@ -89,7 +95,6 @@ def load(name: str) -> Any:
 
 def _run_child(request: dict[str, Any], channel: socket.socket) -> int:
     """Run one job in the forked child, and return its exit status."""
-    die_with_parent()
     if request.get("cpu_seconds"):
         seconds = int(request["cpu_seconds"])
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
@@ -132,6 +137,7 @@ class TemplateProcess:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
+        self._pid = os.getpid()
         self._job_of_pid: dict[int, int] = {}
         self._wake_out, self._wake_in = socket.socketpair()
 
@@ -188,6 +194,7 @@ class TemplateProcess:
     def _become_child(self, request: dict[str, Any], fd: int) -> None:
         status = 1
         try:
+            die_with_parent(self._pid)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()

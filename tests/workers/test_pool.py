@@ -441,6 +441,11 @@ def test_further_requests_to_a_child():
     assert asyncio.run(run()) == [{"n": 0, "size": 0}, {"n": 1, "size": 1}, {"n": 2, "size": 2}]
 
 
+def test_a_child_whose_parent_ended_before_it_could_ask_ends_too():
+    code = "from asr.workers.template import die_with_parent; die_with_parent(parent=0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+
+
 def test_closing_kills_everything():
     async def run():
         pool = ProcessPool([f"{JOBS}:load"], 1)

@@ -263,7 +263,12 @@ def bind_children() -> None:
     before Python 3.14. The worker process is spawned, so `TranscriptionAPI.setup` does this there.
     """
     multiprocessing.set_start_method("fork", force=True)
-    os.register_at_fork(after_in_child=die_with_parent)
+    parent = [os.getpid()]
+
+    def remember() -> None:
+        parent[0] = os.getpid()
+
+    os.register_at_fork(before=remember, after_in_child=lambda: die_with_parent(parent[0]))
 
 
 @contextlib.contextmanager
