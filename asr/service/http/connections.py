@@ -259,6 +259,8 @@ class Connection(HttpToolsProtocol):
         self._n_idle_bytes = 0
         super().on_headers_complete()
         self._is_in_body = True
+        if self.pipeline:  # uvicorn has paused reading, which would hide that the client leaves
+            self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         """Reset the byte limit: the bytes belonged to a body."""

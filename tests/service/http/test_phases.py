@@ -42,7 +42,7 @@ class App:
         self.n_running = self.most_running = self.n_done = 0
         self.received = []
         self.owner = ""
-        self.hangs = False
+        self.is_waiting = False
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "websocket":
@@ -53,7 +53,8 @@ class App:
         try:
             if scope["path"] == "/wait":
                 while (await receive())["type"] != "http.disconnect":
-                    pass
+                    self.is_waiting = True
+                self.is_waiting = False
             headers = [(b"content-length", str(self.size).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": bytes(self.size)})
@@ -286,6 +287,15 @@ def test_every_pipelined_request_learns_that_its_client_has_left(host, app):
         wait_for(lambda: app.n_running == 1, 60, "the first request")
     wait_for(lambda: app.n_running == 0, 60, "its end")
     assert app.n_done == n_done + 1  # the others were never started
+
+
+def test_a_request_behind_a_waiting_one_does_not_hide_that_the_client_leaves(host, app):
+    with host.connect() as connection:
+        connection.sendall(GET.replace(b" / ", b" /wait "))
+        wait_for(lambda: app.is_waiting, 60, "the first request")
+        connection.sendall(GET)
+        wait_for(lambda: any(it.pipeline for it in host.connections), 60, "the second request")
+    wait_for(lambda: app.n_running == 0, 60, "the end of the first one")
 
 
 @pytest.mark.parametrize("garbage", [b"\0\0\0\0", b"GET /x HTTP/1.1\r\n" + b"a: b\r\n" * 200])
