@@ -43,7 +43,8 @@ def test_a_generated_client_transcribes_a_file(tmp_path, monkeypatch):
         (form,) = [it for it in dir(models) if it.startswith(start) and it.endswith(end)]
         file = types.File(io.BytesIO(make_wav(2.0)), "a.wav", "audio/wav")
         body = getattr(models, form)(file=file)
-        answer = create.sync_detailed(client=package.Client(base_url=server.url), body=body)
+        with package.Client(base_url=server.url) as client:
+            answer = create.sync_detailed(client=client, body=body)
         assert answer.status_code == 200, answer.content
         assert answer.parsed.text == "word0 word1 word2 word3"
     for name in [name for name in sys.modules if name.split(".")[0] == "made"]:
