@@ -189,3 +189,8 @@ class WorkerDied(AsrError):
 
 class WorkerLost(WorkerDied):
     """The worker process of the service died, or it does not answer."""
+
+
+def lacks_threads(error: Exception) -> bool:
+    """Whether the system refused a thread. Python raises a plain RuntimeError then."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)

@@ -18,7 +18,7 @@ MIN_RATE: Final = 8_000
 MAX_RATE: Final = 192_000
 MAX_CHANNELS: Final = 64
 HEADER_SLACK: Final = 1.0
-"""Seconds by which a header may promise more than the file holds, without a warning."""
+"""Seconds. A header that promises this much more than the file holds causes no warning."""
 
 EXACT_SLACK: Final = 0.05
 """The same for a FLAC, whose header counts samples."""

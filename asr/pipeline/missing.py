@@ -21,6 +21,7 @@ from asr.errors import (
     TooMuchMissing,
     WorkerDied,
     WorkerLost,
+    lacks_threads,
 )
 from asr.types import SAMPLE_RATE, Gap
 
@@ -66,8 +67,7 @@ def reason_of(error: Exception) -> GapReason | None:
 def _lacks_resources(error: Exception) -> bool:
     if isinstance(error, WorkerDied):
         return error.errno is not None
-    # Python raises a plain RuntimeError when the system refuses a thread.
-    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    return lacks_threads(error)
 
 
 class GapFinder:

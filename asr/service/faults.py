@@ -27,6 +27,7 @@ from asr.errors import (
     TooMuchMissing,
     WorkerDied,
     WorkerLost,
+    lacks_threads,
 )
 from asr.service.errors import Refused, ShuttingDown
 from asr.workers.call import KILLS
@@ -78,7 +79,7 @@ def errno_of(error: Exception) -> int | None:
             return errno.ENOMEM
         case OSError() | WorkerDied():
             return error.errno
-        case _ if _lacks_threads(error):
+        case _ if lacks_threads(error):
             return errno.EAGAIN
     return None
 
@@ -112,8 +113,3 @@ def _is_killed_decoder(error: Exception) -> bool:
         and error.signal in KILLS
         and error.chunk_index is None
     )
-
-
-def _lacks_threads(error: Exception) -> bool:
-    # Python raises a plain RuntimeError when the system refuses a thread.
-    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
