@@ -147,6 +147,11 @@ class Attempt:
         return self._n_failures
 
     @property
+    def is_ending(self) -> bool:
+        """Whether only the last write is left, which checks the lease itself."""
+        return self._transcript is not None
+
+    @property
     def is_stalled(self) -> bool:
         """Whether no new chunk was recognised."""
         return not self._has_progressed

@@ -76,6 +76,7 @@ class JobRunner:
         self._audio_wait = audio_wait
         self._error_body = error_body
         self._suspicions = Suspicions(client)
+        self._attempts: dict[str, Attempt] = {}
         self._repeats: dict[str, int] = {}  # by job: attempts in a row without a new chunk
         self._name = uuid.uuid4().hex[:12]
         self._n_claims = 0
@@ -123,13 +124,14 @@ class JobRunner:
             return False
         if job is None:
             return False
+        self._attempts[lease] = Attempt(self._leases, job, lease)
         task = asyncio.create_task(self._work(job, lease))
         self._tasks[lease], self._lease_of[job.id] = task, lease
         task.add_done_callback(lambda _: self._forget(job.id, lease))
         return True
 
     def _forget(self, job: str, lease: str) -> None:
-        del self._tasks[lease]
+        del self._tasks[lease], self._attempts[lease]
         if self._lease_of.get(job) == lease:
             del self._lease_of[job]
         self.wake()
@@ -144,11 +146,11 @@ class JobRunner:
             with contextlib.suppress(StoreUnavailable):
                 held = await self._leases.renew(ours, self._settings.job_lease)
                 for lease in set(ours) - held:
-                    if lease in self._tasks:
+                    if lease in self._tasks and not self._attempts[lease].is_ending:
                         self._tasks[lease].cancel()
 
     async def _work(self, job: Job, lease: str) -> None:
-        attempt = Attempt(self._leases, job, lease)
+        attempt = self._attempts[lease]
         n_succeeded = self._suspicions.n_succeeded()
         try:
             if wait := self._audio_wait(job.owner):
