@@ -29,7 +29,7 @@ from asr.errors import (
     WorkerDied,
     WorkerLost,
 )
-from asr.service.jobs import attempt
+from asr.service.jobs import attempt, runner
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
@@ -450,6 +450,34 @@ def test_options_of_a_job_accept_gaps_unless_they_say_otherwise():
     body = json.loads(made.pack())
     del body["on_error"]  # as an earlier version stored it
     assert JobRequest.unpack(json.dumps(body)) == made
+
+
+def test_a_job_that_has_just_succeeded_removes_its_recording(tmp_path, monkeypatch):
+    """It has no lease any more, which a renewal may notice before its last write returns."""
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.005)
+    renewed = asyncio.Event()
+
+    async def run():
+        async with jobs_of(tmp_path, Worker(None, n_failures=0), JOB) as jobs, asyncio.timeout(60):
+            leases = jobs.runner._leases
+            succeed, renew = leases.succeed, leases.renew
+
+            async def succeed_slowly(*arguments):
+                await succeed(*arguments)
+                renewed.clear()
+                await renewed.wait()
+
+            async def renew_and_tell(*arguments):
+                held = await renew(*arguments)
+                asyncio.get_running_loop().call_soon(renewed.set)
+                return held
+
+            leases.succeed, leases.renew = succeed_slowly, renew_and_tell
+            while jobs.recordings.path(JOB).exists():
+                await asyncio.sleep(0.002)
+            return await jobs.store.find("", JOB)
+
+    assert asyncio.run(run()).state == "succeeded"
 
 
 # --- lost folders and recordings ----------------------------------------------------------------
