@@ -1,0 +1,122 @@
+"""A plugin for vLLM 0.20 that keeps the GPU busy in steps in which chunks start.
+
+In such a step vLLM's engine waits for the GPU three times: twice to read how many tokens of each
+request are done, which the CPU knows already, and once to read how many tokens the encoder made,
+which follows from the length of the audio. Each time the GPU runs dry. It also launches the audio
+encoder kernel by kernel. The plugin removes all of this. It changes no result.
+
+vLLM loads plugins through the entry point `vllm.general_plugins` in each of its processes, so it is
+enough to install this package beside vLLM. `ASR_VLLM_PLUGIN=` (empty) switches the plugin off, and
+`ASR_VLLM_PLUGIN=metadata,lengths,graphs` chooses parts of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any, Final
+
+PARTS: Final = "metadata,lengths,graphs"
+logger = logging.getLogger("vllm.asr")
+
+
+def register() -> None:
+    """Change vLLM's classes in this process, once."""
+    chosen = os.environ.get("ASR_VLLM_PLUGIN", PARTS).split(",")
+    if not version("vllm").startswith("0.20."):
+        logger.info("the plugin of asr changes nothing: it is for vLLM 0.20")
+        return
+    if "metadata" in chosen:
+        read_metadata_on_the_cpu()
+    if "lengths" in chosen:
+        keep_lengths_on_the_cpu()
+    if "graphs" in chosen:
+        replay_the_encoder()
+    logger.info("the plugin of asr is active: %s", chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _OnCpu:
+    """The metadata of a step whose lengths are read on the CPU."""
+
+    common: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.common, name)
+
+    def compute_num_computed_tokens(self) -> Any:
+        """How many tokens of each request are done; exact for requests in prefill."""
+        starts = self.common.query_start_loc_cpu
+        return self.common.seq_lens_cpu_upper_bound - (starts[1:] - starts[:-1])
+
+
+def read_metadata_on_the_cpu() -> None:
+    """Let the metadata of the Mamba layers wait for nothing."""
+    from vllm.v1.attention.backends.mamba2_attn import Mamba2AttentionMetadataBuilder as Builder
+
+    def build(self: Any, common_prefix_len: int, step: Any, fast_build: bool = False, **kwargs: Any) -> Any:
+        del common_prefix_len, fast_build
+        common = self._compute_common_metadata(
+            step, num_accepted_tokens=kwargs.get("num_accepted_tokens")
+        )
+        fields: dict[str, Any] = {"prep_initial_states": False, "chunk_size": self.chunk_size}
+        if common.num_prefills > 0:
+            on_cpu = _OnCpu(step)
+            done = on_cpu.compute_num_computed_tokens()
+            first = common.num_reqs - common.num_prefills
+            fields["prep_initial_states"] = bool((done[first : common.num_reqs] > 0).any())
+            names = ("cu_chunk_seqlen_p", "seq_idx_p", "last_chunk_indices_p")
+            tensors = self._build_chunk_metadata_tensors(self.chunk_size, common, on_cpu)
+            fields |= dict(zip(names, tensors, strict=True))
+        return replace(common, **fields)
+
+    Builder.build = build
+
+
+def keep_lengths_on_the_cpu() -> None:
+    """Let the model take the lengths of the audio from the CPU instead of the GPU."""
+    import torch
+    from vllm.model_executor.models import nano_nemotron_vl as model
+    from vllm.multimodal.inputs import MultiModalFieldConfig
+
+    def fields(self: Any, hf_inputs: Any) -> dict[str, Any]:
+        counts = torch.as_tensor(hf_inputs["audio_num_clips"])
+        flat = MultiModalFieldConfig.flat_from_sizes
+        return {
+            "input_audio_features": flat("audio", counts),
+            "feature_attention_mask": flat("audio", counts, keep_on_cpu=True),
+            "audio_num_clips": MultiModalFieldConfig.batched("audio", keep_on_cpu=True),
+        }
+
+    def encode(self: Any, audio: Any) -> tuple[Any, ...]:
+        encoder = self.sound_encoder
+        device = next(encoder.parameters()).device
+        n_frames = audio.feature_attention_mask.sum(dim=1).cpu()
+        lengths = encoder.encoder._get_subsampling_output_length(n_frames).tolist()
+        features = audio.input_audio_features.to(device, self.llm_dtype, non_blocking=True)
+        places = torch.arange(features.shape[1], device=device)
+        mask = places < n_frames.to(device, non_blocking=True)[:, None]
+        clips = [clip[:n] for clip, n in zip(encoder(features, mask), lengths, strict=True)]
+        counts = [int(n) for n in audio.audio_num_clips]
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        return tuple(
+            clips[end - 1] if n == 1 else torch.cat(clips[end - n : end])
+            for end, n in zip(ends, counts, strict=True)
+        )
+
+    for name in dir(model):
+        owner = getattr(model, name)
+        if isinstance(owner, type) and "_get_audio_fields_config" in vars(owner):
+            owner._get_audio_fields_config = fields
+    model.NemotronH_Nano_VL_V2._process_audio_input = encode
+
+
+def replay_the_encoder() -> None:
+    """Let the audio encoder replay CUDA graphs."""
+    from vllm.model_executor.models.parakeet import ProjectedParakeet
+
+    from asr.engines.omni.encoder_graphs import replaying
+
+    ProjectedParakeet.forward = replaying(ProjectedParakeet.forward)
