@@ -5,8 +5,9 @@
     echo 60 > /tmp/steps/profile          # profile the next 60 steps
     python -m benchmarks.gpu.kernels /tmp/steps
 
-`KERNELS_GRAPHS=1` also makes the audio encoder replay graphs. The profiler records kernels alone,
-because recording the operations of torch slows the launching down.
+    echo '{"off": ["graphs"]}' > /tmp/steps/settings.json    # switch parts of our plugin off
+
+The profiler records kernels alone, because recording the operations of torch slows the launching down.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from asr.engines.omni import plugin
 from benchmarks.gpu.step_log import Steps
 
 GROUPS: Final = {
@@ -40,13 +42,22 @@ class Kernels(Steps):
         self._profiler: Any = None
         self._n_left = 0
         self._began = 0.0
-        if os.environ.get("KERNELS_GRAPHS"):
-            from asr.engines.omni.encoder_graphs import install
+        self._n_planned = 0
+        self._off: list[str] = []
 
-            install()
+    def _switch(self, off: list[str]) -> None:
+        """Switch all parts of the plugin on, except those named."""
+        if off != self._off:
+            self._off = off
+            for part, all_changes in plugin.changes.items():
+                for change in all_changes:
+                    change.apply(on=part not in off)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Plan one step; start or end a profile before it."""
+        self._n_planned += 1
+        if self._n_planned % 50 == 0 and self._settings.exists():
+            self._switch(json.loads(self._settings.read_text()).get("off", []))
         order = self._folder / "profile"
         if self._profiler is None and order.exists():
             self._n_left = int(order.read_text() or 0)

@@ -14,27 +14,47 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Final
 
-PARTS: Final = "metadata,lengths,graphs"
 logger = logging.getLogger("vllm.asr")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A function of one of vLLM's classes, and ours."""
+
+    owner: Any
+    name: str
+    theirs: Any
+    ours: Any
+
+    def apply(self, *, on: bool = True) -> None:
+        """Put our function in place, or theirs again."""
+        setattr(self.owner, self.name, self.ours if on else self.theirs)
+
+
+changes: dict[str, list[Change]] = {}
+"""What was changed in this process, by part."""
 
 
 def register() -> None:
     """Change vLLM's classes in this process, once."""
-    chosen = os.environ.get("ASR_VLLM_PLUGIN", PARTS).split(",")
+    chosen = os.environ.get("ASR_VLLM_PLUGIN", ",".join(PARTS)).split(",")
     if not version("vllm").startswith("0.20."):
         logger.info("the plugin of asr changes nothing: it is for vLLM 0.20")
         return
-    if "metadata" in chosen:
-        read_metadata_on_the_cpu()
-    if "lengths" in chosen:
-        keep_lengths_on_the_cpu()
-    if "graphs" in chosen:
-        replay_the_encoder()
-    logger.info("the plugin of asr is active: %s", chosen)
+    for part in PARTS.keys() & set(chosen) - changes.keys():
+        changes[part] = PARTS[part]()
+        for change in changes[part]:
+            change.apply()
+    logger.info("the plugin of asr is active: %s", ", ".join(sorted(changes)))
+
+
+def _change(owner: Any, name: str, ours: Any) -> Change:
+    return Change(owner, name, getattr(owner, name), ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,7 @@ class _OnCpu:
         return self.common.seq_lens_cpu_upper_bound - (starts[1:] - starts[:-1])
 
 
-def read_metadata_on_the_cpu() -> None:
+def read_metadata_on_the_cpu() -> list[Change]:
     """Let the metadata of the Mamba layers wait for nothing."""
     from vllm.v1.attention.backends.mamba2_attn import Mamba2AttentionMetadataBuilder as Builder
 
@@ -72,10 +92,10 @@ def read_metadata_on_the_cpu() -> None:
             fields |= dict(zip(names, tensors, strict=True))
         return replace(common, **fields)
 
-    Builder.build = build
+    return [_change(Builder, "build", build)]
 
 
-def keep_lengths_on_the_cpu() -> None:
+def keep_lengths_on_the_cpu() -> list[Change]:
     """Let the model take the lengths of the audio from the CPU instead of the GPU."""
     import torch
     from vllm.model_executor.models import nano_nemotron_vl as model
@@ -106,17 +126,25 @@ def keep_lengths_on_the_cpu() -> None:
             for end, n in zip(ends, counts, strict=True)
         )
 
-    for name in dir(model):
-        owner = getattr(model, name)
-        if isinstance(owner, type) and "_get_audio_fields_config" in vars(owner):
-            owner._get_audio_fields_config = fields
-    model.NemotronH_Nano_VL_V2._process_audio_input = encode
+    classes = [it for it in vars(model).values() if isinstance(it, type)]
+    name = "_get_audio_fields_config"
+    return [
+        _change(model.NemotronH_Nano_VL_V2, "_process_audio_input", encode),
+        *(_change(owner, name, fields) for owner in classes if name in vars(owner)),
+    ]
 
 
-def replay_the_encoder() -> None:
+def replay_the_encoder() -> list[Change]:
     """Let the audio encoder replay CUDA graphs."""
     from vllm.model_executor.models.parakeet import ProjectedParakeet
 
     from asr.engines.omni.encoder_graphs import replaying
 
-    ProjectedParakeet.forward = replaying(ProjectedParakeet.forward)
+    return [_change(ProjectedParakeet, "forward", replaying(ProjectedParakeet.forward))]
+
+
+PARTS: Final[dict[str, Callable[[], list[Change]]]] = {
+    "metadata": read_metadata_on_the_cpu,
+    "lengths": keep_lengths_on_the_cpu,
+    "graphs": replay_the_encoder,
+}
