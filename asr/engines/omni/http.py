@@ -242,8 +242,14 @@ def _make_client(
     headers = {"content-type": "application/json"}
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    # The slots bound the requests in flight, so the pool needs no limit.
-    limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+    # The slots bound the requests in flight, so the pool needs no limit of connections. Without TLS
+    # each chunk has a connection of its own. vLLM's API processes share a port, and a connection
+    # stays with the process that accepted it. So kept connections leave some processes idle, while
+    # new ones go to a process that has time to accept them.
+    kept = None if any(url.startswith("https") for url in options.urls) else 0
+    limits = httpx.Limits(
+        max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
+    )
     return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
 
 
