@@ -82,7 +82,7 @@ class ChunkOptions:
     max_gap: float = 2.0
     overlap: float = 1.0
     search: float = 6.0
-    min_seconds: float = 3.0
+    min_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         check(2 <= self.max_seconds <= 600, "chunk_max_seconds", "must be 2 to 600 seconds")

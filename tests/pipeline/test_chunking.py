@@ -281,7 +281,7 @@ def test_a_short_chunk_joins_a_region_that_must_be_cut():
 def test_the_rest_of_long_speech_is_not_short():
     chunks = cut(makers.noise(31), (0, 31))
     assert [chunk.overlap for chunk in chunks] == [0, SAMPLE_RATE]
-    assert chunks[1].duration >= 3
+    assert chunks[1].duration >= 2
 
 
 def test_a_chunk_waits_only_while_a_short_one_may_join_it():
@@ -293,8 +293,8 @@ def test_a_chunk_waits_only_while_a_short_one_may_join_it():
     assert chunker.start_sample is None
     again = Chunker(ChunkOptions(), read)
     assert again.push([held, short], settled_sample=samples(28)) == []
-    assert again.push([], far) == []
-    assert spans_of(again.push([far])) == [(0, 20)]
+    assert spans_of(again.push([], far)) == [(0, 20)], "the short one is nearer to the new one"
+    assert again.push([far]) == []
     assert spans_of(again.finish()) == [(25, 40)]
 
 
