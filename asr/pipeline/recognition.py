@@ -189,7 +189,7 @@ class Recogniser:
                 heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
         finally:
             self._n_interim_waiting -= is_waiting
-        return None if self.engine.guarded and findings(heard, chunk) else heard.text
+        return None if self.doubts(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
         """The samples of a chunk, amplified if they are quiet."""
@@ -197,11 +197,17 @@ class Recogniser:
         span = chunk.start_sample, chunk.end_sample
         return await loop.run_in_executor(self._readers, lambda: audible(read(*span)))
 
+    def doubts(self, heard: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
+        """What the guards find. Only a model that is asked with a text can think about it."""
+        found = findings(heard, chunk) if self.engine.guarded else ()
+        is_asked = bool(getattr(self.engine, "question_id", ""))
+        return tuple(it for it in found if is_asked or it.guard != "reasoning")
+
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
-        found = findings(heard, chunk) if self.engine.guarded else ()
+        found = self.doubts(heard, chunk)
         if any(finding.guard == "reasoning" for finding in found):
             heard, found = await self._without_reasoning(chunk, audio, heard, language)
         if not found:  # otherwise it will probably be replaced, and alignment is slow
@@ -308,8 +314,10 @@ class _Work:
         _, first = await self._hear(left, self.engine.transcribe)
         _, second = await self._hear(right, self.engine.transcribe)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
-        if any(split_reasoning(half.text) for half in (first, second)):
-            return None  # thoughts in the middle of a text would not be noticed
+        both = ((first, left), (second, right))
+        found = chain.from_iterable(self._recogniser.doubts(*half) for half in both)
+        if any(it.guard == "reasoning" for it in found):
+            return None  # in the middle of a text they would not be noticed
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
             self._chunk, await self.audio(), whole, self._options.language

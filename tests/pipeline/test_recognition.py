@@ -40,6 +40,7 @@ class Scripted:
     language = "en"
     slots = 2
     retry_note = RETRY_NOTE
+    question_id = "some instruction"
 
     def __init__(self, *answers, guarded=True):
         self.answers = list(answers)
@@ -160,6 +161,13 @@ def test_without_an_aligner_only_thoughts_on_their_own_line_are_removed(gap, tex
     heard = recognise(engine)
     assert " ".join(heard.text.split()) == text
     assert any("in doubt" in warning for warning in heard.warnings)
+
+
+def test_a_recogniser_that_gets_no_text_has_no_thoughts():
+    engine = Scripted(THOUGHT)
+    engine.question_id = ""
+    heard = recognise(engine)
+    assert (heard.text, heard.warnings) == (THOUGHT, ())
 
 
 def test_thoughts_that_were_cut_off_never_become_text():

@@ -61,4 +61,4 @@ def test_the_engine_and_the_doctor_recognise_the_form_of_the_training(parsing, p
         assert with_engine(asked, server.url) == Question(is_placed=True)
         with httpx.Client(base_url=server.url, timeout=60) as client:
             assert check_instruction(client, MODEL, DIALECTS["vllm"]).level == "ok"
-    assert VllmHttpEngine(VllmOptions((parsing.url,))).asked == Question().fingerprint
+    assert VllmHttpEngine(VllmOptions((parsing.url,))).question_id == Question().fingerprint

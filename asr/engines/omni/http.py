@@ -153,7 +153,7 @@ class VllmHttpEngine:
             self._question = replace(self._question, is_placed=is_placed)
 
     @property
-    def asked(self) -> str:
+    def question_id(self) -> str:
         """Fingerprint of the text that the model gets; hypotheses of another one are not reused."""
         return self._question.fingerprint
 

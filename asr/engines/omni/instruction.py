@@ -38,8 +38,7 @@ TEMPLATE: Final = (
     "Transcribe the spoken content to written {language} text, "
     "with punctuations and capitalizations."
 )
-"""The only published form is English. Canary's data, from the same team, differ in the name of the
-language alone."""
+"""The only published form is English. An older loader of NeMo differs in the language alone."""
 LANGUAGE: Final = "{language}"
 INSTRUCTION: Final = TEMPLATE.replace(LANGUAGE, "english")
 MAX_PROMPT: Final = 2000

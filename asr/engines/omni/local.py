@@ -90,7 +90,7 @@ class VllmLocalEngine:
         self.slots = slots or SLOTS
         self.model = Path(model).name if Path(model).is_dir() else model
         self._question = Question(template, is_placed=True)
-        self.asked = self._question.fingerprint
+        self.question_id = self._question.fingerprint
         self.name = f"omni ({self.model} on vLLM, in process{self._question.note})"
         self._arguments = {"model": model, **ARGUMENTS, **arguments}
         self._thread: _LoopThread | None = None

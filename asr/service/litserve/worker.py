@@ -324,7 +324,7 @@ async def _checkpoint(
     if path is None:
         return None
     aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
-    asked = getattr(transcriber.engine, "asked", "")
+    asked = getattr(transcriber.engine, "question_id", "")
     key = f"{transcriber.engine.name}, {aligner}" + (f", asked {asked}" if asked else "")
 
     def report(channel: int, chunk: Chunk, record: str) -> ChunkDone:

@@ -154,7 +154,7 @@ def test_another_instruction_reaches_the_engine_and_is_told_apart():
     url = "http://vllm:8000"
     usual = load_engine(Settings(vllm_url=url))
     other = load_engine(Settings(vllm_url=url, omni_instruction=text))
-    assert usual.asked != other.asked
+    assert usual.question_id != other.question_id
     assert other._question.text(DecodeOptions("en")) == text.replace(LANGUAGE, "english")
     assert Question().fingerprint != Question(is_placed=True).fingerprint
     assert (Question().note, Question(text).note != Question("Write.").note) == ("", True)
