@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from asr.engines.omni.prompt import INSTRUCTION
+from asr.engines.omni.instruction import INSTRUCTION
 
 VOCABULARY: Final = 131_072
 LAYERS: Final = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
