@@ -27,7 +27,6 @@ from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Mapping
 
 STATES: Final = 3
 """Emitting states of every phone of this model."""
@@ -53,6 +52,11 @@ class Phones:
         stay: log-probability of staying in a state, shape (n_phones, STATES).
         leave: log-probability of leaving a state, same shape.
         phone_of_senone: the phone that each senone belongs to, shape (n_senones,).
+        _single: the number of the senone sequence of each monophone.
+        _triphones: that of each triphone, by position, phone, left and right neighbour; negative if
+            the model lacks it. In a dict, each look-up would write reference counts, and a forked
+            child would copy the page.
+        _sequences: the senones of each sequence, shape (n_sequences, STATES).
     """
 
     names: tuple[str, ...]
@@ -60,7 +64,7 @@ class Phones:
     leave: np.ndarray
     phone_of_senone: np.ndarray
     _single: np.ndarray
-    _triphones: Mapping[tuple[int, int, int, int], int]
+    _triphones: np.ndarray
     _sequences: np.ndarray
 
     def index(self, name: str) -> int:
@@ -89,8 +93,8 @@ class Phones:
         """
         silent = self.index(SILENCE)
         for context in ((left, right), (silent, right), (left, silent)):
-            sequence = self._triphones.get((position, phone, *context))
-            if sequence is not None:
+            sequence = int(self._triphones[position, phone, *context])
+            if sequence >= 0:
                 return self._senones(sequence)
         return self.monophone(phone)
 
@@ -122,8 +126,8 @@ def read_phones(folder: Path) -> Phones:
     position += phones.nbytes
     n_senones = int.from_bytes(data[position : position + 4], "little")
     sequences = np.frombuffer(data, "<u2", n_senones, position + 4).reshape(-1, STATES)
-    keys = map(tuple, phones["attributes"][n_phones:].tolist())
-    triphones = dict(zip(keys, phones["sequence"][n_phones:].tolist(), strict=True))
+    triphones = np.full((SINGLE + 1, n_phones, n_phones, n_phones), -1, np.int32)
+    triphones[tuple(phones["attributes"][n_phones:].T)] = phones["sequence"][n_phones:]
     stay, leave = _read_transitions(folder / "transition_matrices")
     matrices = phones["matrix"][:n_phones]
     return Phones(
