@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from asr.align.hmm import compiled
+from asr.align.hmm.cepstra import CEPSTRA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 STREAMS: Final = 3
-CEPSTRA: Final = 13
 GAUSSIANS: Final = 128
 """Of each phone in each stream."""
 BEST: Final = 4

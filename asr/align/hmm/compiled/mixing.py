@@ -21,8 +21,9 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from asr.align.hmm.cepstra import CEPSTRA
 from asr.align.hmm.compiled.compiler import compiled, inlined
-from asr.align.hmm.mixtures import BEST, CEPSTRA, FLOOR, GAUSSIANS, STREAMS, Weights
+from asr.align.hmm.mixtures import BEST, FLOOR, GAUSSIANS, STREAMS, Weights
 
 BLOCK_FRAMES: Final = 128
 """How many frames are scored at once."""
