@@ -29,7 +29,8 @@ CEPSTRA: Final = 13
 LIFTER: Final = 22
 EMPHASIS: Final = np.float32(0.97)
 LOG_FLOOR: Final = 1e-4
-BLOCK_FRAMES: Final = 128
+BLOCK_FRAMES: Final = 32
+"""How many frames are transformed at once; intermediate results then stay in the CPU's cache."""
 
 SMOOTH: Final = 0.7
 """Share of the past in the smoothed power of a band."""
@@ -55,13 +56,10 @@ def cepstra(samples: np.ndarray) -> np.ndarray:
         Float32, shape (n_frames, CEPSTRA).
     """
     n_frames = (len(samples) - WINDOW) // HOP + 2
-    sharp = np.zeros((n_frames - 1) * HOP + WINDOW, np.float32)
-    sharp[: len(samples)] = samples
-    sharp[1 : len(samples)] -= EMPHASIS * samples[:-1]
-    windows = np.lib.stride_tricks.sliding_window_view(sharp, WINDOW)[::HOP]
     bands = np.empty((n_frames, N_BANDS))
     for start in range(0, n_frames, BLOCK_FRAMES):
-        spectrum = np.fft.rfft(windows[start : start + BLOCK_FRAMES] * _taper(), FFT)
+        windows = _windows(samples, start, min(start + BLOCK_FRAMES, n_frames))
+        spectrum = np.fft.rfft(windows * _taper(), FFT)
         power = spectrum.real**2 + spectrum.imag**2
         bands[start : start + BLOCK_FRAMES] = power @ _mel_filters()
     gains = np.empty_like(bands)
@@ -72,6 +70,18 @@ def cepstra(samples: np.ndarray) -> np.ndarray:
     logarithms = np.log(bands + LOG_FLOOR)
     found: np.ndarray = (logarithms @ _cosines()).astype(np.float32)
     return found
+
+
+def _windows(samples: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return the samples of frames [start, end) with high frequencies emphasised."""
+    sharp = np.zeros((end - start - 1) * HOP + WINDOW, np.float32)
+    first = start * HOP
+    piece = samples[first : first + len(sharp)]
+    sharp[: len(piece)] = piece
+    sharp[1 : len(piece)] -= EMPHASIS * piece[:-1]
+    if first:
+        sharp[0] -= EMPHASIS * samples[first - 1]
+    return np.lib.stride_tricks.sliding_window_view(sharp, WINDOW)[::HOP]
 
 
 def noise_gains(bands: np.ndarray, gains: np.ndarray) -> None:

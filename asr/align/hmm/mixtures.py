@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from asr.align.hmm import compiled
+from asr.align.hmm import compiled, memory
 from asr.align.hmm.cepstra import CEPSTRA
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Mixtures:
         weights = _padded_weights(phones, counts, order, loops.LANES)
         table = (_WEIGHTS * loops.WEIGHT_SCALE).astype(np.float32)
         loops.lay_out_weights(self._codes, table, senones[order], np.cumsum(counts), weights)
-        scores = np.empty((streams.shape[1], len(senones)), np.float32)
+        scores = memory.zeros((streams.shape[1], len(senones)), np.float32)
         loops.score(streams, self._forms, weights, scores)
         return scores
 
@@ -155,7 +155,7 @@ class Weights(NamedTuple):
 def _padded_weights(
     phones: np.ndarray, counts: np.ndarray, order: np.ndarray, n_lanes: int
 ) -> Weights:
-    """Lay out weights that are all 1.
+    """Lay out weights that are all 0.
 
     Args:
         phones: ascending.
@@ -167,7 +167,7 @@ def _padded_weights(
     places = np.empty(len(order), np.int64)
     shifts = starts[:-1] - (np.cumsum(counts) - counts)
     places[order] = np.arange(len(order)) + np.repeat(shifts, counts)
-    values = np.ones(STREAMS * GAUSSIANS * starts[-1], np.float32)
+    values = memory.zeros((STREAMS * GAUSSIANS * int(starts[-1]),), np.float32)
     return Weights(values, phones, starts, places)
 
 
