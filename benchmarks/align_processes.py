@@ -18,7 +18,6 @@ import asyncio
 import itertools
 import json
 import os
-import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from asr.align.witness import witness
 from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.types import Audio, Hypothesis
-from benchmarks.measure import save
+from benchmarks.measure import family, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,22 +53,25 @@ def read_chunks() -> list[Chunk]:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and of all its descendants that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(it.ru_utime + it.ru_stime for it in used)
+    """Return the CPU time of this process, its descendants, and their children that have ended."""
+    ticks = 0
+    for pid in family(os.getpid()):
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-async def align_all(n_processes: int, chunks: list[Chunk]) -> float:
-    """Align the chunks in a new pool; return the wall seconds without loading."""
+async def align_all(n_processes: int, chunks: list[Chunk]) -> tuple[float, float]:
+    """Align the chunks in a new pool; return the wall and the CPU seconds without loading."""
     aligner = SphinxAligner(n_processes)
     await aligner.open()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), cpu_seconds()
     waiting = iter(chunks)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(n_processes):
                 group.create_task(_align(aligner, waiting))
-        return time.perf_counter() - started
+        return time.perf_counter() - started, cpu_seconds() - used
     finally:
         await aligner.close()
 
@@ -82,11 +84,9 @@ async def _align(aligner: SphinxAligner, waiting: Iterator[Chunk]) -> None:
         witness(audio, timed)
 
 
-def measure(n_processes: int, chunks: list[Chunk], loading: float) -> dict[str, Any]:
+def measure(n_processes: int, chunks: list[Chunk]) -> dict[str, Any]:
     """Measure a row of the table."""
-    used = cpu_seconds()
-    wall = asyncio.run(align_all(n_processes, chunks))
-    used = cpu_seconds() - used - loading
+    wall, used = asyncio.run(align_all(n_processes, chunks))
     return {
         "processes": n_processes,
         "chunks": len(chunks),
@@ -103,17 +103,13 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=24, help="for each process")
     options = parser.parse_args()
     both = read_chunks()
-    asyncio.run(align_all(1, []))  # compiles, if nobody has yet
-    used = cpu_seconds()
-    asyncio.run(align_all(1, []))
-    loading = cpu_seconds() - used
+    asyncio.run(align_all(1, both))  # compiles, if nobody has yet
     rows = []
     for n_processes in options.processes:
         chunks = list(itertools.islice(itertools.cycle(both), n_processes * options.chunks))
-        rows.append(measure(n_processes, chunks, loading))
+        rows.append(measure(n_processes, chunks))
         print(rows[-1], flush=True)
-    more = {"loading, CPU s": round(loading, 2), "load average": os.getloadavg()[0]}
-    save("align_processes", rows, more)
+    save("align_processes", rows, {"load average at the end": round(os.getloadavg()[0], 1)})
 
 
 if __name__ == "__main__":

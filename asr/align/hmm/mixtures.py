@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from asr.align.hmm import compiled
+from asr.align.hmm import compiled, memory
+from asr.align.hmm.cepstra import CEPSTRA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 STREAMS: Final = 3
-CEPSTRA: Final = 13
 GAUSSIANS: Final = 128
 """Of each phone in each stream."""
 BEST: Final = 4
@@ -87,7 +87,7 @@ class Mixtures:
         weights = _padded_weights(phones, counts, order, loops.LANES)
         table = (_WEIGHTS * loops.WEIGHT_SCALE).astype(np.float32)
         loops.lay_out_weights(self._codes, table, senones[order], np.cumsum(counts), weights)
-        scores = np.empty((streams.shape[1], len(senones)), np.float32)
+        scores = memory.zeros((streams.shape[1], len(senones)), np.float32)
         loops.score(streams, self._forms, weights, scores)
         return scores
 
@@ -114,9 +114,12 @@ class Mixtures:
         Returns:
             Shape (n_frames, n_phones, GAUSSIANS); 0 for all but the best `BEST` of each phone.
         """
-        ones = np.ones((len(features), 1), np.float32)
-        terms = np.concatenate([features**2, features, ones], axis=1)
-        fits: np.ndarray = (terms @ self._forms[stream].T).reshape(-1, self._n_phones, GAUSSIANS)
+        narrow, shift, height = np.split(self._forms[stream].T, (CEPSTRA, 2 * CEPSTRA))
+        factors = np.concatenate(
+            [-(narrow**2), 2 * narrow * shift, height - (shift**2).sum(axis=0)]
+        )
+        terms = np.concatenate([features**2, features, np.ones_like(features[:, :1])], axis=1)
+        fits: np.ndarray = (terms @ factors).reshape(-1, self._n_phones, GAUSSIANS)
         # The compiled loops replace the lowest bits in the same way. So no two Gaussians are equal.
         numbered = fits.view(np.int32)
         numbered &= ~np.int32(GAUSSIANS - 1)
@@ -152,7 +155,7 @@ class Weights(NamedTuple):
 def _padded_weights(
     phones: np.ndarray, counts: np.ndarray, order: np.ndarray, n_lanes: int
 ) -> Weights:
-    """Lay out weights that are all 1.
+    """Lay out weights that are all 0.
 
     Args:
         phones: ascending.
@@ -164,7 +167,7 @@ def _padded_weights(
     places = np.empty(len(order), np.int64)
     shifts = starts[:-1] - (np.cumsum(counts) - counts)
     places[order] = np.arange(len(order)) + np.repeat(shifts, counts)
-    values = np.ones(STREAMS * GAUSSIANS * starts[-1], np.float32)
+    values = memory.zeros((STREAMS * GAUSSIANS * int(starts[-1]),), np.float32)
     return Weights(values, phones, starts, places)
 
 
@@ -187,19 +190,21 @@ def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _forms(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Compute the coefficients of x * x, x and 1 in the log-density of each Gaussian at x.
+    """Compute the coefficients of each Gaussian.
+
+    The log-density at x is the last coefficient minus the sum of the squares of (a * x - b), where
+    the first `CEPSTRA` coefficients are a and the next are b.
 
     Args:
-        means: shape (n_phones, n_gaussians, CEPSTRA).
+        means: shape (n_phones, GAUSSIANS, CEPSTRA).
         variances: same shape.
 
     Returns:
-        Float32 of shape (n_phones * n_gaussians, 2 * CEPSTRA + 1).
+        Float32 of shape (n_phones * GAUSSIANS, 2 * CEPSTRA + 1).
     """
-    narrow = np.trunc(0.5 / variances / LOG_UNIT) * LOG_UNIT
+    narrow = np.sqrt(np.trunc(0.5 / variances / LOG_UNIT) * LOG_UNIT)
     heights = np.trunc(-0.5 * np.log(2 * np.pi * variances) / LOG_UNIT) * LOG_UNIT
-    constant = (heights - narrow * means**2).sum(axis=2)
-    forms = np.concatenate([-narrow, 2 * narrow * means, constant[:, :, None]], axis=2)
+    forms = np.concatenate([narrow, narrow * means, heights.sum(axis=2, keepdims=True)], axis=2)
     return forms.reshape(-1, forms.shape[2]).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from asr.align.hmm import compiled
+from asr.align.hmm import compiled, memory
 from asr.align.hmm.acoustics import STATES, Phones, Scores
 
 if TYPE_CHECKING:
@@ -220,8 +220,8 @@ def _graph(lattice: Lattice, scores: Scores) -> Graph:
 def _empty_trace(graph: Graph, n_frames: int) -> Trace:
     n_nodes = len(graph.into) - 1
     return Trace(
-        moved=np.empty((n_frames, len(graph.stay)), bool),
-        chosen=np.empty((n_frames, n_nodes), np.int32),
+        moved=memory.zeros((n_frames, len(graph.stay)), bool),
+        chosen=memory.zeros((n_frames, n_nodes), np.int32),
         skipped=np.empty((n_frames + 1, len(graph.junctions)), bool),
         at_node=np.full(n_nodes, _NEVER),
     )

@@ -21,15 +21,14 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from asr.align.hmm.cepstra import CEPSTRA
 from asr.align.hmm.compiled.compiler import compiled, inlined
-from asr.align.hmm.mixtures import BEST, CEPSTRA, FLOOR, GAUSSIANS, STREAMS, Weights
+from asr.align.hmm.mixtures import BEST, FLOOR, GAUSSIANS, STREAMS, Weights
 
 BLOCK_FRAMES: Final = 128
 """How many frames are scored at once."""
 LANES: Final = 8
 """A multiple of the number of vector lanes. Loops of such a length need no remainder."""
-TERMS: Final = 2 * CEPSTRA
-"""A Gaussian has this many coefficients, of the squares and of the values, and a constant."""
 WEIGHT_SCALE: Final = 2.0**29
 """Keeps the product of three likelihoods, one from each stream, inside the range of float32."""
 
@@ -102,16 +101,17 @@ def _log(value: Any) -> Any:
 
 
 @inlined
-def _insert_gaussian(terms: Any, form: Any, number: Any, n_frames: Any, best: Any) -> None:
+def _insert_gaussian(values: Any, form: Any, number: Any, n_frames: Any, best: Any) -> None:
     """Score a Gaussian in each frame, and insert it into the best four of the phone.
 
     The number of the Gaussian replaces the lowest seven bits of its score. So one comparison moves
     both. This changes the score by less than a 65,000th.
     """
     for frame in range(n_frames):
-        score = form[TERMS]
-        for term in range(TERMS):
-            score += form[term] * terms[term * _N + frame]
+        score = form[2 * CEPSTRA]
+        for value in range(CEPSTRA):
+            distance = form[value] * values[value * _N + frame] - form[CEPSTRA + value]
+            score -= distance * distance
         new = _from_bits((_bits(score) & ~_INDEX_BITS) | number)
         first, second = best[frame], best[frame + _N]
         third, fourth = best[frame + 2 * _N], best[frame + 3 * _N]
@@ -125,12 +125,12 @@ def _insert_gaussian(terms: Any, form: Any, number: Any, n_frames: Any, best: An
 
 
 @inlined
-def _find_best(terms: Any, forms: Any, n_frames: Any, best: Any) -> None:
+def _find_best(values: Any, forms: Any, n_frames: Any, best: Any) -> None:
     """Find the best four Gaussians of each phone in each frame.
 
     Args:
-        terms: squares and values, shape (TERMS * BLOCK_FRAMES,).
-        forms: of one stream, shape (n_phones * GAUSSIANS, TERMS + 1).
+        values: the features, shape (CEPSTRA * BLOCK_FRAMES,).
+        forms: of one stream, shape (n_phones * GAUSSIANS, 2 * CEPSTRA + 1).
         n_frames: how many frames of the block are used.
         best: is filled, shape (n_phones, BEST * BLOCK_FRAMES).
     """
@@ -138,7 +138,7 @@ def _find_best(terms: Any, forms: Any, n_frames: Any, best: Any) -> None:
     for phone in range(len(best)):
         for number in range(GAUSSIANS):
             form = forms[phone * GAUSSIANS + number]
-            _insert_gaussian(terms, form, np.int32(number), n_frames, best[phone])
+            _insert_gaussian(values, form, np.int32(number), n_frames, best[phone])
 
 
 @inlined
@@ -223,13 +223,13 @@ def score(features: Any, forms: Any, weights: Any, scores: Any) -> None:
 
     Args:
         features: shape (STREAMS, n_frames, CEPSTRA).
-        forms: shape (STREAMS, n_phones * GAUSSIANS, TERMS + 1).
+        forms: shape (STREAMS, n_phones * GAUSSIANS, 2 * CEPSTRA + 1), from `Mixtures`.
         weights: of the senones.
         scores: is filled, shape (n_frames, n_senones).
     """
     n_phones = forms.shape[1] // GAUSSIANS
     n_padded = weights.starts[-1]
-    terms = np.zeros(TERMS * _N, np.float32)
+    values = np.zeros(CEPSTRA * _N, np.float32)
     best = np.empty((STREAMS, n_phones, BEST * _N), np.float32)
     numbers = np.empty((STREAMS, n_phones, BEST * _N), np.int32)
     highest = np.empty(_N, np.float32)
@@ -238,12 +238,10 @@ def score(features: Any, forms: Any, weights: Any, scores: Any) -> None:
         n_frames = min(_N, len(scores) - begin)
         n_lanes = (n_frames + LANES - 1) // LANES * LANES
         for stream in range(STREAMS):
-            for term in range(CEPSTRA):
+            for value in range(CEPSTRA):
                 for frame in range(n_frames):
-                    value = features[stream, begin + frame, term]
-                    terms[term * _N + frame] = value * value
-                    terms[(CEPSTRA + term) * _N + frame] = value
-            _find_best(terms, forms[stream], n_lanes, best[stream])
+                    values[value * _N + frame] = features[stream, begin + frame, value]
+            _find_best(values, forms[stream], n_lanes, best[stream])
             _weigh(best[stream], numbers[stream], n_lanes, highest)
         for group in range(len(weights.phones)):
             start, end = weights.starts[group], weights.starts[group + 1]
