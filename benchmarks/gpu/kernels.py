@@ -120,7 +120,15 @@ def main() -> None:
         for name, (seconds, _) in report["kernels"].items():
             groups[group_of(name)] += seconds
         shown = {name: round(seconds, 3) for name, seconds in groups.most_common()}
-        print(json.dumps({"wall_s": round(report["wall_s"], 3), "busy_s": round(report["busy_s"], 3), **shown}))
+        print(
+            json.dumps(
+                {
+                    "wall_s": round(report["wall_s"], 3),
+                    "busy_s": round(report["busy_s"], 3),
+                    **shown,
+                }
+            )
+        )
         for name, (seconds, n) in list(report["kernels"].items())[:25]:
             print(f"{seconds:8.4f} s {n:6d} x {name[:110]}")
 

@@ -265,9 +265,7 @@ def _make_client(
     # stays with the process that accepted it. So kept connections leave some processes idle, while
     # new ones go to a process that has time to accept them.
     kept = None if any(url.startswith("https") for url in options.urls) else 0
-    limits = httpx.Limits(
-        max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
-    )
+    limits = httpx.Limits(max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS)
     return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
 
 

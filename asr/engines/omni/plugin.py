@@ -76,7 +76,9 @@ def read_metadata_on_the_cpu() -> list[Change]:
     """Let the metadata of the Mamba layers wait for nothing."""
     from vllm.v1.attention.backends.mamba2_attn import Mamba2AttentionMetadataBuilder as Builder
 
-    def build(self: Any, common_prefix_len: int, step: Any, fast_build: bool = False, **kwargs: Any) -> Any:
+    def build(
+        self: Any, common_prefix_len: int, step: Any, fast_build: bool = False, **kwargs: Any
+    ) -> Any:
         del common_prefix_len, fast_build
         common = self._compute_common_metadata(
             step, num_accepted_tokens=kwargs.get("num_accepted_tokens")

@@ -70,7 +70,7 @@ def test_the_request_is_what_the_model_wants() -> None:
     (body,) = vllm.bodies
     assert body["model"] == "nvidia/omni"
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
-    assert (body["temperature"], body["top_k"], body["max_tokens"]) == (0.2, 1, 56)
+    assert (body["temperature"], body["top_k"], body["max_tokens"]) == (0.0, 1, 56)
     assert body["logprobs"] is True
     (message,) = body["messages"]
     audio, text = message["content"]

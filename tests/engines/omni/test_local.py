@@ -199,7 +199,7 @@ def test_the_samples_go_to_the_model_as_they_are(vllm):
     assert samples is AUDIO.samples
     assert rate == 16_000
     assert given["prompt"] == f"[{PLACEHOLDER}. \n{INSTRUCTION}]"
-    wanted = {"temperature": 0.2, "top_k": 1, "max_tokens": 44, "top_p": 0.9, "logprobs": 0}
+    wanted = {"temperature": 0.0, "top_k": 1, "max_tokens": 44, "top_p": 0.9, "logprobs": 0}
     assert parameters == wanted | {"output_kind": "final"}
 
 

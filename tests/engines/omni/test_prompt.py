@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from asr.config import DecodeOptions
-from asr.engines.omni.prompt import TEMPERATURE, Token, hypothesis, sampling
+from asr.engines.omni.prompt import GREEDY_UP_TO, Token, hypothesis, sampling
 
 
 def tokens(*pairs: tuple[str, float]) -> list[Token]:
@@ -19,9 +19,10 @@ def tokens(*pairs: tuple[str, float]) -> list[Token]:
 # --- the request --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [None, 0.0, 0.1, TEMPERATURE])
+@pytest.mark.parametrize("temperature", [None, 0.0, 0.1, GREEDY_UP_TO])
 def test_by_default_the_likeliest_token_is_taken(temperature):
-    assert sampling(DecodeOptions(temperature=temperature), 10).top_k == 1
+    drawn = sampling(DecodeOptions(temperature=temperature), 10)
+    assert (drawn.temperature, drawn.top_k) == (0.0, 1)
 
 
 @pytest.mark.parametrize("temperature", [0.21, 0.7, 1.0])
