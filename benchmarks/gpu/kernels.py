@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from asr.engines.omni import plugin
+from benchmarks.gpu import plugin
 from benchmarks.gpu.step_log import Steps
 
 GROUPS: Final = {
@@ -83,7 +83,11 @@ class Kernels(Steps):
         torch.cuda.synchronize()
         wall = time.perf_counter() - self._began
         self._profiler.__exit__(None, None, None)
-        spans = [(e.time_range.start, e.time_range.end, e.name) for e in self._profiler.events()]
+        spans = [
+            (it.time_range.start, it.time_range.end, it.name)
+            for it in self._profiler.events()
+            if not re.match(r"cu(da)?[A-Z]", it.name)  # calls of the CPU
+        ]
         kernels: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         for start, end, name in spans:

@@ -5,9 +5,18 @@ request are done, which the CPU knows already, and once to read how many tokens 
 which follows from the length of the audio. Each time the GPU runs dry. It also launches the audio
 encoder kernel by kernel. The plugin removes all of this. It changes no result.
 
-vLLM loads plugins through the entry point `vllm.general_plugins` in each of its processes, so it is
-enough to install this package beside vLLM. `ASR_VLLM_PLUGIN=` (empty) switches the plugin off, and
-`ASR_VLLM_PLUGIN=metadata,lengths,graphs` chooses parts of it.
+It ran on an H200, where the API processes set the speed, so its gain is not known
+(benchmarks/gpu/README.md). Therefore it is an experiment and no part of the service.
+
+vLLM loads plugins through the entry point `vllm.general_plugins` in each of its processes. On a
+folder of PYTHONPATH, this makes one:
+
+    mkdir asr_plugin-1.dist-info
+    printf 'Metadata-Version: 2.1\nName: asr-plugin\nVersion: 1\n' > asr_plugin-1.dist-info/METADATA
+    printf '[vllm.general_plugins]\nasr = benchmarks.gpu.plugin:register\n' \
+      > asr_plugin-1.dist-info/entry_points.txt
+
+`ASR_VLLM_PLUGIN=metadata,lengths,graphs` chooses parts of it; an empty value switches it off.
 """
 
 from __future__ import annotations
@@ -77,9 +86,14 @@ def read_metadata_on_the_cpu() -> list[Change]:
     from vllm.v1.attention.backends.mamba2_attn import Mamba2AttentionMetadataBuilder as Builder
 
     def build(
-        self: Any, common_prefix_len: int, step: Any, fast_build: bool = False, **kwargs: Any
+        self: Any,
+        common_prefix_len: int,
+        common_attn_metadata: Any,
+        fast_build: bool = False,
+        **kwargs: Any,
     ) -> Any:
         del common_prefix_len, fast_build
+        step = common_attn_metadata
         common = self._compute_common_metadata(
             step, num_accepted_tokens=kwargs.get("num_accepted_tokens")
         )
@@ -140,7 +154,7 @@ def replay_the_encoder() -> list[Change]:
     """Let the audio encoder replay CUDA graphs."""
     from vllm.model_executor.models.parakeet import ProjectedParakeet
 
-    from asr.engines.omni.encoder_graphs import replaying
+    from benchmarks.gpu.encoder_graphs import replaying
 
     return [_change(ProjectedParakeet, "forward", replaying(ProjectedParakeet.forward))]
 

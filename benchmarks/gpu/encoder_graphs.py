@@ -5,7 +5,7 @@ kernel by kernel from Python, in every step in which chunks start. Here the enco
 once for each of a few numbers of clips, with all clips padded to 30 s. The encoder masks the
 padding, so its output changes only by rounding.
 
-`asr.engines.omni.plugin` installs it in vLLM.
+`benchmarks.gpu.plugin` installs it in vLLM.
 """
 
 from __future__ import annotations
