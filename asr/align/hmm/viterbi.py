@@ -269,10 +269,10 @@ def _skip_tokens(graph: Graph, at_node: np.ndarray, skipped: np.ndarray) -> None
 
 def _emissions(graph: Graph, values: np.ndarray, background: np.ndarray) -> Iterator[np.ndarray]:
     """Yield for each frame the log-likelihood ratio of every state, shape (n_states,)."""
-    groups = np.arange(len(graph.ends))
     for begin in range(0, len(values), BLOCK_FRAMES):
-        frames = np.arange(begin, min(begin + BLOCK_FRAMES, len(values)))
-        ratios = _ratios(graph, values, background, frames[:, None], groups[None])
+        block = slice(begin, begin + BLOCK_FRAMES)
+        frames, groups = np.arange(len(values[block])), np.arange(len(graph.ends))
+        ratios = _ratios(graph, values[block], background[block], frames[:, None], groups)
         for row in ratios:
             yield row[graph.group]
 

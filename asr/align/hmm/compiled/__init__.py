@@ -1,9 +1,10 @@
 """The inner loops of the aligner, compiled by numba. They are optional.
 
-`mixing` computes the likelihoods of senones, and `search` searches lattices. The modules above this
-package compute the same with numpy if numba is missing, in about four times the CPU time.
+`noise` removes noise from spectra, `mixing` computes the likelihoods of senones, and `search`
+searches lattices. The modules above this package compute the same with numpy if numba is missing,
+in several times the CPU time.
 
-Importing `mixing` or `search` compiles, once for each kind of CPU and each version of the file.
+Importing one of them compiles, once for each kind of CPU and each version of the file.
 numba keeps the result in ``__pycache__`` or in the user's cache folder. So the template process
 imports them before it forks, and the main process never does (`load`).
 """
@@ -23,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def load(name: str) -> ModuleType | None:
-    """Import and compile ``mixing`` or ``search``; None if numba does not work here."""
+    """Import and compile a module of this package; None if numba does not work here."""
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except (ImportError, OSError) as error:  # OSError: its library cannot be loaded
-        logger.warning("the aligner needs four times as much CPU time without numba: %s", error)
+        logger.warning("the aligner needs several times the CPU time without numba: %s", error)
         return None
