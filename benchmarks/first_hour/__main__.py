@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from asr.engines.omni.http import SLOTS_PER_SERVER
 from asr.errors import AsrError
 from asr.settings import Settings
 from benchmarks.first_hour.bench import Bench
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--out", required=True, type=Path, help="folder of answers and report")
     made.add_argument("--minutes", type=float, default=60, help="the time it may take (60)")
-    made.add_argument("--parallel", type=int, default=64, help="clips in progress at once (64)")
+    made.add_argument("--parallel", type=int, help="clips in progress at once (64 per server)")
     made.add_argument(
         "--steps", nargs="+", choices=STEPS, default=STEPS, metavar="STEP", help=" ".join(STEPS)
     )
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             Settings.from_env(env),
             options.out,
             clips,
-            parallel=options.parallel,
+            parallel=options.parallel or SLOTS_PER_SERVER * len(options.server.split(",")),
             minutes=options.minutes,
             quiet=options.quiet,
         )

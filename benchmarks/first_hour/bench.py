@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -21,7 +22,7 @@ from benchmarks.first_hour.wire import CALLS, Wire
 from benchmarks.joined import KeptChunks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
     import httpx
@@ -83,7 +84,7 @@ class Bench:
         name, form = f"{arm.name:<14}", "{desc} {n:.0f}/{total} s of audio [{elapsed}<{remaining}]"
         bar = tqdm(total=total, desc=name, bar_format=form, disable=self.quiet)
         with bar:
-            async with self.transcriber(arm) as transcriber:
+            async with opened(self.transcriber(arm)) as transcriber:
 
                 async def one(clip: Clip) -> None:
                     async with places:
@@ -108,6 +109,16 @@ class Bench:
             return engine
 
         return make_transcriber(settings, make)
+
+
+@contextlib.asynccontextmanager
+async def opened(transcriber: Transcriber) -> AsyncGenerator[Transcriber]:
+    """Open a transcriber, and close it even if opening fails."""
+    try:
+        await transcriber.open()
+        yield transcriber
+    finally:
+        await transcriber.close()
 
 
 def omni_engine(

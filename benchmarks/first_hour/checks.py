@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +14,10 @@ import numpy as np
 from asr.config import DecodeOptions
 from asr.doctor import check_machine, check_server
 from asr.types import SAMPLE_RATE, Audio, Chunk
-from benchmarks.first_hour.arms import TRAINED
+from benchmarks.first_hour.arms import TRAINED, saying
 from benchmarks.first_hour.bench import omni_engine
 from benchmarks.first_hour.section import Section, Table, Verdict
+from benchmarks.first_hour.wire import text_part
 
 if TYPE_CHECKING:
     from benchmarks.first_hour.bench import Bench
@@ -55,11 +57,24 @@ async def tokens(bench: Bench) -> Section:
         async with _client(bench, url) as client:
             prompt = await rendered(client, body)
             verdicts += await _verdicts(client, url, body, prompt)
-        if prompt is not None:
-            rows += [(url, prompt.route, str(len(prompt.ids)), _shown(prompt.text))]
-    titles = ("server", "route", "tokens", "prompt, with one second of audio")
-    tables = (Table("The prompt as the server writes it", [titles, *rows]),) if rows else ()
+            rows += [_row(url, "as sent", prompt)]
+            if text_part(body) != (TRAINED, True):
+                rows += [_row(url, "as trained", await rendered(client, _as_trained(body)))]
+    titles = ("server", "instruction", "route", "tokens", "prompt, with one second of audio")
+    tables = (Table("The prompt as the server writes it", [titles, *rows]),)
     return Section("tokens", "Tokens of the instruction", tuple(verdicts), tables)
+
+
+def _as_trained(body: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = copy.deepcopy(body)
+    saying(TRAINED)(changed)
+    return changed
+
+
+def _row(url: str, name: str, prompt: Prompt | None) -> tuple[str, ...]:
+    if prompt is None:
+        return url, name, "none", "n/a", "n/a"
+    return url, name, prompt.route, str(len(prompt.ids)), _shown(prompt.text)
 
 
 class Prompt:
@@ -82,6 +97,9 @@ async def sent_body(bench: Bench) -> dict[str, Any]:
             if request.url.path == CHAT:
                 bodies.append(json.loads(request.content))
             return await self.inner.handle_async_request(request)
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
 
     engine = omni_engine(bench.settings, Tap())
     at = np.arange(SAMPLE_RATE) / SAMPLE_RATE

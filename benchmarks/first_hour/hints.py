@@ -109,7 +109,10 @@ async def measure(bench: Bench, clips: Sequence[Clip]) -> Section:
     )
     table = Table(f"Hints, {len(clips)} clips, the model alone", [titles, *rows])
     verdicts = (
-        *(_verdict(arm, compared[arm.name]) for arm in with_hints),
+        *(
+            _verdict(arm, compared[arm.name], found(heard[arm.name], keywords.spoken, clips))
+            for arm in with_hints
+        ),
         _inserted(heard, keywords, clips),
     )
     return Section("hints", "Prompt and keywords", verdicts, (table,))
@@ -127,11 +130,14 @@ def found(
     return n_found / n_all if n_all else None
 
 
-def _verdict(arm: Arm, against: Difference | None) -> Verdict:
+def _verdict(arm: Arm, against: Difference | None, rare: float | None) -> Verdict:
     item = f"hint: {arm.title}"
     if against is None or against.n_clips < MIN_CLIPS:
         return Verdict(item, "not measurable", "too few clips", f"give {MIN_CLIPS} or more")
-    told = f"{100 * against.value:+.2f} points of WER, p {against.p:.3f}"
+    told = (
+        f"{100 * against.value:+.2f} points of WER, p {against.p:.3f}; {percent(rare)} of the rare "
+        "words found"
+    )
     if against.is_significant and against.value > 0:
         todo = "hints hurt: tell users, or move them in the prompt, and measure again"
         return Verdict(item, "look here", told, todo)

@@ -11,7 +11,7 @@ from benchmarks.first_hour.chunks import JOINED_SECONDS, MAX_JOINED
 from benchmarks.first_hour.references import selection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from benchmarks.first_hour.bench import Bench
     from benchmarks.first_hour.references import Clip
@@ -24,6 +24,8 @@ N_THINKING: Final = 40
 THINKING_FACTOR: Final = 4.0
 """An answer with thinking takes about so many times as long."""
 N_HINTS: Final = 3
+SPEED_SHARE: Final = 0.2
+MIN_CLIPS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,14 @@ class Plan:
         model_rtfx: measured seconds of audio per second, the model alone.
         service_rtfx: the same for the whole service.
         clip_seconds: seconds of the clips that take part.
+        speed_minutes: length of the recordings of the step "speed".
         steps: estimated seconds of each step.
     """
 
     model_rtfx: float
     service_rtfx: float
     clip_seconds: float
+    speed_minutes: float
     steps: dict[str, float]
 
     @property
@@ -56,8 +60,14 @@ class Plan:
         )
 
 
-async def make(bench: Bench, load: Load) -> Plan:
-    """Return the stored plan, or make one. With the same plan a later run asks the same clips."""
+async def make(bench: Bench, load: Load, names: Collection[str]) -> Plan:
+    """Return the stored plan, or make one. With the same plan a later run asks the same clips.
+
+    Args:
+        bench: what to measure with.
+        load: the load of the step "speed", at most.
+        names: the steps that are wanted.
+    """
     path = bench.folder / "plan.json"
     if path.exists():
         return Plan(**json.loads(path.read_text("utf-8")))
@@ -67,49 +77,61 @@ async def make(bench: Bench, load: Load) -> Plan:
     for arm in (SENT, SERVICE):
         await bench.ask(arm, first)
         speeds.append(seconds / max(bench.spent[arm.name], 1e-3))
-    plan = fitting(bench.clips, speeds[0], speeds[1], 60 * bench.minutes, load)
+    plan = Estimate(bench.clips, speeds[0], speeds[1], load, names).fitting(60 * bench.minutes)
     path.write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
     return plan
 
 
-def fitting(
-    clips: Sequence[Clip], model_rtfx: float, service_rtfx: float, seconds: float, load: Load
-) -> Plan:
-    """Return the plan with the most clips that takes at most `seconds`.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Estimates the time of the steps.
 
-    The steps whose time does not depend on the clips are always part of it.
+    Attributes:
+        model_rtfx: measured seconds of audio per second, the model alone.
+        service_rtfx: the same for the whole service.
     """
-    total = sum(clip.seconds for clip in clips)
-    low, high = 0.0, total
-    if _plan(clips, total, model_rtfx, service_rtfx, load).seconds <= seconds:
-        low = total
-    else:
+
+    clips: Sequence[Clip]
+    model_rtfx: float
+    service_rtfx: float
+    load: Load
+    names: Collection[str]
+
+    def fitting(self, seconds: float) -> Plan:
+        """Return the plan with the most clips that takes at most `seconds`.
+
+        Speed takes at most a fifth of the time, with shorter recordings if necessary. If the time
+        is too short even for `MIN_CLIPS`, the plan is longer.
+        """
+        total = sum(clip.seconds for clip in self.clips)
+        full, share = self._speed(self.load.minutes), SPEED_SHARE * seconds
+        minutes = min(self.load.minutes, max(0.5, self.load.minutes * share / full))
+        if self._plan(total, minutes).seconds <= seconds:
+            return self._plan(total, minutes)
+        low, high = min(total, MIN_CLIPS * total / len(self.clips)), total
         for _ in range(30):
             middle = (low + high) / 2
-            fits = _plan(clips, middle, model_rtfx, service_rtfx, load).seconds <= seconds
+            fits = self._plan(middle, minutes).seconds <= seconds
             low, high = (middle, high) if fits else (low, middle)
-    return _plan(clips, low, model_rtfx, service_rtfx, load)
+        return self._plan(low, minutes)
 
+    def _plan(self, seconds: float, speed_minutes: float) -> Plan:
+        mean = sum(clip.seconds for clip in self.clips) / max(1, len(self.clips))
+        n_clips = seconds / max(mean, 1e-3)
+        joined = min(max(seconds, 3 * JOINED_SECONDS), MAX_JOINED * JOINED_SECONDS)
+        thinking = mean * min(N_THINKING, n_clips) * THINKING_FACTOR
+        steps = {
+            "instructions": (1 + len(INSTRUCTIONS)) * seconds / self.model_rtfx,
+            "thinking": thinking / self.model_rtfx,
+            "hints": N_HINTS * seconds / self.model_rtfx,
+            "chunks": len(CHUNKS) * joined / self.model_rtfx,
+            "categories": seconds / self.service_rtfx,
+            "speed": self._speed(speed_minutes),
+        }
+        wanted = {name: time for name, time in steps.items() if name in self.names}
+        return Plan(self.model_rtfx, self.service_rtfx, seconds, speed_minutes, wanted)
 
-def _plan(
-    clips: Sequence[Clip], seconds: float, model_rtfx: float, service_rtfx: float, load: Load
-) -> Plan:
-    mean = sum(clip.seconds for clip in clips) / max(1, len(clips))
-    n_clips = seconds / max(mean, 1e-3)
-    joined = min(max(seconds, 3 * JOINED_SECONDS), MAX_JOINED * JOINED_SECONDS)
-    thinking = mean * min(N_THINKING, n_clips) * THINKING_FACTOR
-    measured = 27.0 * sum(max(4, 2 * n) for n in load.chunks) / model_rtfx
-    measured += 60 * load.minutes * sum(load.files) * (1 / model_rtfx + 1 / service_rtfx)
-    return Plan(
-        model_rtfx,
-        service_rtfx,
-        seconds,
-        {
-            "instructions": (1 + len(INSTRUCTIONS)) * seconds / model_rtfx,
-            "thinking": thinking / model_rtfx,
-            "hints": N_HINTS * seconds / model_rtfx,
-            "chunks": len(CHUNKS) * joined / model_rtfx,
-            "service": seconds / service_rtfx,
-            "speed": measured,
-        },
-    )
+    def _speed(self, minutes: float) -> float:
+        pieces = 27.0 * sum(max(4, 2 * n) for n in self.load.chunks) / self.model_rtfx
+        files = 60 * minutes * sum(self.load.files)
+        return pieces + files * (1 / self.model_rtfx + 1 / self.service_rtfx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,7 +60,7 @@ async def everything(bench: Bench, request: Request) -> Path:
     bench.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = await _facts(bench, request)
     _same_model(bench, facts["model"])
-    made = await plan.make(bench, request.load)
+    made = await plan.make(bench, request.load, request.steps)
     print(f"Plan: {made}", flush=True)
     clips = selection(bench.clips, made.clip_seconds + 1e-6)
     length = sum(clip.seconds for clip in clips) / 60
@@ -68,7 +68,9 @@ async def everything(bench: Bench, request: Request) -> Path:
     facts["plan"] = str(made)
     sections: list[Section] = []
     path = bench.folder / "report.md"
-    for name, step in _steps(bench, clips, request.load).items():
+    for name, step in _steps(
+        bench, clips, replace(request.load, minutes=made.speed_minutes)
+    ).items():
         if name in request.steps:
             print(f"== {name}", flush=True)
             section = await step()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asr.config import DecodeOptions, Options
 from asr.pipeline.transcriber import collect, make_transcriber
 from asr.types import SAMPLE_RATE, Audio, Chunk
-from benchmarks.first_hour.bench import omni_engine
+from benchmarks.first_hour.bench import omni_engine, opened
 from benchmarks.first_hour.recordings import long_recordings, pieces
 from benchmarks.first_hour.section import Section, Table, Verdict, number
 
@@ -127,7 +127,8 @@ async def _model(bench: Bench, recordings: Sequence[Clip], n_chunks: int) -> flo
 async def _service(bench: Bench, recordings: Sequence[Clip], aligner: str) -> float:
     settings = replace(bench.settings, aligner=aligner)
 
-    async with make_transcriber(settings, lambda it: omni_engine(it, bench.network)) as service:
+    made_of = make_transcriber(settings, lambda it: omni_engine(it, bench.network))
+    async with opened(made_of) as service:
         files = (clip.utterance.file for clip in recordings)
         done = (collect(service.transcribe_file(file, Options())) for file in files)
         made = await asyncio.gather(*done)

@@ -1,0 +1,190 @@
+"""The measurements at a stand-in server: well-behaved, and with each of its tricks."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from asr.errors import EngineUnavailable, InvalidOption
+from asr.evaluation import Utterance
+from benchmarks.first_hour import checks, hints, instructions, quality, report, run, thinking
+from benchmarks.first_hour.answers import Answer, Call
+from benchmarks.first_hour.arms import INSTRUCTIONS, SENT, SERVICE, TRAINED
+from benchmarks.first_hour.bench import Bench
+from benchmarks.first_hour.references import Clip
+from benchmarks.first_hour.run import Request
+from benchmarks.first_hour.section import Section, Table, Verdict
+from benchmarks.first_hour.speed import Load
+
+
+def verdicts(section):
+    return {it.item: it for it in section.verdicts}
+
+
+def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
+    with running() as (bench, server):
+        request = Request(("instructions", "thinking"), Load(1.0, (1,), (1,)), "a test")
+        path = asyncio.run(run.everything(bench, request))
+        n_asked, first = server.n_asked, path.read_text()
+        asyncio.run(run.everything(bench, request))
+        assert server.n_asked == n_asked
+    assert "- note: a test" in first
+    assert "- clips: 4 of 4" in first
+    assert "| thinking is off | pass |" in first
+    body = json.loads((bench.folder / "report.json").read_text())
+    assert [it["name"] for it in body["sections"]] == ["instructions", "thinking"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in bench.folder.glob("answers/*"))
+
+
+def test_the_folder_of_another_model_is_refused(running):
+    with running() as (bench, _):
+        bench.folder.mkdir()
+        (bench.folder / "run.json").write_text('{"model": "other", "clips": []}')
+        with pytest.raises(InvalidOption, match="another folder"):
+            asyncio.run(run.everything(bench, Request(())))
+
+
+def test_a_server_that_is_away_ends_the_run_and_is_not_blamed_on_a_clip(running, monkeypatch):
+    monkeypatch.setattr("asr.engines.omni.servers.OUTAGE_SECONDS", 0.1)
+    with running() as (bench, _):
+        pass
+    with pytest.raises(EngineUnavailable):
+        asyncio.run(bench.ask(SENT, bench.clips))
+    assert bench.store(SENT).answers == {}
+
+
+def test_tricks_are_found(running):
+    with running("aloud", "loop", "think", "insert", "template") as (bench, _):
+        asked = asyncio.run(instructions.measure(bench, bench.clips))
+        thought = asyncio.run(thinking.measure(bench, bench.clips))
+        hinted = asyncio.run(hints.measure(bench, bench.clips))
+        tokens = asyncio.run(checks.tokens(bench))
+    found = verdicts(asked)["reasoning aloud and loops"]
+    assert found.level == "look here"
+    assert "4 of 4 answers reason aloud and 2 are loops" in found.found
+    found = verdicts(thought)["thinking is off"]
+    assert found.level == "look here"
+    assert "4 have tags" in found.found
+    found = verdicts(hinted)["unspoken keywords stay out of the text"]
+    assert found.level == "look here"
+    assert {it.level for it in tokens.verdicts if "tokens at" in it.item} == {"look here"}
+
+
+@pytest.mark.parametrize("tricks", [(), ("template",)])
+def test_tokens_are_those_of_training_only_if_nothing_stands_between(running, tricks):
+    with running(*tricks) as (bench, _):
+        body = asyncio.run(checks.sent_body(bench))
+        body["messages"][-1]["content"][1]["text"] = TRAINED
+
+        async def compare():
+            (url,) = bench.settings.vllm_urls
+            async with checks._client(bench, url) as client:
+                prompt = await checks.rendered(client, body)
+                return await checks._verdicts(client, url, body, prompt)
+
+        tokens, template = asyncio.run(compare())
+    assert tokens.level == ("look here" if tricks else "pass")
+    assert template.level == "pass"
+
+
+@pytest.fixture
+def stored(tmp_path, clips, bench_at):
+    """A bench with 24 clips whose answers are stored, so that no server is asked."""
+    many = [
+        Clip(replace(clip.utterance, text=f"{clip.utterance.text} {n}"), clip.seconds)
+        for n in range(6)
+        for clip in clips
+    ]
+    bench = bench_at("http://127.0.0.1:9")
+    bench = Bench(bench.settings, tmp_path / "stored", many, quiet=True)
+
+    def put(arm, answer_of):
+        store = bench.store(arm)
+        for clip in many:
+            store.put(answer_of(clip))
+
+    return bench, put
+
+
+def answer(clip, text=None, raw=None, sent=TRAINED, **more):
+    text = clip.utterance.text if text is None else text
+    call = Call(0.1, text if raw is None else raw, "", "stop", 50, 9, sent, True)
+    return Answer(clip.id, text, duration=clip.seconds, calls=(call,), chunks=(1.0,), **more)
+
+
+def without_last(clip):
+    return clip.utterance.text.rsplit(" ", 2)[0]
+
+
+def test_an_instruction_that_is_better_than_ours_is_named(stored):
+    bench, put = stored
+    put(SENT, lambda clip: answer(clip, without_last(clip)))
+    for arm in INSTRUCTIONS[1:]:
+        is_better = arm.name == "terse"
+        put(arm, lambda clip, b=is_better: answer(clip, None if b else without_last(clip)))
+    found = verdicts(asyncio.run(instructions.measure(bench, bench.clips)))["instruction"]
+    assert found.level == "look here"
+    assert "sent as trained" in found.found
+    assert "terse" in found.found
+    assert "TensorRT" not in found.found
+
+
+def test_ours_passes_if_text_first_is_worse_and_reasons_aloud(stored):
+    bench, put = stored
+    for arm in (SENT, *INSTRUCTIONS[1:-1]):
+        put(arm, answer)
+    aloud = "The user wants me to transcribe this."
+    put(INSTRUCTIONS[-1], lambda clip: answer(clip, f"{aloud} {clip.utterance.text}", aloud))
+    found = verdicts(asyncio.run(instructions.measure(bench, bench.clips)))
+    assert {name: it.level for name, it in found.items()} == dict.fromkeys(found, "pass")
+    assert "24 clips with reasoning aloud" in found["order of parts"].found
+
+
+def test_clips_under_three_seconds_that_fail_are_found(stored):
+    bench, put = stored
+    for arm in (SENT, *INSTRUCTIONS[1:]):
+        put(arm, lambda clip: answer(clip, "no " * 40 if clip.seconds < 3 else None))
+    found = verdicts(asyncio.run(instructions.measure(bench, bench.clips)))
+    assert found["clips under 3 s"].level == "look here"
+    assert found["reasoning aloud and loops"].level == "look here"
+
+
+def test_doubts_about_right_texts_are_false_alarms(stored):
+    bench, put = stored
+    doubt = ("the text is in doubt (3 tried): it has 3 words for 9.5 s of speech",)
+    put(SERVICE, lambda clip: answer(clip, warnings=doubt if clip.seconds < 2 else ()))
+    section = asyncio.run(quality.doubts(bench, bench.clips))
+    assert verdicts(section)["false alarms"].level == "look here"
+    assert "6 of 24" in verdicts(section)["false alarms"].found
+    assert section.tables[1].rows[1] == ("it has N words for N s of speech", "6")
+    put(SERVICE, answer)
+    section = asyncio.run(quality.doubts(bench, bench.clips))
+    assert verdicts(section)["false alarms"].level == "pass"
+
+
+@pytest.mark.parametrize(("is_right", "level"), [(True, "pass"), (False, "look here")])
+def test_voxpopuli_is_compared_with_nvidia_and_with_the_gate(stored, is_right, level):
+    bench, _ = stored
+    words = " ".join(["reference"] * 30)
+    clips = [
+        Clip(Utterance(clip.utterance.file, f"{words} {n}", categories=("voxpopuli",)), 9.0)
+        for n, clip in enumerate(bench.clips)
+    ]
+    store = bench.store(SERVICE)
+    for clip in clips:
+        store.put(answer(clip, None if is_right else clip.utterance.text.replace("ence", "", 5)))
+    found = verdicts(asyncio.run(quality.categories(bench, clips)))
+    assert found["gate 6.2 on VoxPopuli"].level == level
+    assert found["WER on VoxPopuli"].level == level
+    assert found["mean of eight sets, NVIDIA 5.93"].level == "not measurable"
+    assert "AMI" in found["mean of eight sets, NVIDIA 5.93"].found
+
+
+def test_a_report_has_the_verdicts_first_and_escapes_what_would_break_a_table():
+    verdict = Verdict("it|em", "look here", "found", "next")
+    section = Section("a", "Title", (verdict,), (Table("T", [("x", "y"), ("a|b\nc", "1")]),))
+    text = report.to_markdown({"model": "omni"}, [section])
+    assert "| it\\|em | **look here** | found | next |" in text
+    assert "| a\\|b c | 1 |" in text
+    assert text.index("look here") < text.index("## Title")
