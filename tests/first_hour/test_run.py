@@ -24,16 +24,17 @@ def verdicts(section):
 
 def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
     with running() as (bench, server):
-        request = Request(("instructions", "thinking"), Load(1.0, (1,), (1,)), "a test")
+        bench.clips = bench.clips[:2]
+        request = Request(("thinking",), Load(1.0, (1,), (1,)), "a test")
         path = asyncio.run(run.everything(bench, request))
         n_asked, first = server.n_asked, path.read_text()
         asyncio.run(run.everything(bench, request))
         assert server.n_asked == n_asked
     assert "- note: a test" in first
-    assert "- clips: 4 of 4" in first
+    assert "- clips: 2 of 2" in first
     assert "| thinking is off | pass |" in first
     body = json.loads((bench.folder / "report.json").read_text())
-    assert [it["name"] for it in body["sections"]] == ["instructions", "thinking"]
+    assert [it["name"] for it in body["sections"]] == ["thinking"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in bench.folder.glob("answers/*"))
 
 
@@ -56,16 +57,24 @@ def test_a_server_that_is_away_ends_the_run_and_is_not_blamed_on_a_clip(running,
 
 def test_tricks_are_found(running):
     with running("aloud", "loop", "think", "insert", "template") as (bench, _):
+        bench.clips = bench.clips[1:3]
+        for arm in INSTRUCTIONS[:-1]:  # asked below: as sent, and with the text first
+            for clip in bench.clips:
+                bench.store(arm).put(answer(clip))
         asked = asyncio.run(instructions.measure(bench, bench.clips))
         thought = asyncio.run(thinking.measure(bench, bench.clips))
         hinted = asyncio.run(hints.measure(bench, bench.clips))
         tokens = asyncio.run(checks.tokens(bench))
     found = verdicts(asked)["reasoning aloud and loops"]
     assert found.level == "look here"
-    assert "4 of 4 answers reason aloud and 2 are loops" in found.found
+    assert "2 of 2 answers reason aloud and 1 are loops" in found.found
+    rows = {row[0]: row for row in asked.tables[0].rows}
+    titles = asked.tables[0].rows[0]
+    first = rows["as trained, but the text before the audio"]
+    assert dict(zip(titles, first, strict=True))["aloud"] == "2"
     found = verdicts(thought)["thinking is off"]
     assert found.level == "look here"
-    assert "4 have tags" in found.found
+    assert "2 have tags" in found.found
     found = verdicts(hinted)["unspoken keywords stay out of the text"]
     assert found.level == "look here"
     assert {it.level for it in tokens.verdicts if "tokens at" in it.item} == {"look here"}
