@@ -21,6 +21,9 @@ TRAINED: Final = (
     "capitalizations."
 )
 """What NVIDIA's training code puts after the audio (Megatron-LM, `cookers/granary.py`)."""
+BARE: Final = TRAINED.removeprefix(". \n")
+PLACEHOLDER: Final = "<so_embedding>"
+"""Stands for the audio in a text."""
 TENSORRT_LLM: Final = (
     "Transcribe the spoken content to written english text, with punctuation and capitalizations."
 )
@@ -76,6 +79,15 @@ def saying(text: str, *, is_audio_first: bool = True) -> Rewrite:
     return rewrite
 
 
+def as_trained(body: dict[str, Any]) -> None:
+    """Send the text of training; it says where the audio goes if the service's text does.
+
+    NVIDIA's chat template puts a line break after the audio, unless the text has the placeholder.
+    """
+    sent = "".join(it["text"] for it in body["messages"][-1]["content"] if it["type"] == "text")
+    saying(PLACEHOLDER + TRAINED if PLACEHOLDER in sent else TRAINED)(body)
+
+
 def thinking(body: dict[str, Any]) -> None:
     """Switch thinking on, with room for it."""
     body.pop("reasoning_effort", None)
@@ -87,14 +99,15 @@ def thinking(body: dict[str, Any]) -> None:
 
 SENT: Final = Arm("sent", "as the service sends it")
 INSTRUCTIONS: Final = (
-    Arm("trained", "as it was trained", saying(TRAINED)),
+    Arm("trained", "as it was trained", as_trained),
+    Arm("bare", "the same words, without full stop and line break", saying(BARE)),
     Arm("tensorrt_llm", "TensorRT-LLM's words", saying(TENSORRT_LLM)),
     Arm("terse", 'terse: "Transcribe:"', saying("Transcribe:")),
     Arm("earlier", "ours of before", saying(EARLIER)),
     Arm(
         "text_first",
         "as trained, but the text before the audio",
-        saying(TRAINED.removeprefix(". \n"), is_audio_first=False),
+        saying(BARE, is_audio_first=False),
     ),
 )
 THINKING: Final = Arm("thinking", "thinking on", thinking)

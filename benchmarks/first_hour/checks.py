@@ -14,7 +14,7 @@ import numpy as np
 from asr.config import DecodeOptions
 from asr.doctor import check_machine, check_server
 from asr.types import SAMPLE_RATE, Audio, Chunk
-from benchmarks.first_hour.arms import TRAINED, saying
+from benchmarks.first_hour.arms import PLACEHOLDER, TRAINED, saying
 from benchmarks.first_hour.bench import omni_engine
 from benchmarks.first_hour.section import Section, Table, Verdict
 from benchmarks.first_hour.wire import text_part
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CHAT: Final = "/v1/chat/completions"
 AROUND: Final = 60
 """Characters of the prompt shown before and after the audio."""
+TRIED: Final = {"as trained": TRAINED, "as trained, with placeholder": PLACEHOLDER + TRAINED}
+"""Texts whose prompts are shown beside that of the service."""
 _SPECIAL: Final = re.compile(r"<[^<>\s]+>")
 
 
@@ -56,18 +58,20 @@ async def tokens(bench: Bench) -> Section:
     for url in bench.settings.vllm_urls:
         async with _client(bench, url) as client:
             prompt = await rendered(client, body)
-            verdicts += await _verdicts(client, url, body, prompt)
+            verdicts += await verdicts_of(client, url, body, prompt)
             rows += [_row(url, "as sent", prompt)]
-            if text_part(body) != (TRAINED, True):
-                rows += [_row(url, "as trained", await rendered(client, _as_trained(body)))]
+            for name, text in TRIED.items():
+                if text_part(body)[0] != text:
+                    changed = await rendered(client, _saying(text, body))
+                    rows += [_row(url, name, changed)]
     titles = ("server", "instruction", "route", "tokens", "prompt, with one second of audio")
     tables = (Table("The prompt as the server writes it", [titles, *rows]),)
     return Section("tokens", "Tokens of the instruction", tuple(verdicts), tables)
 
 
-def _as_trained(body: dict[str, Any]) -> dict[str, Any]:
+def _saying(text: str, body: dict[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = copy.deepcopy(body)
-    saying(TRAINED)(changed)
+    saying(text)(changed)
     return changed
 
 
@@ -155,9 +159,10 @@ def _ids(answer: Any) -> list[int]:
     return next(filter(None, map(_ids, answer.values())), [])
 
 
-async def _verdicts(
+async def verdicts_of(
     client: httpx.AsyncClient, url: str, body: dict[str, Any], prompt: Prompt | None
 ) -> list[Verdict]:
+    """Judge the prompt of a request."""
     item = f"tokens at {url}"
     if prompt is None:
         next_step = (
@@ -184,6 +189,11 @@ async def _compared(
     if place < 0 or not before:
         told = "the instruction of training does not stand right after the audio"
         fix = "unset ASR_OMNI_INSTRUCTION, and read below what the template puts between them"
+        return "look here", told, fix
+    n_places = len(re.findall(f"(?:{re.escape(before[0][0])})+", prompt.text))
+    if n_places > 1:
+        told = f"the prompt has {n_places} places for one audio"
+        fix = "the template adds a placeholder of its own: the text must not contain one"
         return "look here", told, fix
     trained = {"model": model, "prompt": before[0][0] + TRAINED, "add_special_tokens": False}
     expected = _ids(await _json(client, "/tokenize", trained))

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.engines.guards import MAX_COMPRESSION, compression, has_run
-from benchmarks.first_hour.arms import INSTRUCTIONS, SENT, TRAINED
+from benchmarks.first_hour.arms import INSTRUCTIONS, PLACEHOLDER, SENT, TRAINED
 from benchmarks.first_hour.bench import report_of
 from benchmarks.first_hour.bootstrap import MIN_CLIPS, difference, wer_interval
 from benchmarks.first_hour.section import Section, Table, Verdict, interval, number, percent
@@ -78,7 +78,12 @@ def _remark() -> str:
 def sends_trained(answers: Any) -> bool:
     """Whether the service sends what the model was trained on, by its recorded requests."""
     calls = [call for answer in answers for call in answer.calls]
-    return bool(calls) and all(c.text_part == TRAINED and c.is_audio_first for c in calls)
+    return bool(calls) and all(is_trained(it.text_part) and it.is_audio_first for it in calls)
+
+
+def is_trained(text: str) -> bool:
+    """Whether a text is that of training. It may say itself where the audio goes."""
+    return text.removeprefix(PLACEHOLDER) == TRAINED
 
 
 def is_aloud(answer: Answer) -> bool:
@@ -142,7 +147,10 @@ def _sent_verdict(is_trained: bool, compared: Mapping[str, Difference | None]) -
         todo = "run again with ASR_OMNI_INSTRUCTION set to the best one; keep it if this repeats"
         return Verdict(item, "look here", f"{sent}, and another one is better: {names}", todo)
     if not is_trained:
-        todo = "unset ASR_OMNI_INSTRUCTION, unless the table shows that yours is better"
+        todo = (
+            "see Tokens for what the server makes of it; unset ASR_OMNI_INSTRUCTION, unless the "
+            "table shows that yours is better"
+        )
         return Verdict(item, "look here", f"{sent}, and no other one is significantly better", todo)
     n_clips = next((found.n_clips for found in compared.values() if found), 0)
     if n_clips < MIN_CLIPS:

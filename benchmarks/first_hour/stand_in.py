@@ -10,7 +10,8 @@ misbehaves, to show that the report finds it:
 - loop: it repeats itself on clips under 3 s;
 - think: it thinks in the text although thinking is off;
 - insert: it writes the terms that it is offered, spoken or not;
-- template: its chat template puts a line break after the audio.
+- template: its chat template puts a line break after the audio, even if the text says where the
+  audio goes.
 """
 
 from __future__ import annotations
@@ -123,15 +124,15 @@ class StandIn:
 
     def template(self, body: dict[str, Any]) -> str:
         """The prompt of a chat, with one token for all audio."""
-        after = "\n" if "template" in self._tricks else ""
         lines = []
         for message in body["messages"]:
             parts = message["content"]
             if isinstance(parts, list):
-                parts = "".join(
-                    part["text"] if part["type"] == "text" else AUDIO_TOKEN + after
-                    for part in parts
-                )
+                # Like NVIDIA's template: a line break after the audio, unless the text places it.
+                text = "".join(part["text"] for part in parts if part["type"] == "text")
+                is_placed = AUDIO_TOKEN in text and "template" not in self._tricks
+                sound = "" if is_placed else f"{AUDIO_TOKEN}\n"
+                parts = "".join(it["text"] if it["type"] == "text" else sound for it in parts)
             lines.append(f"<|im_start|>{message['role']}\n{parts}<|im_end|>\n")
         opening = "<think>\n" if self._thinks(body) else "<think></think>"
         return "".join([*lines, f"<|im_start|>assistant\n{opening}"])

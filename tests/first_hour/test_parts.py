@@ -10,9 +10,10 @@ from asr.evaluation import Utterance, WordScore
 from asr.types import SAMPLE_RATE, Word
 from benchmarks.first_hour import published
 from benchmarks.first_hour.answers import Answer, Call, Store
-from benchmarks.first_hour.arms import TRAINED, saying, thinking
+from benchmarks.first_hour.arms import PLACEHOLDER, TRAINED, as_trained, saying, thinking
 from benchmarks.first_hour.bootstrap import difference, wer_interval
 from benchmarks.first_hour.hints import choose
+from benchmarks.first_hour.instructions import is_trained
 from benchmarks.first_hour.plan import Estimate
 from benchmarks.first_hour.recordings import long_recordings, sentences
 from benchmarks.first_hour.references import Clip, find_clips, selection
@@ -150,6 +151,18 @@ def test_an_arm_changes_the_text_and_the_order_and_keeps_the_audio():
     saying(TRAINED)(changed)
     assert text_part(changed) == (TRAINED, True)
     assert changed["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_the_text_of_training_says_where_the_audio_goes_if_that_of_the_service_does():
+    plain, placed = body(), body()
+    placed["messages"][0]["content"][1]["text"] = PLACEHOLDER + "Write it down."
+    as_trained(plain)
+    as_trained(placed)
+    assert text_part(plain) == (TRAINED, True)
+    assert text_part(placed) == (PLACEHOLDER + TRAINED, True)
+    assert is_trained(text_part(plain)[0])
+    assert is_trained(text_part(placed)[0])
+    assert not is_trained("Write it down.")
 
 
 def test_thinking_is_switched_on_with_room_for_it():

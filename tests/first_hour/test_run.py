@@ -4,13 +4,14 @@ import asyncio
 import json
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from asr.errors import EngineUnavailable, InvalidOption
 from asr.evaluation import Utterance
 from benchmarks.first_hour import checks, hints, instructions, quality, report, run, thinking
 from benchmarks.first_hour.answers import Answer, Call
-from benchmarks.first_hour.arms import INSTRUCTIONS, SENT, SERVICE, TRAINED
+from benchmarks.first_hour.arms import INSTRUCTIONS, PLACEHOLDER, SENT, SERVICE, TRAINED
 from benchmarks.first_hour.bench import Bench
 from benchmarks.first_hour.references import Clip
 from benchmarks.first_hour.run import Request
@@ -80,20 +81,27 @@ def test_tricks_are_found(running):
     assert {it.level for it in tokens.verdicts if "tokens at" in it.item} == {"look here"}
 
 
-@pytest.mark.parametrize("tricks", [(), ("template",)])
-def test_tokens_are_those_of_training_only_if_nothing_stands_between(running, tricks):
-    with running(*tricks) as (bench, _):
-        body = asyncio.run(checks.sent_body(bench))
-        body["messages"][-1]["content"][1]["text"] = TRAINED
+@pytest.mark.parametrize(
+    ("text", "tricks", "level"),
+    [
+        (PLACEHOLDER + TRAINED, (), "pass"),
+        (TRAINED, (), "look here"),
+        (PLACEHOLDER + TRAINED, ("template",), "look here"),
+    ],
+)
+def test_tokens_are_those_of_training_only_if_nothing_stands_between(stand_in, text, tricks, level):
+    body = {"model": "omni", "chat_template_kwargs": {"enable_thinking": False}}
+    sound = {"type": "audio_url", "audio_url": {"url": "data:,"}}
+    body["messages"] = [{"role": "user", "content": [sound, {"type": "text", "text": text}]}]
 
-        async def compare():
-            (url,) = bench.settings.vllm_urls
-            async with checks._client(bench, url) as client:
-                prompt = await checks.rendered(client, body)
-                return await checks._verdicts(client, url, body, prompt)
+    async def compare():
+        transport = httpx.ASGITransport(stand_in(*tricks).app())
+        async with httpx.AsyncClient(transport=transport, base_url="http://omni") as client:
+            prompt = await checks.rendered(client, body)
+            return await checks.verdicts_of(client, "http://omni", body, prompt)
 
-        tokens, template = asyncio.run(compare())
-    assert tokens.level == ("look here" if tricks else "pass")
+    tokens, template = asyncio.run(compare())
+    assert tokens.level == level
     assert template.level == "pass"
 
 
