@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.first_hour.section import Section
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from benchmarks.first_hour.section import Section
 
 
 def to_markdown(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
@@ -33,6 +33,15 @@ def write(folder: Path, facts: Mapping[str, Any], sections: Sequence[Section]) -
     _write(folder / "report.json", json.dumps(body, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "report.md", to_markdown(facts, sections))
     return folder / "report.md"
+
+
+def stored(folder: Path) -> dict[str, Section]:
+    """The sections of an earlier report, by name: a run of some steps keeps the others."""
+    path = folder / "report.json"
+    if not path.exists():
+        return {}
+    sections = json.loads(path.read_text("utf-8"))["sections"]
+    return {it["name"]: Section.from_json(it) for it in sections}
 
 
 def _write(path: Path, text: str) -> None:

@@ -41,6 +41,9 @@ STEPS: Final = (
 )
 
 
+WITHOUT_CLIPS: Final = ("doctor", "tokens")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to run: names of `STEPS`, and the load of the step "speed"."""
@@ -60,24 +63,26 @@ async def everything(bench: Bench, request: Request) -> Path:
     bench.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = await _facts(bench, request)
     _same_model(bench, facts["model"])
-    made = await plan.make(bench, request.load, request.steps)
-    print(f"Plan: {made}", flush=True)
-    clips = selection(bench.clips, made.clip_seconds + 1e-6)
-    length = sum(clip.seconds for clip in clips) / 60
-    facts["clips"] = f"{len(clips)} of {len(bench.clips)}, {length:.1f} minutes"
-    facts["plan"] = str(made)
-    sections: list[Section] = []
+    clips, load = bench.clips, request.load
+    if not set(request.steps) <= set(WITHOUT_CLIPS):
+        made = await plan.make(bench, load, request.steps)
+        print(f"Plan: {made}", flush=True)
+        clips = selection(clips, made.clip_seconds + 1e-6)
+        load = replace(load, minutes=made.speed_minutes)
+        length = sum(clip.seconds for clip in clips) / 60
+        facts["clips"] = f"{len(clips)} of {len(bench.clips)}, {length:.1f} minutes"
+        facts["plan"] = str(made)
     path = bench.folder / "report.md"
-    for name, step in _steps(
-        bench, clips, replace(request.load, minutes=made.speed_minutes)
-    ).items():
+    sections = report.stored(bench.folder)
+    for name, step in _steps(bench, clips, load).items():
         if name in request.steps:
             print(f"== {name}", flush=True)
             section = await step()
             for verdict in section.verdicts:
                 print(f"   {verdict.level:<14} {verdict.item}: {verdict.found}", flush=True)
-            sections.append(section)
-            path = report.write(bench.folder, facts, sections)
+            sections[name] = section
+            ordered = [sections[it] for it in STEPS if it in sections]
+            path = report.write(bench.folder, facts, ordered)
     return path
 
 

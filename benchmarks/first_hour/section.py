@@ -57,6 +57,17 @@ class Section:
         """The section without its verdicts, which stand together at the top of the report."""
         return "\n\n".join([f"## {self.title}", *map(str, self.tables), *self.remarks])
 
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Section:
+        """The section of a JSON object."""
+        return cls(
+            body["name"],
+            body["title"],
+            tuple(Verdict(**it) for it in body["verdicts"]),
+            tuple(Table(**it) for it in body["tables"]),
+            tuple(body["remarks"]),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
         return asdict(self)

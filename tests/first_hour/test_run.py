@@ -39,6 +39,14 @@ def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
     assert all(path.stat().st_mode & 0o077 == 0 for path in bench.folder.glob("answers/*"))
 
 
+def test_doctor_and_tokens_need_no_plan(running):
+    with running() as (bench, server):
+        path = asyncio.run(run.everything(bench, Request(("tokens",))))
+        assert server.n_asked == 1, "the tone alone"
+    assert "chat template" in path.read_text()
+    assert not (bench.folder / "plan.json").exists()
+
+
 def test_the_folder_of_another_model_is_refused(running):
     with running() as (bench, _):
         bench.folder.mkdir()
@@ -205,3 +213,12 @@ def test_a_report_has_the_verdicts_first_and_escapes_what_would_break_a_table():
     assert "| it\\|em | **look here** | found | next |" in text
     assert "| a\\|b c | 1 |" in text
     assert text.index("look here") < text.index("## Title")
+
+
+def test_a_run_of_some_steps_keeps_the_sections_of_the_others(tmp_path):
+    one = Section("a", "One", (Verdict("x", "pass", "y"),), (Table("T", [("x",), ("y",)]),), ("z",))
+    first = report.write(tmp_path, {}, [one]).read_text()
+    again = report.stored(tmp_path)
+    assert report.write(tmp_path, {}, list(again.values())).read_text() == first
+    assert list(again) == ["a"]
+    assert report.stored(tmp_path / "none") == {}
