@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.first_hour.arms import CHUNKS, INSTRUCTIONS, SENT, SERVICE
@@ -13,6 +13,7 @@ from benchmarks.first_hour.references import selection
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from benchmarks.first_hour.arms import Arm
     from benchmarks.first_hour.bench import Bench
     from benchmarks.first_hour.references import Clip
     from benchmarks.first_hour.speed import Load
@@ -24,6 +25,8 @@ N_THINKING: Final = 40
 THINKING_FACTOR: Final = 4.0
 """An answer with thinking takes about so many times as long."""
 N_HINTS: Final = 3
+UNKNOWN_RATE: Final = 100.0
+"""If every clip was answered in an earlier run; then there is little left to ask."""
 SPEED_SHARE: Final = 0.2
 MIN_CLIPS: Final = 40
 
@@ -61,25 +64,31 @@ class Plan:
 
 
 async def make(bench: Bench, load: Load, names: Collection[str]) -> Plan:
-    """Return the stored plan, or make one. With the same plan a later run asks the same clips.
+    """Return the plan. The speed is stored, so the same options give the same plan later.
 
     Args:
         bench: what to measure with.
         load: the load of the step "speed", at most.
         names: the steps that are wanted.
     """
-    path = bench.folder / "plan.json"
-    if path.exists():
-        return Plan(**json.loads(path.read_text("utf-8")))
-    first = selection(bench.clips, FIRST_SECONDS)[:FIRST_CLIPS]
-    seconds = sum(clip.seconds for clip in first)
-    speeds = []
-    for arm in (SENT, SERVICE):
-        await bench.ask(arm, first)
-        speeds.append(seconds / max(bench.spent[arm.name], 1e-3))
-    plan = Estimate(bench.clips, speeds[0], speeds[1], load, names).fitting(60 * bench.minutes)
-    path.write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
-    return plan
+    path = bench.folder / "rates.json"
+    if not path.exists():
+        rates = {arm.name: await _rate(bench, arm) for arm in (SENT, SERVICE)}
+        path.write_text(json.dumps(rates), encoding="utf-8")
+    found = json.loads(path.read_text("utf-8"))
+    rate = Estimate(bench.clips, found[SENT.name], found[SERVICE.name], load, names)
+    return rate.fitting(60 * bench.minutes)
+
+
+async def _rate(bench: Bench, arm: Arm) -> float:
+    """Seconds of audio per second, by clips that have no answer yet."""
+    store = bench.store(arm)
+    clips = [clip for clip in bench.clips if not store.has(clip)]
+    first = selection(clips, FIRST_SECONDS)[:FIRST_CLIPS]
+    if not first:
+        return UNKNOWN_RATE
+    await bench.ask(arm, first)
+    return sum(clip.seconds for clip in first) / max(bench.spent[arm.name], 1e-3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _seconds(utterance: Utterance) -> float:
 def selection(clips: Iterable[Clip], seconds: float) -> list[Clip]:
     """Return clips of about `seconds` in total, taken from all categories in turn.
 
-    The same clips are chosen in every run, and a larger selection contains a smaller one.
+    The same clips are chosen in every run. A clip that does not fit is left out.
     """
     groups: dict[str, list[Clip]] = defaultdict(list)
     for clip in sorted(clips, key=lambda it: it.id):

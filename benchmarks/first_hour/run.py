@@ -23,6 +23,7 @@ from benchmarks.first_hour import (
 )
 from benchmarks.first_hour.bench import omni_engine
 from benchmarks.first_hour.references import selection
+from benchmarks.first_hour.wire import text_part
 from benchmarks.measure import machine
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def everything(bench: Bench, request: Request) -> Path:
     """
     bench.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = await _facts(bench, request)
-    _same_model(bench, facts["model"])
+    _same_question(bench, facts)
     clips, load = bench.clips, request.load
     if not set(request.steps) <= set(WITHOUT_CLIPS):
         made = await plan.make(bench, load, request.steps)
@@ -112,6 +113,7 @@ async def _facts(bench: Bench, request: Request) -> dict[str, Any]:
     return {
         **({"note": request.note} if request.note else {}),
         "model": model,
+        "instruction": repr(text_part(await checks.sent_body(bench))[0]),
         "servers": ", ".join(httpx.URL(url).netloc.decode() for url in bench.settings.vllm_urls),
         "date": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         "commit": here["commit"],
@@ -120,12 +122,14 @@ async def _facts(bench: Bench, request: Request) -> dict[str, Any]:
     }
 
 
-def _same_model(bench: Bench, model: str) -> None:
-    """Check that the stored answers are from this model and these clips."""
+def _same_question(bench: Bench, facts: dict[str, Any]) -> None:
+    """Check that the stored answers are from this model, instruction and clips."""
     path = bench.folder / "run.json"
-    identity = {"model": model, "clips": sorted(clip.id for clip in bench.clips)}
+    identity = {name: facts[name] for name in ("model", "instruction")}
+    identity["clips"] = sorted(clip.id for clip in bench.clips)
     if path.exists():
-        is_same = json.loads(path.read_text("utf-8")) == identity
-        told = f"{bench.folder} has answers of another model or other clips: choose another folder"
-        check(is_same, "out", told)
+        before = json.loads(path.read_text("utf-8"))
+        other = [name for name, value in identity.items() if before.get(name) != value]
+        told = f"{bench.folder} has answers of another {', '.join(other)}: choose another folder"
+        check(not other, "out", told)
     path.write_text(json.dumps(identity), encoding="utf-8")

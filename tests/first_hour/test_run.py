@@ -30,7 +30,7 @@ def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
         path = asyncio.run(run.everything(bench, request))
         n_asked, first = server.n_asked, path.read_text()
         asyncio.run(run.everything(bench, request))
-        assert server.n_asked == n_asked
+        assert server.n_asked == n_asked + 1, "only the tone that shows the instruction"
     assert "- note: a test" in first
     assert "- clips: 2 of 2" in first
     assert "| thinking is off | pass |" in first
@@ -42,16 +42,16 @@ def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
 def test_doctor_and_tokens_need_no_plan(running):
     with running() as (bench, server):
         path = asyncio.run(run.everything(bench, Request(("tokens",))))
-        assert server.n_asked == 1, "the tone alone"
+        assert server.n_asked == 2, "the tone alone, to identify the run and for the step"
     assert "chat template" in path.read_text()
-    assert not (bench.folder / "plan.json").exists()
+    assert not (bench.folder / "rates.json").exists()
 
 
 def test_the_folder_of_another_model_is_refused(running):
     with running() as (bench, _):
         bench.folder.mkdir()
         (bench.folder / "run.json").write_text('{"model": "other", "clips": []}')
-        with pytest.raises(InvalidOption, match="another folder"):
+        with pytest.raises(InvalidOption, match=r"another model, instruction, clips: .* folder"):
             asyncio.run(run.everything(bench, Request(())))
 
 
