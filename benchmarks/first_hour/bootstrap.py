@@ -7,6 +7,7 @@ difference is paired: both arms heard the same clips.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 2000
 LEVEL: Final = 0.95
+UNCLEAR: Final = 0.01
 MIN_CLIPS: Final = 10
 """With fewer clips nothing is called significant."""
 
@@ -47,6 +49,11 @@ class Difference(Interval):
         """Whether chance explains the difference in fewer than one of twenty cases."""
         return self.p < 1 - LEVEL and self.n_clips >= MIN_CLIPS
 
+    @property
+    def is_unclear(self) -> bool:
+        """Whether the second arm looks worse, but the clips are too few to tell."""
+        return not self.is_significant and self.value > UNCLEAR
+
 
 def wer_interval(scores: Sequence[WordScore]) -> Interval | None:
     """The WER of all clips with its interval, or None without reference words."""
@@ -71,6 +78,7 @@ def difference(first: Sequence[WordScore], second: Sequence[WordScore]) -> Diffe
     return Difference(float(more.sum() / words.sum()), low, high, min(p, 1.0), len(first))
 
 
+@lru_cache(8)
 def _drawn(n: int) -> np.ndarray:
     """How often each clip is in each sample, shape (ROUNDS, n)."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), ROUNDS)

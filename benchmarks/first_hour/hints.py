@@ -141,6 +141,8 @@ def _verdict(arm: Arm, against: Difference | None, rare: float | None) -> Verdic
     if against.is_significant and against.value > 0:
         todo = "hints hurt: tell users, or move them in the prompt, and measure again"
         return Verdict(item, "look here", told, todo)
+    if against.is_unclear:
+        return Verdict(item, "not measurable", told, "give more clips: this may be chance")
     return Verdict(item, "pass", told)
 
 

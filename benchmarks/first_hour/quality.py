@@ -154,6 +154,8 @@ async def _pipeline_verdict(bench: Bench, clips: Sequence[Clip], report: Report)
     if against.is_significant and against.value > 0:
         todo = "compare answers/sent.jsonl and answers/service.jsonl: VAD, cuts, or second attempts"
         return Verdict(item, "look here", told, todo)
+    if against.is_unclear:
+        return Verdict(item, "not measurable", told, "give more clips: this may be chance")
     return Verdict(item, "pass", told)
 
 

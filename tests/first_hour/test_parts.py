@@ -107,7 +107,10 @@ def test_equal_arms_do_not_differ_and_a_worse_one_does():
     found = wer_interval(good)
     assert found.value == pytest.approx(0.025)
     assert found.low < found.value < found.high
-    assert not difference(good[-5:], bad[-5:]).is_significant, "five clips are too few"
+    few = difference(good[-5:], bad[-5:])
+    assert few.is_unclear
+    assert not few.is_significant, "five clips are too few"
+    assert not any(it.is_unclear for it in (same, worse, difference(bad[-5:], good[-5:])))
     assert difference([WordScore(insertions=1)], [WordScore()]) is None
 
 
