@@ -72,8 +72,9 @@ class Answer:
         return Result(clip.utterance, made, self.wall, self.error)
 
     def _transcript(self) -> Transcript:
-        end = max([self.duration, *(word.end for word in self.words)])
-        segment = Segment(0, 0.0, end, self.text, self.words, warnings=self.warnings)
+        words = tuple(sorted(self.words, key=lambda word: word.start))  # as a segment demands
+        end = max([self.duration, *(word.end for word in words)])
+        segment = Segment(0, 0.0, end, self.text, words, warnings=self.warnings)
         return Transcript((segment,), "en", self.duration, self.duration, 0.0, "omni")
 
 

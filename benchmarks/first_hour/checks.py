@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import re
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -17,7 +18,7 @@ from asr.types import SAMPLE_RATE, Audio, Chunk
 from benchmarks.first_hour.arms import PLACEHOLDER, TRAINED, saying
 from benchmarks.first_hour.bench import omni_engine
 from benchmarks.first_hour.section import Section, Table, Verdict
-from benchmarks.first_hour.wire import text_part
+from benchmarks.first_hour.wire import Wire, text_part
 
 if TYPE_CHECKING:
     from benchmarks.first_hour.bench import Bench
@@ -95,7 +96,7 @@ async def sent_body(bench: Bench) -> dict[str, Any]:
     bodies: list[dict[str, Any]] = []
 
     class Tap(httpx.AsyncBaseTransport):
-        inner = bench.network or httpx.AsyncHTTPTransport()
+        inner = bench.network or Wire(ca_file=bench.settings.vllm_ca_file)
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             if request.url.path == CHAT:
@@ -119,7 +120,8 @@ async def sent_body(bench: Bench) -> dict[str, Any]:
 def _client(bench: Bench, url: str) -> httpx.AsyncClient:
     key = bench.settings.vllm_api_key
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    trust = bench.settings.vllm_ca_file or True
+    ca_file = bench.settings.vllm_ca_file
+    trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
     return httpx.AsyncClient(
         base_url=url, headers=headers, timeout=60, transport=bench.network, verify=trust
     )

@@ -50,7 +50,7 @@ async def measure(bench: Bench, clips: Sequence[Clip]) -> Section:
     rows = [_row(arm, heard[arm.name], clips, compared[arm.name]) for arm in arms]
     titles = (
         *("instruction", "WER (95% interval)", "minus sent, points", "p"),
-        *("aloud", "loops", "empty", "cut", "clips of WER 1 or more", "tokens per s"),
+        *("failed", "aloud", "loops", "empty", "cut", "clips of WER 1 or more", "tokens per s"),
     )
     tables = (
         Table(f"Instructions, {len(clips)} clips, the model alone", [titles, *rows]),
@@ -67,10 +67,11 @@ async def measure(bench: Bench, clips: Sequence[Clip]) -> Section:
 
 def _remark() -> str:
     return (
-        "*Aloud* counts clips whose answer talks about the task (`The user wants ...`). *Loops* "
-        "repeat themselves by the rules of the guards. *Cut* answers reached the token limit. The "
-        "VAD, the guards and second attempts are off here; the scrubber is on for WER and off for "
-        "*aloud*. Intervals and p come from resampling clips; p below 0.05 counts, from "
+        "*Failed* clips have no answer, and their words count as errors. *Aloud* counts clips "
+        "whose answer talks about the task (`The user wants ...`). *Loops* repeat themselves by "
+        "the rules of the guards. *Cut* answers reached the token limit. The VAD, the guards and "
+        "second attempts are off here; the scrubber is on for WER and off for *aloud*. Intervals "
+        "and p come from resampling clips; p below 0.05 counts, from "
         f"{MIN_CLIPS} clips on."
     )
 
@@ -116,6 +117,7 @@ def _row(
         interval(wer_interval(scores)),
         points,
         "" if not points or against is None else f"{against.p:.3f}",
+        str(len(report.failures)),
         *(str(sum(map(count, answers))) for count in (is_aloud, is_loop, _is_empty, _is_cut)),
         str(wrong),
         number(n_tokens / max(1e-9, sum(clip.seconds for clip in clips)), 1),
@@ -127,7 +129,7 @@ def _points(found: Difference) -> str:
 
 
 def _is_empty(answer: Answer) -> bool:
-    return not answer.text.strip()
+    return answer.error is None and not answer.text.strip()
 
 
 def _is_cut(answer: Answer) -> bool:

@@ -25,14 +25,14 @@ def verdicts(section):
 
 def test_everything_is_asked_once_and_a_second_run_asks_nothing_again(running):
     with running() as (bench, server):
-        bench.clips = bench.clips[:2]
+        bench.clips = bench.clips[:1]
         request = Request(("thinking",), Load(1.0, (1,), (1,)), "a test")
         path = asyncio.run(run.everything(bench, request))
         n_asked, first = server.n_asked, path.read_text()
         asyncio.run(run.everything(bench, request))
         assert server.n_asked == n_asked + 1, "only the tone that shows the instruction"
     assert "- note: a test" in first
-    assert "- clips: 2 of 2" in first
+    assert "- clips: 1 of 1" in first
     assert "| thinking is off | pass |" in first
     body = json.loads((bench.folder / "report.json").read_text())
     assert [it["name"] for it in body["sections"]] == ["thinking"]
@@ -67,7 +67,8 @@ def test_a_server_that_is_away_ends_the_run_and_is_not_blamed_on_a_clip(running,
 def test_tricks_are_found(running):
     with running("aloud", "loop", "think", "insert", "template") as (bench, _):
         bench.clips = bench.clips[1:3]
-        for arm in INSTRUCTIONS[:-1]:  # asked below: as sent, and with the text first
+        # Asked below: as sent, with the text first, with thinking, and with wrong keywords.
+        for arm in (*INSTRUCTIONS[:-1], *hints.arms(hints.choose(bench.clips))[:-1]):
             for clip in bench.clips:
                 bench.store(arm).put(answer(clip))
         asked = asyncio.run(instructions.measure(bench, bench.clips))
