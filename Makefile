@@ -13,7 +13,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security first-hour
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -88,6 +88,11 @@ bench: $(DEV)  ## throughput and memory; results go to benchmarks/results
 
 bench-floods: $(DEV)  ## latency and memory while one client floods the service
 	$(BIN)/python -m benchmarks.floods
+
+first-hour: $(VENV)/dev.stamp  ## measure a server with real weights (docs/first-hour.md)
+	@test -n "$(SERVER)" -a -n "$(REFERENCES)" -a -n "$(OUT)" || \
+	  { echo "make first-hour SERVER=http://gpu:8000 REFERENCES=folder OUT=folder [OPTIONS=...]"; exit 2; }
+	$(BIN)/python -m benchmarks.first_hour --server "$(SERVER)" --references "$(REFERENCES)" --out "$(OUT)" $(OPTIONS)
 
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
