@@ -1,0 +1,179 @@
+"""Run the reference implementation on recordings, step by step.
+
+    python -m tests.vllm.run_transformers FOLDER FILES INSTRUCTION RESULTS.npz
+
+This runs in the environment of transformers. FOLDER is from `make_reference`, FILES a folder of WAV
+files, INSTRUCTION the text of the request. RESULTS has, for each file:
+
+NAME/samples       what transformers loads
+NAME/text          the prompt from the chat template, before the audio is inserted
+NAME/ids           the prompt's token ids, as transformers' processor makes them
+NAME/mel, /mask    features of the whole recording, and which of its frames are valid
+NAME/whole         embeddings of the whole recording, as many as the processor counts
+NAME/clips         embeddings of its clips of 30 s, joined, as many as vLLM counts
+NAME/clips32       the same, computed in float32
+NAME/rounded       the same, computed in float32 from rounded frequencies of the positions
+NAME/logprobs      of the first token, after the prompt with `clips`
+NAME/logprobs32    the same, computed in float32
+NAME/native        of the first token, after transformers' own prompt with `whole`
+NAME/greedy        tokens, after the prompt with `clips`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    NemotronH_Omni_Reasoning_V3,
+    NemotronH_Omni_Reasoning_V3Processor,
+    ParakeetFeatureExtractor,
+    PreTrainedTokenizerFast,
+)
+from transformers.audio_utils import load_audio
+
+from tests.vllm.tiny_text import AUDIO_TOKENS
+
+RATE = 16_000
+CLIP = 30 * RATE
+LEAST = RATE // 10
+N_GREEDY = 8
+
+
+class AudioProcessor(NemotronH_Omni_Reasoning_V3Processor):
+    """The processor without images, whose parts need torchvision."""
+
+    def check_argument_for_proper_class(self, argument_name, argument):
+        """Let the parts for images be None."""
+        if argument is None:
+            return type(None)
+        return super().check_argument_for_proper_class(argument_name, argument)
+
+
+class Reference:
+    """Model and processor, as transformers' documentation puts them together."""
+
+    def __init__(self, folder):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        self.processor = AudioProcessor(
+            tokenizer=tokenizer,
+            feature_extractor=ParakeetFeatureExtractor(feature_size=128),
+            chat_template=tokenizer.chat_template,
+        )
+        self.models = {
+            name: NemotronH_Omni_Reasoning_V3.from_pretrained(folder, dtype=name).eval()
+            for name in ("bfloat16", "float32")
+        }
+
+    def prompt(self, instruction):
+        """The text that the chat template makes of audio and instruction."""
+        parts = [{"type": "audio"}, {"type": "text", "text": instruction}]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": parts}],
+            add_generation_prompt=True,
+            tokenize=False,
+            enable_thinking=False,
+        )
+
+    def embeddings(self, features, mask, dtype):
+        model = self.models[dtype]
+        return model.get_audio_features(features, mask).pooler_output
+
+    def clip_embeddings(self, samples, dtype):
+        """Embeddings of clips of 30 s, without the last one that only transformers counts."""
+        found = []
+        for clip in clips(samples):
+            made = self.processor.feature_extractor([clip], sampling_rate=RATE, return_tensors="pt")
+            every = self.embeddings(made.input_features, made.attention_mask, dtype)
+            model = self.models[dtype]
+            n = model.audio_tower._get_subsampling_output_length(made.attention_mask.sum(-1))
+            found.append(every[: int(n)])
+        return torch.cat(found)
+
+    @contextlib.contextmanager
+    def rounded_positions(self):
+        """As in vLLM, which casts the frequencies of the positions with the weights."""
+        positions = self.models["float32"].audio_tower.encode_positions
+        exact = positions.inv_freq
+        positions.inv_freq = exact.bfloat16().float()
+        yield
+        positions.inv_freq = exact
+
+    def logits(self, ids, embeddings, dtype):
+        """Logits after `ids`, with the embeddings in place of the audio tokens."""
+        model = self.models[dtype]
+        inputs = model.get_input_embeddings()(ids)
+        places = (ids == AUDIO_TOKENS.inside).unsqueeze(-1).expand_as(inputs)
+        inputs = inputs.masked_scatter(places, embeddings.to(inputs.dtype))
+        return model(inputs_embeds=inputs).logits[0, -1].float()
+
+    def greedy(self, ids, embeddings):
+        """The next tokens, each computed from the whole sequence and without a cache."""
+        found = []
+        for _ in range(N_GREEDY):
+            found.append(int(self.logits(ids, embeddings, "bfloat16").argmax()))
+            ids = torch.cat([ids, torch.tensor([[found[-1]]])], dim=1)
+        return found
+
+
+def clips(samples):
+    """Cut as vLLM cuts: every 30 s, and nothing is shorter than 0.1 s."""
+    pieces = [samples[at : at + CLIP] for at in range(0, len(samples), CLIP)]
+    return [np.pad(piece, (0, max(0, LEAST - len(piece)))) for piece in pieces]
+
+
+def with_audio_tokens(ids, n):
+    """The prompt's ids with n audio tokens in place of those that are there."""
+    keep = ids[0][ids[0] != AUDIO_TOKENS.inside]
+    at = int((keep == AUDIO_TOKENS.start).nonzero()) + 1
+    return torch.cat([keep[:at], torch.full((n,), AUDIO_TOKENS.inside), keep[at:]]).unsqueeze(0)
+
+
+@torch.inference_mode()
+def results(reference, samples, instruction):
+    """Everything about one sound."""
+    text = reference.prompt(instruction)
+    made = reference.processor(text=text, audio=[samples], return_tensors="pt")
+    mel, mask = made["input_features"], made["input_features_mask"]
+    ids = torch.as_tensor(made["input_ids"])
+    whole = reference.embeddings(mel, mask, "bfloat16")
+    clip, clip32 = (reference.clip_embeddings(samples, it) for it in ("bfloat16", "float32"))
+    with reference.rounded_positions():
+        rounded = reference.clip_embeddings(samples, "float32")
+    cut = with_audio_tokens(ids, len(clip))
+    first = reference.logits(cut, clip, "bfloat16").log_softmax(-1)
+    first32 = reference.logits(cut, clip32, "float32").log_softmax(-1)
+    return {
+        "text": np.array(text),
+        "ids": ids[0],
+        "mel": mel[0],
+        "mask": mask[0],
+        "whole": whole.float(),
+        "clips": clip.float(),
+        "clips32": clip32,
+        "rounded": rounded,
+        "logprobs": first,
+        "logprobs32": first32,
+        "native": reference.logits(ids, whole, "bfloat16").log_softmax(-1),
+        "greedy": np.array(reference.greedy(cut, clip)),
+    }
+
+
+def main(folder, files, instruction, target):
+    reference = Reference(folder)
+    found = {}
+    for path in sorted(files.glob("*.wav")):
+        samples = load_audio(str(path), sampling_rate=RATE, backend="soundfile")
+        values = {"samples": samples, **results(reference, samples, instruction)}
+        found |= {f"{path.stem}/{key}": np.asarray(value) for key, value in values.items()}
+    buffer = reference.models["bfloat16"].audio_tower.encode_positions.inv_freq
+    found["positions"] = buffer.float().numpy()
+    np.savez(target, **found)
+
+
+if __name__ == "__main__":
+    given, wanted, text, results_path = sys.argv[1:5]
+    main(Path(given) / "transformers", Path(wanted), text, Path(results_path))
