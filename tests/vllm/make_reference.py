@@ -22,14 +22,18 @@ import torch
 from tests.vllm import make_tiny as tiny
 from tests.vllm.tiny_text import AUDIO_TOKENS, SPECIAL
 
+LANGUAGE_STD = 0.25
+BIAS_STD = 0.1
+ENCODER_GAIN = 1.5
+ATTENTION_GAIN = 2.0
 SHARED = ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class RandomWeights(tiny.Weights):
-    """Random weights whose output depends on the audio."""
+    """Random weights, large enough that audio and positions change the output."""
 
     def draw(self, *shape, std=0.02):
-        return super().draw(*shape, std=max(std, 0.1))
+        return super().draw(*shape, std=max(std, LANGUAGE_STD))
 
     def chain(self):
         """No token has a successor by construction."""
@@ -41,12 +45,14 @@ class RandomWeights(tiny.Weights):
         for name, tensor in self.tensors.items():
             if not name.startswith("sound_encoder") or not tensor.is_floating_point():
                 continue
+            random = torch.randn(tensor.shape, generator=self._generator)
             if name.endswith("running_var"):
-                self.tensors[name] = 0.5 + self.draw(*tensor.shape).abs()
+                self.tensors[name] = 0.5 + random.abs()
             elif name.endswith(("bias", "bias_u", "bias_v", "running_mean")):
-                self.tensors[name] = self.draw(*tensor.shape)
+                self.tensors[name] = random * BIAS_STD
             elif tensor.ndim > 1:
-                self.tensors[name] = tensor * 3
+                gain = ATTENTION_GAIN if "_proj" in name else ENCODER_GAIN
+                self.tensors[name] = random * gain / tensor[0].numel() ** 0.5
 
 
 def transformers_config(config):

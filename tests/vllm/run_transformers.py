@@ -102,20 +102,23 @@ class Reference:
         yield
         positions.inv_freq = exact
 
-    def logits(self, ids, embeddings, dtype):
-        """Logits after `ids`, with the embeddings in place of the audio tokens."""
-        model = self.models[dtype]
-        inputs = model.get_input_embeddings()(ids)
-        places = (ids == AUDIO_TOKENS.inside).unsqueeze(-1).expand_as(inputs)
-        inputs = inputs.masked_scatter(places, embeddings.to(inputs.dtype))
-        return model(inputs_embeds=inputs).logits[0, -1].float()
+    def inputs(self, ids, embeddings, dtype):
+        """Embeddings of `ids`, with the audio's in place of the audio tokens."""
+        found = self.models[dtype].get_input_embeddings()(ids)
+        places = (ids == AUDIO_TOKENS.inside).unsqueeze(-1).expand_as(found)
+        return found.masked_scatter(places, embeddings.to(found.dtype))
 
-    def greedy(self, ids, embeddings):
+    def logits(self, inputs, dtype):
+        """Logits of the token after embeddings."""
+        return self.models[dtype](inputs_embeds=inputs).logits[0, -1].float()
+
+    def greedy(self, inputs):
         """The next tokens, each computed from the whole sequence and without a cache."""
+        embed = self.models["bfloat16"].get_input_embeddings()
         found = []
         for _ in range(N_GREEDY):
-            found.append(int(self.logits(ids, embeddings, "bfloat16").argmax()))
-            ids = torch.cat([ids, torch.tensor([[found[-1]]])], dim=1)
+            found.append(int(self.logits(inputs, "bfloat16").argmax()))
+            inputs = torch.cat([inputs, embed(torch.tensor([[found[-1]]]))], dim=1)
         return found
 
 
@@ -144,8 +147,9 @@ def results(reference, samples, instruction):
     with reference.rounded_positions():
         rounded = reference.clip_embeddings(samples, "float32")
     cut = with_audio_tokens(ids, len(clip))
-    first = reference.logits(cut, clip, "bfloat16").log_softmax(-1)
-    first32 = reference.logits(cut, clip32, "float32").log_softmax(-1)
+    inputs = reference.inputs(cut, clip, "bfloat16")
+    inputs32 = reference.inputs(cut, clip32, "float32")
+    native = reference.inputs(ids, whole, "bfloat16")
     return {
         "text": np.array(text),
         "ids": ids[0],
@@ -155,10 +159,10 @@ def results(reference, samples, instruction):
         "clips": clip.float(),
         "clips32": clip32,
         "rounded": rounded,
-        "logprobs": first,
-        "logprobs32": first32,
-        "native": reference.logits(ids, whole, "bfloat16").log_softmax(-1),
-        "greedy": np.array(reference.greedy(cut, clip)),
+        "logprobs": reference.logits(inputs, "bfloat16").log_softmax(-1),
+        "logprobs32": reference.logits(inputs32, "float32").log_softmax(-1),
+        "native": reference.logits(native, "bfloat16").log_softmax(-1),
+        "greedy": np.array(reference.greedy(inputs)),
     }
 
 
