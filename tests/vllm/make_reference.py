@@ -22,7 +22,7 @@ import torch
 from tests.vllm import make_tiny as tiny
 from tests.vllm.tiny_text import AUDIO_TOKENS, SPECIAL
 
-LANGUAGE_STD = 0.25
+LANGUAGE_STD = 0.15
 BIAS_STD = 0.1
 ENCODER_GAIN = 1.5
 ATTENTION_GAIN = 2.0

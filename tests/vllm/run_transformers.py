@@ -15,8 +15,11 @@ NAME/clips32       the same, computed in float32
 NAME/rounded       the same, computed in float32 from rounded frequencies of the positions
 NAME/logprobs      of the first token, after the prompt with `clips`
 NAME/logprobs32    the same, computed in float32
+NAME/along         of the tokens of the prompt with `clips`, but the first
+NAME/along32       the same, computed in float32
 NAME/native        of the first token, after transformers' own prompt with `whole`
 NAME/greedy        tokens, after the prompt with `clips`
+NAME/leads         the difference of logits between each of them and the second best
 """
 
 from __future__ import annotations
@@ -108,18 +111,23 @@ class Reference:
         places = (ids == AUDIO_TOKENS.inside).unsqueeze(-1).expand_as(found)
         return found.masked_scatter(places, embeddings.to(found.dtype))
 
-    def logits(self, inputs, dtype):
-        """Logits of the token after embeddings."""
-        return self.models[dtype](inputs_embeds=inputs).logits[0, -1].float()
+    def logprobs(self, inputs, dtype):
+        """Log-probabilities after each position."""
+        return self.models[dtype](inputs_embeds=inputs).logits[0].float().log_softmax(-1)
 
     def greedy(self, inputs):
-        """The next tokens, each computed from the whole sequence and without a cache."""
-        embed = self.models["bfloat16"].get_input_embeddings()
-        found = []
+        """The next tokens, and the lead of each over the second best."""
+        model = self.models["bfloat16"]
+        embed = model.get_input_embeddings()
+        made = model(inputs_embeds=inputs, use_cache=True)
+        found, leads = [], []
         for _ in range(N_GREEDY):
-            found.append(int(self.logits(inputs, "bfloat16").argmax()))
-            inputs = torch.cat([inputs, embed(torch.tensor([[found[-1]]]))], dim=1)
-        return found
+            best = made.logits[0, -1].float().topk(2)
+            found.append(int(best.indices[0]))
+            leads.append(float(best.values[0] - best.values[1]))
+            last = embed(torch.tensor([[found[-1]]]))
+            made = model(inputs_embeds=last, past_key_values=made.past_key_values, use_cache=True)
+        return np.array(found), np.array(leads)
 
 
 def clips(samples):
@@ -133,6 +141,11 @@ def with_audio_tokens(ids, n):
     keep = ids[0][ids[0] != AUDIO_TOKENS.inside]
     at = int((keep == AUDIO_TOKENS.start).nonzero()) + 1
     return torch.cat([keep[:at], torch.full((n,), AUDIO_TOKENS.inside), keep[at:]]).unsqueeze(0)
+
+
+def of_tokens(logprobs, ids):
+    """The log-probability of each token of the prompt but the first."""
+    return logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
 @torch.inference_mode()
@@ -149,7 +162,10 @@ def results(reference, samples, instruction):
     cut = with_audio_tokens(ids, len(clip))
     inputs = reference.inputs(cut, clip, "bfloat16")
     inputs32 = reference.inputs(cut, clip32, "float32")
+    greedy, leads = reference.greedy(inputs)
     native = reference.inputs(ids, whole, "bfloat16")
+    every = reference.logprobs(inputs, "bfloat16")
+    every32 = reference.logprobs(inputs32, "float32")
     return {
         "text": np.array(text),
         "ids": ids[0],
@@ -159,10 +175,13 @@ def results(reference, samples, instruction):
         "clips": clip.float(),
         "clips32": clip32,
         "rounded": rounded,
-        "logprobs": reference.logits(inputs, "bfloat16").log_softmax(-1),
-        "logprobs32": reference.logits(inputs32, "float32").log_softmax(-1),
-        "native": reference.logits(native, "bfloat16").log_softmax(-1),
-        "greedy": np.array(reference.greedy(inputs)),
+        "logprobs": every[-1],
+        "logprobs32": every32[-1],
+        "along": of_tokens(every, cut),
+        "along32": of_tokens(every32, cut),
+        "native": reference.logprobs(native, "bfloat16")[-1],
+        "greedy": greedy,
+        "leads": leads,
     }
 
 

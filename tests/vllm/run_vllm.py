@@ -10,6 +10,7 @@ NAME/clips         embeddings of the clips, joined
 NAME/batched       the same, when all recordings are encoded in one batch
 NAME/ids           the prompt's token ids, for our client's request
 NAME/logprobs      of the first token, for our client's request
+NAME/along         of the tokens of the prompt, but the first
 NAME/greedy        tokens, for our client's request
 NAME/heard, /rate  what vLLM decodes from our client's request
 NAME/direct        log-probabilities of the first token, for the samples without a request
@@ -35,7 +36,9 @@ N_GREEDY = 8
 ALL = -1
 NO_THINKING = {"enable_thinking": False}
 DECODER = {"audio": {"audio_backend": "soundfile"}}
-GREEDY = SamplingParams(temperature=0, max_tokens=N_GREEDY, logprobs=ALL, ignore_eos=True)
+GREEDY = SamplingParams(
+    temperature=0, max_tokens=N_GREEDY, logprobs=ALL, prompt_logprobs=0, ignore_eos=True
+)
 
 
 def load(folder):
@@ -58,6 +61,12 @@ def logprobs(output):
     """Log-probabilities of the first token, by id."""
     first = output.outputs[0].logprobs[0]
     return np.array([first[token].logprob for token in range(len(first))], np.float32)
+
+
+def along(output):
+    """Log-probabilities of the prompt's own tokens but the first."""
+    pairs = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+    return np.array([found[token].logprob for token, found in pairs], np.float32)
 
 
 def heard(messages):
@@ -98,6 +107,7 @@ def results(llm, extractor, samples, messages):
         "clips": clips,
         "ids": np.array(list(answer.prompt_token_ids)),
         "logprobs": logprobs(answer),
+        "along": along(answer),
         "greedy": np.array(list(answer.outputs[0].token_ids)),
         "heard": audio,
         "rate": np.array(rate),

@@ -249,14 +249,34 @@ def test_the_first_token_has_the_same_probabilities(both, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_the_tokens_of_the_prompt_have_the_same_probabilities(both, name):
+    """At the audio's positions they depend on the audio most."""
+    exact = both.theirs(name, "along32")
+    limit = max(RELATIVE * relative(both.theirs(name, "along"), exact), 0.01)
+    assert both.ours(name, "along").shape == exact.shape
+    assert relative(both.ours(name, "along"), exact) < limit
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_greedy_decoding_gives_the_same_tokens(both, name):
-    assert both.ours(name, "greedy").tolist() == both.theirs(name, "greedy").tolist()
+    """Up to a token that is ahead by no more than rounding makes."""
+    noise = 2 * apart(both.theirs(name, "logprobs"), both.theirs(name, "logprobs32"))
+    close = both.theirs(name, "leads") < 2 * noise
+    n = int(close.argmax()) if close.any() else len(close)
+    assert both.ours(name, "greedy")[:n].tolist() == both.theirs(name, "greedy")[:n].tolist()
 
 
-def test_the_audio_changes_the_answer(both):
+def test_greedy_tokens_are_compared(both):
+    same = [both.ours(name, "greedy")[0] == both.theirs(name, "greedy")[0] for name in EVERY]
+    assert np.mean(same) > 0.9
+
+
+def test_the_audio_changes_the_probabilities(both):
     """Otherwise the tests above would compare nothing."""
-    assert len({tuple(both.ours(name, "greedy")) for name in EVERY}) >= 3
-    assert apart(both.ours("loud", "logprobs"), both.ours("silence", "logprobs")) > 0.3
+    n = len(both.theirs("8k", "along"))
+    assert n == len(both.theirs("float", "along"))
+    other = relative(both.ours("8k", "along"), both.theirs("float", "along32"))
+    assert other > 10 * relative(both.ours("float", "along"), both.theirs("float", "along32"))
 
 
 def test_speech_is_there(both):
