@@ -1,11 +1,17 @@
 """Run the reference implementation on recordings, step by step.
 
-    python -m tests.vllm.run_transformers FOLDER FILES INSTRUCTION RESULTS.npz
+    python -m tests.vllm.run_transformers FOLDER FILES SOUNDS.npz INSTRUCTION RESULTS.npz
 
 This runs in the environment of transformers. FOLDER is from `make_reference`, FILES a folder of WAV
-files, INSTRUCTION the text of the request. RESULTS has, for each file:
+files, SOUNDS has what the service decoded from each of them, and INSTRUCTION is the text of the
+request. RESULTS has, for each file:
 
-NAME/samples       what transformers loads
+NAME/loaded        the samples that transformers loads from the file
+NAME/loaded_mel    their features
+NAME/loaded_clips  their embeddings, as `clips32`
+
+and from what the service decoded:
+
 NAME/text          the prompt from the chat template, before the audio is inserted
 NAME/ids           the prompt's token ids, as transformers' processor makes them
 NAME/mel, /mask    features of the whole recording, and which of its frames are valid
@@ -148,7 +154,6 @@ def of_tokens(logprobs, ids):
     return logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
-@torch.inference_mode()
 def results(reference, samples, instruction):
     """Everything about one sound."""
     text = reference.prompt(instruction)
@@ -185,12 +190,26 @@ def results(reference, samples, instruction):
     }
 
 
-def main(folder, files, instruction, target):
+def loaded(reference, path):
+    """What transformers makes of the file itself."""
+    samples = load_audio(str(path), sampling_rate=RATE, backend="soundfile")
+    extractor = reference.processor.feature_extractor
+    made = extractor([samples], sampling_rate=RATE, return_tensors="pt")
+    return {
+        "loaded": samples,
+        "loaded_mel": made.input_features[0],
+        "loaded_clips": reference.clip_embeddings(samples, "float32"),
+    }
+
+
+@torch.inference_mode()
+def main(folder, files, sounds, instruction, target):
     reference = Reference(folder)
+    decoded = np.load(sounds)
     found = {}
     for path in sorted(files.glob("*.wav")):
-        samples = load_audio(str(path), sampling_rate=RATE, backend="soundfile")
-        values = {"samples": samples, **results(reference, samples, instruction)}
+        values = loaded(reference, path)
+        values |= results(reference, decoded[path.stem], instruction)
         found |= {f"{path.stem}/{key}": np.asarray(value) for key, value in values.items()}
     buffer = reference.models["bfloat16"].audio_tower.encode_positions.inv_freq
     found["positions"] = buffer.float().numpy()
@@ -198,5 +217,5 @@ def main(folder, files, instruction, target):
 
 
 if __name__ == "__main__":
-    given, wanted, text, results_path = sys.argv[1:5]
-    main(Path(given) / "transformers", Path(wanted), text, Path(results_path))
+    given, wanted, ours, text, results_path = sys.argv[1:6]
+    main(Path(given) / "transformers", Path(wanted), Path(ours), text, Path(results_path))
