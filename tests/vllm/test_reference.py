@@ -13,6 +13,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+import soundfile
 
 from tests.support.paths import ROOT
 from tests.support.serving import clean_env
@@ -138,10 +139,6 @@ def sample_difference(found, exact):
     return np.abs(found[:n] - exact[:n]).max() / STEP
 
 
-def mel_difference(both, name):
-    return np.abs(both.ours(name, "mel")[0] - both.theirs(name, "mel")).max()
-
-
 def snr(found, exact):
     """Signal to noise in dB."""
     n = min(len(found), len(exact))
@@ -173,9 +170,10 @@ def test_other_rates_are_resampled_as_transformers_does(both, name):
     assert snr(both.samples[name], theirs) > 70
 
 
-def test_transformers_loads_what_librosa_loads(both, tmp_path):
+def test_transformers_resamples_as_librosa_does(both, tmp_path):
     sounds.write_files(tmp_path)
-    exact, _ = librosa.load(tmp_path / "44.1k.wav", sr=16_000)
+    samples, rate = soundfile.read(tmp_path / "44.1k.wav", dtype="float32")
+    exact = librosa.resample(samples, orig_sr=rate, target_sr=16_000)
     np.testing.assert_allclose(both.theirs("44.1k", "loaded"), exact, atol=1e-6)
 
 
@@ -184,7 +182,7 @@ def test_mel_features_are_the_same(both, name):
     """Preemphasis, window, filters, normalisation over valid frames; nobody adds dither."""
     assert both.ours(name, "mel").shape[1:] == both.theirs(name, "mel").shape
     assert both.ours(name, "mask")[0].sum() == both.theirs(name, "mask").sum()
-    assert mel_difference(both, name) < 1e-5
+    assert relative(both.ours(name, "mel")[0], both.theirs(name, "mel")) < 1e-5
 
 
 @pytest.mark.parametrize(("name", "limit"), {"float": 0.001, "44.1k": 0.001, "48k": 0.001}.items())
