@@ -320,7 +320,7 @@ class Weights:
         save_file(small, str(target), metadata={"format": "pt"})
 
 
-def main(folder):
+def main(folder, kind=Weights):
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     config = model_config(tokenizer.get_vocab_size())
@@ -336,7 +336,7 @@ def main(folder):
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    weights = Weights(config, tokenizer)
+    weights = kind(config, tokenizer)
     weights.language_model()
     weights.encoders()
     weights.save(folder / "model.safetensors")
