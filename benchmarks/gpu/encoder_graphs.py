@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CLIP_FRAMES: Final = 3008
 """Mel frames that each clip is padded to. vLLM cuts audio into clips of at most 30 s, which have
-3001 frames. A multiple of 64 gives a number of tokens for which attention has its fastest kernel."""
+3001 frames. With a multiple of 64 the number of tokens suits the fastest kernel of attention."""
 SIZES: Final = (48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 """Numbers of clips with a graph, largest first, so that the smaller graphs fit into its memory."""
 

@@ -7,7 +7,8 @@
 
     echo '{"off": ["graphs"]}' > /tmp/steps/settings.json    # switch parts of our plugin off
 
-The profiler records kernels alone, because recording the operations of torch slows the launching down.
+The profiler records kernels alone, because recording the operations of torch slows the launching
+down.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.gpu.step_log import Steps
 
 GROUPS: Final = {
     "MoE": r"fused_moe|moe_|topk|grouped_topk",
-    "Mamba-2": r"chunk_scan|chunk_state|state_passing|bmm_chunk|ssd|selective|causal_conv1d|chunk_cumsum",
+    "Mamba-2": r"chunk_scan|chunk_state|state_passing|bmm_chunk|selective|causal_conv1d|cumsum",
     "attention of the language model": r"flash|unified_attention|reshape_and_cache|fmha",
     "copies": r"[Mm]emcpy|[Mm]emset|copy_",
     "products": r"gemm|cutlass|nvjet|splitK|cublas|scaled_mm|wgmma",

@@ -1,4 +1,4 @@
-"""A plugin for vLLM 0.20 that keeps the GPU busy in steps in which chunks start.
+r"""A plugin for vLLM 0.20 that keeps the GPU busy in steps in which chunks start.
 
 In such a step vLLM's engine waits for the GPU three times: twice to read how many tokens of each
 request are done, which the CPU knows already, and once to read how many tokens the encoder made,
@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("vllm.asr")
 
@@ -117,7 +119,7 @@ def keep_lengths_on_the_cpu() -> list[Change]:
     from vllm.model_executor.models import nano_nemotron_vl as model
     from vllm.multimodal.inputs import MultiModalFieldConfig
 
-    def fields(self: Any, hf_inputs: Any) -> dict[str, Any]:
+    def fields(_self: Any, hf_inputs: Any) -> dict[str, Any]:
         counts = torch.as_tensor(hf_inputs["audio_num_clips"])
         flat = MultiModalFieldConfig.flat_from_sizes
         return {
