@@ -26,7 +26,8 @@ ENV PATH=/app/.venv/bin:$PATH \
     ASR_HOST=0.0.0.0 \
     ASR_PORT=8000 \
     ASR_WORK_DIR=/work \
-    ASR_DATA_DIR=/data
+    ASR_DATA_DIR=/data \
+    NUMBA_CACHE_DIR=/data/numba
 USER 10001
 EXPOSE 8000
 VOLUME /work /data

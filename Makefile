@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= $(shell nproc)
 VLLM_VENV ?= .venv-vllm
+REFERENCE_VENV ?= .venv-reference
 BIN := $(VENV)/bin
 DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 
@@ -13,7 +14,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-reference test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security first-hour
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,6 +50,10 @@ test-security: $(DEV)  ## what docs/security.md promises, with thousands of requ
 
 test-vllm: $(DEV) $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weights (tests/vllm/README.md)
 	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/vllm -m vllm --durations 15
+
+test-reference: $(DEV) $(VLLM_VENV)/stamp $(REFERENCE_VENV)/stamp  ## vLLM and our client against transformers (tests/vllm/README.md)
+	VLLM_TEST_PYTHON=$(abspath $(VLLM_VENV))/bin/python REFERENCE_TEST_PYTHON=$(abspath $(REFERENCE_VENV))/bin/python \
+	  $(BIN)/python -m pytest tests/vllm/test_reference.py -m reference -s
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
@@ -89,6 +94,11 @@ bench: $(DEV)  ## throughput and memory; results go to benchmarks/results
 bench-floods: $(DEV)  ## latency and memory while one client floods the service
 	$(BIN)/python -m benchmarks.floods
 
+first-hour: $(VENV)/dev.stamp  ## measure a server with real weights (docs/first-hour.md)
+	@test -n "$(SERVER)" -a -n "$(REFERENCES)" -a -n "$(OUT)" || \
+	  { echo "make first-hour SERVER=http://gpu:8000 REFERENCES=folder OUT=folder [OPTIONS=...]"; exit 2; }
+	$(BIN)/python -m benchmarks.first_hour --server "$(SERVER)" --references "$(REFERENCES)" --out "$(OUT)" $(OPTIONS)
+
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
 
@@ -115,7 +125,7 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi
+	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -151,6 +161,11 @@ $(VLLM_VENV)/stamp: tests/vllm/requirements.lock pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.lock
 	PYTHONPATH=build/tools $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation -e .
+	touch $@
+
+$(REFERENCE_VENV)/stamp: tests/vllm/requirements-reference.txt
+	$(MAKE) --no-print-directory VENV=$(REFERENCE_VENV) $(REFERENCE_VENV)/bin/python
+	$(REFERENCE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/vllm/requirements-reference.txt
 	touch $@
 
 # torch's builds for CPUs are named 2.13.0+cpu, which pip prefers to 2.13.0 where it finds one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,6 +70,9 @@ class ChunkOptions:
         preferred_seconds: a chunk is longer than this only if its speech has no pause. None means
             the engine's `preferred_seconds`, and `max_seconds` if the engine has none.
         max_gap: a longer pause starts a new chunk, because silence costs time and causes errors.
+        min_seconds: a chunk with less speech is joined to its neighbour, even across a longer pause
+            and above `preferred_seconds`. Alone it has too little context. For short chunks the
+            limit is lower: a tenth of `max_seconds`, or half of `search`.
         overlap: seconds that two chunks share where speech is cut.
         search: seconds before the limit in which to look for the quietest place.
     """
@@ -78,10 +82,12 @@ class ChunkOptions:
     max_gap: float = 2.0
     overlap: float = 1.0
     search: float = 6.0
+    min_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         check(2 <= self.max_seconds <= 600, "chunk_max_seconds", "must be 2 to 600 seconds")
         check(self.max_gap >= 0, "chunk_max_gap", "must not be negative")
+        check(self.min_seconds >= 0, "chunk_min_seconds", "must not be negative")
         check(self.overlap > 0, "chunk_overlap", "must be positive")
         fits = self.overlap < self.search and self.overlap + self.search <= self.max_seconds
         check(fits, "chunk_search", "overlap < search and overlap + search <= max_seconds")
@@ -122,6 +128,21 @@ KEYWORD_RULE = "each must be one line of text without < and >"
 def is_keyword(text: str) -> bool:
     """Whether an engine may get the text as a keyword."""
     return bool(text.strip()) and not any(sign in text for sign in "<>\r\n\0")
+
+
+MAX_INSTRUCTION = 1000
+INSTRUCTION_RULE = (
+    f"must be one line of at most {MAX_INSTRUCTION} characters, without control tokens (<, >, "
+    "/think, [INST]) and without braces, except {language}"
+)
+_NOT_IN_INSTRUCTIONS = re.compile(r"[<>{}]|/(?:no_?)?think|\[/?[A-Z][A-Z0-9_]*\]", re.IGNORECASE)
+
+
+def is_instruction(text: str) -> bool:
+    """Whether a text may take the place of the instruction to a language model."""
+    rest = text.replace("{language}", "")
+    is_short = bool(rest.strip()) and len(text) <= MAX_INSTRUCTION
+    return is_short and text.isprintable() and not _NOT_IN_INSTRUCTIONS.search(rest)
 
 
 @dataclass(frozen=True, slots=True)

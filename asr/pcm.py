@@ -9,16 +9,26 @@ from __future__ import annotations
 import numpy as np
 
 SCALE = np.float32(32768)
+_BLOCK = 1 << 14
+"""How many samples are converted at once; intermediate results then stay in the CPU's cache."""
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """Convert float32 samples in [-1, 1], shape (n,), to int16, rounded and clipped."""
-    return np.clip(np.rint(samples * SCALE), -SCALE, SCALE - 1).astype("<i2")
+    converted = np.empty(samples.shape, "<i2")
+    for start in range(0, len(samples), _BLOCK):
+        block = samples[start : start + _BLOCK] * SCALE
+        np.rint(block, out=block)
+        np.clip(block, -SCALE, SCALE - 1, out=block)
+        converted[start : start + _BLOCK] = block
+    return converted
 
 
 def to_float32(pcm: np.ndarray) -> np.ndarray:
     """Convert int16 samples, shape (n,), to float32 in [-1, 1)."""
-    return pcm.astype(np.float32) / SCALE
+    samples = pcm.astype(np.float32)
+    samples /= SCALE
+    return samples
 
 
 def to_bytes(pcm: np.ndarray) -> bytes:

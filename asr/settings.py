@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
-from asr.config import AudioLimits, VadKind, check, described
+from asr.config import (
+    INSTRUCTION_RULE,
+    AudioLimits,
+    VadKind,
+    check,
+    described,
+    is_instruction,
+)
 from asr.errors import InvalidOption
 from asr.signing import is_usable
 
@@ -102,6 +109,9 @@ class Settings:
         "vllm", "kind of server: vllm, sglang, llamacpp, ollama, trtllm or nim (docs/servers.md)"
     )
     vllm_audio_format: AudioFormat = described("wav", "wav, or flac for slow networks")
+    omni_instruction: str = described(
+        "", "replaces the instruction from Omni's training; {language} is the language's name"
+    )
     moonshine_model: str = described(
         "", "folder of another Moonshine model, such as base; none means the installed tiny one"
     )
@@ -214,6 +224,8 @@ class Settings:
     def _check_vllm(self) -> None:
         are_web = all(_is_web(url) for url in self.vllm_urls)
         check(are_web, "vllm_url", "must be http:// or https:// addresses, separated by commas")
+        is_fine = not self.omni_instruction or is_instruction(self.omni_instruction)
+        check(is_fine, "omni_instruction", INSTRUCTION_RULE)
         has_ca = not self.vllm_ca_file or Path(self.vllm_ca_file).is_file()
         check(has_ca, "vllm_ca_file", f"{self.vllm_ca_file} is not a file")
 

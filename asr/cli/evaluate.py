@@ -29,6 +29,12 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         "--times", action="store_true", help="measure the aligner alone, on the reference text"
     )
     parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longest chunk")
+    parser.add_argument(
+        "--min-chunk-seconds",
+        type=float,
+        default=ChunkOptions().min_seconds,
+        help="a chunk with less speech is joined to its neighbour",
+    )
     parser.add_argument("--json", type=Path, help="write the full report to this file")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw histograms of the errors")
     add_quiet(parser)
@@ -43,9 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError:
         check(False, "evaluate", "jiwer is not installed; pip install 'asr-service[evaluation]'")
     settings = settings_of(options)
-    chosen = replace(
-        options_of(options, settings), chunk=ChunkOptions(max_seconds=options.chunk_seconds)
-    )
+    chosen = replace(options_of(options, settings), chunk=_chunk_options(options))
     utterances = read_manifest(options.manifest)
     words_of = {utterance.file: utterance.words for utterance in utterances}
     reference = ReferenceEngine(settings.workers)
@@ -69,3 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(*plot_errors(report, options.plot, options.collar), sep="\n")
     return 1 if report.failures else 0
+
+
+def _chunk_options(options: argparse.Namespace) -> ChunkOptions:
+    return ChunkOptions(max_seconds=options.chunk_seconds, min_seconds=options.min_chunk_seconds)

@@ -12,6 +12,7 @@ import numpy as np
 
 from asr.config import ChunkOptions, DecodeOptions
 from asr.doctor.checks import QUICK_SECONDS, Check, as_object, body_of, is_this_service, said
+from asr.doctor.instruction import check_instruction
 from asr.engines.omni import prompt as omni
 from asr.engines.omni.dialects import DIALECTS, request_body
 from asr.types import SAMPLE_RATE, Audio
@@ -87,6 +88,8 @@ class VllmCheckup:
         yield self.audio(tone_answer)
         if tone_answer.is_success:
             yield _answered("thinking", lambda: self.thinking(tone_answer))
+            if self._dialect.shows_tokens:
+                yield _answered("instruction", self.instruction)
             yield self.logprobs(tone_answer)
             yield self.rate(tone_answer)
             yield self.longest_chunk()
@@ -201,6 +204,10 @@ class VllmCheckup:
         given = {"model": self._model, "tokens": tokens}
         prompt = str(body_of(self._client.post("/detokenize", json=given)).get("prompt") or "")
         return prompt.rfind("<think>") > prompt.rfind("</think>")
+
+    def instruction(self) -> Check:
+        """Check that the model gets the prompt that it was trained on."""
+        return check_instruction(self._client, self._model, self._dialect)
 
     def logprobs(self, tone_answer: httpx.Response) -> Check:
         """Check that answers carry log-probabilities, which become the words' confidences."""

@@ -34,12 +34,18 @@ def load_engine(settings: Settings) -> Engine:
 
         return MoonshineEngine(settings.workers, settings.moonshine_model)
     if settings.engine_name == "omni-local":
+        from asr.engines.omni.instruction import TEMPLATE
         from asr.engines.omni.local import VllmLocalEngine, read_arguments
 
         message = "omni-local needs the folder or the id of the model"
         check(bool(settings.vllm_model), "vllm_model", message)
         arguments = read_arguments(settings.vllm_args)
-        return VllmLocalEngine(settings.vllm_model, arguments, settings.engine_slots)
+        return VllmLocalEngine(
+            settings.vllm_model,
+            arguments,
+            settings.engine_slots,
+            settings.omni_instruction or TEMPLATE,
+        )
     if settings.engine_name == "onnx":
         from asr.engines.onnx.engine import load
 
@@ -47,6 +53,7 @@ def load_engine(settings: Settings) -> Engine:
     if not settings.vllm_urls:
         raise EngineUnavailable("the omni engine needs ASR_VLLM_URL, the address of a server")
     from asr.engines.omni.http import VllmHttpEngine, VllmOptions
+    from asr.engines.omni.instruction import TEMPLATE
 
     return VllmHttpEngine(
         VllmOptions(
@@ -57,5 +64,6 @@ def load_engine(settings: Settings) -> Engine:
             dialect=settings.vllm_dialect,
             audio_format=settings.vllm_audio_format,
             slots=settings.engine_slots,
+            template=settings.omni_instruction or TEMPLATE,
         )
     )

@@ -61,6 +61,10 @@ class Engine(Protocol):
         retry_note: how `retry` differs from `transcribe`, as text for people.
         capabilities: what it can do with the options of a request.
 
+    An engine that asks a model with a text can have an attribute ``question_id``, a fingerprint of
+    that text. A job that continues reuses only hypotheses with the same one. The guards then also
+    look for thoughts of the model.
+
     An engine that may fail after it was opened can have a property ``obstacle``: why it can
     recognise nothing now, or an empty text. ``GET /ready`` tells it.
     """

@@ -13,6 +13,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asr.engines.reasoning import split_reasoning
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -56,6 +58,7 @@ LOOP: Final = 20
 UNHEARD: Final = 24
 REPLY: Final = 30
 TOO_MANY: Final = 40
+REASONING: Final = 50
 """Weights of the findings. The pipeline adds them, counting each guard once, and keeps the answer
 with the lowest sum. On a tie it keeps the answer with fewer findings, then the one with the higher
 average log-probability, then the earliest. From best to worst:
@@ -70,7 +73,9 @@ average log-probability, then the earliest. From best to worst:
     UNHEARD  24   the aligner cannot find most of the words in the audio
     REPLY    30   a reply instead of a transcript
     TOO_MANY 40   more words than anyone can say in the time
+    REASONING 50  thoughts about the task and nothing else, which never become text
 """
+THOUGHTS_ALONE: Final = "it thinks aloud instead of transcribing"
 MAX_REPLY_WORDS: Final = 25
 """A longer answer that begins like a reply may be real speech, so it gets `REMARK`, not `REPLY`."""
 
@@ -209,6 +214,16 @@ def commentary(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
     return None
 
 
+def reasoning(hypothesis: Hypothesis, _: Chunk) -> Finding | None:
+    """Find a model that thinks aloud. A person may say the same; the aligner can tell."""
+    found = split_reasoning(hypothesis.text)
+    if found is None:
+        return None
+    if not found.rest:
+        return Finding("reasoning", THOUGHTS_ALONE, REASONING)
+    return Finding("reasoning", "it begins like a model that thinks aloud", REMARK)
+
+
 GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
     loop,
     cut,
@@ -216,6 +231,7 @@ GUARDS: Final[tuple[Callable[[Hypothesis, Chunk], Finding | None], ...]] = (
     too_few_words,
     empty,
     commentary,
+    reasoning,
 )
 
 

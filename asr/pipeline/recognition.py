@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,8 +22,17 @@ from typing import TYPE_CHECKING, Final
 from asr.align.interpolate import interpolate
 from asr.config import ChunkOptions, DecodeOptions
 from asr.counters import COUNTS
-from asr.engines.guards import UNHEARD, WITNESS, Finding, findings
-from asr.errors import EngineError
+from asr.engines.guards import (
+    CUT,
+    REASONING,
+    THOUGHTS_ALONE,
+    UNHEARD,
+    WITNESS,
+    Finding,
+    findings,
+)
+from asr.engines.reasoning import split_reasoning
+from asr.errors import EngineError, EngineFailed
 from asr.pipeline.chunking import quietest
 from asr.pipeline.loudness import audible
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
+    from asr.engines.reasoning import Split
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +143,7 @@ class Recogniser:
         for step in (work.again, work.halves):
             if attempts[-1].findings:
                 attempts += await work.tried(step)
-        best = _settle(attempts)
+        best = _settle(attempts, chunk)
         if _is_untimed(best):
             best = await self.timed(best, await work.audio(), options.language)
         return _with_lower_confidences(best) if best.is_calibrated else best
@@ -179,7 +189,7 @@ class Recogniser:
                 heard = await engine.transcribe(chunk, await self.read(chunk, read), options)
         finally:
             self._n_interim_waiting -= is_waiting
-        return None if self.engine.guarded and findings(heard, chunk) else heard.text
+        return None if self.doubts(heard, chunk) else heard.text
 
     async def read(self, chunk: Chunk, read: Read) -> Audio:
         """The samples of a chunk, amplified if they are quiet."""
@@ -187,11 +197,19 @@ class Recogniser:
         span = chunk.start_sample, chunk.end_sample
         return await loop.run_in_executor(self._readers, lambda: audible(read(*span)))
 
+    def doubts(self, heard: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
+        """What the guards find. Only a model that is asked with a text can think about it."""
+        found = findings(heard, chunk) if self.engine.guarded else ()
+        is_asked = bool(getattr(self.engine, "question_id", ""))
+        return tuple(it for it in found if is_asked or it.guard != "reasoning")
+
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
-        found = findings(heard, chunk) if self.engine.guarded else ()
+        found = self.doubts(heard, chunk)
+        if any(finding.guard == "reasoning" for finding in found):
+            heard, found = await self._without_reasoning(chunk, audio, heard, language)
         if not found:  # otherwise it will probably be replaced, and alignment is slow
             heard = await self.timed(heard, audio, language)
             if self._witness is not None and self.engine.guarded:
@@ -200,6 +218,32 @@ class Recogniser:
                 found = tuple(Finding("witness", it, weight) for it in says)
         COUNTS.update({f"guard_{finding.guard}" for finding in found})
         return _Attempt(heard, found)
+
+    async def _without_reasoning(
+        self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
+    ) -> tuple[Hypothesis, tuple[Finding, ...]]:
+        """Remove what reads like thoughts of the model, unless the aligner hears it.
+
+        Without an aligner for the language, thoughts are removed only if the rest is on a line of
+        its own. Without a rest the finding stays, and the answer does not become text.
+        """
+        found = findings(heard, chunk)
+        thoughts = split_reasoning(heard.text)
+        if thoughts is None:
+            return heard, found
+        timed = await self.timed(heard, audio, language)
+        others = tuple(it for it in found if it.guard != "reasoning")
+        was_said = _was_said(timed.words[: thoughts.n_words])
+        if was_said:
+            return timed, others
+        is_rest_said = _was_said(timed.words[thoughts.n_words :])
+        if is_rest_said is False or (is_rest_said is None and heard.is_cut):
+            return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
+        if not thoughts.rest or (was_said is None and not thoughts.is_apart):
+            return heard, found
+        rest = _from_word(heard, thoughts)
+        removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
+        return rest, (removed, *findings(rest, chunk))
 
     async def timed(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
         """Time every word; interpolate if no aligner knows the language."""
@@ -270,6 +314,10 @@ class _Work:
         _, first = await self._hear(left, self.engine.transcribe)
         _, second = await self._hear(right, self.engine.transcribe)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
+        both = ((first, left), (second, right))
+        found = chain.from_iterable(self._recogniser.doubts(*half) for half in both)
+        if any(it.guard == "reasoning" for it in found):
+            return None  # in the middle of a text they would not be noticed
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
             self._chunk, await self.audio(), whole, self._options.language
@@ -294,6 +342,24 @@ def speaks(aligner: Aligner, language: str) -> bool:
 def _is_mostly_unheard(heard: Hypothesis) -> bool:
     sure = [word.confidence for word in heard.words if word.confidence is not None]
     return 2 * sum(confidence < 0.5 for confidence in sure) > len(heard.words)
+
+
+def _was_said(words: Sequence[Word]) -> bool | None:
+    """Whether the aligner heard most of the words; None if it did not measure them."""
+    timed = [word for word in words if word.timing == "aligned"]
+    sure = [word.confidence for word in timed if word.confidence is not None]
+    return None if not sure else 2 * sum(confidence >= 0.5 for confidence in sure) >= len(sure)
+
+
+def _from_word(heard: Hypothesis, thoughts: Split) -> Hypothesis:
+    """The hypothesis without its first words. Words with times keep them."""
+    sure = heard.word_confidences
+    return replace(
+        heard,
+        text=thoughts.rest,
+        words=heard.words[thoughts.n_words :],
+        word_confidences=None if sure is None else sure[thoughts.n_words :],
+    )
 
 
 def _with_lower_confidences(heard: Hypothesis) -> Hypothesis:
@@ -352,9 +418,19 @@ def _concatenated_words(left: Hypothesis, right: Hypothesis, offset: float) -> t
     return left.words + tuple(later)
 
 
-def _settle(attempts: list[_Attempt]) -> Hypothesis:
-    """The best attempt, the earliest on a tie, with warnings about what happened."""
+def _settle(attempts: list[_Attempt], chunk: Chunk) -> Hypothesis:
+    """The best attempt, the earliest on a tie, with warnings about what happened.
+
+    Raises:
+        EngineFailed: every attempt is thoughts of the model and nothing else.
+    """
     best = min(attempts, key=lambda attempt: attempt.doubt)
+    if any(finding.weight == REASONING for finding in best.findings):
+        COUNTS["chunks_doubtful"] += 1
+        message = (
+            f"the model thought aloud about the chunk at {chunk.start:.1f} s and wrote no text"
+        )
+        raise EngineFailed(message, chunk.index)
     first = attempts[0]
     notes = []
     if best is not first:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import time
 from collections import Counter
@@ -56,6 +57,7 @@ class Load:
     n_tokens: int
     concurrency: int
     n_chunks: int
+    keeps_connections: bool = False
 
 
 def fixed_length(n_tokens: int) -> Dialect:
@@ -111,10 +113,14 @@ def explain(counted: Counter[str], wall: float) -> dict[str, float]:
     return {name: round(value, 2) for name, value in row.items()}
 
 
-def make_client() -> httpx.AsyncClient:
-    """A client that closes connections after 1 s of idling, before the server closes them."""
+def make_client(kept: int | None = 0) -> httpx.AsyncClient:
+    """A client like the service's, with a connection for each request.
+
+    With None for `kept`, connections are kept until they were idle for 1 s. Then the server's API
+    processes get unequal shares of the requests.
+    """
     headers = {"content-type": "application/json"}
-    limits = httpx.Limits(keepalive_expiry=1)
+    limits = httpx.Limits(max_keepalive_connections=kept, keepalive_expiry=1)
     return httpx.AsyncClient(headers=headers, limits=limits)
 
 
@@ -126,7 +132,8 @@ async def run(load: Load) -> dict[str, Any]:
     bodies = [make_body(load, noise, 64 * i) for i in range(load.n_chunks)]
     latencies: list[float] = []
     slots = asyncio.Semaphore(load.concurrency)
-    connections = Connections(load.concurrency, make_client)
+    kept = None if load.keeps_connections else 0
+    connections = Connections(load.concurrency, functools.partial(make_client, kept))
 
     async def send(index: int, body: bytes) -> None:
         url = load.urls[index % len(load.urls)] + "/v1/chat/completions"
@@ -168,13 +175,15 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 256])
     parser.add_argument("--rounds", type=int, default=3, help="chunks = rounds x concurrency")
     parser.add_argument("--no-warm-up", action="store_true", help="leave out the warm-up passes")
+    parser.add_argument("--keep-connections", action="store_true")
     options = parser.parse_args()
     passes = ["measured"] if options.no_warm_up else ["warm-up", "measured"]
     for name in passes:
         for n in options.concurrency:
             rounds = options.rounds if name == "measured" else 1
             what = (options.seconds, options.tokens, n, max(rounds * n, 4))
-            row = asyncio.run(run(Load(tuple(options.urls), options.model, *what)))
+            load = Load(tuple(options.urls), options.model, *what, options.keep_connections)
+            row = asyncio.run(run(load))
             print(json.dumps({"raw": name, **row}), flush=True)
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from asr.engines.omni.prompt import INSTRUCTION
+from asr.engines.omni.instruction import INSTRUCTION
 
 VOCABULARY: Final = 131_072
 LAYERS: Final = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
@@ -44,24 +44,34 @@ class OmniConfig(PretrainedConfig):
         return self.text_config
 """
 
+# Like NVIDIA's template, it puts a placeholder before the text for each audio, unless the text has
+# one.
 CHAT_TEMPLATE: Final = """\
-{%- set enable_thinking = enable_thinking if enable_thinking is defined else True -%}
 {%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}
-{{ message['content'] }}
+{%- set turn = namespace(text='', n_audios=0) -%}
+{%- if message['content'] is string -%}
+{%- set turn.text = message['content'] -%}
 {%- else -%}
 {%- for part in message['content'] -%}
-{%- if part['type'] == 'text' -%}{{ part['text'] }}
-{%- elif part['type'] in ('audio', 'input_audio', 'audio_url') -%}<so_embedding>
+{%- if part['type'] == 'text' -%}
+{%- set turn.text = turn.text + part['text'] -%}
+{%- else -%}
+{%- set turn.n_audios = turn.n_audios + 1 -%}
 {%- endif -%}
 {%- endfor -%}
-{%- endif -%}<|im_end|>
-{% endfor -%}
+{%- endif -%}
+{%- if '<so_embedding>' in turn.text -%}
+{%- set turn.n_audios = 0 -%}
+{%- endif -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{{- '<so_embedding>\\n' * turn.n_audios + turn.text.lstrip('\\n') | trim -}}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
 {%- if add_generation_prompt -%}
 <|im_start|>assistant
-{% if enable_thinking -%}<think>
-{% else -%}<think></think>{%- endif -%}
+{% if enable_thinking is defined and not enable_thinking -%}<think></think>
+{%- else -%}<think>
+{% endif -%}
 {%- endif -%}
 """
 

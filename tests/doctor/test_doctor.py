@@ -23,6 +23,7 @@ from asr.doctor import (
 from asr.engines.moonshine.folder import TOKENIZER, find_folder
 from asr.engines.omni.dialects import DIALECTS
 from asr.settings import Settings
+from tests.support import omni_template
 from tests.support.serving import free_port
 
 MODEL = "nvidia/Nemotron-3-Nano-Omni"
@@ -41,6 +42,7 @@ class Standin:
         self.logprobs = True
         self.obeys = True
         self.has_tokenize = True
+        self.always_adds = False
         self.refuses_from = 600
         self.refusal = (400, "is longer than the maximum model length")
         self.metrics = 'vllm:cache_config_info{enable_prefix_caching="False"} 1.0\n'
@@ -91,12 +93,17 @@ class Standin:
         """The prompt from a template like Omni's; each character is a token."""
         assert body["model"] in self.models
         if path == "/detokenize":
-            return httpx.Response(200, json={"prompt": "".join(map(chr, body["tokens"]))})
+            return httpx.Response(200, json={"prompt": omni_template.decode(body["tokens"])})
+        if "prompt" in body:
+            return httpx.Response(200, json={"tokens": omni_template.encode(body["prompt"])})
         assert body["add_generation_prompt"] is True
         is_on = body["chat_template_kwargs"].get("enable_thinking", True) or not self.obeys
-        said = f"user: {body['messages'][0]['content']}<think>earlier</think> assistant: "
-        prompt = said + ("<think>\n" if is_on else "<think></think>")
-        return httpx.Response(200, json={"tokens": [ord(sign) for sign in prompt]})
+        earlier = {"role": "assistant", "content": "<think>earlier</think>"}
+        prompt = omni_template.render(
+            [*body["messages"], earlier], thinks=is_on, always_adds=self.always_adds
+        )
+        tokens = omni_template.encode(omni_template.with_audio(prompt))
+        return httpx.Response(200, json={"tokens": tokens})
 
 
 def checkup(settings=None, **faults):
@@ -119,7 +126,7 @@ def test_a_good_server_passes_every_check():
     found = checkup()
     assert {check.level for check in found.values()} == {"ok"}
     expected = {"server", "version", "model", "audio", "thinking", "confidence", "sample rate"}
-    assert set(found) == expected | {"longest chunk"}
+    assert set(found) == expected | {"longest chunk", "instruction"}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +143,8 @@ def test_a_good_server_passes_every_check():
         ({"obeys": False, "has_tokenize": False}, "thinking", "ok"),
         ({"content": "<think>hm", "has_tokenize": False}, "thinking", "fail"),
         ({"finish_reason": "length"}, "thinking", "warn"),
+        ({"has_tokenize": False}, "instruction", "warn"),
+        ({"always_adds": True}, "instruction", "warn"),
         ({"logprobs": False}, "confidence", "warn"),
         ({"logprobs": False, "content": ""}, "confidence", "ok"),
         ({"tokens_per_second": 25}, "sample rate", "warn"),

@@ -5,7 +5,7 @@ import pytest
 from asr.config import DecodeOptions
 from asr.engines import load_engine
 from asr.engines.base import MODEL_ALIASES, Capabilities, settle
-from asr.engines.omni import prompt
+from asr.engines.omni.instruction import instruction
 from asr.errors import InvalidOption
 from asr.settings import Settings
 from tests.support.fakes import FakeEngine
@@ -77,7 +77,7 @@ def test_an_engine_that_detects_the_language_gets_all_of_them():
     options, notes = settle(engine, given)
     assert options == given
     assert notes == ("the model card of Omni names English only",)
-    assert "The language is one of these: en, de |x|.\n" in prompt.instruction(options)
+    assert "to written english or de |x| text, " in instruction(options)
 
 
 @pytest.mark.parametrize("model", ["", "fake", "fake engine", *MODEL_ALIASES])

@@ -50,6 +50,8 @@ some_options = st.sampled_from(
         ChunkOptions(max_seconds=2, max_gap=1, overlap=0.9, search=1.1),
         ChunkOptions(5, preferred_seconds=3, overlap=1.0, search=2.0),
         ChunkOptions(6, preferred_seconds=1, overlap=0.5, search=3.0),
+        ChunkOptions(15, preferred_seconds=10, max_gap=0.5, overlap=0.5, search=3.0),
+        ChunkOptions(8, max_gap=0.5, search=2.0, min_seconds=0),
     ]
 )
 
@@ -109,17 +111,54 @@ def test_chunks_overlap_where_speech_was_cut_and_nowhere_else(regions, options):
             assert any(r.start_sample < middle < r.end_sample for r in regions)
 
 
+def inside(chunk, regions):
+    """The regions that lie in the chunk, at least in part."""
+    return [
+        r
+        for r in regions
+        if r.start_sample < chunk.end_sample and chunk.start_sample < r.end_sample
+    ]
+
+
+def speech_in(start, end, regions):
+    spans = ((max(r.start_sample, start), min(r.end_sample, end)) for r in regions)
+    return sum(max(0, last - first) for first, last in spans)
+
+
+def least(options):
+    """Samples of speech in a chunk that is not short."""
+    limits = options.min_seconds, options.max_seconds / 10, options.search / 2
+    return samples(min(limits))
+
+
 @given(some_regions(), some_options)
-def test_no_chunk_spans_a_long_pause_or_holds_nothing(regions, options):
+def test_a_long_pause_in_a_chunk_has_little_speech_on_one_side(regions, options):
+    """Only a chunk that would be short alone is joined to another one across a long pause."""
     for chunk in make_chunks(regions, options, read):
-        inside = [
-            r
-            for r in regions
-            if r.start_sample < chunk.end_sample and chunk.start_sample < r.end_sample
+        parts = inside(chunk, regions)
+        assert parts
+        is_long = [
+            after.start_sample - before.end_sample > samples(options.max_gap)
+            for before, after in pairwise(parts)
         ]
-        assert inside
-        for before, after in pairwise(inside):
-            assert after.start_sample - before.end_sample <= samples(options.max_gap)
+        pauses = [number + 1 for number, it in enumerate(is_long) if it]
+        edges = [0, *pauses, len(parts)]
+        groups = [parts[start:end] for start, end in pairwise(edges)]
+        amounts = [speech_in(chunk.start_sample, chunk.end_sample, group) for group in groups]
+        for number in range(1, len(groups)):
+            assert min(sum(amounts[:number]), amounts[number]) < least(options)
+
+
+@given(some_regions(), some_options)
+def test_no_short_chunk_has_a_neighbour_within_reach(regions, options):
+    chunks = make_chunks(regions, options, read)
+    for before, after in pairwise(chunks):
+        if min(before.speech_samples, after.speech_samples) < least(options):
+            together = after.end_sample - before.start_sample
+            room = samples(options.max_seconds) - samples(options.search) - 2 * least(options)
+            assert together > samples(options.max_seconds)
+            if before.speech_samples < least(options):  # nor could the next one be cut elsewhere
+                assert after.start_sample - before.start_sample > room
 
 
 @given(some_regions(), some_options)
@@ -134,9 +173,10 @@ def test_a_chunk_knows_how_much_of_it_is_speech(regions, options):
 
 @given(some_regions(), some_options, st.data())
 def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
-    """Open regions, which grow until they close, do not change the chunks either."""
+    """Open regions, which grow until they close, and known silence change nothing either."""
     chunker, chunks, closed = Chunker(options, read), [], []
-    for region in regions:
+    starts = [region.start_sample for region in regions[1:]]
+    for region, following in zip(regions, [*starts, 10**7], strict=False):
         grown = data.draw(
             st.lists(st.integers(region.start_sample, region.end_sample), max_size=4).map(sorted)
         )
@@ -144,8 +184,10 @@ def test_chunks_do_not_depend_on_the_pushes(regions, options, data):
             chunks += chunker.push(closed, SpeechRegion(region.start_sample, end))
             closed = []
         closed.append(region)
-        if data.draw(st.booleans()):
-            chunks += chunker.push(closed)
+        for settled in data.draw(
+            st.lists(st.integers(region.end_sample, following), max_size=2).map(sorted)
+        ):
+            chunks += chunker.push(closed, settled_sample=settled)
             closed = []
     chunks += chunker.push(closed) + chunker.finish()
     assert chunks == make_chunks(regions, options, read)
@@ -159,8 +201,9 @@ def test_chunks_come_as_soon_as_they_are_full(regions, options):
         for so_far in range(region.start_sample, region.end_sample, 20_000):
             for chunk in chunker.push([], SpeechRegion(region.start_sample, so_far)):
                 end = chunk.end_sample
-            assert so_far - max(end, regions[0].start_sample) <= samples(options.max_seconds) or (
-                so_far - region.start_sample <= samples(options.max_seconds)
+            longest = samples(options.max_seconds) + least(options)
+            assert so_far - max(end, regions[0].start_sample) <= longest or (
+                so_far - region.start_sample <= longest
             )
         for chunk in chunker.push([region]):
             end = chunk.end_sample
@@ -206,6 +249,59 @@ def test_neighbours_share_a_chunk_until_the_pause_is_long():
     regions = regions_at((1, 3), (4, 6), (8.5, 9), (9.1, 12))
     chunks = make_chunks(regions, ChunkOptions(), read)
     assert spans_of(chunks) == [(1, 6), (8.5, 12)]
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([(0, 10), (13, 14), (19, 29)], [(0, 14), (19, 29)]),  # the left one is nearer
+        ([(0, 10), (15, 16), (19, 29)], [(0, 10), (15, 29)]),  # the right one is nearer
+        ([(0, 28), (31, 32), (36, 46)], [(0, 28), (31, 46)]),  # only the right one is in reach
+        ([(0, 10), (14, 15), (50, 60)], [(0, 15), (50, 60)]),
+        ([(0, 28), (31, 32), (70, 80)], [(0, 28), (31, 32), (70, 80)]),  # none is
+        ([(5, 6)], [(5, 6)]),
+        ([(5, 6), (12, 13), (20, 21)], [(5, 21)]),
+        ([(0, 1), (29, 30), (58, 59)], [(0, 30), (58, 59)]),
+        ([(0, 10), (13, 16.5), (20, 30)], [(0, 10), (13, 16.5), (20, 30)]),  # none is short
+    ],
+)
+def test_a_short_chunk_is_joined_to_its_nearer_neighbour(spans, expected):
+    chunks = make_chunks(regions_at(*spans), ChunkOptions(), read)
+    assert spans_of(chunks) == expected
+
+
+def test_a_short_chunk_joins_a_region_that_must_be_cut():
+    audio = makers.noise(60)
+    audio[samples(27) : samples(27.5)] *= 0.01
+    first, second, *_ = cut(audio, (1, 2), (6, 60))
+    assert first.start == 1
+    assert 27 < first.end == second.start < 27.5
+
+
+def test_the_rest_of_long_speech_is_not_short():
+    chunks = cut(makers.noise(31), (0, 31))
+    assert [chunk.overlap for chunk in chunks] == [0, SAMPLE_RATE]
+    assert chunks[1].duration >= 2
+
+
+def test_a_chunk_waits_only_while_a_short_one_may_join_it():
+    chunker = Chunker(ChunkOptions(), read)
+    held, short, far = regions_at((0, 20), (25, 26), (30, 40))
+    assert chunker.push([held], settled_sample=samples(29)) == []
+    assert chunker.start_sample == 0
+    assert spans_of(chunker.push([], settled_sample=samples(30.1))) == [(0, 20)]
+    assert chunker.start_sample is None
+    again = Chunker(ChunkOptions(), read)
+    assert again.push([held, short], settled_sample=samples(28)) == []
+    assert spans_of(again.push([], far)) == [(0, 20)], "the short one is nearer to the new one"
+    assert again.push([far]) == []
+    assert spans_of(again.finish()) == [(25, 40)]
+
+
+def test_without_a_shortest_chunk_only_near_regions_share_one():
+    spans = [(0, 10), (13, 14), (19, 29)]
+    chunks = make_chunks(regions_at(*spans), ChunkOptions(min_seconds=0), read)
+    assert spans_of(chunks) == spans
 
 
 def test_a_region_that_does_not_fit_opens_a_chunk():

@@ -40,6 +40,7 @@ class Scripted:
     language = "en"
     slots = 2
     retry_note = RETRY_NOTE
+    question_id = "some instruction"
 
     def __init__(self, *answers, guarded=True):
         self.answers = list(answers)
@@ -103,6 +104,76 @@ def test_a_good_answer_is_asked_for_once(counts):
     assert [word.timing for word in heard.words] == ["interpolated"] * len(GOOD.split())
     assert engine.asked == [(CHUNK, len(SAMPLES), None)]
     assert counts == {"chunks": 1}
+
+
+THOUGHT = "The user wants me to transcribe the audio."
+
+
+class PartlyHeard(NotedAligner):
+    """Hears all words but those of `THOUGHT`."""
+
+    async def align(self, audio, hypothesis):
+        heard = await super().align(audio, hypothesis)
+        unheard = set(THOUGHT.split())
+        words = [
+            replace(word, confidence=0.05 if word.text in unheard else 0.9) for word in heard.words
+        ]
+        return replace(hypothesis, words=tuple(words))
+
+
+def test_thoughts_are_asked_again():
+    engine = Scripted(THOUGHT, GOOD)
+    heard = recognise(engine, PartlyHeard(engine))
+    assert heard.text == GOOD
+    assert "thinks aloud" in heard.warnings[0]
+
+
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_thoughts_alone_never_become_text(is_aligned):
+    engine = Scripted(*[THOUGHT] * 4)
+    parts = [PartlyHeard(engine)] if is_aligned else []
+    with pytest.raises(EngineFailed, match="thought aloud") as failed:
+        recognise(engine, *parts)
+    assert failed.value.chunk_index == CHUNK.index
+    assert len(engine.asked) == 4, "it was asked again, and for each half"
+
+
+def test_thoughts_that_someone_said_are_speech():
+    engine = Scripted(f"{THOUGHT} {GOOD}")
+    heard = recognise(engine, NotedAligner(engine, 0.9))
+    assert heard.text == f"{THOUGHT} {GOOD}"
+    assert len(heard.words) == len(heard.text.split())
+    assert heard.warnings == ()
+    assert recognise(Scripted(THOUGHT), NotedAligner(Scripted(), 0.9)).text == THOUGHT
+
+
+def test_thoughts_before_speech_are_removed_if_they_were_not_said():
+    engine = Scripted(*[f"{THOUGHT} {GOOD}"] * 4)
+    heard = recognise(engine, PartlyHeard(engine))
+    assert heard.text == GOOD
+    assert [word.text for word in heard.words] == GOOD.split()
+    assert "thoughts, which are removed" in heard.warnings[-1]
+
+
+@pytest.mark.parametrize(("gap", "text"), [("\n\n", GOOD), (" ", f"{THOUGHT} {GOOD}")])
+def test_without_an_aligner_only_thoughts_on_their_own_line_are_removed(gap, text):
+    engine = Scripted(*[f"{THOUGHT}{gap}{GOOD}"] * 4)
+    heard = recognise(engine)
+    assert " ".join(heard.text.split()) == text
+    assert any("in doubt" in warning for warning in heard.warnings)
+
+
+def test_a_recogniser_that_gets_no_text_has_no_thoughts():
+    engine = Scripted(THOUGHT)
+    engine.question_id = ""
+    heard = recognise(engine)
+    assert (heard.text, heard.warnings) == (THOUGHT, ())
+
+
+def test_thoughts_that_were_cut_off_never_become_text():
+    cut = Hypothesis(7, f"{THOUGHT} And a very long story about it", is_cut=True)
+    with pytest.raises(EngineFailed, match="thought aloud"):
+        recognise(Scripted(*[cut] * 4))
 
 
 def test_a_loop_is_asked_again_at_a_higher_temperature(counts):
@@ -331,13 +402,14 @@ def test_a_witness_counts_like_a_guard(counts):
         ("too_few_words", "Hello!"),
         ("empty", ""),
         ("commentary", REFUSAL),
+        ("reasoning", f"{THOUGHT} {GOOD}"),
         ("witness", ELEVEN),
     ],
 )
 def test_each_guard_is_counted_once_in_an_answer(counts, guard, answer):
     engine = Scripted(answer, GOOD)
     says = {ELEVEN: ("one", "two")}
-    recognise(engine, NotedAligner(engine), lambda _, heard, __: says.get(heard.text, ()))
+    recognise(engine, PartlyHeard(engine), lambda _, heard, __: says.get(heard.text, ()))
     found = {name: count for name, count in counts.items() if name.startswith("guard_")}
     assert found == {f"guard_{guard}": 1}
 

@@ -152,8 +152,9 @@ class ChatServer:
         return lines[0].split()[1], fields, body
 
     async def _answer(self, path, fields, body, reader):
-        if path == "/health":
-            return (200 if self.healthy else 503), {}, {}
+        statuses = {"/health": 200 if self.healthy else 503, "/tokenize": 404}
+        if path in statuses:
+            return statuses[path], {}, {}
         if path == "/v1/models":
             if self.model is None:
                 return 404, {}, {}

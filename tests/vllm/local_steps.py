@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from asr.config import DecodeOptions
-from asr.engines.omni import local as vllm_local, prompt as omni
+from asr.engines.omni import local as vllm_local
+from asr.engines.omni.instruction import Question
 from asr.engines.omni.local import VllmLocalEngine
 from asr.engines.omni.watchdog import descendants
 from asr.errors import EngineUnavailable, InvalidOption
@@ -49,7 +50,7 @@ async def prompt_ids(engine):
     loaded = engine._loaded
     audio = sound(1.0)
     given = {
-        "prompt": loaded.prompt(omni.instruction(OPTIONS)),
+        "prompt": loaded.prompt(Question(is_placed=True).text(OPTIONS)),
         "multi_modal_data": {"audio": (audio.samples, audio.sample_rate)},
     }
 

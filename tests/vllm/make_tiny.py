@@ -34,19 +34,29 @@ LAYERS = "M*-"
 KINDS = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
 BOS, PAD, EOS = 1, 3, 5
 
-# Thinking is on by default. If it is switched off, the answer begins with an empty thought.
+# Thinking is on by default. If it is switched off, the answer begins with an empty thought. Like
+# NVIDIA's template, it puts a placeholder before the text for each audio, unless the text has one.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}
-{{ message['content'] }}
+{%- set turn = namespace(text='', n_audios=0) -%}
+{%- if message['content'] is string -%}
+{%- set turn.text = message['content'] -%}
 {%- else -%}
 {%- for part in message['content'] -%}
-{%- if part['type'] == 'text' -%}{{ part['text'] }}{%- else -%}<so_embedding>
+{%- if part['type'] == 'text' -%}
+{%- set turn.text = turn.text + part['text'] -%}
+{%- else -%}
+{%- set turn.n_audios = turn.n_audios + 1 -%}
 {%- endif -%}
 {%- endfor -%}
-{%- endif -%}<|im_end|>
-{% endfor -%}
+{%- endif -%}
+{%- if '<so_embedding>' in turn.text -%}
+{%- set turn.n_audios = 0 -%}
+{%- endif -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{{- '<so_embedding>\\n' * turn.n_audios + turn.text.lstrip('\\n') | trim -}}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
 {%- if add_generation_prompt -%}
 <|im_start|>assistant
 {% if enable_thinking is defined and not enable_thinking -%}<think></think>
@@ -310,7 +320,7 @@ class Weights:
         save_file(small, str(target), metadata={"format": "pt"})
 
 
-def main(folder):
+def main(folder, kind=Weights):
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     config = model_config(tokenizer.get_vocab_size())
@@ -326,7 +336,7 @@ def main(folder):
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    weights = Weights(config, tokenizer)
+    weights = kind(config, tokenizer)
     weights.language_model()
     weights.encoders()
     weights.save(folder / "model.safetensors")

@@ -1,40 +1,31 @@
 """The acoustic model of pocketsphinx: the senones of each phone, and their score in each frame.
 
-A senone is a tied state of a triphone. pocketsphinx computes the cepstra of the audio and writes
-them into the folder that its option ``mfclogdir`` names. We compute the likelihoods ourselves
-(`asr.align.hmm.mixtures`), because pocketsphinx can only compute those of all senones or of the
-senones in its beams. We also search ourselves (`asr.align.hmm.viterbi`): a search over a known text
-can be exact. Without beams it cannot lose the best path.
+A senone is a tied state of a triphone. We compute the likelihoods ourselves
+(`asr.align.hmm.cepstra` and `mixtures`), because pocketsphinx can only compute those of all senones
+or of the senones in its beams. We also search ourselves (`asr.align.hmm.viterbi`): a search over a
+known text can be exact. Without beams it cannot lose the best path. So pocketsphinx is used only
+for its model.
 
-Sources: the formats of ``bin_mdef.c``, ``tmat.c`` and ``acmod.c`` in
-https://github.com/cmusphinx/pocketsphinx
+Sources: the formats of ``bin_mdef.c`` and ``tmat.c`` in https://github.com/cmusphinx/pocketsphinx
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 import pocketsphinx
 
-from asr.align.hmm.mixtures import CEPSTRA, Mixtures, features
-from asr.types import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    import io
-    from collections.abc import Mapping
+from asr.align.hmm.cepstra import HOP, WINDOW, cepstra
+from asr.align.hmm.mixtures import Mixtures, features
+from asr.pcm import from_bytes
 
 STATES: Final = 3
 """Emitting states of every phone of this model."""
 FRAME_SECONDS: Final = 0.01
-FRAME_SAMPLES: Final = SAMPLE_RATE // 100
-WINDOW_BYTES: Final = 2 * 410
-"""Length in PCM16 bytes of the shortest audio that has a frame."""
+FRAME_SAMPLES: Final = HOP
 SILENCE: Final = "SIL"
 PAUSE_PHONES: Final = (SILENCE, "+NSN+", "+SPN+")
 """What may be heard in a pause: silence, noise, and noises that a speaker makes."""
@@ -53,6 +44,11 @@ class Phones:
         stay: log-probability of staying in a state, shape (n_phones, STATES).
         leave: log-probability of leaving a state, same shape.
         phone_of_senone: the phone that each senone belongs to, shape (n_senones,).
+        _single: the number of the senone sequence of each monophone.
+        _triphones: that of each triphone, by position, phone, left and right neighbour; negative if
+            the model lacks it. In a dict, each look-up would write reference counts, and a forked
+            child would copy the page.
+        _sequences: the senones of each sequence, shape (n_sequences, STATES).
     """
 
     names: tuple[str, ...]
@@ -60,7 +56,7 @@ class Phones:
     leave: np.ndarray
     phone_of_senone: np.ndarray
     _single: np.ndarray
-    _triphones: Mapping[tuple[int, int, int, int], int]
+    _triphones: np.ndarray
     _sequences: np.ndarray
 
     def index(self, name: str) -> int:
@@ -89,8 +85,8 @@ class Phones:
         """
         silent = self.index(SILENCE)
         for context in ((left, right), (silent, right), (left, silent)):
-            sequence = self._triphones.get((position, phone, *context))
-            if sequence is not None:
+            sequence = int(self._triphones[position, phone, *context])
+            if sequence >= 0:
                 return self._senones(sequence)
         return self.monophone(phone)
 
@@ -122,8 +118,8 @@ def read_phones(folder: Path) -> Phones:
     position += phones.nbytes
     n_senones = int.from_bytes(data[position : position + 4], "little")
     sequences = np.frombuffer(data, "<u2", n_senones, position + 4).reshape(-1, STATES)
-    keys = map(tuple, phones["attributes"][n_phones:].tolist())
-    triphones = dict(zip(keys, phones["sequence"][n_phones:].tolist(), strict=True))
+    triphones = np.full((SINGLE + 1, n_phones, n_phones, n_phones), -1, np.int32)
+    triphones[tuple(phones["attributes"][n_phones:].T)] = phones["sequence"][n_phones:]
     stay, leave = _read_transitions(folder / "transition_matrices")
     matrices = phones["matrix"][:n_phones]
     return Phones(
@@ -178,22 +174,12 @@ class Scores:
 
 
 class Scorer:
-    """Scores senones in every frame of some audio.
-
-    It changes the current directory of the process while it works, so other threads must not rely
-    on that directory.
-    """
+    """Scores senones in every frame of some audio."""
 
     def __init__(self) -> None:
         folder = Path(pocketsphinx.get_model_path("en-us")) / "en-us"
         self.phones = read_phones(folder)
         self._mixtures = Mixtures(folder, self.phones.phone_of_senone)
-        options: dict[str, Any] = {"lm": None, "loglevel": "FATAL", "samprate": SAMPLE_RATE}
-        # pocketsphinx cannot end an utterance without a search. These options make it cheap.
-        options |= {"mfclogdir": ".", "topn": 1, "ds": 1000}
-        self._decoder = pocketsphinx.Decoder(**options)
-        self._decoder.set_align_text("a")
-        self._n_done = 0
 
     def score(self, pcm: bytes, senones: np.ndarray) -> Scores:
         """Score some senones; the list may have duplicates.
@@ -201,26 +187,7 @@ class Scorer:
         Digital silence, and audio shorter than a frame, give no frames.
         """
         wanted = np.unique(senones)
-        if len(pcm) < WINDOW_BYTES or not pcm.strip(b"\0"):
+        if len(pcm) < 2 * WINDOW or not pcm.strip(b"\0"):
             return Scores(wanted, np.zeros((0, len(wanted)), np.float32))
-        heard = features(self._cepstra(pcm))
+        heard = features(cepstra(from_bytes(pcm)))
         return Scores(wanted, self._mixtures.score(heard, wanted))
-
-    def _cepstra(self, pcm: bytes) -> np.ndarray:
-        """Compute the cepstra, float32 of shape (n_frames, CEPSTRA)."""
-        with self._start() as file:
-            self._decoder.process_raw(pcm, no_search=True, full_utt=True)
-            self._decoder.end_utt()
-            # C buffers the file and closes it only at the next start.
-            ctypes.CDLL(None).fflush(None)
-            values = np.frombuffer(file.read()[4:], ">f4")
-        return values.reshape(-1, CEPSTRA).astype(np.float32)
-
-    def _start(self) -> io.BufferedReader:
-        """Begin an utterance and open the file of its cepstra, whose folder is then deleted."""
-        self._decoder.reinit_feat()  # forget the noise estimate of the last utterance
-        with tempfile.TemporaryDirectory(prefix="asr-cepstra-") as name, contextlib.chdir(name):
-            self._decoder.start_utt()
-            file = Path(f"{self._n_done:09d}.mfc")
-            self._n_done += 1
-            return file.open("rb")

@@ -12,11 +12,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from asr.align.hmm.forced import ForcedAligner
 from asr.align.interpolate import interpolate
 from asr.errors import EngineUnavailable, WorkerDied
 from asr.pcm import from_bytes, to_float32
-from asr.types import Audio, Hypothesis, Word
+from asr.types import SAMPLE_RATE, Audio, Hypothesis, Word
 from asr.workers.call import KILLS, call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
@@ -98,6 +100,9 @@ def load_template() -> None:
     """Load the models once, in the template process."""
     global _template  # every forked child inherits it
     _template = ForcedAligner()
+    # What the first alignment imports, compiles and caches, the children need not do again.
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    _template.align(Audio(noise), ["a"])
 
 
 def align_job(channel: Channel) -> None:

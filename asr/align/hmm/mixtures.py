@@ -3,8 +3,8 @@
 There are three feature streams: the cepstra, their differences, and the differences of these. In
 each stream all senones of a phone share 128 Gaussians, and each senone has its own weights for
 them. pocketsphinx computes the same likelihoods, but for all 5,126 senones of the model and one
-number at a time. We compute only the senones that a text needs, about a thousand, and use matrix
-products. This takes a sixth of the CPU time that pocketsphinx needs for all senones.
+number at a time. We compute only the senones that a text needs, about a thousand, with compiled
+loops (`asr.align.hmm.compiled.mixing`) or, without numba, with matrix products.
 
 pocketsphinx approximates to save time. We make the same approximations, because the prices of the
 search and the confidences of words were measured with them: only the best four Gaussians of a phone
@@ -17,16 +17,20 @@ in https://github.com/cmusphinx/pocketsphinx
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+
+from asr.align.hmm import compiled, memory
+from asr.align.hmm.cepstra import CEPSTRA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 STREAMS: Final = 3
-CEPSTRA: Final = 13
+GAUSSIANS: Final = 128
+"""Of each phone in each stream."""
 BEST: Final = 4
 """How many Gaussians of a phone count in a frame."""
 LOG_UNIT: Final = float(np.log(1.0001))
@@ -37,7 +41,9 @@ FLOOR: Final = -96 * WEIGHT_UNIT
 """Lowest score of a Gaussian, in nats relative to the best Gaussian of the stream (all phones)."""
 MIN_VARIANCE: Final = 1e-4
 BLOCK_FRAMES: Final = 64
-"""How many frames are scored at once; intermediate results then stay in the CPU's cache."""
+"""How many frames numpy scores at once; intermediate results then stay in the CPU's cache."""
+_WEIGHTS: Final = np.exp(-WEIGHT_UNIT * np.arange(256))
+"""The weight that each code in the file stands for."""
 
 
 class Mixtures:
@@ -55,10 +61,12 @@ class Mixtures:
         means = _read_parameters(folder / "means")
         variances = np.maximum(_read_parameters(folder / "variances"), MIN_VARIANCE)
         self._phone_of_senone = phone_of_senone
-        self._shape = means.shape[0], means.shape[2]
-        self._forms = [_forms(means[:, it], variances[:, it]) for it in range(STREAMS)]
-        n_weights = STREAMS, self._shape[1], len(phone_of_senone)
-        self._weights = _read_weights(folder / "sendump", n_weights)
+        self._n_phones = means.shape[0]
+        self._forms = np.stack([_forms(means[:, it], variances[:, it]) for it in range(STREAMS)])
+        n_weights = STREAMS, GAUSSIANS, len(phone_of_senone)
+        codes = _read_weights(folder / "sendump", n_weights)
+        self._codes = np.ascontiguousarray(codes.transpose(2, 0, 1))
+        compiled.load("mixing")
 
     def score(self, features: Sequence[np.ndarray], senones: np.ndarray) -> np.ndarray:
         """Compute log-likelihoods in nats, up to an additive constant per frame.
@@ -70,31 +78,52 @@ class Mixtures:
         Returns:
             Float32, shape (n_frames, n_senones).
         """
-        n_frames = len(features[0])
-        scores = np.zeros((n_frames, len(senones)), np.float32)
         order = np.argsort(self._phone_of_senone[senones], kind="stable")
-        phones, firsts = np.unique(self._phone_of_senone[senones[order]], return_index=True)
-        ends = [*firsts[1:], len(senones)]
-        weights = np.exp(-WEIGHT_UNIT * self._weights[:, :, senones[order]].astype(np.float32))
-        for begin in range(0, n_frames, BLOCK_FRAMES):
+        phones, counts = np.unique(self._phone_of_senone[senones], return_counts=True)
+        streams = np.stack(features).astype(np.float32, order="C", copy=False)
+        loops = compiled.load("mixing")
+        if loops is None:
+            return self._score(streams, senones[order], phones, counts)[:, np.argsort(order)]
+        weights = _padded_weights(phones, counts, order, loops.LANES)
+        table = (_WEIGHTS * loops.WEIGHT_SCALE).astype(np.float32)
+        loops.lay_out_weights(self._codes, table, senones[order], np.cumsum(counts), weights)
+        scores = memory.zeros((streams.shape[1], len(senones)), np.float32)
+        loops.score(streams, self._forms, weights, scores)
+        return scores
+
+    def _score(
+        self, streams: np.ndarray, senones: np.ndarray, phones: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """Score senones that are sorted by their phones, with numpy."""
+        scores = np.zeros((streams.shape[1], len(senones)), np.float32)
+        weights = _WEIGHTS.astype(np.float32)[self._codes[senones].transpose(1, 2, 0)]
+        ends = np.cumsum(counts)
+        for begin in range(0, len(scores), BLOCK_FRAMES):
             block = slice(begin, begin + BLOCK_FRAMES)
             for stream in range(STREAMS):
-                fits = self._fits(features[stream][block], stream)
+                fits = self._fits(streams[stream, block], stream)
                 mixed = np.empty((len(fits), len(senones)), np.float32)
-                for phone, first, end in zip(phones, firsts, ends, strict=True):
+                for phone, first, end in zip(phones, ends - counts, ends, strict=True):
                     mixed[:, first:end] = fits[:, phone] @ weights[stream][:, first:end]
                 scores[block] += np.log(mixed, out=mixed)
-        return scores[:, np.argsort(order)]
+        return scores
 
     def _fits(self, features: np.ndarray, stream: int) -> np.ndarray:
         """Compute the density of each Gaussian relative to the best Gaussian of the stream.
 
         Returns:
-            Shape (n_frames, n_phones, n_gaussians); 0 for all but the best `BEST` of each phone.
+            Shape (n_frames, n_phones, GAUSSIANS); 0 for all but the best `BEST` of each phone.
         """
-        ones = np.ones((len(features), 1), np.float32)
-        terms = np.concatenate([features**2, features, ones], axis=1)
-        fits: np.ndarray = (terms @ self._forms[stream]).reshape(-1, *self._shape)
+        narrow, shift, height = np.split(self._forms[stream].T, (CEPSTRA, 2 * CEPSTRA))
+        factors = np.concatenate(
+            [-(narrow**2), 2 * narrow * shift, height - (shift**2).sum(axis=0)]
+        )
+        terms = np.concatenate([features**2, features, np.ones_like(features[:, :1])], axis=1)
+        fits: np.ndarray = (terms @ factors).reshape(-1, self._n_phones, GAUSSIANS)
+        # The compiled loops replace the lowest bits in the same way. So no two Gaussians are equal.
+        numbered = fits.view(np.int32)
+        numbered &= ~np.int32(GAUSSIANS - 1)
+        numbered |= np.arange(GAUSSIANS, dtype=np.int32)
         best = np.partition(fits, -BEST, axis=2)[:, :, -BEST:]
         counts = fits >= best[:, :, :1]
         fits -= best.max(axis=(1, 2))[:, None, None]
@@ -102,6 +131,44 @@ class Mixtures:
         np.exp(fits, out=fits)
         fits *= counts
         return fits
+
+
+class Weights(NamedTuple):
+    """The weights of some senones, for the compiled loops.
+
+    The senones of each phone are padded to a multiple of the vector lanes. Their weights are a
+    matrix of shape (STREAMS * GAUSSIANS, n_padded).
+
+    Attributes:
+        values: of the matrices of all phones.
+        phones: ascending.
+        starts: the first padded senone of each phone, and the number of padded senones.
+        places: of each senone that is to be scored among the padded ones.
+    """
+
+    values: np.ndarray
+    phones: np.ndarray
+    starts: np.ndarray
+    places: np.ndarray
+
+
+def _padded_weights(
+    phones: np.ndarray, counts: np.ndarray, order: np.ndarray, n_lanes: int
+) -> Weights:
+    """Lay out weights that are all 0.
+
+    Args:
+        phones: ascending.
+        counts: how many senones each phone has.
+        order: sorts the senones by their phones.
+        n_lanes: the senones of each phone are padded to a multiple of this.
+    """
+    starts = np.concatenate(([0], np.cumsum(-(-counts // n_lanes) * n_lanes)))
+    places = np.empty(len(order), np.int64)
+    shifts = starts[:-1] - (np.cumsum(counts) - counts)
+    places[order] = np.arange(len(order)) + np.repeat(shifts, counts)
+    values = memory.zeros((STREAMS * GAUSSIANS * int(starts[-1]),), np.float32)
+    return Weights(values, phones, starts, places)
 
 
 def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -123,20 +190,22 @@ def features(cepstra: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _forms(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Compute the coefficients of x * x, x and 1 in the log-density of each Gaussian at x.
+    """Compute the coefficients of each Gaussian.
+
+    The log-density at x is the last coefficient minus the sum of the squares of (a * x - b), where
+    the first `CEPSTRA` coefficients are a and the next are b.
 
     Args:
-        means: shape (n_phones, n_gaussians, CEPSTRA).
+        means: shape (n_phones, GAUSSIANS, CEPSTRA).
         variances: same shape.
 
     Returns:
-        Float32 of shape (2 * CEPSTRA + 1, n_phones * n_gaussians).
+        Float32 of shape (n_phones * GAUSSIANS, 2 * CEPSTRA + 1).
     """
-    narrow = np.trunc(0.5 / variances / LOG_UNIT) * LOG_UNIT
+    narrow = np.sqrt(np.trunc(0.5 / variances / LOG_UNIT) * LOG_UNIT)
     heights = np.trunc(-0.5 * np.log(2 * np.pi * variances) / LOG_UNIT) * LOG_UNIT
-    constant = (heights - narrow * means**2).sum(axis=2)
-    forms = np.concatenate([-narrow, 2 * narrow * means, constant[:, :, None]], axis=2)
-    return np.ascontiguousarray(forms.reshape(-1, forms.shape[2]).T, np.float32)
+    forms = np.concatenate([narrow, narrow * means, heights.sum(axis=2, keepdims=True)], axis=2)
+    return forms.reshape(-1, forms.shape[2]).astype(np.float32)
 
 
 def _read_parameters(file: Path) -> np.ndarray:

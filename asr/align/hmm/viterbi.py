@@ -5,17 +5,18 @@ phone-loop background model (`background_scores`). So 0 means that the frame fit
 best sequence of phones. For this reason one price per filler frame suits loud, noisy and telephone
 speech alike.
 
-This is Viterbi in numpy over all states at once, without beams. 30 s of audio with 100 words take
-3,000 steps over 1,500 states.
+This is Viterbi over all states, without beams. 30 s of audio with 100 words take 3,000 steps over
+1,500 states. The loops over frames run in `asr.align.hmm.compiled.search`, or here in numpy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from asr.align.hmm import compiled, memory
 from asr.align.hmm.acoustics import STATES, Phones, Scores
 
 if TYPE_CHECKING:
@@ -38,27 +39,49 @@ def background_scores(phones: Phones, scores: Scores) -> np.ndarray:
         phones: of the model.
         scores: of at least all monophones.
     """
-    senones = phones.all_monophones
-    first = np.arange(0, len(senones), STATES)
-    last = first + STATES - 1
-    values = scores.values[:, scores.columns(senones)]
+    values = np.take(scores.values, scores.columns(phones.all_monophones), axis=1)
     stay, leave = phones.stay.ravel(), phones.leave.ravel()
-    best = np.full(len(senones), _NEVER)
     moved = np.zeros(values.shape, bool)
     ended = np.zeros(len(values), np.int32)
+    loops = compiled.load("search")
+    search = search_loop if loops is None else loops.search_loop
+    search(values, stay, leave, np.float32(PHONE_PRICE), moved, ended)
+    best_scores: np.ndarray = values[np.arange(len(values)), _states(moved, ended)]
+    return best_scores
+
+
+def search_loop(
+    values: np.ndarray,
+    stay: np.ndarray,
+    leave: np.ndarray,
+    price: np.float32,
+    moved: np.ndarray,
+    ended: np.ndarray,
+) -> None:
+    """Search the phone loop; fill for each frame which states were entered and which phone ended.
+
+    Args:
+        values: the score of each state in each frame.
+        stay: log-probability of staying in each state.
+        leave: log-probability of leaving it.
+        price: of each new phone.
+        moved: is filled: whether the best path into a state comes from another state.
+        ended: is filled: the last state of the phone that ends best.
+    """
+    first = np.arange(0, len(stay), STATES)
+    last = first + STATES - 1
+    best = np.full(len(stay), _NEVER)
     enter = np.float32(0.0)
     for frame, score in enumerate(values):
         arrive = np.empty_like(best)
         arrive[1:] = best[:-1] + leave[:-1]
-        arrive[first] = enter - PHONE_PRICE
+        arrive[first] = enter - price
         best = best + stay
         np.greater(arrive, best, out=moved[frame])
         best = np.maximum(arrive, best) + score
         ends = best[last] + leave[last]
         ended[frame] = last[ends.argmax()]
         enter = ends.max()
-    best_scores: np.ndarray = values[np.arange(len(values)), _states(moved, ended)]
-    return best_scores
 
 
 def _states(moved: np.ndarray, ended: np.ndarray) -> np.ndarray:
@@ -105,114 +128,222 @@ def best_path(
         The steps of the path in order; tokens that it skips have none. A path always exists: if the
         text has more states than the audio has frames, tokens are skipped.
     """
-    search = _Search(lattice)
-    search.forward(_emissions(lattice, scores, background))
-    return search.backward(whole=whole)
+    graph = _graph(lattice, scores)
+    trace = _empty_trace(graph, len(scores))
+    loops = compiled.load("search")
+    search = search_lattice if loops is None else loops.search_lattice
+    search(graph, scores.values, background, trace)
+    return _Path(lattice, graph, trace).steps(scores.values, background, whole=whole)
 
 
-def _emissions(lattice: Lattice, scores: Scores, background: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield for each frame the log-likelihood ratio of every state, shape (n_states,)."""
+class Graph(NamedTuple):
+    """A lattice and its senones as arrays.
+
+    States with the same senones form a group. Arcs are sorted by their target node.
+
+    Attributes:
+        columns: of the senones of all groups in the matrix of scores, group after group.
+        ends: the place in `columns` after the last column of each group. A group without columns is
+            that of the fillers.
+        filler_price: nats for each frame of a filler.
+        group: of each state.
+        stay: log-probability of staying in each state.
+        step: log-probability of entering each state from the one before it.
+        first: the first state of each arc.
+        last: the last state of each arc.
+        source: the node that each arc leaves.
+        price: nats for entering each arc.
+        leave: log-probability of leaving the last state of each arc.
+        into: the first arc into each node, and the number of arcs.
+        junctions: the nodes between tokens.
+        skips: nats for skipping all tokens before each junction.
+    """
+
+    columns: np.ndarray
+    ends: np.ndarray
+    filler_price: np.float32
+    group: np.ndarray
+    stay: np.ndarray
+    step: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    source: np.ndarray
+    price: np.ndarray
+    leave: np.ndarray
+    into: np.ndarray
+    junctions: np.ndarray
+    skips: np.ndarray
+
+
+class Trace(NamedTuple):
+    """What the search keeps of each frame, to trace the best path back.
+
+    Attributes:
+        moved: whether the best path into a state comes from another state, shape
+            (n_frames, n_states).
+        chosen: the arc by which the best path enters each node, shape (n_frames, n_nodes).
+        skipped: whether the best path into a junction skips the token before it, shape
+            (n_frames + 1, n_junctions). The first row is before the first frame.
+        at_node: the score of the best path into each node after the last frame.
+    """
+
+    moved: np.ndarray
+    chosen: np.ndarray
+    skipped: np.ndarray
+    at_node: np.ndarray
+
+
+def _graph(lattice: Lattice, scores: Scores) -> Graph:
+    arcs = sorted(lattice.arcs, key=lambda arc: arc.target)
     groups = sorted(set(lattice.senones))
     number = {group: index for index, group in enumerate(groups)}
-    group_of_state = np.array([number[group] for group in lattice.senones])
-    width = max(map(len, groups))
-    padded = np.array([[*group, *group[:1] * (width - len(group))] for group in groups if group])
-    columns = scores.columns(padded)
-    for begin in range(0, len(scores), BLOCK_FRAMES):
-        block = scores.values[begin : begin + BLOCK_FRAMES]
-        best = block[:, columns[:, 0]]
-        for column in columns.T[1:]:
-            np.maximum(best, block[:, column], out=best)
-        ratios = best - background[begin : begin + len(block), None]
-        if not groups[0]:  # the state of fillers has no senones, so it sorts first
-            fillers = np.full((len(block), 1), -lattice.filler_price)
-            ratios = np.concatenate((fillers, ratios), axis=1)
-        for row in ratios.astype(np.float32):
-            yield row[group_of_state]
+    used = [senone for group in groups for senone in group]
+    return Graph(
+        columns=scores.columns(np.array(used, np.int64)),
+        ends=np.cumsum([len(group) for group in groups]),
+        filler_price=np.float32(lattice.filler_price),
+        group=np.array([number[group] for group in lattice.senones]),
+        stay=np.array(lattice.stay, np.float32),
+        step=np.array(lattice.step, np.float32),
+        first=np.array([arc.first for arc in arcs]),
+        last=np.array([arc.end - 1 for arc in arcs]),
+        source=np.array([arc.source for arc in arcs]),
+        price=np.array([arc.price for arc in arcs], np.float32),
+        leave=np.array([arc.leave for arc in arcs], np.float32),
+        # Every node has a pause, so an arc leads into each of them.
+        into=np.searchsorted([arc.target for arc in arcs], np.arange(lattice.n_nodes + 1)),
+        junctions=np.array(lattice.junctions),
+        skips=np.concatenate(([0.0], np.cumsum(lattice.skips))),
+    )
 
 
-class _Search:
-    """One search. Arcs are sorted by their target node."""
+def _empty_trace(graph: Graph, n_frames: int) -> Trace:
+    n_nodes = len(graph.into) - 1
+    return Trace(
+        moved=memory.zeros((n_frames, len(graph.stay)), bool),
+        chosen=memory.zeros((n_frames, n_nodes), np.int32),
+        skipped=np.empty((n_frames + 1, len(graph.junctions)), bool),
+        at_node=np.full(n_nodes, _NEVER),
+    )
 
-    def __init__(self, lattice: Lattice) -> None:
-        self._arcs = arcs = sorted(lattice.arcs, key=lambda arc: arc.target)
-        self._first = np.array([arc.first for arc in arcs])
-        self._last = np.array([arc.end - 1 for arc in arcs])
-        self._source = np.array([arc.source for arc in arcs])
-        self._price = np.array([arc.price for arc in arcs], np.float32)
-        self._leave = np.array([arc.leave for arc in arcs], np.float32)
-        targets = np.array([arc.target for arc in arcs])
-        self._entered, self._into = np.unique(targets, return_index=True)
-        self._stay = np.array(lattice.stay, np.float32)
-        self._step = np.array(lattice.step, np.float32)
-        self._main = np.array(lattice.junctions)
-        self._skips = np.concatenate(([0.0], np.cumsum(lattice.skips)))
-        self._at_node = np.full(lattice.n_nodes, _NEVER)
-        # `forward` keeps these for `backward`: one item for each frame.
-        self._moved: list[np.ndarray] = []
-        self._ends: list[np.ndarray] = []
-        self._skipped: list[np.ndarray] = []
-        self._scores: list[np.ndarray] = []
 
-    def forward(self, emissions: Iterator[np.ndarray]) -> None:
-        """Score the best path into every node at every frame."""
-        self._at_node[self._main[0]] = 0.0
-        self._skip_tokens()
-        best = np.full(len(self._stay), _NEVER)
-        for score in emissions:
-            arrive = np.empty_like(best)
-            arrive[1:] = best[:-1] + self._step[1:]
-            arrive[self._first] = self._at_node[self._source] - self._price
-            best = best + self._stay
-            self._moved.append(arrive > best)
-            best = np.maximum(arrive, best) + score
-            self._scores.append(score)
-            ends = best[self._last] + self._leave
-            self._ends.append(ends)
-            self._at_node.fill(_NEVER)
-            self._at_node[self._entered] = np.maximum.reduceat(ends, self._into)
-            self._skip_tokens()
+def search_lattice(graph: Graph, values: np.ndarray, background: np.ndarray, trace: Trace) -> None:
+    """Score the best path into every node at every frame.
 
-    def _skip_tokens(self) -> None:
-        """Let every junction be reached from earlier ones at the price of the tokens between."""
-        total = self._at_node[self._main] + self._skips
-        best = np.maximum.accumulate(total)
-        self._skipped.append(best > total)
-        self._at_node[self._main] = best - self._skips
+    Args:
+        graph: the lattice.
+        values: the scores of all senones in each frame.
+        background: `background_scores` of the same audio.
+        trace: is filled.
+    """
+    at_node = trace.at_node
+    at_node[graph.junctions[0]] = 0.0
+    _skip_tokens(graph, at_node, trace.skipped[0])
+    best = np.full(len(graph.stay), _NEVER)
+    for frame, score in enumerate(_emissions(graph, values, background)):
+        arrive = np.empty_like(best)
+        arrive[1:] = best[:-1] + graph.step[1:]
+        arrive[graph.first] = at_node[graph.source] - graph.price
+        best = best + graph.stay
+        np.greater(arrive, best, out=trace.moved[frame])
+        best = np.maximum(arrive, best) + score
+        ends = best[graph.last] + graph.leave
+        at_node[:] = np.maximum.reduceat(ends, graph.into[:-1])
+        trace.chosen[frame] = _first_equal(ends, at_node, graph.into)
+        _skip_tokens(graph, at_node, trace.skipped[frame + 1])
 
-    def backward(self, *, whole: bool) -> list[Step]:
-        """Trace the path that ends in the last junction if `whole`, otherwise in the best one."""
-        steps: list[Step] = []
-        frame = len(self._scores)
-        at = len(self._main) - 1 if whole else int(self._at_node[self._main].argmax())
-        node = int(self._main[at])
+
+def _first_equal(values: np.ndarray, highest: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Find the first value of each stretch that equals the highest one of the stretch."""
+    places = np.flatnonzero(values == np.repeat(highest, np.diff(bounds)))
+    return places[np.searchsorted(places, bounds[:-1])]
+
+
+def _skip_tokens(graph: Graph, at_node: np.ndarray, skipped: np.ndarray) -> None:
+    """Let every junction be reached from earlier ones at the price of the tokens between."""
+    total = at_node[graph.junctions] + graph.skips
+    best = np.maximum.accumulate(total)
+    np.greater(best, total, out=skipped)
+    at_node[graph.junctions] = best - graph.skips
+
+
+def _emissions(graph: Graph, values: np.ndarray, background: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield for each frame the log-likelihood ratio of every state, shape (n_states,)."""
+    for begin in range(0, len(values), BLOCK_FRAMES):
+        block = slice(begin, begin + BLOCK_FRAMES)
+        frames, groups = np.arange(len(values[block])), np.arange(len(graph.ends))
+        ratios = _ratios(graph, values[block], background[block], frames[:, None], groups)
+        for row in ratios:
+            yield row[graph.group]
+
+
+def _ratios(
+    graph: Graph,
+    values: np.ndarray,
+    background: np.ndarray,
+    frames: np.ndarray,
+    groups: np.ndarray,
+) -> np.ndarray:
+    """Compute the log-likelihood ratios of groups of states in frames; the two are broadcast."""
+    starts = np.concatenate(([0], graph.ends[:-1]))
+    sizes = graph.ends - starts
+    best = np.full(np.broadcast_shapes(frames.shape, groups.shape), _NEVER)
+    for place in range(int(sizes.max())):
+        # A shorter group repeats its last column.
+        at = starts + np.minimum(place, np.maximum(sizes, 1) - 1)
+        columns = graph.columns[np.minimum(at, len(graph.columns) - 1)]
+        np.maximum(best, values[frames, columns[groups]], out=best)
+    ratios = best - background[frames]
+    return np.where(sizes[groups] > 0, ratios, -graph.filler_price)
+
+
+class _Path:
+    """Traces the best path back."""
+
+    def __init__(self, lattice: Lattice, graph: Graph, trace: Trace) -> None:
+        self._arcs = sorted(lattice.arcs, key=lambda arc: arc.target)
+        self._graph = graph
+        self._trace = trace
+
+    def steps(self, values: np.ndarray, background: np.ndarray, *, whole: bool) -> list[Step]:
+        """List the steps of the path to the last junction if `whole`, else to the best one."""
+        found, states = self._trace_back(whole=whole)
+        frames = np.arange(len(states))
+        scores = _ratios(self._graph, values, background, frames, self._graph.group[states])
+        return [Step(arc, start, scores[start:end]) for arc, start, end in found]
+
+    def _trace_back(self, *, whole: bool) -> tuple[list[tuple[Arc, int, int]], np.ndarray]:
+        """Find the arcs of the path with their frames [start, end), and the state of each frame."""
+        main, skipped = self._graph.junctions.tolist(), self._trace.skipped
+        frame = len(self._trace.moved)
+        states = np.zeros(frame, np.int64)
+        steps: list[tuple[Arc, int, int]] = []
+        at = len(main) - 1 if whole else int(self._trace.at_node[self._graph.junctions].argmax())
+        node = main[at]
         while frame or at:
-            if node == self._main[at] and at and self._skipped[frame][at]:
+            if node == main[at] and at and skipped[frame, at]:
                 at -= 1
-                node = int(self._main[at])
+                node = main[at]
                 continue
-            step = self._step_into(node, frame)
-            steps.append(step)
-            frame, node = step.start, step.arc.source
-            if at and node == self._main[at - 1]:
+            arc = self._arcs[self._trace.chosen[frame - 1, node]]
+            start = self._entry(arc, frame, states)
+            steps.append((arc, start, frame))
+            frame, node = start, arc.source
+            if at and node == main[at - 1]:
                 at -= 1
-        return steps[::-1]
+        return steps[::-1], states
 
-    def _step_into(self, node: int, frame: int) -> Step:
-        """Trace the arc by which the path reached `node` after `frame` frames."""
-        index = int(np.searchsorted(self._entered, node))
-        begin = int(self._into[index])
-        end = int(self._into[index + 1]) if index + 1 < len(self._into) else len(self._arcs)
-        arc = self._arcs[begin + int(self._ends[frame - 1][begin:end].argmax())]
+    def _entry(self, arc: Arc, frame: int, states: np.ndarray) -> int:
+        """Return the frame in which the path enters an arc that it leaves after `frame` frames.
+
+        The states of the frames between are written into `states`.
+        """
+        moved = self._trace.moved
         state = arc.end - 1
-        states: list[int] = []
         while True:
             frame -= 1
-            states.append(state)
-            if self._moved[frame][state]:
+            states[frame] = state
+            if moved[frame, state]:
                 if state == arc.first:
-                    break
+                    return frame
                 state -= 1
-        path = states[::-1]
-        scores = np.array([self._scores[frame + i][s] for i, s in enumerate(path)])
-        return Step(arc, frame, scores)

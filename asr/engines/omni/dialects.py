@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import soundfile
 
 from asr.engines.omni import prompt as omni
+from asr.engines.omni.instruction import Question
 from asr.errors import EngineFailed
 from asr.pcm import to_int16
 from asr.types import SAMPLE_RATE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NO_THINKING: Final = {"chat_template_kwargs": {"enable_thinking": False}}
 _AUDIO: Final = b"{audio}"
+_QUESTION: Final = Question()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Dialect:
         health: path that answers 200 while the server works.
         audio_formats: those of our formats that it decodes.
         any_name: whether it accepts any model name, because it serves only one model.
+        shows_tokens: whether it has vLLM's route ``/tokenize``.
     """
 
     audio_part: Literal["audio_url", "input_audio"] = "audio_url"
@@ -56,10 +59,11 @@ class Dialect:
     health: str = "/health"
     audio_formats: tuple[AudioFormat, ...] = ("wav", "flac")
     any_name: bool = False
+    shows_tokens: bool = False
 
 
 DIALECTS: Final[Mapping[DialectName, Dialect]] = {
-    "vllm": Dialect(),
+    "vllm": Dialect(shows_tokens=True),
     "sglang": Dialect(any_name=True),
     "llamacpp": Dialect(
         any_name=True,
@@ -80,7 +84,12 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
 
 
 def request_body(
-    model: str, audio: Audio, options: DecodeOptions, dialect: Dialect, audio_format: AudioFormat
+    model: str,
+    audio: Audio,
+    options: DecodeOptions,
+    dialect: Dialect,
+    audio_format: AudioFormat,
+    question: Question = _QUESTION,
 ) -> bytes:
     """Return the JSON of a chat completion that transcribes one chunk.
 
@@ -90,7 +99,7 @@ def request_body(
     drawn = omni.sampling(options, audio.duration)
     content = [
         _audio_part(dialect, audio_format),
-        {"type": "text", "text": omni.instruction(options)},
+        {"type": "text", "text": question.text(options)},
     ]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if dialect.system is not None:

@@ -14,7 +14,7 @@ import random
 import re
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,9 @@ from asr.counters import COUNTS
 from asr.engines.omni import prompt as omni
 from asr.engines.omni.connections import Connections
 from asr.engines.omni.dialects import DIALECTS, read_answer, request_body, was_aborted
+from asr.engines.omni.instruction import TEMPLATE, Question, ignored
 from asr.engines.omni.servers import Servers
+from asr.engines.omni.trained_form import builds_trained_prompt
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class VllmOptions:
     dialect: DialectName = "vllm"
     audio_format: AudioFormat = "wav"
     slots: int = 0
+    template: str = TEMPLATE
 
     def __post_init__(self) -> None:
         formats = DIALECTS[self.dialect].audio_formats
@@ -109,6 +112,7 @@ class VllmHttpEngine:
         )
         self._client = make_client()  # for health checks, which must not wait behind chunks
         self._connections = Connections(self.slots, make_client)
+        self._question = Question(options.template)
         self._writers = ThreadPoolExecutor(WRITERS, "omni-requests")
         self._servers = Servers(
             options.urls, self._client, self._dialect.health, any_name=self._dialect.any_name
@@ -122,7 +126,7 @@ class VllmHttpEngine:
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Accept everything; warn about text that is not read in full."""
-        return omni.ignored(options)
+        return ignored(options, self._options.template)
 
     async def open(self) -> None:
         """Ask the servers for their models, and start the health checks."""
@@ -135,17 +139,31 @@ class VllmHttpEngine:
             names = ", ".join(first)
             raise EngineUnavailable(f"the servers differ ({names}): set ASR_VLLM_MODEL to one")
         self.model = self._options.model or first[0]
-        self.name = f"omni ({self.model} on {self._options.dialect})"
+        self.name = f"omni ({self.model} on {self._options.dialect}{self._question.note})"
         self._servers.expect(self.model)
         for server, ids in served.items():
             self._servers.admit(server, ids)
         self._servers.watch()
+        if self._dialect.shows_tokens:
+            forms = (
+                builds_trained_prompt(self._client, it.url, self.model, self._dialect)
+                for it in served
+            )
+            is_placed = all(await asyncio.gather(*forms))
+            self._question = replace(self._question, is_placed=is_placed)
+
+    @property
+    def question_id(self) -> str:
+        """Fingerprint of the text that the model gets; hypotheses of another one are not reused."""
+        return self._question.fingerprint
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
-        what = self.model, audio, options, self._dialect, self._options.audio_format
+        form = self._dialect, self._options.audio_format, self._question
         loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._writers, request_body, *what)
+        body = await loop.run_in_executor(
+            self._writers, request_body, self.model, audio, options, *form
+        )
         patience = ANSWER_BASE + ANSWER_PER_SECOND * audio.duration
         try:
             async with asyncio.timeout(DEADLINE_ANSWERS * patience):
@@ -242,8 +260,12 @@ def _make_client(
     headers = {"content-type": "application/json"}
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    # The slots bound the requests in flight, so the pool needs no limit.
-    limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+    # The slots bound the requests in flight, so the pool needs no limit of connections. Without TLS
+    # each chunk has a connection of its own. vLLM's API processes share a port, and a connection
+    # stays with the process that accepted it. So kept connections leave some processes idle, while
+    # new ones go to a process that has time to accept them.
+    kept = None if any(url.startswith("https") for url in options.urls) else 0
+    limits = httpx.Limits(max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS)
     return httpx.AsyncClient(headers=headers, limits=limits, verify=trust, transport=transport)
 
 

@@ -20,6 +20,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.engines.omni import prompt as omni
+from asr.engines.omni.instruction import PLACEHOLDER, TEMPLATE, Question, ignored
 from asr.engines.omni.watchdog import Watchdog
 from asr.errors import AsrError, EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
 
@@ -36,8 +37,6 @@ DEADLINE_BASE: Final = 120.0
 DEADLINE_PER_SECOND: Final = 8.0
 """The deadline of a chunk: seconds for any chunk, plus seconds for each second of its audio. It is
 the same as over HTTP."""
-PLACEHOLDER: Final = "<so_embedding>"
-"""Stands for the audio in the text of a prompt."""
 ENVIRONMENT: Final = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, so forking is unsafe
     "VLLM_NO_USAGE_STATS": "1",
@@ -64,6 +63,7 @@ class VllmLocalEngine:
         model: folder or id of the model.
         arguments: for `vllm.AsyncEngineArgs`; they override `ARGUMENTS`.
         slots: largest number of chunks in flight, or 0 for `SLOTS`.
+        template: the instruction; it may contain ``{language}``.
 
     Raises:
         EngineUnavailable: vLLM is not installed.
@@ -75,7 +75,13 @@ class VllmLocalEngine:
     retry_note = omni.RETRY_NOTE
     capabilities = omni.CAPABILITIES
 
-    def __init__(self, model: str, arguments: Mapping[str, Any], slots: int = 0) -> None:
+    def __init__(
+        self,
+        model: str,
+        arguments: Mapping[str, Any],
+        slots: int = 0,
+        template: str = TEMPLATE,
+    ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise EngineUnavailable(
                 "omni-local needs vLLM 0.20 or newer in this environment: "
@@ -83,7 +89,9 @@ class VllmLocalEngine:
             )
         self.slots = slots or SLOTS
         self.model = Path(model).name if Path(model).is_dir() else model
-        self.name = f"omni ({self.model} on vLLM, in process)"
+        self._question = Question(template, is_placed=True)
+        self.question_id = self._question.fingerprint
+        self.name = f"omni ({self.model} on vLLM, in process{self._question.note})"
         self._arguments = {"model": model, **ARGUMENTS, **arguments}
         self._thread: _LoopThread | None = None
         self._loaded: _Omni | None = None
@@ -91,7 +99,7 @@ class VllmLocalEngine:
 
     def check(self, options: DecodeOptions) -> tuple[str, ...]:
         """Accept everything; warn about text that is not read in full."""
-        return omni.ignored(options)
+        return ignored(options, self._question.template)
 
     async def open(self) -> None:
         """Load the model if it is not loaded."""
@@ -123,7 +131,8 @@ class VllmLocalEngine:
             raise EngineUnavailable("the engine is closed")
         try:
             async with asyncio.timeout(DEADLINE_BASE + DEADLINE_PER_SECOND * audio.duration):
-                return await thread.run(loaded.hear(chunk, audio, options))
+                asked = self._question.text(options)
+                return await thread.run(loaded.hear(chunk, audio, options, asked))
         except TimeoutError as error:
             message = f"no answer for the chunk at {chunk.start:.1f} s before its deadline"
             raise EngineTimeout(message) from error
@@ -221,10 +230,12 @@ class _Omni:
         """Whether vLLM's processes have ended."""
         return bool(self._llm.errored)
 
-    async def hear(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
+    async def hear(
+        self, chunk: Chunk, audio: Audio, options: DecodeOptions, asked: str
+    ) -> Hypothesis:
         """Recognise one chunk."""
         try:
-            output = await self._generate(audio, options)
+            output = await self._generate(audio, options, asked)
         except AsrError:
             raise
         except Exception as error:
@@ -241,10 +252,10 @@ class _Omni:
         is_cut = output.finish_reason == "length"
         return omni.hypothesis(chunk.index, output.text, tokens, is_cut=is_cut)
 
-    async def _generate(self, audio: Audio, options: DecodeOptions) -> Any:
+    async def _generate(self, audio: Audio, options: DecodeOptions, asked: str) -> Any:
         sampling = omni.sampling(options, audio.duration)
         given = {
-            "prompt": self.prompt(omni.instruction(options)),
+            "prompt": self.prompt(asked),
             "multi_modal_data": {"audio": (audio.samples, audio.sample_rate)},
         }
         parameters = self._new_sampling(**{**self._usual, **sampling._asdict()})
@@ -252,23 +263,23 @@ class _Omni:
             final = answer
         return final.outputs[0]
 
-    def prompt(self, instruction: str) -> str:
-        """Return the text of a prompt with one audio part, as vLLM's server builds it.
+    def prompt(self, text: str) -> str:
+        """Return the prompt of a user's turn whose text has the placeholder of its audio.
 
-        Some chat templates accept content parts. For others vLLM puts the audio before the text.
+        Some chat templates want the audio as a content part beside the text. Others put a second
+        placeholder before the text if there is such a part, and get the text alone.
         """
-        parts = [{"type": "audio"}, {"type": "text", "text": instruction}]
-        for content in (parts, f"{PLACEHOLDER}\n{instruction}"):
-            text = self._tokenizer.apply_chat_template(
+        for content in ([{"type": "audio"}, {"type": "text", "text": text}], text):
+            prompt = self._tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,
             )
-            if text.count(PLACEHOLDER) == 1:
-                return str(text)
+            if prompt.count(PLACEHOLDER) == 1 and text in prompt:
+                return str(prompt)
         raise EngineUnavailable(
-            f"the chat template of the model does not produce {PLACEHOLDER} for audio"
+            f"the chat template of the model does not keep the text with {PLACEHOLDER} for audio"
         )
 
     async def close(self) -> None:

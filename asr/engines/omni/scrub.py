@@ -125,10 +125,16 @@ _PREAMBLE: Final = re.compile(
     r")",
     re.IGNORECASE,
 )
+_ECHO: Final = re.compile(
+    # Our own instruction. With it may come the full stop that follows the audio.
+    r"\A\W*transcribe the spoken content to written [a-z ]{1,60}text,? with punctuations? and "
+    r"capitali[sz]ations?(?:\W+|\Z)",
+    re.IGNORECASE,
+)
 _REMOVED: Final = (
     *(_THOUGHT, _CONTROL, _REMARK, _MARKDOWN, _ASIDE, _CLOCK),
     *_UNPAIRED,
-    *(_LABEL, _ROLE, _PREAMBLE),
+    *(_LABEL, _ROLE, _PREAMBLE, _ECHO),
 )
 _QUOTES: Final = {
     "\u201c": "\u201d",

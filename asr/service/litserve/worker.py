@@ -324,6 +324,8 @@ async def _checkpoint(
     if path is None:
         return None
     aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
+    asked = getattr(transcriber.engine, "question_id", "")
+    key = f"{transcriber.engine.name}, {aligner}" + (f", asked {asked}" if asked else "")
 
     def report(channel: int, chunk: Chunk, record: str) -> ChunkDone:
         seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE
@@ -337,6 +339,6 @@ async def _checkpoint(
 
     def read() -> Records:
         with path.open(encoding="ascii") as lines:
-            return Records(lines, f"{transcriber.engine.name}, {aligner}", keep, fail)
+            return Records(lines, key, keep, fail)
 
     return await asyncio.to_thread(read)

@@ -28,7 +28,8 @@ def phones():
     half = np.full((len(NAMES), STATES), np.log(0.5), np.float32)
     sequences = np.arange(STATES * len(NAMES)).reshape(-1, STATES)
     owners = np.repeat(np.arange(len(NAMES)), STATES)
-    return Phones(NAMES, half, half, owners, np.arange(len(NAMES)), {}, sequences)
+    no_triphones = np.full((4, *3 * (len(NAMES),)), -1)
+    return Phones(NAMES, half, half, owners, np.arange(len(NAMES)), no_triphones, sequences)
 
 
 @pytest.fixture(scope="module")

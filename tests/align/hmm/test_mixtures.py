@@ -13,7 +13,8 @@ import pocketsphinx
 import pytest
 
 from asr.align.hmm.acoustics import Scorer, read_phones
-from asr.align.hmm.mixtures import BLOCK_FRAMES, CEPSTRA, WEIGHT_UNIT, Mixtures, features
+from asr.align.hmm.cepstra import CEPSTRA
+from asr.align.hmm.mixtures import BLOCK_FRAMES, WEIGHT_UNIT, Mixtures, features
 from asr.audio.resample import decode
 from asr.config import AudioLimits
 from asr.types import SAMPLE_RATE, Audio

@@ -22,12 +22,14 @@ import soundfile
 
 from asr.config import DecodeOptions
 from asr.engines import load_engine
-from asr.engines.omni import dialects, http as vllm_http, prompt as omni
+from asr.engines.omni import dialects, http as vllm_http
 from asr.engines.omni.dialects import DIALECTS, read_answer, request_body
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
+from asr.engines.omni.instruction import INSTRUCTION, instruction, placed
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis
+from tests.support import omni_template
 from tests.support.chat_server import AUDIO, CHUNK, URL, Vllm, completion, ok, running
 
 if TYPE_CHECKING:
@@ -68,11 +70,48 @@ def test_the_request_is_what_the_model_wants() -> None:
     (body,) = vllm.bodies
     assert body["model"] == "nvidia/omni"
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
-    assert (body["temperature"], body["top_k"], body["max_tokens"]) == (0.2, 1, 56)
+    assert (body["temperature"], body["top_k"], body["max_tokens"]) == (0.0, 1, 56)
     assert body["logprobs"] is True
     (message,) = body["messages"]
     audio, text = message["content"]
     assert (audio["type"], text["type"]) == ("audio_url", "text")
+
+
+class Tokenizing(Vllm):
+    """Shows the prompts that its template makes, as vLLM does."""
+
+    def __init__(self, *answers, always_adds=False, shown=200):
+        super().__init__(*answers)
+        self.always_adds = always_adds
+        self.shown = shown
+
+    def __call__(self, request):
+        if request.url.path != "/tokenize":
+            return super().__call__(request)
+        body = json.loads(request.content)
+        text = body.get("prompt")
+        if text is None:
+            prompt = omni_template.render(body["messages"], always_adds=self.always_adds)
+            text = omni_template.with_audio(prompt)
+        return httpx.Response(self.shown, json={"tokens": omni_template.encode(text)})
+
+
+@pytest.mark.parametrize(
+    ("server", "asked"),
+    [
+        (Tokenizing(ok()), placed(INSTRUCTION)),
+        (Tokenizing(ok(), always_adds=True), INSTRUCTION),
+        (Tokenizing(ok(), shown=404), INSTRUCTION),
+        (Vllm(ok()), INSTRUCTION),
+    ],
+    ids=["as trained", "another template", "no route", "another body"],
+)
+def test_the_text_places_the_audio_where_that_gives_the_prompt_of_the_training(server, asked):
+    transcribe(server)
+    (body,) = server.bodies
+    (message,) = body["messages"]
+    assert [part["type"] for part in message["content"]] == ["audio_url", "text"]
+    assert message["content"][1]["text"] == asked
 
 
 @pytest.mark.parametrize(("asked", "drawn"), [(None, 0.7), (0.0, 0.7), (0.6, 0.8), (1.0, 1.0)])
@@ -107,7 +146,7 @@ def test_what_users_say_does_not_become_audio(dialect: str) -> None:
     body = json.loads(request_body(mark, AUDIO, options, DIALECTS[dialect], "wav"))
     audio, text = body["messages"][-1]["content"]
     assert mark not in json.dumps(audio)
-    assert text["text"] == omni.instruction(options)
+    assert text["text"] == instruction(options)
     assert mark in text["text"]
     assert body["model"] == mark
 

@@ -15,7 +15,8 @@ import pytest
 from asr.config import DecodeOptions
 from asr.engines import load_engine
 from asr.engines.omni import local as vllm_local
-from asr.engines.omni.local import PLACEHOLDER, VllmLocalEngine, read_arguments
+from asr.engines.omni.instruction import INSTRUCTION, PLACEHOLDER, placed
+from asr.engines.omni.local import VllmLocalEngine, read_arguments
 from asr.errors import EngineFailed, EngineUnavailable, InvalidOption
 from asr.settings import Settings
 from asr.types import Audio, Chunk
@@ -197,15 +198,22 @@ def test_the_samples_go_to_the_model_as_they_are(vllm):
     samples, rate = given["multi_modal_data"]["audio"]
     assert samples is AUDIO.samples
     assert rate == 16_000
-    assert given["prompt"].startswith(f"[{PLACEHOLDER}")
-    wanted = {"temperature": 0.2, "top_k": 1, "max_tokens": 44, "top_p": 0.9, "logprobs": 0}
+    assert given["prompt"] == f"[{PLACEHOLDER}. \n{INSTRUCTION}]"
+    wanted = {"temperature": 0.0, "top_k": 1, "max_tokens": 44, "top_p": 0.9, "logprobs": 0}
     assert parameters == wanted | {"output_kind": "final"}
 
 
 def test_a_template_of_text_alone_gets_the_audio_in_front():
     omni = vllm_local._Omni.__new__(vllm_local._Omni)
     omni._tokenizer = Tokenizer(takes_parts=False)
-    assert omni.prompt("Write.") == f"[{PLACEHOLDER}\nWrite.]"
+    assert omni.prompt(placed("Write.")) == f"[{PLACEHOLDER}. \nWrite.]"
+
+
+def test_a_template_that_loses_the_audio_is_an_error():
+    omni = vllm_local._Omni.__new__(vllm_local._Omni)
+    omni._tokenizer = Tokenizer(takes_parts=False)
+    with pytest.raises(EngineUnavailable, match="does not keep the text"):
+        omni.prompt("Write.")
 
 
 def test_the_loop_goes_on_while_the_model_loads(vllm):

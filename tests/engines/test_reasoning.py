@@ -1,0 +1,132 @@
+"""Thoughts of a model about its task, before a transcript or instead of one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from asr.engines.guards import REASONING, REMARK, findings
+from asr.engines.omni.prompt import hypothesis
+from asr.engines.reasoning import split_reasoning
+from asr.types import SAMPLE_RATE, Chunk, Hypothesis
+
+SPEECH = "We met at noon, and it rained."
+CHUNK = Chunk(0, 0, 20 * SAMPLE_RATE, 0, 15 * SAMPLE_RATE)
+
+THOUGHTS = [
+    "The user wants me to transcribe the spoken content to written English text.",
+    "The user wants me to transcribe the audio.",
+    "Okay, the user is asking for a transcription of the audio clip.",
+    "Okay, so the user has provided an audio recording and wants it in written form.",
+    "I need to transcribe the spoken content with punctuation and capitalization.",
+    "We need to output the transcription only.",
+    "We are asked to transcribe the audio. We must output only the text.",
+    "I'll transcribe the audio for you.",
+    "Let me listen to the audio carefully.",
+    "Let's transcribe the speech. The speaker is a man.",
+    "Alright, let me start by listening to the recording.",
+    "First, I need to listen to the audio. It is in English.",
+    "The task is to transcribe the audio word for word.",
+    "The instruction says to transcribe the audio. I should add punctuation.",
+    "Hmm, the user wants me to write down the spoken words. There is only one speaker.",
+    "Got it. The user wants me to transcribe the clip. Let me think. The audio is short.",
+]
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+def test_thoughts_alone_are_found(thoughts):
+    found = split_reasoning(thoughts)
+    assert found is not None
+    assert (found.n_words, found.rest) == (len(thoughts.split()), "")
+    (finding,) = [it for it in findings(Hypothesis(0, thoughts), CHUNK) if it.guard == "reasoning"]
+    assert finding.weight == REASONING
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+@pytest.mark.parametrize("gap", [" ", "\n", "\n\n"])
+def test_what_follows_thoughts_is_told_apart(thoughts, gap):
+    text = f"{thoughts}{gap}{SPEECH}"
+    found = split_reasoning(text)
+    assert found is not None
+    assert (found.rest, found.is_apart) == (SPEECH, gap != " ")
+    assert text.split()[found.n_words :] == SPEECH.split()
+    (finding,) = [it for it in findings(Hypothesis(0, text), CHUNK) if it.guard == "reasoning"]
+    assert finding.weight == REMARK
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "The audio says: ", "So the transcription is: ", "So the final output should be: ",
+        "The speaker says: ", "It says: ", "I will write: ",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("text", [SPEECH, f'"{SPEECH}"', f"\u201c{SPEECH}\u201d"])
+def test_the_transcript_may_be_announced(label, text):
+    found = split_reasoning(f"{THOUGHTS[0]} {label}{text}")
+    assert found is not None
+    assert found.rest == SPEECH
+
+
+def test_the_last_announcement_counts():
+    text = f'{THOUGHTS[0]} The audio says: "We met." So the output should be: {SPEECH}'
+    assert split_reasoning(text).rest == SPEECH
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [
+        SPEECH,
+        "The user wants me to call him back before noon.",
+        "The user asked for a refund, and we gave it to him.",
+        "Okay, the user interface is done.",
+        "I need to listen to my mother more often.",
+        "Let me start with the budget.",
+        "Let's listen to music.",
+        "We need to talk.",
+        "The task is easy.",
+        "We met at noon. The user wants me to transcribe the audio.",
+        "So I said: let me transcribe it.",
+        "The audio says: we met at noon.",
+    ],
+)
+def test_speech_about_something_else_is_no_thought(speech):
+    assert split_reasoning(speech) is None
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+def test_the_scrubber_removes_no_words_that_may_have_been_said(thoughts):
+    assert hypothesis(0, f"{thoughts} {SPEECH}").text == f"{thoughts} {SPEECH}"
+
+
+ECHO = "Transcribe the spoken content to written english text, with punctuations and "
+
+
+@pytest.mark.parametrize("echo", [f"{ECHO}capitalizations.", f". \n{ECHO}capitalization:"])
+def test_an_echo_of_the_instruction_goes(echo):
+    assert hypothesis(0, f"{echo}\n{SPEECH}").text == SPEECH
+    assert hypothesis(0, echo).text == ""
+
+
+pieces = st.sampled_from(
+    [*THOUGHTS, SPEECH, "It says: ", "\n", " ", '"', "Okay. ", "the audio", "."]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=6), max_size=8).map("".join))
+def test_the_rest_is_the_end_of_the_text(text):
+    found = split_reasoning(text)
+    if found is not None:
+        assert found.n_words > 0
+        assert found.rest in text
+        assert len(text.split()[: found.n_words]) == found.n_words
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "piece", ["okay, ", "the user wants ", "we need to write ", "it is ", "I'll ", ": ", "so\n"]
+)
+def test_the_time_for_a_text_grows_with_its_length_alone(piece):
+    text = "The user wants me to transcribe the audio. " + piece * (50_000 // len(piece))
+    assert split_reasoning(text) is not None
+    assert split_reasoning(piece * (50_000 // len(piece))) is None
