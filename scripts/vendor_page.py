@@ -3,12 +3,8 @@
     python scripts/vendor_page.py
 
 It needs npm and the registry. The result is committed, so neither the service nor its users need
-npm. Two things differ from the packages, and VENDORED.md in that folder says so:
-
-- tus-js-client is bundled from its modules for present browsers. The published bundle is 87 kB,
-  because it carries Base64 and URL parsers that every browser has.
-- wavesurfer.js writes its style rules into a ``<style>`` element, which the page's content security
-  policy refuses. They go into a constructed style sheet instead.
+npm. Both packages are bundled from their modules, because the published files are larger than the
+page may be. VENDORED.md in that folder says what differs from the packages and why.
 """
 
 from __future__ import annotations
@@ -24,17 +20,24 @@ VENDOR: Final = Path(__file__).resolve().parent.parent / "asr/service/web/vendor
 WAVESURFER: Final = "8.0.1"
 TUS: Final = "4.3.1"
 ESBUILD: Final = "0.25.12"
-STYLE: Final = "return e.innerHTML=`"
-END: Final = "`,[t,e]}"
-TO_SHEET: Final = (
-    'return((t,h)=>{const[a,b]=h.split("</style>"),s=new CSSStyleSheet;'
-    's.replaceSync(a.slice(a.indexOf(">")+1));t.adoptedStyleSheets=[s];t.innerHTML=b})(e,`'
-)
+LICENCES: Final = {"wavesurfer": "BSD-3-Clause", "tus": "MIT"}
 SHIMS: Final = {
     "base64.js": "export const Base64 = {\n"
     "  encode: (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text))),\n};\n",
     "url.js": "export default URL;\n",
 }
+PATCHES: Final = {
+    "shadow.innerHTML = `": "const markup = `",
+    "        return [div, shadow];\n": (
+        '        const [rules, html] = markup.split("</style>");\n'
+        "        const sheet = new CSSStyleSheet();\n"
+        '        sheet.replaceSync(rules.slice(rules.indexOf(">") + 1));\n'
+        "        shadow.adoptedStyleSheets = [sheet];\n"
+        "        shadow.innerHTML = html;\n"
+        "        return [div, shadow];\n"
+    ),
+}
+"""Changes of wavesurfer.js's dist/renderer.js."""
 REPORT: Final = """# Libraries of other people
 
 `python scripts/vendor_page.py` makes this folder. Do not edit its files.
@@ -43,11 +46,12 @@ REPORT: Final = """# Libraries of other people
 | --- | --- | --- | --- |
 {rows}
 
-- `tus.js`: the package's modules `lib/browser/`, bundled by esbuild {esbuild} for ES2022. `js-base64` and
-  `url-parse` are replaced by the browser's `btoa` and `URL`.
-- `wavesurfer.js`: `dist/wavesurfer.esm.js` (SHA-256 `{original}`). Its
-  style rules are put into a constructed style sheet instead of a `<style>` element, which the page's
-  content security policy refuses.
+esbuild {esbuild} bundles the modules of each package for ES2022. Differences from the packages:
+
+- `tus.js` (from `lib/browser/`): the browser's `btoa` and `URL` replace `js-base64` and `url-parse`.
+- `wavesurfer.js` (from `dist/wavesurfer.js`): its style rules are in a constructed style sheet instead of a
+  `<style>` element, which the page's content security policy refuses. `webaudio.js` and `fetcher.js` are
+  empty: the page plays with `<audio>` and gets the peaks from the server.
 """
 
 
@@ -59,57 +63,49 @@ def main() -> None:
         packages = [f"wavesurfer.js@{WAVESURFER}", f"tus-js-client@{TUS}", f"esbuild@{ESBUILD}"]
         command = ["npm", "install", "--prefix", name, "--no-audit", "--no-fund", *packages]
         subprocess.run(command, check=True)
-        original = _wavesurfer(home / "node_modules/wavesurfer.js")
+        _wavesurfer(home)
         _tus(home)
-    _report(original)
+    rows = [
+        _row("tus", f"tus-js-client {TUS}"),
+        _row("wavesurfer", f"wavesurfer.js {WAVESURFER}"),
+    ]
+    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD)
+    (VENDOR / "VENDORED.md").write_text(text)
 
 
-def _wavesurfer(package: Path) -> str:
-    """Write the patched module; returns the SHA-256 of the original."""
-    text = (package / "dist/wavesurfer.esm.js").read_text()
-    before, found, after = text.partition(STYLE)
-    html, ended, rest = after.partition(END)
-    if not found or not ended or STYLE in rest:
-        raise SystemExit("wavesurfer.js has changed: look at its initHtml() and adapt the patch")
-    (VENDOR / "wavesurfer.js").write_text(f"{before}{TO_SHEET}{html}`){END[1:]}{rest}")
+def _wavesurfer(home: Path) -> None:
+    package = home / "node_modules/wavesurfer.js"
+    renderer = package / "dist/renderer.js"
+    text = renderer.read_text()
+    for old, new in PATCHES.items():
+        if text.count(old) != 1:
+            raise SystemExit(f"wavesurfer.js has changed: {old!r} is not once in its renderer.js")
+        text = text.replace(old, new)
+    renderer.write_text(text)
+    for unused in ("webaudio.js", "fetcher.js"):
+        (package / "dist" / unused).write_text("export default class {}\n")
+    _bundle(home, package / "dist/wavesurfer.js", "wavesurfer")
     shutil.copy(package / "LICENSE", VENDOR / "wavesurfer.LICENSE.txt")
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _tus(home: Path) -> None:
     for name, text in SHIMS.items():
         (home / name).write_text(text)
     package = home / "node_modules/tus-js-client"
-    command = [
-        str(home / "node_modules/.bin/esbuild"),
-        str(package / "lib/browser/index.js"),
-        "--bundle",
-        "--minify",
-        "--format=esm",
-        "--target=es2022",
-        f"--alias:js-base64={home / 'base64.js'}",
-        f"--alias:url-parse={home / 'url.js'}",
-        f"--outfile={VENDOR / 'tus.js'}",
-    ]
-    subprocess.run(command, check=True)
+    aliases = [f"--alias:js-base64={home}/base64.js", f"--alias:url-parse={home}/url.js"]
+    _bundle(home, package / "lib/browser/index.js", "tus", *aliases)
     shutil.copy(package / "LICENSE", VENDOR / "tus.LICENSE.txt")
 
 
-def _report(original: str) -> None:
-    packages = {
-        "tus.js": (f"tus-js-client {TUS}", "MIT (tus.LICENSE.txt)"),
-        "wavesurfer.js": (f"wavesurfer.js {WAVESURFER}", "BSD-3-Clause (wavesurfer.LICENSE.txt)"),
-    }
-    rows = [
-        f"| `{name}` | {package} | {licence} | `{_digest(name)}` |"
-        for name, (package, licence) in packages.items()
-    ]
-    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD, original=original)
-    (VENDOR / "VENDORED.md").write_text(text)
+def _bundle(home: Path, entry: Path, name: str, *more: str) -> None:
+    options = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--log-level=warning"]
+    command = [str(home / "node_modules/.bin/esbuild"), str(entry), *options, *more]
+    subprocess.run([*command, f"--outfile={VENDOR / name}.js"], check=True)
 
 
-def _digest(name: str) -> str:
-    return hashlib.sha256((VENDOR / name).read_bytes()).hexdigest()
+def _row(name: str, package: str) -> str:
+    digest = hashlib.sha256((VENDOR / f"{name}.js").read_bytes()).hexdigest()
+    return f"| `{name}.js` | {package} | {LICENCES[name]} (`{name}.LICENSE.txt`) | `{digest}` |"
 
 
 if __name__ == "__main__":
