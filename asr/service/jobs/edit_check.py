@@ -144,10 +144,10 @@ def _segments(given: list[Any], rules: Rules) -> Iterator[dict[str, Any]]:
 
 
 def _segment(item: dict[str, Any], index: int, place: str, rules: Rules) -> dict[str, Any]:
-    start, end = _span(item, place, 0.0, rules.seconds, "the recording")
+    start, end = span_of(item, place, 0.0, rules.seconds, "the recording")
     speaker = _optional_text(item, "speaker", place, MAX_NAME)
     text = _text(item, "text", place, MAX_SEGMENT_TEXT)
-    words = _words(_list(item, "words", f"{place}.words", MAX_WORDS), place, (start, end))
+    words = check_words(_list(item, "words", f"{place}.words", MAX_WORDS), place, (start, end))
     if words and _letters(text) != _letters("".join(word["word"] for word in words)):
         message = "differs from its words; send the words of this text"
         raise Refused(f"{place}.text: {message} (POST realign gives them)", f"{place}.text")
@@ -163,11 +163,16 @@ def _segment(item: dict[str, Any], index: int, place: str, rules: Rules) -> dict
     }
 
 
-def _words(given: list[Any], place: str, span: tuple[float, float]) -> list[dict[str, Any]]:
+def check_words(given: list[Any], place: str, span: tuple[float, float]) -> list[dict[str, Any]]:
+    """Check the words of a segment.
+
+    Raises:
+        Refused: one of them is not accepted.
+    """
     words: list[dict[str, Any]] = []
     last = span[0]
     for index, item in enumerate(given):
-        here = f"{place}.words[{index}]"
+        here = f"{place}.words[{index}]" if place else f"words[{index}]"
         if not isinstance(item, dict):
             raise Refused(f"{here}: must be an object", here)
         word = _word(item, here, span)
@@ -182,7 +187,7 @@ def _words(given: list[Any], place: str, span: tuple[float, float]) -> list[dict
 
 
 def _word(item: dict[str, Any], place: str, span: tuple[float, float]) -> dict[str, Any]:
-    start, end = _span(item, place, *span, "its segment")
+    start, end = span_of(item, place, *span, "its segment")
     text = _text(item, "word", place, MAX_WORD_TEXT)
     if not text:
         raise Refused(f"{place}.word: must not be empty", f"{place}.word")
@@ -207,18 +212,23 @@ def _word(item: dict[str, Any], place: str, span: tuple[float, float]) -> dict[s
     }
 
 
-def _span(
+def span_of(
     item: dict[str, Any], place: str, low: float, high: float, inside: str
 ) -> tuple[float, float]:
-    """The times of a segment or a word: in order, and inside [low, high]."""
-    start, end = (_number(item.get(name), f"{place}.{name}") for name in ("start", "end"))
+    """The times of a segment or a word.
+
+    Raises:
+        Refused: they are not in order, or outside [low, high].
+    """
+    dot = f"{place}." if place else ""
+    start, end = (_number(item.get(name), f"{dot}{name}") for name in ("start", "end"))
     if start > end:
         message = f"must not be after the end ({start} > {end})"
-        raise Refused(f"{place}.start: {message}", f"{place}.start")
+        raise Refused(f"{dot}start: {message}", f"{dot}start")
     for name, value in (("start", start), ("end", end)):
         if not low - SLACK <= value <= high + SLACK:
             message = f"{value} is outside {inside} ({low} to {high} s)"
-            raise Refused(f"{place}.{name}: {message}", f"{place}.{name}")
+            raise Refused(f"{dot}{name}: {message}", f"{dot}{name}")
     return min(max(start, low), high), min(max(end, low), high)
 
 
@@ -272,7 +282,7 @@ def _channel(item: dict[str, Any], place: str, speaker: str | None, rules: Rules
     """The channel that was sent. If none was, that of the speaker."""
     if "channel" not in item:
         return rules.channels.get(speaker or "")
-    channel = item["channel"]
+    channel: int | None = item["channel"]
     is_number = isinstance(channel, int) and not isinstance(channel, bool)
     if channel is not None and not (is_number and 0 <= channel < MAX_CHANNEL):
         raise Refused(f"{place}.channel: must be the number of a channel", f"{place}.channel")

@@ -78,5 +78,5 @@ def _segment(record: dict[str, Any], names: Mapping[str, str]) -> Segment:
 
 def _word(record: dict[str, Any]) -> Word:
     # The schema of exports has no fourth timing. A time that a person set is an estimate there.
-    timing = "interpolated" if record["timing"] == EDITED else record["timing"]
+    timing: Timing = "interpolated" if record["timing"] == EDITED else record["timing"]
     return Word(record["word"], record["start"], record["end"], record["confidence"], timing)

@@ -164,7 +164,7 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
             raise NotFound(message, "no_such_format", "extension")
         job = await jobs.find(owner_of(request), job_id)
         tags = request.headers.get("if-none-match", "")
-        return await document(jobs.store, jobs.edits, job, extension, request.query_params, tags)
+        return await document(jobs.store, job, extension, request.query_params, tags, jobs.edits)
 
 
 def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:

@@ -147,8 +147,8 @@ LATER_INDEXES: Final = (
     sa.Index("asr_idempotency_keys_of_job", idempotency_keys.c.job),
     sa.Index("asr_jobs_ended", jobs.c.finished),
 )
-"""Indexes that the first release lacked, as it lacked `deleted_jobs` and `edits`. An older service works with
-them, so the version of the tables stays the same."""
+"""Indexes that the first release lacked, as it lacked `deleted_jobs` and `edits`. An older service
+works with them, so the version of the tables stays the same."""
 
 LATER_COLUMNS: Final = (jobs.c.name, jobs.c.folded_name, jobs.c.metadata, jobs.c.kept_bytes)
 """Columns that the first release lacked. All may be null."""
