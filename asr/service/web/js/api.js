@@ -89,6 +89,16 @@ export function explain(error, what) {
   toast(`${what}: ${reason}`, { kind: "error" });
 }
 
+// Asks again while the server prepares the recording.
+export async function whenPrepared(ask, signal) {
+  for (;;) {
+    try { return await ask(); } catch (error) {
+      if (error.code !== "recording_being_prepared" || signal?.aborted) throw error;
+      await new Promise((resolve) => { setTimeout(resolve, 2000); });
+    }
+  }
+}
+
 export const jobPath = (id, rest = "") => `v1/jobs/${encodeURIComponent(id)}${rest}`;
 
 // Tokens for addresses that cannot carry a header: <audio> and <img>.

@@ -116,7 +116,7 @@ export class JobPage {
     const title = el("div", { class: "title" }, el("a", { href: "#", class: "button bare", "aria-label": "All recordings", title: "All recordings" }, icon("left")), el("h1", {}, el("bdi", {}, this.job.name ?? "Recording")));
     const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Tools" }, this.viewButtons, this.undoButton, this.redoButton,
       button("Find", () => this.find.open(), { icon: "search", bare: true, title: "Find and replace (Ctrl F)" }),
-      menuButton("Export", () => this.exporter.items(), { icon: "download", class: "primary" }),
+      menuButton("Export", () => this.exporter.items(), { icon: "download", class: "primary export", title: "Export" }),
       menuButton("More", () => this.#more(), { icon: "more", bare: true }));
     this.node = el("div", { class: "job" },
       el("div", { class: "head" }, title, el("div", { class: "sub" }, this.facts, this.saveState), tools),
@@ -136,7 +136,7 @@ export class JobPage {
     const language = this.transcript.language ?? job.language;
     const length = this.player.duration || job.progress.total;
     const facts = [stateChip(job), length && clock(length), language && languageName(language), moment(job.created_at), job.rtfx && `${job.rtfx.toFixed(1)}× real time`];
-    this.facts.replaceChildren(...facts.filter(Boolean).flatMap((it, i) => (i ? [el("span", { class: "dot", "aria-hidden": "true" }, "·"), it] : [it])));
+    this.facts.replaceChildren(...facts.filter(Boolean).flatMap((it, i) => (i > 1 ? [el("span", { class: "dot", "aria-hidden": "true" }, "·"), el("span", {}, it)] : [it])));
     const running = !isEnded(job);
     this.progress.hidden = !running && !job.error;
     this.progress.replaceChildren(running ? progressOf(job) : "", running ? button("Cancel the job", () => this.#cancel(), { class: "quiet" }) : "", !running && job.error ? el("p", { class: "notice error", dir: "auto" }, job.error.message) : "");

@@ -4,14 +4,15 @@ import { el, ask, check } from "./dom.js";
 import { setting, setSetting } from "./store.js";
 
 const GROUPS = [
-  ["Listen", [["Space, K", "Play or pause"], ["← →", "Back or forward 5 seconds"], ["J L", "Back or forward 10 seconds"], [", .", "Previous or next word"], ["[ ]", "Slower or faster"], ["G", "Go to a time"]]],
-  ["Read", [["↑ ↓", "Previous or next line"], ["Enter", "Play from the line"], ["Ctrl F, /", "Find and replace"], ["F", "Follow the current word"], ["?", "This help"]]],
-  ["Review", [["N P", "Next or previous doubtful place"], ["R", "Listen again"], ["A", "Accept"], ["E", "Correct: edit the line"]]],
-  ["Edit", [["E, double click", "Edit the line"], ["Enter", "Save the line"], ["Ctrl Enter", "Split at the cursor"], ["Backspace at the start", "Join with the line before"], ["Ctrl ↑ ↓", "Edit the line above or below"], ["Ctrl Space", "Play or pause while editing"], ["Esc", "Cancel"], ["Ctrl Z, Ctrl Shift Z", "Undo, redo"], ["Ctrl S", "Save now"]]],
+  ["Listen", ["Space|K", "Play or pause", "←|→", "Back or forward 5 seconds", "J|L", "Back or forward 10 seconds", ",|.", "Previous or next word", "[|]", "Slower or faster", "G", "Go to a time"]],
+  ["Read", ["↑|↓", "Previous or next line", "Enter", "Play from the line", "Ctrl F|/", "Find and replace", "F", "Follow the current word", "?", "This help"]],
+  ["Review", ["N|P", "Next or previous doubtful place", "R", "Listen again", "A", "Accept", "E", "Correct"]],
+  ["Edit", ["E|Double click", "Edit the line", "Enter", "Save the line", "Ctrl Enter", "Split at the cursor", "Backspace at the start", "Join with the line before", "Ctrl ↑|Ctrl ↓", "Edit the line above or below", "Ctrl Space", "Play or pause while editing", "Esc", "Cancel", "Ctrl Z|Ctrl Shift Z", "Undo, redo", "Ctrl S", "Save now"]],
 ];
 
 export function help() {
-  const table = ([title, rows]) => el("section", {}, el("h3", {}, title), el("dl", { class: "keys" }, rows.map(([keys, text]) => el("div", {}, el("dt", {}, keys.split(", ").flatMap((it, i) => [i ? ", " : "", el("kbd", {}, it)])), el("dd", {}, text)))));
+  const row = (keys, text) => el("div", {}, el("dt", {}, keys.split("|").flatMap((it, i) => [i ? " " : "", el("kbd", {}, it)])), el("dd", {}, text));
+  const table = ([title, rows]) => el("section", {}, el("h3", {}, title), el("dl", { class: "keys" }, rows.map((keys, i) => (i % 2 ? null : row(keys, rows[i + 1])))));
   const single = check("Shortcuts without Ctrl", setting("keys", true), (on) => setSetting("keys", on));
   return ask({ title: "Keyboard", wide: true, body: [el("div", { class: "key-groups" }, GROUPS.map(table)), single], actions: [{ label: "Close", value: null, kind: "primary" }] });
 }

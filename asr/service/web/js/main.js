@@ -33,7 +33,7 @@ function head() {
   const show = (keys) => { keyButton.hidden = !keys && !key(); };
   show(false);
   addEventListener("asr-key", () => show(true));
-  fetch(address("page/config.json")).then((response) => (response.ok ? response.json() : {})).then((config) => show(config.keys), () => {});
+  fetch(address("page/config.json")).then((response) => (response.ok ? response.json() : {})).then((config) => show(config.needs_key), () => {});
 }
 
 function parts() {

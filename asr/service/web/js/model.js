@@ -39,10 +39,10 @@ export class Transcript extends EventTarget {
   // Replaces `count` segments from `at`. All edits go through here.
   replace(at, count, segments, label, speakers = this.speakers) {
     const step = { at, removed: this.segments.slice(at, at + count), inserted: segments, before: this.speakers, after: speakers, label };
-    this.#apply(step, step.removed, step.inserted, speakers);
     this.#done.push(step);
     if (this.#done.length > 500) this.#done.shift();
     this.#undone = [];
+    this.#apply(step, step.removed, step.inserted, speakers);
   }
 
   #apply(step, out, into, speakers) {
@@ -84,7 +84,7 @@ export class Transcript extends EventTarget {
 
   #tell(detail) { this.dispatchEvent(new CustomEvent("change", { detail })); }
 
-  nameOf(speaker) { return (speaker && this.speakers[speaker]) || (/^[A-Z]{1,2}$/.test(speaker ?? "") ? `Speaker ${speaker}` : speaker); }
+  nameOf(speaker) { return (speaker && this.speakers[speaker]) || (/^[A-Z]{1,2}$/.test(speaker ?? "") ? `Speaker ${speaker}` : /^channel \d+$/.test(speaker ?? "") ? `C${speaker.slice(1)}` : speaker); }
 
   // The last segment that starts at or before a time; -1 before the first.
   at(seconds) {

@@ -3,7 +3,7 @@
 import WaveSurfer from "../vendor/wavesurfer.js";
 import { el, button, choice, icon, toast } from "./dom.js";
 import { clock, spoken } from "./format.js";
-import { getJson, jobPath, MediaToken } from "./api.js";
+import { getJson, jobPath, MediaToken, whenPrepared } from "./api.js";
 import { setting, setSetting, position, setPosition } from "./store.js";
 
 const SPEEDS = [0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3];
@@ -18,21 +18,26 @@ export class Player extends EventTarget {
     super();
     this.job = job;
     this.media = new MediaToken(job.id);
+    this.closing = new AbortController();
     this.duration = job.recording?.seconds ?? job.progress.total ?? 0;
     this.audio = el("audio", { preload: "metadata" });
     this.audio.preservesPitch = true;
     this.node = this.#build();
     this.#listen();
     this.seconds = Math.min(position(job.id), Math.max(0, this.duration - 0.1));
+    this.wave.append(el("p", { class: "muted" }, "Preparing the recording…"));
+    this.#show();
   }
 
   async open() {
     try {
+      const rate = this.duration > 18_000 ? 10 : 20;
+      const peaks = await whenPrepared(() => getJson(jobPath(this.job.id, `/peaks?points_per_second=${rate}`)), this.closing.signal);
       await this.#source();
-      await this.#drawWave();
+      this.#drawWave(peaks);
     } catch (error) {
-      if (error.status === 401) return;
-      const gone = error.status === 404 || error.status === 410;
+      if (error.status === 401 || this.closing.signal.aborted) return;
+      const gone = error.code === "recording_not_kept";
       this.#unavailable(gone ? "The recording was not kept, so it cannot be played." : `The recording cannot be played: ${error.message}`);
     }
     this.#show();
@@ -98,9 +103,7 @@ export class Player extends EventTarget {
     }
   }
 
-  async #drawWave() {
-    const rate = this.duration > 10_800 ? 8 : 20;
-    const peaks = await getJson(jobPath(this.job.id, `/peaks?points_per_second=${rate}`));
+  #drawWave(peaks) {
     const scale = 2 ** (peaks.bits - 1);
     const data = Float32Array.from(peaks.data, (value) => value / scale);
     const [lows, highs] = [data.filter((_, i) => i % 2 === 0), data.filter((_, i) => i % 2)];
@@ -108,6 +111,7 @@ export class Player extends EventTarget {
     const width = this.wave.clientWidth || 800;
     this.pxPerSecond = Math.max(width / this.duration, this.duration > 90 ? 40 : 0);
     const tall = matchMedia("(max-width: 720px), (max-height: 560px)").matches ? 40 : 64;
+    this.wave.replaceChildren();
     this.surfer = WaveSurfer.create({
       container: this.wave, media: this.audio, peaks: [highs.map((it, i) => Math.max(it, -lows[i]))], duration: this.duration, height: tall, normalize: true,
       minPxPerSec: this.pxPerSecond, barWidth: 2, barGap: 1, barRadius: 2, cursorWidth: 2, hideScrollbar: true, autoCenter: false, ...colours(),
@@ -151,6 +155,7 @@ export class Player extends EventTarget {
     const start = Math.max(0, this.surfer.getScroll() / this.pxPerSecond);
     const end = Math.min(this.duration, start + width / this.pxPerSecond);
     if (end - start > 120) return this.spectrum.replaceChildren(el("p", { class: "muted" }, "Zoom in to two minutes or less to see the spectrogram."));
+    if (!this.spectrum.firstChild) this.spectrum.append(el("p", { class: "muted" }, "Drawing…"));
     try {
       const query = { start: start.toFixed(3), end: end.toFixed(3), width: Math.min(2000, Math.round(width)), height: 128 };
       const image = el("img", { src: await this.media.url("/spectrogram.png", query), alt: `Mel spectrogram from ${clock(start)} to ${clock(end)}` });
@@ -192,6 +197,11 @@ export class Player extends EventTarget {
     this.audio.currentTime = this.seconds;
     this.#show();
     this.dispatchEvent(new CustomEvent("time", { detail: { seeked: true } }));
+  }
+
+  playFrom(seconds) {
+    this.seek(seconds);
+    this.play();
   }
 
   skip(seconds) { this.seek(this.seconds + seconds); }
@@ -247,6 +257,7 @@ export class Player extends EventTarget {
   }
 
   close() {
+    this.closing.abort();
     setPosition(this.job.id, this.seconds);
     clearTimeout(this.spectrumTimer);
     this.themes?.disconnect();

@@ -123,7 +123,7 @@ export class Reader {
   #clicked(event) {
     const row = event.target.closest(".row");
     if (!row) return;
-    if (event.target.closest(".time")) { this.player.seek(row.segment.start); this.player.play(); return; }
+    if (event.target.closest(".time")) { this.player.playFrom(row.segment.start); return; }
     if (event.target.closest(".speaker")) { this.actions.speaker(row.segment); return; }
     const more = event.target.closest(".more");
     if (more) { this.actions.menu(row.segment, more); return; }
@@ -168,7 +168,7 @@ export class Reader {
       this.activate(segments[Math.max(0, Math.min(segments.length - 1, to))], { focus: true });
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (this.active) this.player.seek(this.active.start);
+      if (this.active) this.player.playFrom(this.active.start);
     } else if (event.key === "ContextMenu" || (event.shiftKey && event.key === "F10")) {
       event.preventDefault();
       this.actions.menu(this.active, this.list.element(this.active).querySelector(".more"));
