@@ -117,7 +117,7 @@ def prepare_job(channel: Channel) -> None:
     source, folder = Path(request["source"]), Path(request["folder"])
     limits = AudioLimits(**request["limits"])
     seconds, stopped = _write(source, folder, limits, request["split"], request["track"])
-    info = Info(seconds, _played_as(source, seconds) if not request["track"] else "", stopped)
+    info = Info(seconds, _played_as(source, seconds), stopped)
     (folder / INFO).write_text(json.dumps(asdict(info)), encoding="ascii")
     channel.send(asdict(info))
 

@@ -235,17 +235,15 @@ class JobStore:
 
         A job whose transcript was corrected later is kept for `seconds` after the last correction.
 
-        A job that ended in the future, by a clock that was ahead, counts as ended now.
+        A job that ended or was corrected in the future, by a clock that was ahead, counts as if
+        that were now.
         """
-        from_future = (
-            sa.update(jobs).where(jobs.c.finished > now() + FUTURE_SECONDS).values(finished=now())
-        )
-        await self._database.run(lambda c: c.execute(from_future).rowcount)
-        corrected = sa.select(edits.c.job).where(
-            edits.c.job == jobs.c.id,
-            edits.c.saved >= now() - seconds,
-            edits.c.saved <= now() + FUTURE_SECONDS,
-        )
+        for table, column in ((jobs, jobs.c.finished), (edits, edits.c.saved)):
+            from_future = sa.update(table).where(column > now() + FUTURE_SECONDS)
+            set_back = from_future.values({column: now()})
+            await self._database.run(lambda c, it=set_back: c.execute(it).rowcount)
+        is_new = sa.and_(edits.c.job == jobs.c.id, edits.c.saved >= now() - seconds)
+        corrected = sa.select(edits.c.job).where(is_new)
         is_old = sa.and_(jobs.c.finished < now() - seconds, ~corrected.exists())
         some = sa.select(jobs.c.id).where(is_old).limit(MAX_PER_QUERY)
         are_old = sa.and_(jobs.c.id.in_(some), is_old)

@@ -161,6 +161,7 @@ def _add_spectrogram(router: APIRouter, jobs: Jobs, media: Media) -> None:
     async def get_spectrogram(
         request: Request,
         job_id: JobId,
+        *,
         start: Seconds,
         end: Seconds,
         width: Annotated[int, Query(ge=16, le=MAX_WIDTH)] = 1000,

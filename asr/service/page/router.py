@@ -142,7 +142,7 @@ def _documentation() -> APIRouter:
         return await files.answer(request, name)
 
     @router.get("/redoc")
-    async def other_documentation() -> Response:
-        return RedirectResponse("docs")
+    async def other_documentation(request: Request) -> Response:
+        return RedirectResponse(public_path(request, "/docs"))
 
     return router
