@@ -1,5 +1,6 @@
 """A real Chromium, services for it, and a watch on what no page may do."""
 
+import asyncio
 import base64
 import json
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 
+from asr.service.jobs.tables import jobs
 from tests.support.inprocess import serving
 from tests.support.paths import ROOT
 
@@ -171,6 +174,15 @@ def save(site, job, segments, speakers=None):
         headers={"If-Match": tag, "Content-Type": "application/json"},
     )
     assert answer.status_code == 200, answer.text
+
+
+def lengthen(site, job, seconds):
+    """Make the service believe that a job's recording is longer than it is."""
+    times = {"transcribed": seconds, "decoded": seconds, "total": seconds}
+    statement = sa.update(jobs).where(jobs.c.id == job).values(**times)
+    database = site._application.jobs.store._database
+    changed = database.run(lambda connection: connection.execute(statement).rowcount)
+    assert asyncio.run_coroutine_threadsafe(changed, site._loop).result(30) == 1
 
 
 def stored(site, job):

@@ -1,11 +1,9 @@
 """Accessibility: axe-core, the keyboard alone, a phone, and a transcript of ten hours."""
 
-import sqlite3
-
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PATIENCE, drop, finished_job, line, save, stored, until
+from tests.page.conftest import finished_job, lengthen, line, save, stored, until
 from tests.page.test_browser_path import edit, wait_saved
 from tests.support.paths import ROOT
 from tests.support.serving import make_wav
@@ -177,10 +175,7 @@ SECONDS = 36_000.0
 def ten_hours(site):
     """A transcript of ten hours with 90,000 words. Its recording is short."""
     job = finished_job(site, make_wav(5))
-    with sqlite3.connect(site.settings.data_path / "jobs.db") as database:
-        database.execute(
-            "UPDATE jobs SET transcribed = ?, decoded = ?, total = ? WHERE id = ?", (SECONDS,) * 3 + (job,)
-        )
+    lengthen(site, job, SECONDS)
     lines = [line(i * 4, f"line{i} has the words " + "so and so on and on", seconds=3.5) for i in range(N_LINES)]
     save(site, job, lines)
     return job

@@ -129,7 +129,7 @@ export function openMenu(opener, items) {
     opener.setAttribute("aria-expanded", String(event.newState === "open"));
     if (event.newState === "closed") menu.remove();
   });
-  (opener.closest("dialog") ?? document.body).append(menu);
+  (opener.closest("dialog, main, header") ?? document.body).append(menu);
   menu.showPopover();
   place(menu, opener.getBoundingClientRect());
   menu.querySelector("button:not([disabled])")?.focus();

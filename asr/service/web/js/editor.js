@@ -89,7 +89,7 @@ export class Editor {
   }
 
   #close() {
-    const { row, area, note, segment } = this.open;
+    const { row, area, note, segment, late } = this.open;
     const had = document.activeElement === area;
     this.open = null;
     area.remove();
@@ -98,6 +98,7 @@ export class Editor {
     row.querySelector("p.text").hidden = false;
     this.reader.list.pinned = null;
     this.reader.list.remeasure(segment);
+    if (late) queueMicrotask(late);
     return had;
   }
 
@@ -291,7 +292,8 @@ export class Editor {
       if (words.length !== fresh.words.length) return;
       const fit = (value) => Math.min(fresh.end, Math.max(fresh.start, value));
       const timed = words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful }));
-      this.transcript.refine(fresh, { ...fresh, words: timed });
+      const refine = () => this.transcript.refine(fresh, { ...fresh, words: timed });
+      if (this.open?.segment === fresh) this.open.late = refine; else refine();
     } catch { /* the words keep their estimated times */ }
   }
 }

@@ -41,14 +41,14 @@ export class VirtualList {
   }
 
   redraw(row) {
+    if (row === this.pinned) return; // somebody writes in it
     this.#shown.get(row)?.remove();
     this.#shown.delete(row);
     this.#heights.delete(row);
   }
 
   redrawAll() {
-    for (const node of this.#shown.values()) node.remove();
-    this.#shown.clear();
+    for (const row of [...this.#shown.keys()]) this.redraw(row);
     this.#heights = new WeakMap();
     this.#place();
     this.update();

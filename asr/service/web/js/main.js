@@ -26,7 +26,7 @@ function nextTheme() {
 }
 
 function head() {
-  const logo = el("a", { href: "#", class: "brand" }, el("img", { src: address("page/icon.svg"), alt: "", width: 26, height: 26 }), el("span", {}, "Transcripts"));
+  const logo = el("a", { href: "#", class: "brand", "aria-label": "Transcripts" }, el("img", { src: address("page/icon.svg"), alt: "", width: 26, height: 26 }), el("span", {}, "Transcripts"));
   const links = el("nav", { "aria-label": "Views" }, el("a", { href: "#", data: { view: "home" } }, "Recordings"), el("a", { href: "#live", data: { view: "live" } }, "Live"));
   const keyButton = button("Key", () => askForKey(), { icon: "key", bare: true, title: "Key" });
   document.getElementById("top").append(logo, links, el("span", { class: "space" }), keyButton, button("Dark or light", nextTheme, { icon: "theme", bare: true }), button("Keyboard shortcuts", help, { icon: "help", bare: true, title: "Keyboard shortcuts (?)" }));
