@@ -3,11 +3,15 @@
 import asyncio
 import re
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
 
+from asr.service.app import Application
 from asr.service.http.problems import Problem
 from asr.service.page.static import SWAGGER, WEB, StaticFiles
+from asr.settings import Settings
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP
 
@@ -100,13 +104,22 @@ def test_the_page_needs_no_key(server):
         assert answer.json()["error"]["message"]
 
 
-def test_the_page_can_be_turned_off():
-    with serving(ASR_PAGE="false") as server:
-        for path in ("/", "/page/config.json", "/page/app.js"):
-            answer = HTTP.get(server.url + path)
-            assert answer.status_code == 404
-            assert answer.json()["error"]["type"] == "not_found_error"
-        assert HTTP.get(f"{server.url}/docs").status_code == 200
+def test_the_page_can_be_turned_off(tmp_path):
+    settings = Settings(page=False, data_dir=str(tmp_path), work_dir=str(tmp_path))
+    app, made = FastAPI(), Application(None, settings, tmp_path, tmp_path)
+    made.page.install(app)
+    app.add_exception_handler(Problem, lambda _, problem: problem.response())
+
+    async def run():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            for path in ("/", "/page/config.json", "/page/app.js"):
+                answer = await client.get(path)
+                assert answer.status_code == 404
+                assert answer.json()["error"]["type"] == "not_found_error"
+            assert (await client.get("/docs")).status_code == 200
+
+    asyncio.run(run())
 
 
 def test_the_documentation_loads_nothing_from_another_host(server):
