@@ -21,6 +21,15 @@ WAVESURFER: Final = "8.0.1"
 TUS: Final = "4.3.1"
 ESBUILD: Final = "0.25.12"
 LICENCES: Final = {"wavesurfer": "BSD-3-Clause", "tus": "MIT"}
+UNUSED: Final = (
+    "webaudio.js",
+    "fetcher.js",
+    "base-plugin.js",
+    "define-plugin.js",
+    "reactive/drag-stream.js",
+)
+EMPTY: Final = "export default class {}\nexport const definePlugin = null;\nexport const createDragStream = null;\n"
+"""What stands in place of wavesurfer.js's modules that the page does not use."""
 SHIMS: Final = {
     "base64.js": "export const Base64 = {\n"
     "  encode: (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text))),\n};\n",
@@ -46,12 +55,13 @@ REPORT: Final = """# Libraries of other people
 | --- | --- | --- | --- |
 {rows}
 
-esbuild {esbuild} bundles the modules of each package for ES2022. Differences from the packages:
+esbuild {esbuild} bundles their modules. Differences:
 
-- `tus.js` (from `lib/browser/`): the browser's `btoa` and `URL` replace `js-base64` and `url-parse`.
-- `wavesurfer.js` (from `dist/wavesurfer.js`): its style rules are in a constructed style sheet instead of a
-  `<style>` element, which the page's content security policy refuses. `webaudio.js` and `fetcher.js` are
-  empty: the page plays with `<audio>` and gets the peaks from the server.
+- `tus.js` (`lib/browser/`): the browser's `btoa` and `URL` replace `js-base64` and `url-parse`.
+  `uriToBlob.js` and `sources/StreamSource.js` are empty, because the page sends files only.
+- `wavesurfer.js` (`dist/wavesurfer.js`): its style rules are in a constructed style sheet, because the
+  page's content security policy refuses a `<style>` element. Modules without use are empty:
+  {unused}
 """
 
 
@@ -69,7 +79,7 @@ def main() -> None:
         _row("tus", f"tus-js-client {TUS}"),
         _row("wavesurfer", f"wavesurfer.js {WAVESURFER}"),
     ]
-    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD)
+    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED))
     (VENDOR / "VENDORED.md").write_text(text)
 
 
@@ -82,8 +92,8 @@ def _wavesurfer(home: Path) -> None:
             raise SystemExit(f"wavesurfer.js has changed: {old!r} is not once in its renderer.js")
         text = text.replace(old, new)
     renderer.write_text(text)
-    for unused in ("webaudio.js", "fetcher.js"):
-        (package / "dist" / unused).write_text("export default class {}\n")
+    for unused in UNUSED:
+        (package / "dist" / unused).write_text(EMPTY)
     _bundle(home, package / "dist/wavesurfer.js", "wavesurfer")
     shutil.copy(package / "LICENSE", VENDOR / "wavesurfer.LICENSE.txt")
 
@@ -92,13 +102,16 @@ def _tus(home: Path) -> None:
     for name, text in SHIMS.items():
         (home / name).write_text(text)
     package = home / "node_modules/tus-js-client"
+    (package / "lib/browser/sources/StreamSource.js").write_text(EMPTY)
+    (package / "lib/browser/uriToBlob.js").write_text(EMPTY)
     aliases = [f"--alias:js-base64={home}/base64.js", f"--alias:url-parse={home}/url.js"]
     _bundle(home, package / "lib/browser/index.js", "tus", *aliases)
     shutil.copy(package / "LICENSE", VENDOR / "tus.LICENSE.txt")
 
 
 def _bundle(home: Path, entry: Path, name: str, *more: str) -> None:
-    options = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--log-level=warning"]
+    options = ["--bundle", "--minify", "--format=esm", "--target=es2022"]
+    options += ["--drop:console", "--log-level=warning"]
     command = [str(home / "node_modules/.bin/esbuild"), str(entry), *options, *more]
     subprocess.run([*command, f"--outfile={VENDOR / name}.js"], check=True)
 

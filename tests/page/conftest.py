@@ -42,7 +42,7 @@ addEventListener("securitypolicyviolation", (event) => {
 @pytest.fixture(scope="session")
 def chromium():
     """One browser for all tests."""
-    from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415
+    from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE)
 
@@ -128,7 +128,7 @@ def slow_site():
 
 
 def until(page, script, seconds=30):
-    """Wait until an expression is true. (wait_for_function needs eval, which the policy forbids.)"""
+    """Wait until an expression is true. wait_for_function needs eval, which the page forbids."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(script):
         assert time.monotonic() < deadline, f"not within {seconds} s: {script}"
@@ -146,7 +146,7 @@ def drop(page, *paths):
             data.items.add(new File([bytes], name, { type: "audio/wav", lastModified: 1 }));
           }
           for (const type of ["dragenter", "dragover", "drop"])
-            dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+            dispatchEvent(new DragEvent(type, { dataTransfer: data, cancelable: true }));
         }""",
         files,
     )

@@ -1,5 +1,7 @@
 """Accessibility: axe-core, the keyboard alone, a phone, and a transcript of ten hours."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -34,9 +36,16 @@ def rich_job(site):
     """A transcript with speakers and doubts."""
     job = finished_job(site, make_wav(12))
     why = ["1 word cannot be heard"]
-    save(site, job, [line(0, "good morning", speaker="A"),
-                     line(2, "a strange word", speaker="B", doubtful=["strange"], doubts=why),
-                     line(4, "and then more of it", speaker="B")], {"A": "Anna"})
+    save(
+        site,
+        job,
+        [
+            line(0, "good morning", speaker="A"),
+            line(2, "a strange word", speaker="B", doubtful=["strange"], doubts=why),
+            line(4, "and then more of it", speaker="B"),
+        ],
+        {"A": "Anna"},
+    )
     return job
 
 
@@ -128,7 +137,9 @@ def test_the_whole_path_with_the_keyboard_alone(site, visit, tmp_path):
 
 def tab_to(page, name, *, back=False):
     """Press Tab until the element with a name has the focus, as a person would."""
-    named = "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent)"
+    named = (
+        "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent)"
+    )
     for _ in range(60):
         page.keyboard.press("Shift+Tab" if back else "Tab")
         if name in page.evaluate(named):
@@ -162,7 +173,8 @@ def test_a_phone(site, visit):
     wait_saved(page)
     assert stored(site, job)["segments"][0]["text"] == "written on a phone"
     sizes = page.locator("button:visible").evaluate_all(
-        "(all) => all.filter((it) => !it.closest('.line')).map((it) => Math.min(it.offsetWidth, it.offsetHeight))"
+        """(all) => all.filter((it) => !it.closest(".line"))
+          .map((it) => Math.min(it.offsetWidth, it.offsetHeight))"""
     )
     assert min(sizes) >= 24  # WCAG 2.2, 2.5.8
 
@@ -176,7 +188,10 @@ def ten_hours(site):
     """A transcript of ten hours with 90,000 words. Its recording is short."""
     job = finished_job(site, make_wav(5))
     lengthen(site, job, SECONDS)
-    lines = [line(i * 4, f"line{i} has the words " + "so and so on and on", seconds=3.5) for i in range(N_LINES)]
+    lines = [
+        line(i * 4, f"line{i} has the words " + "so and so on and on", seconds=3.5)
+        for i in range(N_LINES)
+    ]
     save(site, job, lines)
     return job
 
@@ -204,11 +219,17 @@ def test_rows_do_not_overlap_after_jumps(site, visit, ten_hours):
     page = visit(site).job(ten_hours)
     page.set_viewport_size({"width": 500, "height": 700})
     for part in (0.3, 0.9, 0.1):
-        page.locator(".transcript").evaluate(f"(it) => {{ it.scrollTop = it.scrollHeight * {part}; }}")
-        until(page, f"Math.abs(document.querySelector('.row').offsetTop / document.querySelector('.canvas').offsetHeight - {part}) < 0.02")
-        boxes = page.locator(".row").evaluate_all("(all) => all.map((it) => [it.offsetTop, it.offsetHeight])")
+        page.locator(".transcript").evaluate(
+            f"(it) => {{ it.scrollTop = it.scrollHeight * {part}; }}"
+        )
+        first, all_rows = (f"document.querySelector('{it}')" for it in (".row", ".canvas"))
+        place = f"{first}.offsetTop / {all_rows}.offsetHeight"
+        until(page, f"Math.abs({place} - {part}) < 0.02")
+        boxes = page.locator(".row").evaluate_all(
+            "(all) => all.map((it) => [it.offsetTop, it.offsetHeight])"
+        )
         boxes.sort()
-        for (top, height), (below, _) in zip(boxes, boxes[1:], strict=False):
+        for (top, height), (below, _) in pairwise(boxes):
             assert top + height <= below + 1.5
 
 
@@ -229,4 +250,4 @@ def test_record_with_the_microphone(site, visit):
     expect(page.locator(".recorder .now")).to_have_text("0:02")
     page.get_by_role("button", name="Stop and transcribe").click()
     row = page.locator(".jobs li", has_text="Recording 2").first
-    expect(row.locator(".state-succeeded")).to_be_visible(timeout=PATIENCE)
+    expect(row.locator(".state-succeeded")).to_be_visible()

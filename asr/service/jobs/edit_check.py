@@ -146,7 +146,8 @@ def _segments(given: list[Any], rules: Rules) -> Iterator[dict[str, Any]]:
 def _segment(item: dict[str, Any], index: int, place: str, rules: Rules) -> dict[str, Any]:
     start, end = span_of(item, place, 0.0, rules.seconds, "the recording")
     speaker = _optional_text(item, "speaker", place, MAX_NAME)
-    text = _text(item, "text", place, MAX_SEGMENT_TEXT)
+    is_line = _flag(item, "line", place)
+    text = (_lines if is_line else _text)(item, "text", place, MAX_SEGMENT_TEXT)
     words = check_words(_list(item, "words", f"{place}.words", MAX_WORDS), place, (start, end))
     if words and _letters(text) != _letters("".join(word["word"] for word in words)):
         message = "differs from its words; send the words of this text"
@@ -160,6 +161,7 @@ def _segment(item: dict[str, Any], index: int, place: str, rules: Rules) -> dict
         "channel": _channel(item, place, speaker, rules),
         "words": words,
         "doubts": _doubts(item, place),
+        **({"line": True} if is_line else {}),
     }
 
 
@@ -194,9 +196,7 @@ def _word(item: dict[str, Any], place: str, span: tuple[float, float]) -> dict[s
     timing = item.get("timing", "edited")
     if timing not in TIMINGS:
         raise Refused(f"{place}.timing: must be one of {', '.join(TIMINGS)}", f"{place}.timing")
-    doubtful = item.get("doubtful", False)
-    if not isinstance(doubtful, bool):
-        raise Refused(f"{place}.doubtful: must be true or false", f"{place}.doubtful")
+    doubtful = _flag(item, "doubtful", place)
     confidence = item.get("confidence")
     if confidence is not None:
         confidence = _number(confidence, f"{place}.confidence")
@@ -246,6 +246,23 @@ def _list(item: dict[str, Any], name: str, place: str, most: int) -> list[Any]:
     if len(found) > most:
         raise Refused(f"{place}: at most {most} items", place)
     return found
+
+
+def _flag(item: dict[str, Any], name: str, place: str) -> bool:
+    """A truth value; false if it was not sent."""
+    found = item.get(name, False)
+    if not isinstance(found, bool):
+        raise Refused(f"{place}.{name}: must be true or false", f"{place}.{name}")
+    return found
+
+
+def _lines(item: dict[str, Any], name: str, place: str, most: int) -> str:
+    """A text with its line breaks. Empty lines are left out."""
+    found = item.get(name)
+    if not isinstance(found, str) or len(found) > most:
+        return _text(item, name, place, most)  # which says what is wrong
+    lines = (clean_text(line, f"{place}.{name}", most) for line in found.split("\n"))
+    return "\n".join(filter(None, lines))
 
 
 def _text(item: dict[str, Any], name: str, place: str, most: int) -> str:

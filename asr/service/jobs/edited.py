@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from asr.types import Segment, Timing, Word
+from asr.types import LineSegment, Segment, Timing, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,7 +64,8 @@ def unpack(content: bytes) -> Edited:
 
 def _segment(record: dict[str, Any], names: Mapping[str, str]) -> Segment:
     speaker = record["speaker"]
-    return Segment(
+    kind = LineSegment if record.get("line") else Segment  # a line is one subtitle cue
+    return kind(
         id=record["id"],
         start=record["start"],
         end=record["end"],

@@ -75,6 +75,7 @@ class PageSegment(BaseModel):
     speaker: str | None = None
     channel: int | None = Field(None, description="If it is not sent, that of the speaker.")
     words: list[PageWord]
+    line: bool = Field(False, description="It is one subtitle cue, with its own line breaks.")
     doubts: list[str] = Field([], description="Why the segment is doubtful.")
 
 

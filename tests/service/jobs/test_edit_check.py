@@ -13,7 +13,7 @@ from asr.service.jobs import edit_check
 from asr.service.jobs.edit_check import Refused, Rules, check_body, inflated
 from asr.service.jobs.edited import pack, unpack
 from asr.service.page.view import original_lines
-from asr.types import Segment, Word
+from asr.types import LineSegment, Segment, Word
 
 RULES = Rules(10.0, {"left": 0, "right": 1})
 WORD = {"word": "hi", "start": 1.0, "end": 2.0}
@@ -52,6 +52,21 @@ def test_the_channel_is_that_of_the_speaker_unless_it_is_sent():
         SEGMENT | {"speaker": "right", "channel": None},
     )
     assert [segment["channel"] for segment in found] == [1, None, 0, None]
+
+
+def test_a_subtitle_cue_keeps_its_line_breaks():
+    cue = SEGMENT | {"text": " hi  \n\n there\n", "line": True}
+    cue["words"] = [WORD, WORD | {"word": "there", "start": 2.0, "end": 3.0}]
+    body = json.dumps({"segments": [cue, SEGMENT]}).encode()
+    edited = unpack(pack(check_body(body, RULES)))
+    assert json.loads(edited.lines[0])["line"] is True
+    first, second = edited.segments()
+    assert isinstance(first, LineSegment)
+    assert first.text == "hi\nthere"
+    assert not isinstance(second, LineSegment)
+    assert "line" not in json.loads(edited.lines[1])
+    assert refused(SEGMENT | {"line": 1}) == "segments[0].line"
+    assert refused(SEGMENT | {"line": True, "text": 1}) == "segments[0].text"
 
 
 def test_texts_are_lines_with_single_spaces_in_any_script():
