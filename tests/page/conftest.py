@@ -23,7 +23,7 @@ if not find_spec("playwright"):  # `make test-page` installs it; `make test` nee
     collect_ignore_glob = ["test_browser_*.py"]
 
 SAMPLES = ROOT / "samples"
-PATIENCE = 30_000
+PATIENCE = 120_000
 """Milliseconds that a condition may take on a busy machine."""
 SWITCHES = [
     "--no-sandbox",  # root in a container
@@ -127,7 +127,7 @@ def slow_site():
         yield server
 
 
-def until(page, script, seconds=30):
+def until(page, script, seconds=PATIENCE / 1000):
     """Wait until an expression is true. wait_for_function needs eval, which the page forbids."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(script):

@@ -10,7 +10,7 @@ from tests.page.test_browser_path import edit, wait_saved
 from tests.support.paths import ROOT
 from tests.support.serving import make_wav
 
-pytestmark = [pytest.mark.page, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.page, pytest.mark.timeout(600)]
 AXE = ROOT / "build/axe/node_modules/axe-core/axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.page.conftest import drop, finished_job, line, save, stored, until
 from tests.support.serving import make_wav, wait_for
 
-pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.page, pytest.mark.timeout(600)]
 
 
 def edit(page, text, fresh):

@@ -11,7 +11,7 @@ from tests.support.inprocess import serving
 from tests.support.serving import make_wav, wait_for
 from tests.support.wire import Wire
 
-pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.page, pytest.mark.timeout(600)]
 HOSTILE = "<img src=x onerror='window.pwned=1'><script>window.pwned=1</script>"
 RTL = "\u202e\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd"  # shalom olam
 
