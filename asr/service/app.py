@@ -37,6 +37,7 @@ from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
 from asr.service.observability.readiness import Readiness
 from asr.service.openapi import install_document
+from asr.service.page.media import BEING_PREPARED
 from asr.service.page.router import Page
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
@@ -192,7 +193,7 @@ def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
 
 async def _explain(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    if problem.status >= 500:
+    if problem.status >= 500 and problem.code != BEING_PREPARED:
         request_id = getattr(request.state, "request_id", "?")
         message = str(error) if isinstance(error, AsrError) else problem.message
         logger.error("request %s failed: %s", request_id, message)

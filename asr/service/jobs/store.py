@@ -238,10 +238,7 @@ class JobStore:
         A job that ended or was corrected in the future, by a clock that was ahead, counts as if
         that were now.
         """
-        for table, column in ((jobs, jobs.c.finished), (edits, edits.c.saved)):
-            from_future = sa.update(table).where(column > now() + FUTURE_SECONDS)
-            set_back = from_future.values({column: now()})
-            await self._database.run(lambda c, it=set_back: c.execute(it).rowcount)
+        await self._database.run(_set_back)
         is_new = sa.and_(edits.c.job == jobs.c.id, edits.c.saved >= now() - seconds)
         corrected = sa.select(edits.c.job).where(is_new)
         is_old = sa.and_(jobs.c.finished < now() - seconds, ~corrected.exists())
@@ -339,6 +336,13 @@ def _create(
     if callback:
         _add_callback(connection, job.id, *callback)
     return job, is_new
+
+
+def _set_back(connection: sa.Connection) -> None:
+    """Replace times that were written while the clock was ahead."""
+    for table, column in ((jobs, jobs.c.finished), (edits, edits.c.saved)):
+        from_future = sa.update(table).where(column > now() + FUTURE_SECONDS)
+        connection.execute(from_future.values({column: now()}))
 
 
 def _kept_bytes(connection: sa.Connection, owner: str) -> int:

@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 PATIENCE: Final = 20.0
 """Seconds that a request waits for the preparation."""
 AGAIN_SECONDS: Final = 3
+BEING_PREPARED: Final = "recording_being_prepared"
+"""The code of an answer that is no failure of the server."""
 MAX_PREPARING: Final = 2
 MAX_QUICK: Final = 4
 MAX_REMEMBERED: Final = 256
@@ -191,7 +193,7 @@ class Media:
         await asyncio.wait([task], timeout=patience)
         if not task.done():
             message = "the recording is being prepared; ask again"
-            raise Problem(503, message, "recording_being_prepared", None, AGAIN_SECONDS)
+            raise Problem(503, message, BEING_PREPARED, None, AGAIN_SECONDS)
         return task.result()
 
     def _forget(self, job: str, done: asyncio.Task[Info]) -> None:

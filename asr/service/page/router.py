@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -122,8 +123,10 @@ class Page:
             "job_ttl": settings.job_ttl,
             "upload_ttl": settings.upload_ttl,
             "max_clip_seconds": media_routes.MAX_CLIP_SECONDS,
-            "clip_formats": list(media_routes.KINDS),
-            "max_spectrogram_seconds": media_routes.MAX_PICTURE_SECONDS,
+            "clip_formats": list(media_routes.KINDS) if find_spec("pydub") else [],
+            "max_spectrogram_seconds": media_routes.MAX_PICTURE_SECONDS
+            if find_spec("librosa") and find_spec("matplotlib")
+            else 0,
             "max_live_seconds": settings.live_max_seconds,
         }
 

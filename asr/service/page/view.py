@@ -7,6 +7,7 @@ from its segments: a word is doubtful if a message of the witness is about the s
 from __future__ import annotations
 
 import gzip
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
@@ -38,6 +39,11 @@ _LEVEL: Final = 3
 _NEAR: Final = 0.05
 """Seconds. The messages of the witness are rounded to a tenth of a second."""
 _threads = FairThreads("views", 4, 2)
+
+_NO_WARNINGS: Final = '"warnings": [], "channel"'
+"""In the record of a segment without warnings. Few segments have any."""
+MAX_DOUBT: Final = 60.0
+"""Seconds. A doubt lies in one chunk, which is shorter."""
 
 Stretch = tuple[float, float, str]
 """Start, end and message of a doubt."""
@@ -114,24 +120,27 @@ def _joined(head: Mapping[str, Any], lines: Iterable[str]) -> bytes:
     return f'{line_of(head)[:-1]},"segments":[{",".join(lines)}]}}'.encode()
 
 
-def original_lines(records: Iterable[str]) -> Iterator[str]:
+def original_lines(records: Sequence[str]) -> Iterator[str]:
     """The segments that the engine wrote, each as the page shows it."""
-    segments = [unpack_segment(record) for record in records]
-    doubts = list(_stretches(segments))
-    for segment in segments:
-        yield line_of(_shown(segment, doubts))
+    doubts = sorted(_stretches(records))
+    for record in records:  # one after the other, so that other threads can run in between
+        yield line_of(_shown(unpack_segment(record), doubts))
 
 
-def _stretches(segments: Iterable[Segment]) -> Iterator[Stretch]:
+def _stretches(records: Iterable[str]) -> Iterator[Stretch]:
     """The doubts with a place. They come with a segment nearby, not always with their own."""
-    for segment in segments:
-        for message in segment.warnings:
+    for record in records:
+        if _NO_WARNINGS in record:
+            continue
+        for message in unpack_segment(record).warnings:
             if (place := place_in(message)) is not None:
                 yield *place, message
 
 
 def _shown(segment: Segment, doubts: Sequence[Stretch]) -> dict[str, Any]:
-    near = [it for it in doubts if it[0] < segment.end + _NEAR and it[1] > segment.start - _NEAR]
+    first = bisect_left(doubts, (segment.start - MAX_DOUBT,))
+    last = bisect_left(doubts, (segment.end + _NEAR,))
+    near = [it for it in doubts[first:last] if it[1] > segment.start - _NEAR]
     own = [message for message in segment.warnings if place_in(message) is None]
     return {
         "id": segment.id,

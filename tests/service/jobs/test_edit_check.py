@@ -212,6 +212,6 @@ def engine_segments(draw):
 @given(engine_segments())
 def test_whatever_the_engine_wrote_may_be_saved(segments):
     """Also after its times were rounded to milliseconds."""
-    lines = list(original_lines(map(pack_segment, segments)))
+    lines = list(original_lines([pack_segment(it) for it in segments]))
     body = f'{{"segments": [{",".join(lines)}]}}'.encode()
     assert unpack(pack(check_body(body, RULES))).lines == lines

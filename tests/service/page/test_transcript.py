@@ -287,7 +287,7 @@ def test_words_are_doubtful_where_a_message_says_so():
         Segment(0, 0.0, 2.9, "w0 w1 w2", words[:3], warnings=(unheard, "the text is in doubt")),
         Segment(1, 3.0, 5.9, "w3 w4 w5", words[3:]),
     ]
-    first, second = map(json.loads, original_lines(map(pack_segment, segments)))
+    first, second = map(json.loads, original_lines([pack_segment(it) for it in segments]))
     assert [word["doubtful"] for word in first["words"]] == [False] * 3
     assert [word["doubtful"] for word in second["words"]] == [True, True, False]
     assert first["doubts"] == ["the text is in doubt"]
