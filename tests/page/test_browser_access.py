@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import finished_job, lengthen, line, save, stored, until
-from tests.page.test_browser_path import edit, wait_saved
+from tests.page.test_browser_path import wait_saved
 from tests.support.paths import ROOT
 from tests.support.serving import make_wav
 
@@ -207,7 +207,9 @@ def test_ten_hours(site, visit, ten_hours):
     page.get_by_role("searchbox").fill("line4321 ")
     expect(page.locator("p.text", has_text="line4321 ")).to_be_in_viewport()
     page.keyboard.press("Escape")
-    edit(page, "line4321 ", "a line in the middle")
+    page.keyboard.press("e")
+    page.locator("textarea.text").fill("a line in the middle")
+    page.keyboard.press("Enter")
     wait_saved(page)
     after = stored(site, ten_hours)["segments"]
     assert after[4321]["text"] == "a line in the middle"

@@ -81,8 +81,7 @@ export class Player extends EventTarget {
 		for (const name of ["play", "pause", "seeked", "ended"]) audio.addEventListener(name, () => this.#changed());
 		audio.addEventListener("timeupdate", () => { if (!this.#frame) this.#changed(); });
 		audio.addEventListener("durationchange", () => {
-			if (!Number.isFinite(audio.duration)) return;
-			if (Math.abs(audio.duration - this.duration) > 1) this.duration = audio.duration;
+			if (Number.isFinite(audio.duration)) this.duration ||= audio.duration;
 			this.#show();
 		});
 		audio.addEventListener("error", () => this.#recover());
