@@ -28,7 +28,14 @@ UNUSED: Final = (
     "define-plugin.js",
     "reactive/drag-stream.js",
 )
-EMPTY: Final = "export default class {}\nexport const definePlugin = null;\nexport const createDragStream = null;\n"
+EMPTY: Final = "\n".join(
+    (
+        "export default class {}",
+        "export const definePlugin = null;",
+        "export const createDragStream = null;",
+        "",
+    )
+)
 """What stands in place of wavesurfer.js's modules that the page does not use."""
 SHIMS: Final = {
     "base64.js": "export const Base64 = {\n"
@@ -59,9 +66,9 @@ esbuild {esbuild} bundles their modules. Differences:
 
 - `tus.js` (`lib/browser/`): the browser's `btoa` and `URL` replace `js-base64` and `url-parse`.
   `uriToBlob.js` and `sources/StreamSource.js` are empty, because the page sends files only.
-- `wavesurfer.js` (`dist/wavesurfer.js`): its style rules are in a constructed style sheet, because the
-  page's content security policy refuses a `<style>` element. Modules without use are empty:
-  {unused}
+- `wavesurfer.js` (`dist/wavesurfer.js`): its style rules are in a constructed style sheet,
+  because the page's content security policy refuses a `<style>` element. Modules without use are
+  empty: {unused}
 """
 
 

@@ -83,7 +83,7 @@ export class HomePage {
 		const channels = choice([["mix", "Mix all channels"], ["split", "One speaker in each channel"]], now.channels);
 		const vocabulary = el("textarea", { rows: 3, value: now.vocabulary, dir: "auto" });
 		const prompt = el("input", { value: now.prompt, dir: "auto", maxlength: 2000 });
-		const people = el("input", { type: "number", min: 1, max: 20, step: 1, value: now.speakers ?? "", placeholder: "any number", class: "short" });
+		const people = choice([["auto", "Find out how many"], ["off", "Do not tell them apart"], ...[2, 3, 4, 5, 6].map((n) => [n, n])], now.speakers || "auto");
 		const rules = ruleFields();
 		const save = () => {
 			const chosen = rules.node.querySelector(":invalid") ? null : rules.read();
@@ -91,9 +91,8 @@ export class HomePage {
 			if (chosen) setRules(chosen);
 			this.#summarise();
 		};
-		const speakers = able.speakers && able.speakers !== false;
 		const body = el("div", { class: "option-grid" },
-			field("Language", language), able.channels !== false && field("Channels", channels), speakers && field("Speakers", people, "How many people speak, if you know it"),
+			field("Language", language), able.channels !== false && field("Channels", channels), able.speakers && field("Speakers", people),
 			able.keywords && field("Vocabulary", vocabulary, "Names and terms, one a line"), able.prompt && field("Context", prompt, "What the recording is about"),
 			el("fieldset", {}, el("legend", {}, "Subtitles"), rules.node, button("Usual values", () => { rules.reset(); save(); }, { class: "quiet" })));
 		body.addEventListener("change", save);
