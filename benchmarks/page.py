@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from playwright.sync_api import sync_playwright
 
-from tests.page.conftest import finished_job, lengthen, line, save
+from tests.page import conftest
+from tests.support import serving as sounds
 from tests.support.inprocess import serving
-from tests.support.serving import make_wav
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -54,10 +54,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
     with serving() as site, sync_playwright() as playwright:
-        job = finished_job(site, make_wav(5))
-        lengthen(site, job, SECONDS)
+        pages: Any = conftest  # tests have no types
+        wav: Any = sounds.make_wav
+        job = pages.finished_job(site, wav(5))
+        pages.lengthen(site, job, SECONDS)
         text = "this line has ten words so that there are many"
-        save(site, job, [line(i * 4, text, seconds=3.5) for i in range(N_LINES)])
+        pages.save(site, job, [pages.line(i * 4, text, seconds=3.5) for i in range(N_LINES)])
         path = os.environ.get("CHROMIUM") or shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         found = [_measure(browser, f"{site.url}/#job={job}") for _ in range(runs)]
