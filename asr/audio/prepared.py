@@ -3,7 +3,7 @@
 Everything comes from the decoder that the transcript comes from, so both have the same time axis.
 A span can be read without decoding what is before it.
 
-    audio.flac    16 kHz mono, 16 bits: about 60 MB per hour of speech
+    audio.flac    16 kHz mono, 16 bits: 60 to 90 MB per hour
     peaks.bin     the lowest and the highest sample of every 10 ms, one signed byte each
     info.json     `Info`
 
