@@ -67,12 +67,12 @@ export class JobPage {
 		this.#showState();
 		const at = this.transcript.at(this.player.seconds);
 		if (this.player.seconds > 1 && at > 0) this.reader.list.show(at, { force: true });
-		if (!this.transcript.segments.length) this.#empty();
+		if (!this.transcript.segments.length && !this.job.error) this.#empty();
 		this.node.dataset.ready = "true";
 	}
 
 	#empty() {
-		const text = this.job.error?.message ?? this.job.warnings[0] ?? "No speech was recognised.";
+		const text = this.job.warnings[0] ?? "No speech was recognised.";
 		this.reader.scroller.append(el("p", { class: "empty muted", dir: "auto" }, text));
 	}
 
