@@ -14,7 +14,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-reference test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security first-hour
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -72,6 +72,17 @@ test-tus-js: $(DEV) build/tus-js/node_modules  ## uploads by the client that bro
 test-clients: $(DEV)  ## real client packages at a real server, each in its own environment (needs the registries)
 	$(BIN)/python -m pytest tests/clients -m "clients or not slow" -rs
 
+test-page: .venv-page/stamp build/axe/node_modules  ## the web page in a real Chromium (Debian: apt-get install chromium)
+	.venv-page/bin/python -m pytest -m page tests/page
+
+.venv-page/stamp: requirements-dev.lock pyproject.toml
+	$(MAKE) --no-print-directory VENV=.venv-page .venv-page/dev.stamp
+	.venv-page/bin/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50,<2'
+	touch $@
+
+build/axe/node_modules:
+	npm install --prefix build/axe --no-audit --no-fund axe-core@4.14.1
+
 build/tus-js/node_modules:
 	npm install --prefix build/tus-js --no-audit --no-fund tus-js-client@4.3.1
 
@@ -125,7 +136,7 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi
+	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:

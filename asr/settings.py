@@ -192,7 +192,8 @@ class Settings:
     )
     webhook_allow_private: bool = described(False, "allow callbacks to private addresses")
     upload_quota_bytes: int = described(
-        64 << 30, "total bytes of resumable uploads for one API key"
+        64 << 30,
+        "bytes of resumable uploads for one API key, and as many of recordings that its jobs keep",
     )
     upload_ttl: float = described(86_400.0, "seconds to keep an upload after its last byte")
     max_followed: int = described(16, "uploads transcribed while they arrive; further ones get 429")
@@ -201,6 +202,7 @@ class Settings:
         10.0, "seconds without a sign of life after which a worker counts as dead"
     )
     shutdown_grace: float = described(5.0, "seconds for running requests to finish after SIGTERM")
+    page: bool = described(True, "serve the web page at / (docs/api.md#the-web-page)")
     log_level: str = described("info", "debug, info, warning or error")
     log_format: LogFormat = described("text", "text or json")
 

@@ -9,6 +9,7 @@ often mumbled. Its messages are for people and quote no text.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,9 @@ MAX_CONFIDENCE: Final = 0.97
 RATE_WORDS: Final = 8
 MAX_WORDS_PER_SECOND: Final = 9.0
 """Nobody says `RATE_WORDS` words in a row faster than this."""
+
+
+_PLACE: Final = re.compile(r"\bfrom (\d+\.\d) s to (\d+\.\d) s\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,12 @@ class Doubt:
         if self.kind == "hurried":
             return f"{count} {place} are faster than anyone speaks"
         return f"{count} {place} cannot be heard in the audio"
+
+
+def place_in(message: str) -> tuple[float, float] | None:
+    """Start and end in seconds, to a tenth, of the stretch that a message of `Doubt` is about."""
+    found = _PLACE.search(message)
+    return None if found is None else (float(found[1]), float(found[2]))
 
 
 def witness(audio: Audio, hypothesis: Hypothesis, offset: float = 0.0) -> tuple[str, ...]:  # noqa: ARG001

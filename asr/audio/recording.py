@@ -156,7 +156,7 @@ async def decode_recording(
                 for channel in range(len(message["channels"])):
                     yield _decoded(message, channel)
         except WorkerDied as error:
-            blamed = _blame(error, limits)
+            blamed = blame(error, limits)
             if not (may_stop and message and isinstance(blamed, DamagedAudio)):
                 raise blamed from error
             last = _last_message(message, str(blamed))
@@ -189,8 +189,8 @@ def _scan(
     return detector.push(pcm.to_int16(samples))
 
 
-def _blame(error: WorkerDied, limits: AudioLimits) -> Exception:
-    """Return an error about the recording, if the recording is why the child died."""
+def blame(error: WorkerDied, limits: AudioLimits) -> Exception:
+    """Return an error about the recording, if the recording is why a decoding child died."""
     if error.signal == signal.SIGXCPU:
         return AudioTooLong(f"decoding takes more than {limits.max_cpu_seconds} s of CPU time")
     if error.out_of_memory and not _is_memory_rationed():

@@ -37,7 +37,7 @@ class ClipWriter:
 
     def __init__(self, folder: Path, padding: float) -> None:
         check(0 <= padding <= 10, "padding", "must be 0 to 10 seconds")
-        self._pydub = _pydub()
+        self._pydub = load_pydub()
         self._folder = folder
         self._padding = round(padding * SAMPLE_RATE)
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,12 @@ class ClipWriter:
             index.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _pydub() -> Any:
+def load_pydub() -> Any:
+    """The library pydub.
+
+    Raises:
+        InvalidOption: the extra is not installed.
+    """
     try:
         with warnings.catch_warnings():
             # pydub warns that ffmpeg is missing, which WAV does not need, and that audioop is

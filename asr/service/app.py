@@ -21,6 +21,7 @@ from asr.errors import AsrError
 from asr.service.access.client_secrets import FILE, ClientSecrets
 from asr.service.access.keys import Keyring
 from asr.service.access.limits import Meters
+from asr.service.access.media_tokens import MediaTokens
 from asr.service.compat.routes import make_compat_router
 from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
@@ -36,6 +37,8 @@ from asr.service.observability.metrics import ApiMetrics
 from asr.service.observability.monitoring import make_metrics_router
 from asr.service.observability.readiness import Readiness
 from asr.service.openapi import install_document
+from asr.service.page.media import BEING_PREPARED
+from asr.service.page.router import Page
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -89,6 +92,16 @@ class Application:
             audio_wait=self._audio_wait,
         )
 
+        self.media_tokens = MediaTokens(self.keyring, settings.data_path / FILE)
+        self.page = Page(
+            jobs=self.jobs,
+            client=self.client,
+            settings=settings,
+            run_dir=run_dir,
+            incoming=incoming,
+            tokens=self.media_tokens,
+            needs_key=bool(self.keyring),
+        )
         self._readiness = Readiness([run_dir, incoming], self.jobs.check)
 
     def _audio_wait(self, owner: str) -> int:
@@ -107,6 +120,7 @@ class Application:
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))
+        self.page.install(app)
         counts = {
             self.metrics.requests: self.service.counts,
             self.metrics.live: self.live.counts,
@@ -128,7 +142,11 @@ class Application:
         app.add_middleware(RelativeRedirects)
         app.add_middleware(QueryCheck)
         app.add_middleware(
-            KeyCheck, keys=self.keyring, meters=self.meters, secrets=self.client_secrets
+            KeyCheck,
+            keys=self.keyring,
+            meters=self.meters,
+            secrets=self.client_secrets,
+            tokens=self.media_tokens,
         )
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
@@ -144,14 +162,21 @@ class Application:
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]
-        async with self.jobs.working():
+        async with self.jobs.working(), self.page.working():
             yield
         for task in background:
             task.cancel()
 
 
-_EXPOSED: Final = ("Asr-Engine", "ETag", "X-Job-State", "X-Transcript-Complete")
-"""Headers of transcripts that a web page of another origin may read."""
+_EXPOSED: Final = (
+    "Accept-Ranges",
+    "Asr-Engine",
+    "Content-Range",
+    "ETag",
+    "X-Job-State",
+    "X-Transcript-Complete",
+)
+"""Headers of transcripts and recordings that a web page of another origin may read."""
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
@@ -159,7 +184,7 @@ def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["*"],
         expose_headers=[*EXPOSED_HEADERS, *_EXPOSED, WARNINGS_HEADER],
         max_age=86_400,
@@ -168,7 +193,7 @@ def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
 
 async def _explain(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    if problem.status >= 500:
+    if problem.status >= 500 and problem.code != BEING_PREPARED:
         request_id = getattr(request.state, "request_id", "?")
         message = str(error) if isinstance(error, AsrError) else problem.message
         logger.error("request %s failed: %s", request_id, message)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hmac
 import json
-import os
 import secrets
 import threading
 import zlib
@@ -26,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.service.access.keys import ANONYMOUS
+from asr.service.access.server_secret import ServerSecret
 from asr.service.clock import wall_time
 from asr.service.errors import Expired, LimitReached, TooLarge
 
@@ -41,7 +40,6 @@ MAX_LENGTH: Final = 4096
 """Characters of a key. A handshake has it in a header, and a header may have 8 KiB."""
 MAX_VALID: Final = 1000
 """Keys of one owner that are valid at the same time, for each API process."""
-_SECRET_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 32
 
 
@@ -71,9 +69,8 @@ class ClientSecrets:
 
     def __init__(self, keyring: Keyring, path: Path, now: Callable[[], float] = wall_time) -> None:
         self._keyring = keyring
-        self._path = path
+        self._server = ServerSecret(path)
         self._now = now
-        self._secret: bytes | None = None
         self._lock = threading.Lock()
         self._valid: dict[str, list[int]] = {}
 
@@ -90,7 +87,7 @@ class ClientSecrets:
         """
         expires_at = int(self._now()) + seconds
         with self._lock:
-            secret = self._load() or self._create()
+            secret = self._server.load() or self._server.create()
             value = self._signed(secret, Grant(owner, session, expires_at))
             self._count(owner, expires_at)
         return value, expires_at
@@ -128,7 +125,7 @@ class ClientSecrets:
         return hmac.digest(owners, content, "sha256")
 
     def _read(self, given: bytes) -> Grant | None:
-        secret = self._load()
+        secret = self._server.load()
         if secret is None or len(given) > MAX_LENGTH:
             return None
         text = given.removeprefix(PREFIX.encode())
@@ -161,30 +158,3 @@ class ClientSecrets:
             message = f"this key has {MAX_VALID} valid client secrets, which is its limit"
             raise LimitReached(message, "too_many_client_secrets", retry_after=wait)
         self._valid[owner] = [*valid, expires_at]
-
-    def _load(self) -> bytes | None:
-        if self._secret is None:
-            with contextlib.suppress(OSError):
-                found = self._path.read_bytes()
-                self._secret = found if len(found) == _SECRET_BYTES else None
-        return self._secret
-
-    def _create(self) -> bytes:
-        """Write a new secret, unless another process is faster. Its file is private."""
-        secret = secrets.token_bytes(_SECRET_BYTES)
-        draft = self._path.with_name(f"{self._path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, secret)
-            os.fsync(descriptor)
-            try:
-                os.link(draft, self._path)
-            except FileExistsError:
-                if (found := self._load()) is not None:
-                    return found
-                draft.replace(self._path)  # the other file is damaged
-        finally:
-            os.close(descriptor)
-            draft.unlink(missing_ok=True)
-        self._secret = secret
-        return secret

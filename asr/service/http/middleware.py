@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from asr.service.access.client_secrets import ClientSecrets
     from asr.service.access.keys import Key, Keyring, Scope
     from asr.service.access.limits import Meter, Meters
+    from asr.service.access.media_tokens import MediaTokens
     from asr.service.observability.metrics import ApiMetrics
 
     Scope_ = MutableMapping[str, Any]  # of ASGI
@@ -43,6 +45,11 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """Probes of orchestrators send no key. These paths reveal nothing."""
+PAGE_PATH: Final = "/"
+PAGE_FILES: Final = "/page/"
+"""The web page and the paths of its files. Browsers load them without a key."""
+_MEDIA: Final = re.compile(r"/v1/jobs/([0-9a-f]{32})/(?:audio|spectrogram\.png)")
+"""What a media token in the query opens."""
 
 NOT_SENT: Final = 499
 """The status in the log if the client left before the answer; nginx uses the same number."""
@@ -221,22 +228,30 @@ class KeyCheck:
     Probes need no key. In a service without keys, no request needs one.
 
     The key comes as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, or on a WebSocket as the
-    subprotocol ``openai-insecure-api-key.KEY``. The query is not read, since it ends up in logs.
+    subprotocol ``openai-insecure-api-key.KEY``. The query is not read, since it
+    ends up in logs.
     An ephemeral key opens live sessions only, and counts as the key of its owner.
+    A media token in the query opens the recording of one job, and counts likewise.
     The name, the weight and the meter of the key go into the state of the request.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keyring, meters: Meters, secrets: ClientSecrets | None = None
+        self,
+        app: ASGIApp,
+        keys: Keyring,
+        meters: Meters,
+        secrets: ClientSecrets | None = None,
+        tokens: MediaTokens | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._meters = meters
         self._secrets = secrets
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
-        if scope["type"] == "lifespan" or route_path(scope) in OPEN_PATHS or not self._keys:
+        if scope["type"] == "lifespan" or _is_open(route_path(scope)) or not self._keys:
             await self._app(scope, receive, send)
             return
         try:
@@ -248,7 +263,11 @@ class KeyCheck:
 
     def _meter(self, scope: Scope_) -> Meter:
         given = given_keys(scope)
-        key = self._keys.find(given) or self._owner_of_secret(scope, given)
+        key = (
+            self._keys.find(given)
+            or self._owner_of_secret(scope, given)
+            or self._owner_of_token(scope)
+        )
         if key is None:
             message = "Incorrect or missing API key: send Authorization: Bearer KEY"
             raise _Refused(Problem(401, f"{message} or X-API-Key: KEY", "invalid_api_key"))
@@ -277,6 +296,27 @@ class KeyCheck:
             message = "a client secret opens live sessions only; send an API key"
             raise _Refused(Problem(403, message, "insufficient_scope"))
         return self._keys.named(grant.owner)
+
+    def _owner_of_token(self, scope: Scope_) -> Key | None:
+        """The API key that asked for the media token in the query, or None.
+
+        Raises:
+            _Refused: the token has expired.
+        """
+        found = _MEDIA.fullmatch(route_path(scope))
+        is_get = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if self._tokens is None or found is None or not is_get:
+            return None
+        token = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))).get("token")
+        try:
+            owner = self._tokens.owner_of(token, found[1]) if token else None
+        except Expired as error:
+            raise _Refused(Problem(401, str(error), error.code)) from error
+        return None if owner is None else self._keys.named(owner)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path == PAGE_PATH or path.startswith(PAGE_FILES)
 
 
 class _Refused(Exception):

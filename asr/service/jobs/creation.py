@@ -148,7 +148,12 @@ class JobCreation:
         # recording. `Jobs._sweep` removes it later if there is no job.
         try:
             job, is_new = await self._store.create(
-                new, key, callback, max_waiting, digest_of_sent(new.sha256, sent)
+                new,
+                key,
+                callback,
+                max_waiting,
+                digest_of_sent(new.sha256, sent),
+                max_kept=settings.upload_quota_bytes,
             )
         except Refused:
             await self._threads.run(owner, self._recordings.remove, new.id)
@@ -176,4 +181,5 @@ class JobCreation:
             name=name,
             folded_name=None if name is None else folded(name),
             metadata=pack_metadata(labels),
+            kept_bytes=n_bytes if asked.keep_recording else None,
         )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from asr.config import SubtitleOptions
 from asr.output.formats import FORMATS
 from asr.service.jobs.creation import MAX_KEY_LENGTH
+from asr.service.jobs.documents import ORIGINAL
 from asr.service.jobs.labels import MAX_PAIRS, MAX_VALUE_LENGTH
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.transcriptions.bodies import ErrorBody, transcription_body
@@ -59,6 +60,14 @@ EVENTS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+ORIGINAL_PARAMETER: Final = {
+    "name": ORIGINAL,
+    "in": "query",
+    "description": "What the engine wrote, without the corrections.",
+    "schema": {"type": "boolean", "default": False},
+}
+
+
 def transcripts() -> dict[int | str, dict[str, Any]]:
     """The answers to a download."""
     kinds = {FORMATS[name].content_type.partition(";")[0] for name in EXTENSIONS.values()}
@@ -72,13 +81,16 @@ def subtitle_parameters() -> list[dict[str, Any]]:
     """The options that a download may override."""
     kinds = {bool: "boolean", int: "integer", float: "number"}
     return [
-        {
-            "name": item.name,
-            "in": "query",
-            "description": item.metadata["doc"],
-            "schema": {"type": kinds[type(item.default)], **_range(item.name)},
-        }
-        for item in fields(SubtitleOptions)
+        ORIGINAL_PARAMETER,
+        *(
+            {
+                "name": item.name,
+                "in": "query",
+                "description": item.metadata["doc"],
+                "schema": {"type": kinds[type(item.default)], **_range(item.name)},
+            }
+            for item in fields(SubtitleOptions)
+        ),
     ]
 
 

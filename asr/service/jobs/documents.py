@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from asr.config import SubtitleOptions
+from asr.config import SubtitleOptions, check
 from asr.output import formats
 from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
 from asr.service.http.warning_header import warning_header
+from asr.service.jobs.edited import unpack
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
@@ -25,15 +26,23 @@ from asr.types import Gap, Segment, Transcript
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from asr.service.jobs.edits import Edits
     from asr.service.jobs.rows import Job
     from asr.service.jobs.store import JobStore
 
 _threads = FairThreads("documents", 4, 2)
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
+ORIGINAL = "original"
+"""A parameter of the query: show what the engine wrote, without the corrections."""
 
 
 async def document(
-    store: JobStore, job: Job, extension: str, query: Mapping[str, str], known_tags: str
+    store: JobStore,
+    job: Job,
+    extension: str,
+    query: Mapping[str, str],
+    known_tags: str,
+    edits: Edits | None = None,
 ) -> Response:
     """The transcript in one format, or 304 if the client has these bytes already.
 
@@ -44,15 +53,21 @@ async def document(
         query: may override the job's options for subtitles. The header with warnings names the
             fields that have no effect.
         known_tags: the header If-None-Match.
+        edits: the corrections. None leaves them out.
     """
     request = JobRequest.unpack(job.request)
     subtitles = reshaped(request.subtitles, query)
-    records = await store.segments(job.id)
+    corrected = None if wants_original(query) or edits is None else await edits.read(job.id)
+    edited = corrected and corrected[1]
+    records = [] if edited else await store.segments(job.id)
     speech = 0.0 if job.summary else await store.speech_seconds(job.id)
     chunks = [] if job.summary else await store.chunks_around_gaps(job.id)
 
     def write() -> tuple[bytes, tuple[str, ...]]:
-        segments = tuple(unpack_segment(record) for record in records)
+        if edited:
+            segments = tuple(unpack(edited).segments())
+        else:
+            segments = tuple(unpack_segment(record) for record in records)
         gaps = find_gaps(chunks, request.chunk.max_gap, split=request.channels == "split")
         transcript = _transcript(job, request, segments, speech, gaps)
         text = formats.render(transcript, EXTENSIONS[extension], subtitles)
@@ -70,14 +85,25 @@ async def document(
         "x-transcript-complete": "true" if job.state == SUCCEEDED else "false",
         **warning_header(warnings),
     }
-    if _matches(tag, known_tags):
+    if matches(tag, known_tags):
         return Response(status_code=304, headers=headers)
     content_type = formats.FORMATS[EXTENSIONS[extension]].content_type
     return Response(body, media_type=content_type, headers=headers)
 
 
+def wants_original(query: Mapping[str, str]) -> bool:
+    """Whether the query asks for what the engine wrote.
+
+    Raises:
+        InvalidOption: the parameter is neither true nor false.
+    """
+    value = query.get(ORIGINAL, "false").lower()
+    check(value in ("true", "1", "false", "0"), ORIGINAL, "must be true or false")
+    return value in ("true", "1")
+
+
 def _without_effect(query: Mapping[str, str], extension: str) -> Iterator[str]:
-    names = {item.name for item in fields(SubtitleOptions)}
+    names = {ORIGINAL, *(item.name for item in fields(SubtitleOptions))}
     for name in query:
         if name not in names:
             yield f"field {name!r} is not known and was ignored"
@@ -85,7 +111,8 @@ def _without_effect(query: Mapping[str, str], extension: str) -> Iterator[str]:
         yield f"{name} has no effect on transcript.{extension}"
 
 
-def _matches(tag: str, known: str) -> bool:
+def matches(tag: str, known: str) -> bool:
+    """Whether a client that sends `known` as If-None-Match has the version with this ETag."""
     tags = {item.strip().removeprefix("W/") for item in known.split(",")}
     return tag in tags or "*" in tags
 

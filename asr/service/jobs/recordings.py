@@ -1,6 +1,7 @@
 """The recordings of jobs on disk. A file's name is its job's id.
 
-A recording is removed when its job ends.
+A recording is removed when its job ends, unless the client asked to keep it. Then it is removed
+with its job. The folder ``<id>.made`` beside a kept recording has files made from it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 ORPHAN_SECONDS: Final = 3600.0
 """A job follows its recording within moments. A recording this old without a job is an orphan."""
+
+MADE: Final = ".made"
+"""The end of the name of a folder with files made from a recording."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -61,6 +66,15 @@ class Recordings:
         if not is_id(job):
             raise ValueError(f"{job!r} is not an id of a job")
         return self._folder / job
+
+    def made(self, job: str) -> Path:
+        """The folder of files made from the recording of a job. It may not exist.
+
+        Raises:
+            ValueError: `job` does not have the form of an id.
+        """
+        path = self.path(job)
+        return path.with_name(f"{path.name}{MADE}")
 
     def check(self, job: str, created: float) -> None:
         """Check that a recording exists.
@@ -104,9 +118,14 @@ class Recordings:
         return digest, n_bytes
 
     def remove(self, job: str) -> None:
-        """Remove a recording, if it exists. If the disk does not let us, a sweep tries again."""
+        """Remove a recording and the files made from it, if they exist.
+
+        If the disk does not let us, a sweep tries again.
+        """
         try:
             self.path(job).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.made(job))
         except OSError as error:
             logger.warning("the recording of job %s is not removed: %s", job, error)
 
@@ -119,11 +138,15 @@ class Recordings:
         return {job: now - stored > ORPHAN_SECONDS for job, stored in self.stored_at().items()}
 
     def stored_at(self) -> dict[str, float]:
-        """For the id of each job with a recording, when that was stored, in seconds since 1970."""
+        """For the id of each job with a recording, when that was stored, in seconds since 1970.
+
+        Files made from a recording that is gone count as one.
+        """
         found = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
+                job = path.name.removesuffix(MADE)
                 with contextlib.suppress(FileNotFoundError):
-                    if is_id(path.name):
-                        found[path.name] = path.stat().st_mtime
+                    if is_id(path.name) or (is_id(job) and not self.path(job).exists()):
+                        found[job] = path.stat().st_mtime
         return found

@@ -31,6 +31,7 @@ class JobRequest:
     warnings: tuple[str, ...] = ()
     track: int | None = None
     on_error: OnError = "gap"
+    keep_recording: bool = False
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -45,6 +46,7 @@ class JobRequest:
             checked.warnings,
             options.track,
             checked.on_error or "gap",
+            checked.keep_recording,
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
@@ -72,6 +74,8 @@ class JobRequest:
             del options["track"]
         if self.on_error == "gap":
             del options["on_error"]
+        if not self.keep_recording:
+            del options["keep_recording"]
         labels = [name, dict(metadata or {})] if name or metadata else []
         return _digest([owner, sha256, engine, options, *labels])
 
@@ -98,6 +102,7 @@ class JobRequest:
             tuple(body.get("warnings", ())),
             body.get("track"),
             body.get("on_error", "gap"),
+            body.get("keep_recording", False),
         )
 
 

@@ -156,14 +156,15 @@ def _add_contents(router: APIRouter, jobs: Jobs) -> None:
     async def get_transcript(request: Request, job_id: JobId, extension: Extension) -> Response:
         """The header `x-transcript-complete` tells whether the transcript is complete.
 
-        The query may override the job's options for subtitles.
+        The query may override the job's options for subtitles. The transcript is the corrected one,
+        if there is one.
         """
         if extension not in EXTENSIONS:
             message = f"there is no transcript.{extension}: ask for {', '.join(EXTENSIONS)}"
             raise NotFound(message, "no_such_format", "extension")
         job = await jobs.find(owner_of(request), job_id)
         tags = request.headers.get("if-none-match", "")
-        return await document(jobs.store, job, extension, request.query_params, tags)
+        return await document(jobs.store, job, extension, request.query_params, tags, jobs.edits)
 
 
 def _add_cancellation(router: APIRouter, jobs: Jobs) -> None:

@@ -24,6 +24,7 @@ class NewJob:
     name: str | None = None
     folded_name: str | None = None
     metadata: str | None = None
+    kept_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,12 @@ class Job:
     error: str | None
     name: str | None = None
     metadata: str | None = None
+    kept_bytes: int | None = None
+
+    @property
+    def keeps_recording(self) -> bool:
+        """Whether the recording stays until the job is deleted or expires."""
+        return self.kept_bytes is not None
 
     @property
     def is_finished(self) -> bool:

@@ -158,7 +158,7 @@ class JobRunner:
                 return
             await self._transcribe(job, attempt)
             self._forget_failures(job.id)
-            await self._remove_recording(job.id)
+            await self._remove_recording(job)
         except LeaseLost:
             self._forget_failures(job.id)
             logger.info("job %s was cancelled or claimed by another runner", job.id)
@@ -209,7 +209,7 @@ class JobRunner:
             body = self._error_body(error)
             logger.warning("job %s failed: %s", job.id, body["code"])
             if await attempt.fail(json.dumps(body)):  # nobody can try a failed job again
-                await self._remove_recording(job.id)
+                await self._remove_recording(job)
             return
         n_repeats = self._repeats.get(job.id, 0) if attempt.is_stalled else 0
         self._repeats[job.id] = n_repeats + 1
@@ -219,9 +219,10 @@ class JobRunner:
         self._repeats.pop(job, None)
         self._suspicions.forget(job)
 
-    async def _remove_recording(self, job: str) -> None:
+    async def _remove_recording(self, job: Job) -> None:
         # `_renew_leases` may cancel this task now, because the job has no lease any more.
-        await finished_in_thread(self._recordings.remove, job)
+        if not job.keeps_recording:
+            await finished_in_thread(self._recordings.remove, job.id)
 
 
 def _given_up(error: Exception) -> GivenUp:

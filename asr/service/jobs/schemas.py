@@ -35,6 +35,13 @@ class ProgressBody(_Answer):
     )
 
 
+class RecordingBody(_Answer):
+    """The recording of a job."""
+
+    kept: bool = Field(description="It stays until the job is deleted or expires.")
+    seconds: float | None = Field(description="Its length; null until it is decoded.")
+
+
 class JobBody(_Answer):
     """A job."""
 
@@ -51,6 +58,7 @@ class JobBody(_Answer):
     attempts: int = Field(description="More than 1 after a failed attempt or a restart.")
     n_bytes: int
     sha256: str = Field(description="Of the recording.")
+    recording: RecordingBody
     engine: str | None = Field(description="Null until the job is done.")
     language: str | None
     warnings: list[str]
@@ -103,6 +111,7 @@ def job_body(job: Job, prefix: str) -> dict[str, Any]:
         "attempts": job.attempts,
         "n_bytes": job.n_bytes,
         "sha256": job.sha256,
+        "recording": {"kept": job.keeps_recording, "seconds": rounded(_seconds(job))},
         "engine": summary.get("engine"),
         "language": summary.get("language") or request.decode.language,
         "warnings": [*request.warnings, *summary.get("warnings", [])],
@@ -110,6 +119,13 @@ def job_body(job: Job, prefix: str) -> dict[str, Any]:
         "error": json.loads(job.error) if job.error else None,
         "urls": _urls(job.id, prefix),
     }
+
+
+def _seconds(job: Job) -> float | None:
+    """The length of the recording: of a job that succeeded, or as far as it is decoded."""
+    if job.summary:
+        return float(json.loads(job.summary)["duration"])
+    return job.decoded or None
 
 
 def progress_body(job: Job) -> dict[str, Any]:

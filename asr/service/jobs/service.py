@@ -15,6 +15,7 @@ from asr.service.http.problems import problem_of
 from asr.service.jobs.callbacks import CallbackQueue
 from asr.service.jobs.creation import JobCreation
 from asr.service.jobs.database import Database
+from asr.service.jobs.edits import Edits
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.runner import JobRunner
@@ -56,6 +57,7 @@ class Jobs:
 
     Attributes:
         store: the jobs of all owners.
+        edits: their corrected transcripts.
         watch: news of jobs for clients that follow them.
         is_closing: whether `close` was called: new jobs are refused, and streams of events end.
     """
@@ -74,6 +76,7 @@ class Jobs:
         self._database = database = Database(settings.database)
         self._clock = CautiousClock(settings.data_path / "clock")
         self.store = JobStore(database)
+        self.edits = Edits(database)
         self.watch = Watch(self.store)
         self.recordings = Recordings(settings.data_path / "recordings")
         self.runner = JobRunner(
@@ -162,9 +165,10 @@ class Jobs:
         # stored first, and is young then.
         found = await asyncio.to_thread(self.recordings.stored, now)
         states = await self.store.states_of(found)
+        kept = await self.store.keeping(found)  # a job that keeps its recording does so always
         for job, is_old in found.items():
             state = states.get(job)
-            if is_old if state is None else state not in UNFINISHED:
+            if is_old if state is None else state not in UNFINISHED and job not in kept:
                 await asyncio.to_thread(self.recordings.remove, job)
 
     async def check(self) -> None:
@@ -209,7 +213,11 @@ class Jobs:
             NotFound: the owner has no such job.
         """
         _check_id(job)
-        return await self._stop(_found(await self.store.cancel(owner, job)))
+        found = _found(await self.store.cancel(owner, job))
+        self.runner.stop(found.id)
+        if not found.keeps_recording:
+            await asyncio.to_thread(self.recordings.remove, found.id)
+        return found
 
     async def delete(self, owner: str, job: str) -> Job:
         """Delete a job in any state; returns it as it was.
@@ -218,12 +226,10 @@ class Jobs:
             NotFound: the owner has no such job.
         """
         _check_id(job)
-        return await self._stop(_found(await self.store.delete(owner, job)))
-
-    async def _stop(self, job: Job) -> Job:
-        self.runner.stop(job.id)
-        await asyncio.to_thread(self.recordings.remove, job.id)
-        return job
+        found = _found(await self.store.delete(owner, job))
+        self.runner.stop(found.id)
+        await asyncio.to_thread(self.recordings.remove, found.id)
+        return found
 
 
 def _error_body(error: Exception) -> dict[str, Any]:

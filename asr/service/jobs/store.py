@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from asr.errors import StoreUnavailable
 from asr.pipeline.checkpoint import MISSING_START
-from asr.service.errors import Conflict, KeyReused, LimitReached
+from asr.service.errors import Conflict, KeyReused, LimitReached, TooLarge
 from asr.service.jobs.database import Database, lock_queue, now, position, upsert
 from asr.service.jobs.labels import lines_of
 from asr.service.jobs.rows import JOB_COLUMNS, Job, NewJob, read_job
@@ -23,6 +23,7 @@ from asr.service.jobs.tables import (
     chunks,
     create_tables,
     deleted_jobs,
+    edits,
     idempotency_keys,
     jobs,
     segments,
@@ -74,6 +75,8 @@ class JobStore:
         callback: tuple[str, str] | None = None,
         max_waiting: int | None = None,
         sent: str = "",
+        *,
+        max_kept: int | None = None,
     ) -> tuple[Job, bool]:
         """Create a job, or find the existing job for the same request.
 
@@ -86,6 +89,7 @@ class JobStore:
             sent: a digest of the request as the client sent it, to compare if the key comes again.
                 The fingerprint is not enough: it depends on the server's settings, which may change
                 before the client repeats the request.
+            max_kept: the most bytes of kept recordings that the owner may have.
 
         Returns:
             The job, and whether it is new.
@@ -94,8 +98,16 @@ class JobStore:
             KeyReused: the key came with another request before.
             LimitReached: too many jobs wait.
             Conflict: the job exists and has too many callbacks.
+            TooLarge: the kept recordings of the owner would take too many bytes.
         """
-        return await self._database.run(lambda c: _create(c, new, key, callback, max_waiting, sent))
+
+        def work(connection: sa.Connection) -> tuple[Job, bool]:
+            job, is_new = _create(connection, new, key, callback, max_waiting, sent)
+            if is_new and job.keeps_recording and max_kept is not None:
+                _check_kept(connection, new.owner, max_kept)
+            return job, is_new
+
+        return await self._database.run(work)
 
     async def find(self, owner: str, job: str) -> Job | None:
         """A job by its id; None if the owner has no such job."""
@@ -206,18 +218,30 @@ class JobStore:
         is_wanted = sa.and_(jobs.c.id == job, jobs.c.owner == owner)
         return await self._database.run(lambda c: next(iter(_delete(c, is_wanted)), None))
 
+    async def kept_bytes(self, owner: str) -> int:
+        """The bytes of all kept recordings of an owner, with the files made from them."""
+        return await self._database.read(lambda c: _kept_bytes(c, owner))
+
+    async def set_kept_bytes(self, job: str, n_bytes: int) -> None:
+        """Note how much disk the kept recording of a job takes, with the files made from it."""
+        is_kept = sa.and_(jobs.c.id == job, jobs.c.kept_bytes.is_not(None))
+        statement = sa.update(jobs).where(is_kept).values(kept_bytes=n_bytes)
+        await self._database.run(lambda c: c.execute(statement).rowcount)
+
     # --- housekeeping ---------------------------------------------------------------------------
 
     async def expire(self, seconds: float) -> list[str]:
         """Delete the jobs that ended more than `seconds` ago; returns their ids.
 
-        A job that ended in the future, by a clock that was ahead, counts as ended now.
+        A job whose transcript was corrected later is kept for `seconds` after the last correction.
+
+        A job that ended or was corrected in the future, by a clock that was ahead, counts as if
+        that were now.
         """
-        from_future = (
-            sa.update(jobs).where(jobs.c.finished > now() + FUTURE_SECONDS).values(finished=now())
-        )
-        await self._database.run(lambda c: c.execute(from_future).rowcount)
-        is_old = jobs.c.finished < now() - seconds
+        await self._database.run(_set_back)
+        is_new = sa.and_(edits.c.job == jobs.c.id, edits.c.saved >= now() - seconds)
+        corrected = sa.select(edits.c.job).where(is_new)
+        is_old = sa.and_(jobs.c.finished < now() - seconds, ~corrected.exists())
         some = sa.select(jobs.c.id).where(is_old).limit(MAX_PER_QUERY)
         are_old = sa.and_(jobs.c.id.in_(some), is_old)
         expired: list[str] = []
@@ -237,6 +261,16 @@ class JobStore:
         queries = [sa.select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(b)) for b in batches]
         return await self._database.read(
             lambda c: {str(job): str(state) for query in queries for job, state in c.execute(query)}
+        )
+
+    async def keeping(self, wanted: Iterable[str]) -> set[str]:
+        """The ids of the jobs among `wanted` that keep their recordings."""
+        ids = list(wanted)
+        batches = [ids[n : n + MAX_PER_QUERY] for n in range(0, len(ids), MAX_PER_QUERY)]
+        is_kept = jobs.c.kept_bytes.is_not(None)
+        queries = [sa.select(jobs.c.id).where(jobs.c.id.in_(b), is_kept) for b in batches]
+        return await self._database.read(
+            lambda c: {str(job) for query in queries for job in c.scalars(query)}
         )
 
 
@@ -302,6 +336,26 @@ def _create(
     if callback:
         _add_callback(connection, job.id, *callback)
     return job, is_new
+
+
+def _set_back(connection: sa.Connection) -> None:
+    """Replace times that were written while the clock was ahead."""
+    for table, column in ((jobs, jobs.c.finished), (edits, edits.c.saved)):
+        from_future = sa.update(table).where(column > now() + FUTURE_SECONDS)
+        connection.execute(from_future.values({column: now()}))
+
+
+def _kept_bytes(connection: sa.Connection, owner: str) -> int:
+    total = sa.select(sa.func.sum(jobs.c.kept_bytes)).where(jobs.c.owner == owner)
+    return int(connection.execute(total).scalar() or 0)
+
+
+def _check_kept(connection: sa.Connection, owner: str, max_bytes: int) -> None:
+    """Check the kept recordings of an owner after an insert, which an error rolls back."""
+    if (n_bytes := _kept_bytes(connection, owner)) > max_bytes:
+        message = f"keep_recording: your kept recordings would take {n_bytes} bytes; {max_bytes}"
+        advice = "are allowed. Delete jobs, or do not keep this recording"
+        raise TooLarge(f"{message} {advice}", "recordings_too_large", "keep_recording")
 
 
 def _exceeds(connection: sa.Connection, owner: str, max_waiting: int) -> bool:

@@ -62,6 +62,9 @@ jobs = sa.Table(
     sa.Column("name", sa.Text),
     sa.Column("folded_name", sa.Text),
     sa.Column("metadata", sa.Text),
+    # The bytes of a recording that stays after the job has ended, with the files made from it;
+    # null if the recording is removed then.
+    sa.Column("kept_bytes", sa.BigInteger),
     sa.Index("asr_jobs_of_owner", "owner", "created", "id"),
     sa.Index("asr_jobs_in_wait", "state", "not_before"),
     sa.Index(
@@ -117,6 +120,18 @@ callbacks = sa.Table(
     sa.Column("next_try", sa.Double, nullable=False, server_default="0"),
 )
 
+edits = sa.Table(
+    "asr_edits",  # the corrected transcripts
+    metadata,
+    _job_column(),
+    # Counts the changes. A row without content stays when the edits are forgotten, so that a
+    # revision never comes twice.
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),  # SHA-256 of the content, or ""
+    sa.Column("content", sa.LargeBinary),  # as edited.pack writes it
+    sa.Column("saved", sa.Double, nullable=False),
+)
+
 deleted_jobs = sa.Table(
     "asr_deleted_jobs",  # so that a page of jobs can begin behind a job that was deleted
     metadata,
@@ -132,10 +147,10 @@ LATER_INDEXES: Final = (
     sa.Index("asr_idempotency_keys_of_job", idempotency_keys.c.job),
     sa.Index("asr_jobs_ended", jobs.c.finished),
 )
-"""Indexes that the first release lacked, as it lacked `deleted_jobs`. An older service works with
-them, so the version of the tables stays the same."""
+"""Indexes that the first release lacked, as it lacked `deleted_jobs` and `edits`. An older service
+works with them, so the version of the tables stays the same."""
 
-LATER_COLUMNS: Final = (jobs.c.name, jobs.c.folded_name, jobs.c.metadata)
+LATER_COLUMNS: Final = (jobs.c.name, jobs.c.folded_name, jobs.c.metadata, jobs.c.kept_bytes)
 """Columns that the first release lacked. All may be null."""
 
 schema = sa.Table("asr_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from asr.errors import AudioError, WorkerDied
 from asr.pipeline.run import Progress
 from asr.service.litserve.messages import (
+    AlignedWords,
     Cancel,
     ChunkDone,
     Command,
@@ -30,7 +31,13 @@ from asr.service.litserve.messages import (
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from asr.service.litserve.messages import RecogniseInterim, Transcribe, WorkerEvent
+    from asr.service.litserve.messages import (
+        AlignWords,
+        RecogniseInterim,
+        Transcribe,
+        WorkerEvent,
+    )
+    from asr.types import Word
 
 Submit = Callable[[Command], AsyncGenerator[Report]]
 """Sends a command and yields its reports. Raises `WorkerDied`."""
@@ -108,6 +115,27 @@ class WorkerClient:
                 self._start_cancel(command.id)
         raise WorkerDied("the recogniser process cancelled an interim request")
 
+    async def align_words(self, command: AlignWords) -> tuple[Word, ...]:
+        """The times of known words. Cancelling the call cancels the work in the worker.
+
+        Raises:
+            AsrError: the aligner failed.
+            WorkerDied: the worker died.
+        """
+        finished = False
+        try:
+            async with contextlib.aclosing(self._submit(command)) as reports:
+                async for report in reports:
+                    finished = isinstance(report, AlignedWords | Failed)
+                    if isinstance(report, AlignedWords):
+                        return report.words
+                    _event_of(report)
+            finished = True
+        finally:
+            if not finished:
+                self._start_cancel(command.id)
+        raise WorkerDied("the recogniser process cancelled an alignment")
+
     def _start_cancel(self, job: str) -> None:
         # In a separate task: the caller is often being cancelled, and an await here would be
         # cancelled too.
@@ -158,7 +186,7 @@ def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Metrics() | Started() | InterimText():
+        case EngineState() | Metrics() | Started() | InterimText() | AlignedWords():
             raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 

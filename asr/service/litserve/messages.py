@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from asr.audio.growing import GrowingFile
     from asr.config import DecodeOptions, Options
     from asr.engines.base import Capabilities
+    from asr.types import Word
 
 HEARTBEAT_SECONDS: Final = 1.0
 """A busy worker with nothing to report sends a `Heartbeat` this often."""
@@ -76,8 +77,25 @@ class RecogniseInterim:
 
 
 @dataclass(frozen=True, slots=True)
+class AlignWords:
+    """Find the times of known words in a short stretch, with the aligner alone.
+
+    Reports `AlignedWords`.
+
+    Attributes:
+        id: names the work in a later `Cancel`.
+        source: a file of 16 kHz mono PCM16 without a header.
+        texts: the words.
+    """
+
+    id: str
+    source: Path
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the work of the `Transcribe` or `RecogniseInterim` command with this id.
+    """End the work of the command with this id.
 
     None ends the work of all earlier ones.
     """
@@ -153,6 +171,13 @@ class InterimText:
 
 
 @dataclass(frozen=True, slots=True)
+class AlignedWords:
+    """The answer to `AlignWords`. The times count from the start of the stretch."""
+
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The command ended with an error."""
 
@@ -185,7 +210,9 @@ class Metrics:
     text: str
 
 
-Command = Transcribe | RecogniseInterim | Cancel | Control | GetEngineState | GetMetrics
+Command = (
+    Transcribe | RecogniseInterim | AlignWords | Cancel | Control | GetEngineState | GetMetrics
+)
 WorkerEvent = Event | ChunkDone | ChunkFailed | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | Started | InterimText | Failed | EngineState | Metrics
+Report = WorkerEvent | Started | InterimText | AlignedWords | Failed | EngineState | Metrics

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asr import tracing
+from asr.align.interpolate import Interpolator
 from asr.audio.growing import GrowingFile
 from asr.audio.recording import Recording
 from asr.config import DecodeOptions
@@ -34,6 +35,8 @@ from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.service.faults import errno_of, place_of
 from asr.service.litserve.messages import (
     HEARTBEAT_SECONDS,
+    AlignedWords,
+    AlignWords,
     Cancel,
     ChunkDone,
     ChunkFailed,
@@ -54,7 +57,7 @@ from asr.service.litserve.messages import (
 from asr.service.observability.logs import request_id
 from asr.service.observability.metrics import WorkerMetrics, metered, metered_interim
 from asr.settings import Settings
-from asr.types import SAMPLE_RATE, Audio, Chunk, Transcript
+from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -102,7 +105,7 @@ class Worker:
     async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command and yield its reports. An error is a report too."""
         match command:
-            case Transcribe() | RecogniseInterim():
+            case Transcribe() | RecogniseInterim() | AlignWords():
                 made = self._run(command)
             case Control():
                 made = self._control()
@@ -128,13 +131,18 @@ class Worker:
             if job in (running, None):
                 task.cancel()
 
-    async def _run(self, command: Transcribe | RecogniseInterim) -> AsyncGenerator[Report]:
+    async def _run(
+        self, command: Transcribe | RecogniseInterim | AlignWords
+    ) -> AsyncGenerator[Report]:
         """Do the work of a command in a task that a `Cancel` can end."""
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
-        if isinstance(command, Transcribe):
-            task = asyncio.create_task(self._work(command, reports))
-        else:
-            task = asyncio.create_task(self._recognise(command, reports))
+        match command:
+            case Transcribe():
+                task = asyncio.create_task(self._work(command, reports))
+            case RecogniseInterim():
+                task = asyncio.create_task(self._recognise(command, reports))
+            case AlignWords():
+                task = asyncio.create_task(self._align(command, reports))
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
@@ -189,6 +197,20 @@ class Worker:
                 )
                 outcome.name = "doubtful" if text is None else "answered"
             reports.put_nowait(InterimText(text))
+        except AsrError as error:
+            reports.put_nowait(Failed(error))
+        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
+            reports.put_nowait(Failed(_portable(error)))
+
+    async def _align(self, command: AlignWords, reports: asyncio.Queue[Report | None]) -> None:
+        """Carry out `AlignWords`. A failure is not logged: the words get estimated times."""
+        try:
+            aligner = (await self._opened()).aligner or Interpolator()
+            recording = Recording(command.source)
+            n_samples = await asyncio.to_thread(recording.count)
+            audio = await asyncio.to_thread(recording.read, 0, n_samples)
+            found = await aligner.align(audio, Hypothesis(0, " ".join(command.texts)))
+            reports.put_nowait(AlignedWords(found.words))
         except AsrError as error:
             reports.put_nowait(Failed(error))
         except Exception as error:  # noqa: BLE001  # for example, the client left with its files

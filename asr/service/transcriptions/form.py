@@ -188,6 +188,11 @@ class JobForm(TranscriptionForm):
     """The fields of ``POST /v1/jobs``. Each download of the transcript chooses its format."""
 
     purpose: ClassVar[Purpose] = "job"
+    keep_recording: bool = Field(
+        False,
+        description="Keep the recording until the job is deleted or expires, to listen to it and "
+        "to correct the transcript. By default it is removed when the job ends.",
+    )
 
 
 class AlignmentForm(TranscriptionForm):
@@ -230,6 +235,7 @@ class TranscriptionRequest:
     logprobs: bool = False
     on_error: OnError | None = None
     keep_lines: bool | None = None
+    keep_recording: bool = False
 
 
 def parse_fields(
@@ -279,6 +285,7 @@ def parse_fields(
         logprobs="logprobs" in form.include,
         on_error=form.on_error,
         keep_lines=form.keep_lines if isinstance(form, AlignmentForm) else None,
+        keep_recording=isinstance(form, JobForm) and form.keep_recording,
     )
 
 

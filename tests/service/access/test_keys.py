@@ -34,7 +34,7 @@ ROUTES = [
     ("GET", "/metrics", "metrics"),
     ("GET", "/v1/models", None),
     ("GET", "/docs", None),
-    ("GET", "/", None),
+    ("GET", "/page", None),
     ("GET", "/no/such/route", None),
 ]
 

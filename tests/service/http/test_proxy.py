@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -139,8 +141,10 @@ def test_every_address_in_an_answer_begins_with_the_prefix(client, job, at, head
         assert client.get(found["urls"]["srt"], headers=headers).status_code == 200
     stream = client.get(f"{at}/v1/jobs/{job}/events", headers=headers).text
     assert f'"self": "{prefix}/v1/jobs/{job}"' in stream
-    page = client.get(f"{at}/docs", headers=headers).text
-    assert f"'{prefix}/openapi.json'" in page
+    page, script = (client.get(f"{at}{it}", headers=headers) for it in ("/docs", "/docs/start.js"))
+    assert '<script src="docs/start.js"' in page.text
+    found = re.search(r'url: "(.+)"', script.text)[1]
+    assert urljoin(f"http://proxy{prefix}/docs", found) == f"http://proxy{prefix}/openapi.json"
     document = client.get(f"{at}/openapi.json", headers=headers).json()
     assert document["servers"] == [{"url": prefix}]
     assert "/v1/jobs" in document["paths"]

@@ -453,7 +453,8 @@ def test_a_key_may_have_accents():
 
 
 def http_scope(*headers):
-    return {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
+    path = "/v1/models"
+    return {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b""}
 
 
 def test_openapi_documents_the_form(http):

@@ -1,0 +1,298 @@
+// Edits of lines: text, cut, join, speaker, times. Changed words get their times from the server.
+
+import { el, ask, field, choice, say, toast } from "./dom.js";
+import { clock } from "./format.js";
+import { sendJson, jobPath } from "./api.js";
+import { split, merge, withText, withTimes, accepted } from "./model.js";
+import { ranges } from "./words.js";
+import { violations, rewrap } from "./rules.js";
+import { problemChips } from "./reader.js";
+import { rules } from "./store.js";
+
+export class Editor {
+	#queue = [];
+	#isAligning = false;
+	open = null; // the line that is being edited: {segment, area}
+	isEnabled = false;
+
+	constructor(job, transcript, player) { Object.assign(this, { job, transcript, player }); }
+
+	// ---- one line in a text field
+
+	edit(segment, offset = segment.text.length) {
+		if (!this.isEnabled) return;
+		this.commit();
+		const { list } = this.reader;
+		const at = list.rows.indexOf(segment);
+		if (at < 0) return;
+		list.pinned = segment;
+		list.show(at);
+		const row = list.element(segment);
+		const text = row.querySelector("p.text");
+		const hint = segment.line ? "Enter saves, Shift+Enter breaks the line, Ctrl+Enter splits the cue" : "Enter saves, Ctrl+Enter splits the line, Esc cancels";
+		const area = el("textarea", { class: "text", dir: "auto", rows: 1, spellcheck: "true", "aria-label": `Line at ${clock(segment.start)}. ${hint}`, lang: this.transcript.language, value: segment.text });
+		const note = el("div", { class: "hint", "aria-hidden": "true" }, hint);
+		text.hidden = true;
+		text.after(area, note);
+		row.classList.add("editing");
+		this.open = { segment, area, row, note };
+		area.addEventListener("keydown", (event) => this.#key(event));
+		area.addEventListener("input", () => this.#grown());
+		area.addEventListener("blur", () => { if (document.hasFocus()) this.commit(); });
+		this.#grown();
+		area.focus({ preventScroll: true });
+		area.setSelectionRange(offset, offset);
+	}
+
+	// Selects words of the open line, so that typing replaces them.
+	selectWords(first, last) {
+		if (!this.open) return;
+		const all = ranges(this.open.segment);
+		this.open.area.setSelectionRange(all[first]?.[0] ?? 0, all[last]?.[1] ?? 0);
+	}
+
+	#grown() {
+		const { area, segment, row } = this.open;
+		area.style.height = "auto";
+		area.style.height = `${area.scrollHeight + 2}px`;
+		if (segment.line) {
+			const next = this.transcript.segments[this.transcript.segments.indexOf(segment) + 1];
+			row.querySelector(".problems")?.replaceWith(problemChips(violations({ ...segment, text: area.value }, next, rules())));
+		}
+		this.reader.list.remeasure(segment);
+	}
+
+	#key(event) {
+		const { area, segment } = this.open;
+		const { key, shiftKey: shift } = event;
+		const ctrl = event.ctrlKey || event.metaKey;
+		event.stopPropagation();
+		const at = area.selectionStart;
+		const isBare = area.selectionEnd === at;
+		const run = (act) => { event.preventDefault(); act(); };
+		if (event.isComposing) return;
+		if (key === "Escape") run(() => this.cancel());
+		else if (key === "Enter" && ctrl) run(() => this.splitAt(at));
+		else if (key === "Enter" && !(shift && segment.line)) run(() => this.commit({ focus: true }));
+		else if (key === "Backspace" && at === 0 && isBare) run(() => this.#joinFromEdit(-1));
+		else if (key === "Delete" && at === area.value.length && isBare) run(() => this.#joinFromEdit(1));
+		else if (key === " " && ctrl) run(() => this.player.toggle());
+		else if (key === "s" && ctrl) run(() => { this.commit({ focus: true }); this.saver.now(); });
+		else if ((key === "ArrowDown" || key === "ArrowUp") && ctrl) run(() => this.#editNext(key === "ArrowDown" ? 1 : -1));
+		else if (key === "Tab") this.commit({ focus: true });
+	}
+
+	#editNext(step) {
+		const now = this.commit();
+		const next = this.transcript.segments[this.transcript.segments.indexOf(now) + step];
+		if (next) { this.player.seek(next.start); this.edit(next, 0); } else this.reader.activate(now, { focus: true });
+	}
+
+	#close() {
+		const { row, area, note, segment, late } = this.open;
+		const had = document.activeElement === area;
+		this.open = null;
+		area.remove();
+		note.remove();
+		row.classList.remove("editing");
+		row.querySelector("p.text").hidden = false;
+		this.reader.list.pinned = null;
+		this.reader.list.remeasure(segment);
+		if (late) queueMicrotask(late);
+		return had;
+	}
+
+	cancel() {
+		if (!this.open) return;
+		const { segment } = this.open;
+		this.#close();
+		this.reader.list.redraw(segment);
+		this.reader.list.update();
+		this.reader.activate(segment, { focus: true });
+	}
+
+	// Takes the text of the open line over. Returns the segment as it is now.
+	commit({ focus = false } = {}) {
+		if (!this.open) return null;
+		const { segment, area } = this.open;
+		const value = area.value;
+		const had = this.#close() && focus;
+		const now = this.setText(segment, value);
+		if (had) this.reader.activate(now ?? this.reader.active, { focus: true });
+		return now;
+	}
+
+	setText(segment, value, label = "Edit") {
+		const at = this.transcript.segments.indexOf(segment);
+		if (at < 0) return segment;
+		if (!value.trim()) { this.transcript.replace(at, 1, [], "Delete line"); return null; }
+		const fresh = withText(segment, value);
+		if (fresh === segment) return segment;
+		this.transcript.replace(at, 1, [fresh], label);
+		this.align(segment, fresh);
+		return fresh;
+	}
+
+	// ---- cut and join
+
+	splitAt(offset) {
+		const now = this.#committedWith(offset);
+		if (!now) return;
+		const at = this.transcript.segments.indexOf(now.segment);
+		const parts = split(now.segment, now.offset);
+		if (!parts) { this.edit(now.segment, now.offset); say("There must be a word on both sides of a split."); return; }
+		const fresh = now.segment.line ? parts.map((it) => this.#spaced(rewrap(it, rules()), parts)) : parts;
+		this.transcript.replace(at, 1, fresh, "Split");
+		this.edit(fresh[1], 0);
+	}
+
+	// A cut through a cue leaves the gap that the rules ask for, if there is room.
+	#spaced(part, [left, right]) {
+		if (part.start !== left.start) return part;
+		const end = Math.min(left.end, right.start - rules().min_gap);
+		return end > part.start + 0.1 ? withTimes(part, part.start, end) : part;
+	}
+
+	#committedWith(offset) {
+		const { segment, area } = this.open;
+		const value = area.value;
+		if (value === segment.text) { this.#close(); return { segment, offset }; }
+		const before = value.slice(0, offset).trim().replace(segment.line ? /[^\S\n]+/gu : /\s+/gu, " ").length;
+		this.#close();
+		const now = this.setText(segment, value);
+		return now && { segment: now, offset: before };
+	}
+
+	#joinFromEdit(step) {
+		const { segment } = this.open;
+		const now = this.commit() ?? segment;
+		const at = this.transcript.segments.indexOf(now);
+		const first = step < 0 ? at - 1 : at;
+		const left = this.transcript.segments[first];
+		if (!left || !this.transcript.segments[first + 1]) return this.edit(now, step < 0 ? 0 : undefined);
+		const fresh = this.join(left);
+		return this.edit(fresh, left.text.length);
+	}
+
+	join(segment) {
+		const at = this.transcript.segments.indexOf(segment);
+		const next = this.transcript.segments[at + 1];
+		if (!next) return segment;
+		const fresh = merge(segment, next, rules());
+		this.transcript.replace(at, 2, [fresh], "Join lines");
+		return fresh;
+	}
+
+	remove(segment) {
+		const at = this.transcript.segments.indexOf(segment);
+		this.transcript.replace(at, 1, [], "Delete line");
+		toast("Line deleted", { action: { label: "Undo", run: () => this.undo() } });
+	}
+
+	// Writes a new line into a span without one.
+	insert(start, end, speaker = null) {
+		const at = this.transcript.at(start) + 1;
+		const line = this.transcript.isSubtitles;
+		const fresh = { start, end, text: "…", speaker, words: [], doubts: [], line };
+		this.transcript.replace(at, 0, [fresh], "Add line");
+		this.edit(fresh, 0);
+		this.open?.area.select();
+	}
+
+	insertAfter(segment) {
+		const next = this.transcript.segments[this.transcript.segments.indexOf(segment) + 1];
+		const limit = next ? next.start : this.transcript.duration || segment.end + 2;
+		if (limit - segment.end < 0.2) { toast("There is no time between this line and the next one. Split a line instead."); return; }
+		this.insert(segment.end, Math.min(limit, segment.end + 5), segment.speaker);
+	}
+
+	setTimes(segment, start, end) {
+		const at = this.transcript.segments.indexOf(segment);
+		const [before, next] = [this.transcript.segments[at - 1], this.transcript.segments[at + 1]];
+		const low = before ? Math.max(0, before.start) : 0;
+		const high = next ? Math.max(next.end, segment.end) : this.transcript.duration || Infinity;
+		const [from, to] = [Math.max(low, start), Math.min(high, end)];
+		if (to - from < 0.05) { toast("A line must end after it begins."); return; }
+		this.transcript.replace(at, 1, [withTimes(segment, from, to)], "Change times");
+	}
+
+	accept(segment, first, last) {
+		const at = this.transcript.segments.indexOf(segment);
+		if (at >= 0) this.transcript.replace(at, 1, [accepted(segment, first, last)], "Accept");
+	}
+
+	// ---- speakers
+
+	async speaker(segment) {
+		const known = [...new Set(this.transcript.segments.map((it) => it.speaker).filter(Boolean))];
+		const name = el("input", { value: this.transcript.nameOf(segment.speaker) ?? "", dir: "auto", maxlength: 100, autocomplete: "off" });
+		const rename = segment.speaker ? "everywhere" : "line";
+		const scope = choice([...(segment.speaker ? [["everywhere", `Rename ${this.transcript.nameOf(segment.speaker)} everywhere`]] : []), ["line", "Only this line has another speaker"], ["below", "This and all following lines of this speaker"]], rename);
+		const list = el("datalist", { id: "speakers" }, known.map((it) => el("option", { value: this.transcript.nameOf(it) })));
+		name.setAttribute("list", "speakers");
+		const done = await ask({ title: "Speaker", body: [field("Name", name), list, field("What to change", scope)], actions: [{ label: "Cancel", value: null }, { label: "Save", value: true, kind: "primary" }] });
+		if (done) this.#setSpeaker(segment, name.value.trim(), scope.value, known);
+	}
+
+	#setSpeaker(segment, name, scope, known) {
+		const { transcript } = this;
+		if (scope === "everywhere") {
+			if (!name) return;
+			transcript.replace(0, transcript.segments.length, transcript.segments.map((it) => (it.speaker === segment.speaker ? { ...it } : it)), "Rename speaker", { ...transcript.speakers, [segment.speaker]: name });
+			say(`${name} in all lines of this speaker`);
+			return;
+		}
+		const found = known.find((it) => transcript.nameOf(it) === name);
+		const id = name ? found ?? this.#freshSpeaker(known) : null;
+		const speakers = id && !found ? { ...transcript.speakers, [id]: name } : transcript.speakers;
+		const from = transcript.segments.indexOf(segment);
+		const to = scope === "line" ? from + 1 : transcript.segments.length;
+		const fresh = transcript.segments.slice(from, to).map((it) => (it === segment || it.speaker === segment.speaker ? { ...it, speaker: id } : it));
+		transcript.replace(from, to - from, fresh, "Change speaker", speakers);
+	}
+
+	#freshSpeaker(known) {
+		const letters = ["", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
+		return letters.flatMap((a) => letters.map((b) => a + b)).find((it) => it && !known.includes(it) && !(it in this.transcript.speakers));
+	}
+
+	// ---- undo
+
+	undo() { this.#travel(this.transcript.undo(), "Undone"); }
+	redo() { this.#travel(this.transcript.redo(), "Done again"); }
+
+	#travel(step, what) {
+		if (!step) { say("Nothing to undo"); return; }
+		say(`${what}: ${step.label}`);
+		const segment = this.transcript.segments[Math.min(step.at, this.transcript.segments.length - 1)];
+		if (segment && step.removed.length < 50) this.reader.activate(segment, { focus: true });
+	}
+
+	// ---- times of changed words
+
+	align(old, fresh) {
+		this.#queue.push({ old, fresh });
+		if (!this.#isAligning) this.#alignAll();
+	}
+
+	async #alignAll() {
+		this.#isAligning = true;
+		while (this.#queue.length) {
+			const { old, fresh } = this.#queue.shift();
+			if (this.transcript.segments.includes(fresh)) await this.#alignOne(old, fresh);
+		}
+		this.#isAligning = false;
+	}
+
+	async #alignOne(old, fresh) {
+		try {
+			const body = { words: old.words, text: fresh.text, start: fresh.start, end: fresh.end };
+			const { words } = await (await sendJson("POST", jobPath(this.job.id, "/realign"), body)).json();
+			if (words.length !== fresh.words.length) return;
+			const fit = (value) => Math.min(fresh.end, Math.max(fresh.start, value));
+			const timed = words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful }));
+			const refine = () => this.transcript.refine(fresh, { ...fresh, words: timed });
+			if (this.open?.segment === fresh) this.open.late = refine; else refine();
+		} catch { /* the words keep their estimated times */ }
+	}
+}
