@@ -4,12 +4,13 @@
 
 It needs npm and the registry. The result is committed, so neither the service nor its users need
 npm. Both packages are bundled from their modules, because the published files are larger than the
-page may be. VENDORED.md in that folder says what differs from the packages and why.
+page may be. VENDORED_PAGE.md beside this script says what differs from the packages and why.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Final
 
 VENDOR: Final = Path(__file__).resolve().parent.parent / "asr/service/web/vendor"
+REPORT_FILE: Final = Path(__file__).resolve().with_name("VENDORED_PAGE.md")
 WAVESURFER: Final = "8.0.1"
 TUS: Final = "4.3.1"
 ESBUILD: Final = "0.25.12"
 LICENCES: Final = {"wavesurfer": "BSD-3-Clause", "tus": "MIT"}
+AWAITER: Final = re.compile(r"^var __awaiter = .*?^};\n", re.DOTALL | re.MULTILINE)
 UNUSED: Final = (
     "webaudio.js",
     "fetcher.js",
@@ -56,7 +59,7 @@ PATCHES: Final = {
 """Changes of wavesurfer.js's dist/renderer.js."""
 REPORT: Final = """# Libraries of other people
 
-`python scripts/vendor_page.py` makes this folder. Do not edit its files.
+`python scripts/vendor_page.py` makes `asr/service/web/vendor/`. Do not edit its files.
 
 | file | package | licence | SHA-256 of the file |
 | --- | --- | --- | --- |
@@ -66,8 +69,10 @@ esbuild {esbuild} bundles their modules. Differences:
 
 - `tus.js` (`lib/browser/`): the browser's `btoa` and `URL` replace `js-base64` and `url-parse`.
   `uriToBlob.js` and `sources/StreamSource.js` are empty, because the page sends files only.
+  Private properties (`_name`) have short names.
 - `wavesurfer.js` (`dist/wavesurfer.js`): its style rules are in a constructed style sheet,
-  because the page's content security policy refuses a `<style>` element. Modules without use are
+  because the page's content security policy refuses a `<style>` element. Its modules share one
+  `__awaiter`. Modules without use are
   empty: {unused}
 """
 
@@ -87,7 +92,7 @@ def main() -> None:
         _row("wavesurfer", f"wavesurfer.js {WAVESURFER}"),
     ]
     text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED))
-    (VENDOR / "VENDORED.md").write_text(text)
+    REPORT_FILE.write_text(text)
 
 
 def _wavesurfer(home: Path) -> None:
@@ -99,10 +104,23 @@ def _wavesurfer(home: Path) -> None:
             raise SystemExit(f"wavesurfer.js has changed: {old!r} is not once in its renderer.js")
         text = text.replace(old, new)
     renderer.write_text(text)
+    _share_awaiter(package / "dist")
     for unused in UNUSED:
         (package / "dist" / unused).write_text(EMPTY)
     _bundle(home, package / "dist/wavesurfer.js", "wavesurfer")
     shutil.copy(package / "LICENSE", VENDOR / "wavesurfer.LICENSE.txt")
+
+
+def _share_awaiter(dist: Path) -> None:
+    """Move the helper that TypeScript writes into each module into one module."""
+    for path in dist.glob("*.js"):
+        text = path.read_text()
+        found = AWAITER.search(text)
+        if found:
+            (dist / "awaiter.js").write_text(f"export {found[0]}")
+            path.write_text(
+                'import { __awaiter } from "./awaiter.js";\n' + text.replace(found[0], "")
+            )
 
 
 def _tus(home: Path) -> None:
@@ -112,7 +130,7 @@ def _tus(home: Path) -> None:
     (package / "lib/browser/sources/StreamSource.js").write_text(EMPTY)
     (package / "lib/browser/uriToBlob.js").write_text(EMPTY)
     aliases = [f"--alias:js-base64={home}/base64.js", f"--alias:url-parse={home}/url.js"]
-    _bundle(home, package / "lib/browser/index.js", "tus", *aliases)
+    _bundle(home, package / "lib/browser/index.js", "tus", "--mangle-props=^_", *aliases)
     shutil.copy(package / "LICENSE", VENDOR / "tus.LICENSE.txt")
 
 

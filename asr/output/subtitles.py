@@ -112,7 +112,8 @@ def make_cues(
         segments: ordered by start; those of several channels may overlap.
         options: the limits.
         labels: start each cue of a known speaker with ``speaker:``. The label counts as text. If
-            a cue has only one word, which leaves no room for the label, the label is left out.
+            a cue has only one word, which leaves no room for the label, the label is left out. A
+            `LineSegment` always has it.
         gaps: each becomes a cue that names it.
         duration: of the recording in seconds; no cue ends later.
     """
@@ -139,12 +140,13 @@ def _channel_cues(
 ) -> list[Cue]:
     """The cues of one channel. They do not overlap."""
     cues = [_notice(gap, limits, labels=labels) for gap in gaps]
-    cues += [_line(segment) for segment in segments if isinstance(segment, LineSegment)]
+    lines = (segment for segment in segments if isinstance(segment, LineSegment))
+    cues += [_line(segment, limits, segment.speaker if labels else None) for segment in lines]
     free = [segment for segment in segments if not isinstance(segment, LineSegment)]
     paragraphs = _paragraphs(free, [cue.start_ms for cue in cues])
     for words, following in zip_longest(paragraphs, paragraphs[1:]):
         speaker = words[0].speaker if labels else None
-        label = f"{' '.join(speaker.split())}:" if speaker else ""
+        label = _label(speaker)
         next_ms = following[0].start_ms if following else None
         if next_ms is not None and next_ms <= words[-1].start_ms:
             next_ms = None  # both speak at once: the later words may stay longer
@@ -154,12 +156,26 @@ def _channel_cues(
     return timed if end_ms is None else _inside(timed, end_ms)
 
 
-def _line(segment: LineSegment) -> Cue:
-    """A cue for a line of the user's text, with its own line breaks."""
+def _label(speaker: str | None) -> str:
+    """What stands before the words of a speaker, or ""."""
+    return f"{' '.join(speaker.split())}:" if speaker and speaker.strip() else ""
+
+
+def _line(segment: LineSegment, limits: _Limits, speaker: str | None) -> Cue:
+    """A cue for a line of the user's text, with its own line breaks.
+
+    The label of the speaker gets a line of its own if the first line has no room for it.
+    """
+    label, text = _label(speaker), segment.text
+    if label and not text.startswith(label):
+        first, *rest = text.split("\n")
+        on_top = [label, first, *rest]
+        joins = len(label) + 1 + len(first) <= limits.width or len(on_top) > limits.n_lines
+        text = f"{label} {text}" if joins else "\n".join(on_top)
     return Cue(
         round(segment.start * 1000),
         round(segment.end * 1000),
-        segment.text,
+        text,
         segment.speaker,
         tuple(round(word.start * 1000) for word in segment.words),
         is_line=True,
@@ -183,8 +199,7 @@ def _inside(cues: Sequence[Cue], end_ms: int) -> list[Cue]:
 
 def _notice(gap: Gap, limits: _Limits, *, labels: bool) -> Cue:
     """A cue that says what is missing. Its lines are broken only if a cue may have that many."""
-    speaker = gap.speaker if labels else None
-    label = [f"{' '.join(speaker.split())}:"] if speaker else []
+    label = [it for it in [_label(gap.speaker if labels else None)] if it]
     words = notice(gap).split()
     lines = next(filter(limits.fit, (wrap(it, limits.width) for it in (label + words, words))), [])
     text = "\n".join(lines) or notice(gap)

@@ -15,7 +15,7 @@ from asr.config import SubtitleOptions
 from asr.output import subtitles
 from asr.output.subtitles import Cue, make_cues
 from asr.text.phrasing import belong_together, ends_clause, ends_sentence
-from asr.types import Segment, Word
+from asr.types import LineSegment, Segment, Word
 from tests.support.strategies import conversations, segment_lists, subtitle_options
 
 DEFAULT = SubtitleOptions()
@@ -375,3 +375,22 @@ def made_speech(random_):
         for part in [*random_.choices(plain, k=random_.randint(1, 4)), random_.choice(bound)]
     ]
     return segment(" ".join(parts) + ".", 0.35)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("See you soon.", 42, "Anna Li: See you soon."),
+        ("See you\nsoon.", 42, "Anna Li: See you\nsoon."),
+        ("See you all soon.", 18, "Anna Li:\nSee you all soon."),
+        ("See you all soon.\nNow go.", 18, "Anna Li: See you all soon.\nNow go."),
+        ("Anna Li: See you.", 42, "Anna Li: See you."),
+    ],
+)
+def test_a_line_of_the_user_has_the_label_of_its_speaker(text, width, expected):
+    spoken = LineSegment(0, 1.0, 4.0, text, (), speaker="Anna  Li")
+    options = SubtitleOptions(max_line_width=width)
+    assert [cue.text for cue in make_cues([spoken], options, labels=True)] == [expected]
+    assert [cue.text for cue in make_cues([spoken], options)] == [text]
+    nobody = replace(spoken, speaker=" ")
+    assert [cue.text for cue in make_cues([nobody], options, labels=True)] == [text]

@@ -56,7 +56,7 @@ def test_nothing_is_inline():
 def test_libraries_are_the_vendored_ones():
     rows = re.findall(
         r"^\| `([\w.]+)` .* `([0-9a-f]{64})` \|$",
-        (WEB / "vendor/VENDORED.md").read_text(),
+        (ROOT / "scripts/VENDORED_PAGE.md").read_text(),
         re.MULTILINE,
     )
     assert {name for name, _ in rows} == {path.name for path in WEB.glob("vendor/*.js")}

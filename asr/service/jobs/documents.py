@@ -12,6 +12,7 @@ from starlette.responses import Response
 from asr.config import SubtitleOptions, check
 from asr.output import formats
 from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
+from asr.service.collector import paused
 from asr.service.http.warning_header import warning_header
 from asr.service.jobs.edited import unpack
 from asr.service.jobs.request import JobRequest
@@ -64,6 +65,10 @@ async def document(
     chunks = [] if job.summary else await store.chunks_around_gaps(job.id)
 
     def write() -> tuple[bytes, tuple[str, ...]]:
+        with paused():
+            return rendered()
+
+    def rendered() -> tuple[bytes, tuple[str, ...]]:
         if edited:
             segments = tuple(unpack(edited).segments())
         else:

@@ -1,11 +1,17 @@
 // Requests to the service, with the key of this tab. The page may live under a prefix.
 
 import { el, ask, field, toast } from "./dom.js";
+import { pause } from "./sse.js";
 
 const KEY = "asr-key";
 export const base = new URL(".", document.baseURI);
 export const address = (path) => new URL(path, base).href;
-export const key = () => sessionStorage.getItem(KEY) ?? "";
+let spare = ""; // the key, if the browser stores nothing
+export const key = () => { try { return sessionStorage.getItem(KEY) ?? spare; } catch { return spare; } };
+function setKey(value) {
+	spare = "";
+	try { if (value) sessionStorage.setItem(KEY, value); else sessionStorage.removeItem(KEY); } catch { spare = value; }
+}
 export const authorization = () => (key() ? { Authorization: `Bearer ${key()}` } : {});
 
 export class Failure extends Error {
@@ -22,14 +28,14 @@ async function failureOf(response) {
 	return new Failure(response.status, message, error.code, response.headers.get("etag"));
 }
 
-// fetch() that adds the key, asks for it at 401, and throws a Failure for other errors.
+// fetch() that adds the key, asks for it at 401 (unless `quiet`), and throws a Failure for other errors.
 export async function request(path, options = {}) {
 	const asked = key();
 	const headers = { ...options.headers, ...authorization() };
 	const response = await fetch(address(path), { ...options, headers, cache: "no-store" });
 	if (response.ok) return response;
 	const failure = await failureOf(response);
-	if (response.status !== 401) throw failure;
+	if (response.status !== 401 || options.quiet) throw failure;
 	if (key() === asked && !(await askForKey(asked && failure.message))) throw failure;
 	return request(path, options);
 }
@@ -64,7 +70,7 @@ async function openKeyDialog(wrong) {
 		actions: [...(key() ? [{ label: "Forget the key", value: "forget" }] : []), { label: "Cancel", value: null }, { label: "Use this key", value: "use", kind: "primary" }],
 		submit,
 	});
-	if (done === "forget") { sessionStorage.removeItem(KEY); location.reload(); }
+	if (done === "forget") { setKey(""); location.reload(); }
 	if (done === "use") dispatchEvent(new Event("asr-key"));
 	return done === "use";
 }
@@ -79,7 +85,7 @@ async function tryKey(value) {
 	} catch {
 		return "The service cannot be reached. Try again.";
 	}
-	sessionStorage.setItem(KEY, value);
+	setKey(value);
 	return "";
 }
 
@@ -89,12 +95,14 @@ export function explain(error, what) {
 	toast(`${what}: ${reason}`, { kind: "error" });
 }
 
-// Asks again while the server prepares the recording.
+// Asks again while the server prepares the recording, or cannot be reached.
 export async function whenPrepared(ask, signal) {
-	for (;;) {
+	for (let [wait, failures] = [1000, 0]; ; wait = Math.min(wait * 2, 15_000)) {
 		try { return await ask(); } catch (error) {
-			if (error.code !== "recording_being_prepared" || signal?.aborted) throw error;
-			await new Promise((resolve) => { setTimeout(resolve, 2000); });
+			const isEarly = error.code === "recording_being_prepared";
+			if (error.status && !isEarly) failures = error.status < 500 && error.status !== 429 ? 9 : failures + 1;
+			if (failures > 5 || signal?.aborted) throw error;
+			await pause(isEarly ? 1000 : wait, signal);
 		}
 	}
 }
@@ -106,12 +114,12 @@ export class MediaToken {
 	constructor(id) { Object.assign(this, { id, token: null, until: 0 }); }
 
 	async get() {
-		if (this.token && Date.now() < this.until - 300_000) return this.token;
-		const made = await (await request(jobPath(this.id, "/media_token"), { method: "POST" })).json();
-		this.token = made.token;
-		const at = made.expires_at;
-		this.until = typeof at === "number" ? at * 1000 : Date.parse(at);
-		return this.token;
+		if (this.token && performance.now() < this.until - 300_000) return this.token;
+		const response = await request(jobPath(this.id, "/media_token"), { method: "POST" });
+		const { token, expires_at: at } = await response.json();
+		const now = Date.parse(response.headers.get("date")) || Date.now(); // the clock of this computer may be wrong
+		this.until = performance.now() + (typeof at === "number" ? at * 1000 : Date.parse(at)) - now;
+		return (this.token = token);
 	}
 
 	async url(rest, query = {}) {

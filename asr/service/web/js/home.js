@@ -2,7 +2,7 @@
 
 import { el, button, field, choice, toast, say } from "./dom.js";
 import { languageName } from "./format.js";
-import { getJson } from "./api.js";
+import { address, getJson } from "./api.js";
 import { options, setOptions, setRules, changedRules } from "./store.js";
 import { Uploads } from "./uploads.js";
 import { Recorder } from "./recorder.js";
@@ -39,7 +39,7 @@ export class HomePage {
 		this.input = el("input", { type: "file", multiple: true, accept: "audio/*,video/*,.mkv,.opus,.amr,.wma,.flac", class: "hidden", tabindex: "-1", "aria-label": "Files" });
 		this.input.addEventListener("change", () => { uploads.add(this.input.files); this.input.value = ""; });
 		const buttons = el("div", { class: "buttons" }, button("Choose files", () => this.input.click(), { icon: "plus", class: "primary" }), button("Record", () => this.recorder.start(), { icon: "mic" }));
-		return el("section", { class: "drop", "aria-label": "Add recordings" }, el("div", { class: "drop-sign" }, bars()), el("h2", {}, "Drop audio or video here"), el("p", { class: "muted" }, "Several files at once, of any length. An interrupted upload continues where it stopped."), buttons, this.input, this.options);
+		return el("section", { class: "drop", "aria-label": "Add recordings" }, el("img", { src: address("page/icon.svg"), alt: "", width: 48, height: 48 }), el("h2", {}, "Drop audio or video here"), el("p", { class: "muted" }, "Several files at once, of any length. An interrupted upload continues where it stopped."), buttons, this.input, this.options);
 	}
 
 	#dragging() {
@@ -102,16 +102,4 @@ export class HomePage {
 	}
 
 	#summarise() { this.summary.textContent = this.chosen(); }
-}
-
-function bars() {
-	const node = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-	node.setAttribute("viewBox", "0 0 96 40");
-	node.setAttribute("aria-hidden", "true");
-	[8, 14, 24, 12, 34, 20, 38, 26, 14, 30, 18, 10, 22, 12, 6].forEach((height, i) => {
-		const bar = document.createElementNS(node.namespaceURI, "rect");
-		for (const [name, value] of Object.entries({ x: 2 + i * 6.3, y: 20 - height / 2, width: 3, height, rx: 1.5 })) bar.setAttribute(name, value);
-		node.append(bar);
-	});
-	return node;
 }

@@ -8,7 +8,7 @@ import { toCues, toSentences, parseSrt, spanText } from "./rules.js";
 import { Player } from "./player.js";
 import { Reader } from "./reader.js";
 import { Editor } from "./editor.js";
-import { Saver } from "./save.js";
+import { Saver, pending } from "./save.js";
 import { Review } from "./review.js";
 import { Find } from "./find.js";
 import { Exporter, askRules } from "./exporting.js";
@@ -26,6 +26,7 @@ export class JobPage {
 	}
 
 	async open() {
+		await pending.get(this.id);
 		this.job = await getJson(jobPath(this.id), { signal: this.leaving.signal });
 		const { job } = this;
 		this.transcript = new Transcript();
@@ -67,13 +68,18 @@ export class JobPage {
 		this.#showState();
 		const at = this.transcript.at(this.player.seconds);
 		if (this.player.seconds > 1 && at > 0) this.reader.list.show(at, { force: true });
-		if (!this.transcript.segments.length && !this.job.error) this.#empty();
+		this.#empty();
+		this.transcript.addEventListener("change", () => this.#empty());
 		this.node.dataset.ready = "true";
 	}
 
 	#empty() {
-		const text = this.job.warnings[0] ?? "No speech was recognised.";
-		this.reader.scroller.append(el("p", { class: "empty muted", dir: "auto" }, text));
+		this.emptyNote?.remove();
+		const { transcript, job, editor, reader } = this;
+		if (transcript.segments.length || job.error) return;
+		const write = editor.isEnabled && transcript.duration > 0 && button("Write a line", () => editor.insert(0, transcript.duration), { icon: "edit" });
+		this.emptyNote = el("div", { class: "empty muted" }, el("p", { dir: "auto" }, job.warnings[0] ?? "No speech was recognised."), write);
+		reader.scroller.append(this.emptyNote);
 	}
 
 	async #follow() {
@@ -83,7 +89,7 @@ export class JobPage {
 			for await (const { name, data } of events(this.id, stop)) {
 				if (name === "segment") this.transcript.append(data);
 				if (name === "progress") { Object.assign(this.job, { state: data.state, progress: data }); this.#showState(); }
-				if (name === "error" && data.error?.code === "job_deleted") { location.hash = ""; return; }
+				if (name === "error" && data.error?.code === "job_deleted") { toast("This recording was deleted."); location.hash = ""; return; }
 			}
 			if (this.leaving.signal.aborted) return;
 			this.job = await getJson(jobPath(this.id));
@@ -97,7 +103,7 @@ export class JobPage {
 		while (!this.leaving.signal.aborted && !isEnded(this.job)) {
 			await pause(2000, this.leaving.signal);
 			try {
-				const job = await getJson(jobPath(this.id), { signal: this.leaving.signal });
+				const job = await getJson(jobPath(this.id), { signal: this.leaving.signal, quiet: true });
 				if (!isEnded(job)) { this.job = job; this.#showState(); }
 			} catch { /* the events say that the connection is lost */ }
 		}
@@ -210,7 +216,7 @@ export class JobPage {
 		this.switching = true;
 		try {
 			const { segments } = this.transcript;
-			const fresh = subtitles ? toCues(segments, parseSrt(await this.exporter.cues())) : toSentences(segments);
+			const fresh = subtitles ? toCues(segments, parseSrt(await this.exporter.cues()), this.transcript.speakers) : toSentences(segments);
 			if (!fresh) throw new Error("Some lines have no word times.");
 			this.transcript.replace(0, segments.length, fresh, subtitles ? "Cut into subtitles" : "Join into sentences");
 			say(subtitles ? `${fresh.length} subtitles` : `${fresh.length} lines`);

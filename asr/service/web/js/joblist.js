@@ -59,7 +59,7 @@ export class JobList {
 		if (this.state.value) query.set("state", this.state.value);
 		if (more && this.#jobs.length) query.set("after", this.#jobs.at(-1).id);
 		try {
-			const page = await getJson(`v1/jobs?${query}`, { signal: this.signal });
+			const page = await getJson(`v1/jobs?${query}`, { signal: this.signal, quiet });
 			if (turn !== this.turn) return;
 			this.#jobs = more ? [...this.#jobs, ...page.data] : quiet ? [...page.data, ...this.#jobs.slice(limit)] : page.data;
 			this.#more = page.has_more && !(quiet && this.#jobs.length > limit);

@@ -41,7 +41,7 @@ function head() {
 function parts() {
 	const found = new URLSearchParams(location.hash.slice(1));
 	const time = Number(found.get("t"));
-	return { job: found.get("job"), time: found.has("t") && time >= 0 ? time : null, isLive: location.hash.startsWith("#live") };
+	return { job: found.get("job"), time: found.has("t") && time >= 0 && time < Infinity ? time : null, isLive: location.hash.startsWith("#live") };
 }
 
 async function route() {

@@ -4,6 +4,7 @@ import WaveSurfer from "../vendor/wavesurfer.js";
 import { el, button, choice, icon, toast } from "./dom.js";
 import { clock, spoken } from "./format.js";
 import { getJson, jobPath, MediaToken, whenPrepared } from "./api.js";
+import { pause } from "./sse.js";
 import { setting, setSetting, position, setPosition } from "./store.js";
 
 const SPEEDS = [0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3];
@@ -12,7 +13,7 @@ const SKIP = 5;
 export class Player extends EventTarget {
 	#stopAt = Infinity;
 	#frame = 0;
-	#retried = false;
+	#recovering = false;
 
 	constructor(job) {
 		super();
@@ -33,8 +34,8 @@ export class Player extends EventTarget {
 		try {
 			const rate = this.duration > 18_000 ? 10 : 20;
 			const peaks = await whenPrepared(() => getJson(jobPath(this.job.id, `/peaks?points_per_second=${rate}`)), this.closing.signal);
-			await this.#source();
 			this.#drawWave(peaks);
+			await this.#source().catch(() => this.#recover());
 		} catch (error) {
 			if (error.status === 401 || this.closing.signal.aborted) return;
 			const gone = error.code === "recording_not_kept";
@@ -44,8 +45,13 @@ export class Player extends EventTarget {
 	}
 
 	async #source() {
-		this.audio.src = await this.media.url("/audio");
-		this.audio.currentTime = this.seconds;
+		const { audio } = this;
+		audio.src = await this.media.url("/audio");
+		audio.currentTime = this.seconds;
+		await new Promise((resolve, reject) => {
+			audio.onloadedmetadata = resolve;
+			audio.onerror = () => reject(new Error(audio.error?.message || "it cannot be read"));
+		});
 	}
 
 	#unavailable(text) {
@@ -58,6 +64,7 @@ export class Player extends EventTarget {
 	#build() {
 		this.wave = el("div", { class: "wave", "aria-hidden": "true" });
 		this.spectrum = el("div", { class: "spectrum", hidden: true });
+		this.cursor = el("i", { class: "cursor" });
 		this.playButton = button("Play", () => this.toggle(), { icon: "play", bare: true, class: "play", title: "Play or pause (space)" });
 		this.now = el("span", { class: "now", "aria-hidden": "true" });
 		this.total = el("span", { class: "muted", "aria-hidden": "true" }, clock(this.duration));
@@ -79,27 +86,37 @@ export class Player extends EventTarget {
 	#listen() {
 		const { audio } = this;
 		for (const name of ["play", "pause", "seeked", "ended"]) audio.addEventListener(name, () => this.#changed());
-		audio.addEventListener("timeupdate", () => { if (!this.#frame) this.#changed(); });
+		audio.addEventListener("timeupdate", () => { if (!this.#frame || document.hidden) this.#changed(); });
 		audio.addEventListener("durationchange", () => {
 			if (Number.isFinite(audio.duration)) this.duration ||= audio.duration;
 			this.#show();
 		});
 		audio.addEventListener("error", () => this.#recover());
-		audio.addEventListener("playing", () => { this.#retried = false; });
+		this.spectrum.addEventListener("click", ({ clientX }) => {
+			const { left, width } = this.spectrum.getBoundingClientRect();
+			if (this.drawn) this.seek(this.drawn.start + ((clientX - left) / width) * (this.drawn.end - this.drawn.start));
+		});
 	}
 
-	// The token of the address may have expired, or the network was away: try once more.
+	// The token of the address has expired, or the service was away. It is asked again until it is back.
 	async #recover() {
-		if (this.#retried || this.isAvailable === false || !this.audio.getAttribute("src")) return;
-		this.#retried = true;
-		const wasPlaying = this.wantsToPlay;
-		try {
-			this.media.until = 0;
-			await this.#source();
-			if (wasPlaying) await this.audio.play();
-		} catch (error) {
-			if (error.name !== "AbortError") toast("The recording cannot be played at the moment.", { kind: "error" });
+		const { signal } = this.closing;
+		if (this.#recovering || this.isAvailable === false || signal.aborted) return;
+		this.#recovering = true;
+		let found = false;
+		for (let [wait, failures] = [0, 0]; !found && failures < 3 && !signal.aborted; wait = Math.min(2 * wait + 500, 10_000)) {
+			await pause(wait, signal);
+			try {
+				this.media.until = 0;
+				await this.media.get();
+				failures += 1;
+				await this.#source();
+				found = true;
+			} catch (error) { if (error.status && error.status < 500) failures = 3; }
 		}
+		this.#recovering = false;
+		if (found && this.wantsToPlay) this.play();
+		if (!found && !signal.aborted) toast("The recording cannot be played at the moment.", { kind: "error" });
 	}
 
 	#drawWave(peaks) {
@@ -152,13 +169,16 @@ export class Player extends EventTarget {
 		const width = this.wave.clientWidth;
 		const start = Math.max(0, this.surfer.getScroll() / this.pxPerSecond);
 		const end = Math.min(this.duration, start + width / this.pxPerSecond);
+		this.drawn = null;
 		if (end - start > 120) return this.spectrum.replaceChildren(el("p", { class: "muted" }, "Zoom in to two minutes or less to see the spectrogram."));
 		if (!this.spectrum.firstChild) this.spectrum.append(el("p", { class: "muted" }, "Drawing…"));
 		try {
 			const query = { start: start.toFixed(3), end: end.toFixed(3), width: Math.min(2000, Math.round(width)), height: 128 };
 			const image = el("img", { src: await this.media.url("/spectrogram.png", query), alt: `Mel spectrogram from ${clock(start)} to ${clock(end)}` });
 			await image.decode();
-			this.spectrum.replaceChildren(image);
+			this.drawn = { start, end };
+			this.spectrum.replaceChildren(image, this.cursor);
+			this.#showCursor();
 		} catch {
 			this.spectrum.replaceChildren(el("p", { class: "muted" }, "The spectrogram cannot be drawn at the moment."));
 		}
@@ -189,12 +209,18 @@ export class Player extends EventTarget {
 		this.play();
 	}
 
-	seek(seconds) {
+	seek(seconds, seeked = true) {
 		this.#stopAt = Infinity;
 		this.seconds = Math.min(Math.max(0, seconds), Math.max(0, this.duration - 0.05));
 		this.audio.currentTime = this.seconds;
 		this.#show();
-		this.dispatchEvent(new CustomEvent("time", { detail: { seeked: true } }));
+		this.dispatchEvent(new CustomEvent("time", { detail: { seeked } }));
+	}
+
+	#showCursor() {
+		if (!this.drawn) return;
+		const part = (this.seconds - this.drawn.start) / (this.drawn.end - this.drawn.start);
+		this.cursor.style.left = `${100 * part}%`;
 	}
 
 	playFrom(seconds) {
@@ -217,10 +243,18 @@ export class Player extends EventTarget {
 
 	#changed() {
 		if (this.audio.readyState) this.seconds = this.audio.currentTime;
+		this.#stopAtEnd();
 		if (this.isPlaying && !this.#frame) this.#tick();
 		this.#show();
 		this.dispatchEvent(new CustomEvent("time", { detail: {} }));
 		setPosition(this.job.id, this.seconds);
+	}
+
+	#stopAtEnd() {
+		if (!this.isPlaying || this.seconds < this.#stopAt) return false;
+		this.#stopAt = Infinity;
+		this.pause();
+		return true;
 	}
 
 	#tick() {
@@ -229,7 +263,7 @@ export class Player extends EventTarget {
 			this.#frame = 0;
 			if (!this.isPlaying) return;
 			this.seconds = this.audio.currentTime;
-			if (this.seconds >= this.#stopAt) { this.#stopAt = Infinity; this.pause(); return; }
+			if (this.#stopAtEnd()) return;
 			this.#show();
 			this.dispatchEvent(new CustomEvent("time", { detail: {} }));
 			this.#frame = requestAnimationFrame(step);
@@ -238,6 +272,7 @@ export class Player extends EventTarget {
 	}
 
 	#show() {
+		this.#showCursor();
 		const text = clock(this.seconds);
 		if (this.now.textContent !== text) {
 			this.now.textContent = text;

@@ -131,7 +131,8 @@ export class Reader {
 		const more = event.target.closest(".more");
 		if (more) { this.actions.menu(row.segment, more); return; }
 		const at = this.#place(event);
-		if (!at || !getSelection().isCollapsed) return;
+		if (!at || event.detail > 1 || !getSelection().isCollapsed) return;
+		this.before = this.player.seconds;
 		const word = at.segment.words[wordAt(at.segment, at.offset)];
 		this.isFollowing = true;
 		this.player.seek(word?.start ?? at.segment.start);
@@ -141,6 +142,7 @@ export class Reader {
 		const at = this.#place(event);
 		if (!at || !this.actions.canEdit()) return;
 		getSelection().removeAllRanges();
+		if (this.before !== undefined) this.player.seek(this.before, false); // its first click was no wish to go there
 		this.actions.edit(at.segment, at.offset);
 	}
 

@@ -37,39 +37,41 @@ export function parseSrt(text) {
 	});
 }
 
-// Turns segments into cues as the server cut them. Both have the same words in the same order.
-export function toCues(segments, cues) {
-	const words = segments.flatMap((segment) => segment.words.map((word) => ({ word, segment })));
+// Turns segments into cues as the server cut them. Both have the words of a channel in the same order;
+// cues of several channels may overlap. `speakers` has the names in the labels of the cues.
+export function toCues(segments, cues, speakers = {}) {
+	const channels = Map.groupBy(segments, ({ channel }) => channel ?? null);
+	const streams = [...channels.values()].map((own) => ({ at: 0, words: own.flatMap((segment) => segment.words.map((word) => ({ word, segment }))) }));
 	const out = [];
-	let at = 0;
 	for (const cue of cues) {
-		const found = take(words, at, cue.lines);
-		if (!found.words.length) continue;
-		at = found.at;
+		const all = streams.map((stream) => ({ stream, ...take(stream, cue.lines, speakers) })).filter((it) => it.words.length);
+		const late = (it) => Math.abs(it.words[0].word.start - cue.start) + (it.isWhole ? 0 : 1e6);
+		const found = all.sort((a, b) => late(a) - late(b))[0];
+		if (!found) continue;
+		found.stream.at = found.at;
 		const { segment } = found.words[0];
 		const inside = found.words.map(({ word }) => clamp(word, cue));
 		out.push({ ...segment, start: cue.start, end: cue.end, text: found.text, words: inside, line: true, doubts: inside.some((it) => it.doubtful) ? segment.doubts : [] });
 	}
-	return at === words.length ? out : null;
+	return streams.every((it) => it.at === it.words.length) ? out : null;
 }
 
 const clamp = (word, { start, end }) => ({ ...word, start: Math.min(end, Math.max(start, word.start)), end: Math.min(end, Math.max(start, word.end)) });
 
-// The words of the lines of one cue. What is no word, such as a speaker's name, is left out.
-function take(words, from, lines) {
-	let at = from;
-	const kept = lines.map((line) => {
+// The next words of a channel that are the lines of one cue. The name of the speaker is left out.
+function take({ words, at: from }, lines, speakers) {
+	const speaker = words[from]?.segment.speaker;
+	const label = speaker && `${(speakers[speaker] ?? speaker).split(/\s+/u).filter(Boolean).join(" ")}:`;
+	const plain = label && lines[0].startsWith(label) ? [lines[0].slice(label.length), ...lines.slice(1)] : lines;
+	let [at, isWhole] = [from, true];
+	const kept = plain.map((line) => {
 		const first = at;
-		let pos = 0;
-		while (at < words.length) {
-			const found = line.indexOf(words[at].word.word, pos);
-			if (found < 0 || (pos && line.slice(pos, found).trim())) break;
-			pos = found + words[at].word.word.length;
-			at += 1;
-		}
+		let rest = line.trim();
+		while (rest && at < words.length && rest.startsWith(words[at].word.word.trim())) rest = rest.slice(words[at++].word.word.trim().length).trim();
+		if (rest) isWhole = false;
 		return words.slice(first, at).reduce((text, { word }) => joined(text, word.word), "");
 	});
-	return { words: words.slice(from, at), at, text: kept.filter(Boolean).join("\n") };
+	return { words: words.slice(from, at), at, isWhole, text: kept.filter(Boolean).join("\n") };
 }
 
 // The way back: cues become sentences again.

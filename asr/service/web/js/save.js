@@ -1,7 +1,7 @@
 // Saves edits by themselves, and asks what to do if somebody else has saved first.
 
 import { el, ask, toast } from "./dom.js";
-import { request, jobPath } from "./api.js";
+import { request, jobPath, explain } from "./api.js";
 import { pause } from "./sse.js";
 import { clock } from "./format.js";
 import { normalised } from "./model.js";
@@ -17,6 +17,9 @@ function encoded(segment) {
 	if (!text) texts.set(segment, (text = JSON.stringify({ ...pick(segment, SEGMENT), words: segment.words.map((it) => pick(it, WORD)) })));
 	return text;
 }
+
+// Transcripts that were left before all was saved: id of the job -> promise.
+export const pending = new Map();
 
 export class Saver extends EventTarget {
 	state = "saved";
@@ -34,10 +37,15 @@ export class Saver extends EventTarget {
 
 	get isDirty() { return this.state !== "saved"; }
 
-	close() {
-		removeEventListener("beforeunload", this.guard);
-		clearTimeout(this.#timer);
-		return this.isDirty ? this.now() : null;
+	// Waits a moment for the last changes. Without a connection they are saved later, while the tab is open.
+	async close() {
+		const { id } = this.job;
+		if (this.state === "conflict") this.#set("unsaved"); // asks again
+		const saved = this.now().finally(() => { removeEventListener("beforeunload", this.guard); pending.delete(id); });
+		if (!this.isDirty) return;
+		pending.set(id, saved);
+		await Promise.race([saved, pause(3000)]);
+		if (this.state === "offline") toast("Your changes are saved when the connection is back. Keep this tab open until then.");
 	}
 
 	#set(state) {
@@ -69,7 +77,11 @@ export class Saver extends EventTarget {
 				wait = 1000;
 				this.#set(this.#version === version ? "saved" : "unsaved");
 			} catch (error) {
-				if (error.status === 412) { this.#set("conflict"); await this.#conflict(error.etag); continue; }
+				if (error.status === 412) {
+					this.#set("conflict");
+					await this.#conflict(error.etag).catch((problem) => explain(problem, "The other version cannot be read"));
+					continue;
+				}
 				if (error.status && error.status < 500 && error.status !== 429) return this.#failed(error);
 				this.#set("offline");
 				await pause(wait);

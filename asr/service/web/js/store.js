@@ -1,10 +1,13 @@
 // What this browser remembers: choices, and where people stopped to listen.
 
+const memory = {}; // what the browser does not store, because its storage is full or off
+
 const read = (name, fallback) => {
-	try { return JSON.parse(localStorage.getItem(`asr-${name}`)) ?? fallback; } catch { return fallback; }
+	try { return memory[name] ?? JSON.parse(localStorage.getItem(`asr-${name}`)) ?? fallback; } catch { return fallback; }
 };
 const write = (name, value) => {
-	try { localStorage.setItem(`asr-${name}`, JSON.stringify(value)); } catch { /* the storage is full or off */ }
+	delete memory[name];
+	try { localStorage.setItem(`asr-${name}`, JSON.stringify(value)); } catch { memory[name] = value; }
 };
 
 export const RULES = { max_line_width: 42, max_line_count: 2, max_cue_duration: 7, min_cue_duration: 0.833, max_cps: 20, min_gap: 0.083 };

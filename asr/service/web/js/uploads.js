@@ -3,7 +3,7 @@
 import * as tus from "../vendor/tus.js";
 import { el, button, toast } from "./dom.js";
 import { bytes } from "./format.js";
-import { address, authorization, askForKey, request, explain } from "./api.js";
+import { address, authorization, askForKey, request, explain, jobPath } from "./api.js";
 import { options, changedRules } from "./store.js";
 
 const AT_ONCE = 2;
@@ -24,9 +24,14 @@ export class Uploads {
 	add(files) {
 		for (const file of files) {
 			if (!file.size) { toast(`“${file.name}” is empty.`, { kind: "error" }); continue; }
-			this.#waiting.push(new Item(this, file));
-			this.list.append(this.#waiting.at(-1).node);
+			const item = new Item(this, file);
+			this.list.append(item.node);
+			this.queue(item);
 		}
+	}
+
+	queue(item) {
+		this.#waiting.push(item);
 		this.#next();
 	}
 
@@ -46,7 +51,9 @@ export class Uploads {
 
 	// Uploads that an earlier visit left unfinished: the browser does not keep the files.
 	#showBroken() {
-		for (const name of Object.keys(localStorage).filter((it) => it.startsWith("tus::"))) {
+		let names = [];
+		try { names = Object.keys(localStorage).filter((it) => it.startsWith("tus::")); } catch { /* no storage */ }
+		for (const name of names) {
 			let found = {};
 			try { found = JSON.parse(localStorage.getItem(name)); } catch { /* not ours */ }
 			const file = found.metadata?.filename;
@@ -96,6 +103,7 @@ class Item {
 		});
 		this.began = { at: performance.now(), sent: null };
 		const [earlier] = await this.upload.findPreviousUploads();
+		if (this.state !== "running") return;
 		if (earlier) this.upload.resumeFromPreviousUpload(earlier);
 		this.upload.start();
 	}
@@ -111,11 +119,18 @@ class Item {
 	}
 
 	#toggle() {
-		if (this.state === "paused") { this.#show("pause", "Pause"); this.run(); return; }
+		if (this.state === "paused") { this.#show("pause", "Pause"); this.#again(); return; }
 		this.state = "paused";
 		this.upload?.abort();
+		this.uploads.ended(this); // its place is free for another upload
 		this.#say("Paused");
 		this.#show("play", "Continue");
+	}
+
+	#again() {
+		this.state = "waiting";
+		this.#say("Waiting");
+		this.uploads.queue(this);
 	}
 
 	#show(name, label) {
@@ -144,7 +159,7 @@ class Item {
 		this.node.classList.remove("failed");
 		this.retryButton.hidden = true;
 		this.pauseButton.hidden = false;
-		if (this.uploaded) this.#createJob(); else this.run();
+		if (this.uploaded) this.#createJob(); else this.#again();
 	}
 
 	async #createJob() {
@@ -161,6 +176,7 @@ class Item {
 			this.uploads.ended(this);
 			request(`v1/uploads/${id}`, { method: "DELETE", headers: { "Tus-Resumable": "1.0.0" } }).catch(() => {});
 			this.uploads.oncreated(job);
+			request(jobPath(job.id, "/peaks?points_per_second=1"), { quiet: true }).catch(() => {}); // prepares the recording
 		} catch (error) { this.#stuck(error.message); }
 	}
 
