@@ -253,3 +253,35 @@ def test_record_with_the_microphone(site, visit):
     page.get_by_role("button", name="Stop and transcribe").click()
     row = page.locator(".jobs li", has_text="Recording 2").first
     expect(row.locator(".state-succeeded")).to_be_visible()
+
+
+@pytest.mark.parametrize("zoom", [2, 4])
+def test_a_zoomed_page(site, visit, rich_job, zoom):
+    """Browsers show a zoom as a smaller page: WCAG asks for 1280 x 1024 at 400%."""
+    size = {"width": 1280 // zoom, "height": 1024 // zoom - (50 if zoom > 2 else 0)}
+    page = visit(site, viewport=size).job(rich_job)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.keyboard.press("Control+f")
+    page.keyboard.press("Escape")
+    page.locator("p.text").nth(1).dblclick()
+    area = page.locator("textarea.text").bounding_box()
+    player = page.locator(".player").bounding_box()
+    assert area["y"] + area["height"] <= player["y"]
+    assert 0 <= area["y"] <= size["height"] - area["height"]
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Play", exact=True).scroll_into_view_if_needed()
+    assert page.get_by_role("button", name="Play", exact=True).is_visible()
+
+
+def test_reduced_motion_and_forced_colours(site, visit, rich_job):
+    page = visit(site, forced_colors="active").job(rich_job)
+    page.keyboard.press("n")
+    assert page.evaluate("matchMedia('(forced-colors: active)').matches")
+    mark = "getComputedStyle(document.querySelector('p.text'), '::highlight(current)')"
+    assert page.evaluate(f"{mark}.backgroundColor") != "rgba(0, 0, 0, 0)"
+    on = page.get_by_role("button", name="Text", exact=True)
+    off = page.get_by_role("button", name="Subtitles")
+    width = "(it) => getComputedStyle(it).borderTopWidth"
+    assert on.evaluate(width) != off.evaluate(width)
+    moving = "document.getAnimations().filter((it) => it.playState === 'running').length"
+    assert page.evaluate(moving) == 0

@@ -137,9 +137,12 @@ def test_violations(run, change, next_start, rules):
 
 
 def test_cues_become_segments_and_back(run):
+    segment = SEGMENT + "segment.speaker = 'A'; const names = { A: 'Anna' };"
     srt = "1\n00:00:00,000 --> 00:00:03,600\nAnna: one\ntwo\n\n"
     srt += "2\n00:00:04,000 --> 00:00:08,000\nthree four\n\n"
-    cues = run(f"(m, srt) => {{ {SEGMENT} return m.toCues([segment], m.parseSrt(srt)); }}", srt)
+    cues = run(
+        f"(m, srt) => {{ {segment} return m.toCues([segment], m.parseSrt(srt), names); }}", srt
+    )
     assert [it["text"] for it in cues] == ["one\ntwo", "three four"]
     assert [[it["start"], it["end"]] for it in cues] == [[0, 3.6], [4, 8]]
     assert sum(len(it["words"]) for it in cues) == 4
@@ -147,7 +150,7 @@ def test_cues_become_segments_and_back(run):
     assert [it["text"] for it in back] == ["one two three four"]
     assert (
         run(
-            f"(m, srt) => {{ {SEGMENT} return m.toCues([segment], m.parseSrt(srt)); }}",
+            f"(m, srt) => {{ {segment} return m.toCues([segment], m.parseSrt(srt), names); }}",
             srt.replace("three ", ""),
         )
         is None

@@ -1,4 +1,4 @@
-"""What can go wrong around the page: no storage, a service that is away, keys, clocks, other tabs."""
+"""What can go wrong around the page: storage, lost connections, keys, clocks, other tabs."""
 
 import re
 
@@ -40,13 +40,12 @@ def test_a_browser_that_stores_nothing(visit, tmp_path):
         page.keyboard.press("Enter")
         page.get_by_text("Options", exact=True).click()
         page.get_by_label("Channels").select_option("split")
-        drop(page, path)
+        with page.expect_request(lambda it: it.method == "POST" and "/v1/jobs" in it.url) as sent:
+            drop(page, path)
+        assert b'name="channels"\r\n\r\nsplit' in sent.value.post_data_buffer
         page.locator(".state-succeeded").wait_for()
         page.get_by_role("link", name=path.name).click()
         page.wait_for_selector("[data-ready]")
-        client = site.client(headers={"authorization": "Bearer sesame"})
-        job = client.get("/v1/jobs").json()["data"][0]
-        assert job["options"]["channels"] == "split"
         page.get_by_label("Dark or light").click()
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
@@ -220,7 +219,7 @@ def test_a_click_on_the_spectrogram_seeks(site, visit):
     box = page.locator(".spectrum").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
     until(page, "Math.abs(document.querySelector('audio').currentTime - 10) < 0.2")
-    cursor = page.locator(".cursor").bounding_box()
+    cursor = page.locator(".spectrum > .cursor").bounding_box()
     assert cursor["x"] == pytest.approx(box["x"] + box["width"] / 2, abs=8)
 
 
@@ -244,3 +243,68 @@ def test_subtitles_of_two_channels_that_speak_at_once(site, visit):
     text = download(page, "Subtitles (SRT)").path().read_text()
     assert re.search(r"^Bob:\s", text, re.MULTILINE)
     assert re.search(r"^channel:\s", text, re.MULTILINE)
+
+
+def test_a_prefix_behind_a_proxy(visit, tmp_path):
+    path = tmp_path / "behind a proxy.wav"
+    path.write_bytes(make_wav(4))
+    with serving(ASR_ROOT_PATH="/speech") as site:
+        visitor = visit(site)
+        page = visitor.tab("speech/")
+        asked = []
+        page.on("request", lambda it: asked.append(it.url))
+        drop(page, path)
+        page.locator(".state-succeeded").wait_for()
+        page.get_by_role("link", name=path.name).click()
+        page.wait_for_selector("[data-ready]")
+        until(page, READY)
+        edit(page, "word0", "corrected")
+        wait_saved(page)
+        assert "corrected" in download(page, "Plain text").path().read_text()
+        others = [url for url in asked if not url.startswith((f"{site.url}/speech/", "blob:"))]
+        assert others == []
+
+
+def test_without_the_page_there_is_none(visit):
+    with serving(ASR_PAGE="false") as site:
+        answer = visit(site).context.request.get(f"{site.url}/")
+        assert answer.status == 404
+        assert answer.json()["error"]["message"]
+
+
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "fresh"),
+    [
+        (LONG, f"{LONG} {LONG}"),
+        ("今日は良い天気です。", "今日も良い天気です。"),
+        ("שלום עולם טוב", "שלום לכולם"),
+        ("สวัสดีครับผม", "สวัสดีค่ะ"),
+        ("e\u0301te\u0301 \U0001f469\u200d\U0001f4bb vu", "\U0001f469\u200d\U0001f4bb"),
+        ("a \u202eevil\u202c b", "a \u2066isolated b"),
+    ],
+)
+def test_texts_of_all_kinds(site, visit, text, fresh):
+    job = finished_job(site, make_wav(5))
+    save(site, job, [line(0, text), line(3, "the next line")])
+    page = visit(site, viewport={"width": 390, "height": 844}).job(job)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("p.text").first.bounding_box()
+    assert box["x"] + box["width"] <= 390
+    page.locator("p.text").first.click()
+    page.keyboard.press("e")
+    page.locator("textarea.text").fill(fresh)
+    page.keyboard.press("Enter")
+    wait_saved(page)
+    kept = stored(site, job)["segments"]
+    assert [it["text"] for it in kept] == [
+        page.locator("p.text").first.inner_text(),
+        "the next line",
+    ]
+    assert "".join(it["word"] for it in kept[0]["words"]) == re.sub(r"\s", "", kept[0]["text"])
+    page.get_by_role("button", name="Subtitles").click()
+    expect(page.locator(".row.cue").first).to_be_visible()
+    page.get_by_role("button", name="Text", exact=True).click()
+    expect(page.locator(".row.cue")).to_have_count(0)

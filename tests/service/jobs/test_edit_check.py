@@ -6,7 +6,7 @@ import zlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asr.pipeline.checkpoint import pack_segment
 from asr.service.jobs import edit_check
@@ -209,6 +209,7 @@ def engine_segments(draw):
     return made
 
 
+@settings(max_examples=30)
 @given(engine_segments())
 def test_whatever_the_engine_wrote_may_be_saved(segments):
     """Also after its times were rounded to milliseconds."""

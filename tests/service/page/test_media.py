@@ -8,22 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.service.access.test_keys import lines
-from tests.support.inprocess import serving
+from tests.service.page.conftest import QUOTA, SECONDS, SOUND
 from tests.support.serving import HTTP, make_wav, wait_for
 
-SECONDS = 3.0
-SOUND = make_wav(SECONDS)
-QUOTA = 40
 NAME = 'na"me\r\nX: <b> é.wav'
 NOBODYS = "0" * 32
 
 
 @pytest.fixture(scope="module")
-def server():
-    keys = "".join(lines({name: {"key": f"key-{name}"} for name in ("a", "b")}))
-    with serving(ASR_API_KEYS=keys, ASR_UPLOAD_QUOTA_BYTES=str(QUOTA * len(SOUND))) as server:
-        yield server
+def server(keyed):
+    return keyed
 
 
 def client_of(server, name="a"):

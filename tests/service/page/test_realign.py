@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asr.service.page.realign import MAX_RUN_SECONDS, Line, realign
 from asr.types import Word
@@ -115,6 +115,7 @@ TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 NUMBERS = st.floats(-5, 50, allow_nan=False)
 
 
+@settings(max_examples=30)
 @given(TEXTS, TEXTS, st.data())
 def test_words_are_in_order_and_unchanged_words_keep_their_times(before, after, data):
     old = line(before, data.draw(st.sampled_from([0.0, 0.01, 0.333, 2.0])))

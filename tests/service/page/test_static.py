@@ -12,16 +12,14 @@ from asr.service.app import Application
 from asr.service.http.problems import Problem
 from asr.service.page.static import SWAGGER, WEB, StaticFiles
 from asr.settings import Settings
-from tests.support.inprocess import serving
 from tests.support.serving import HTTP
 
-KEY = {"authorization": "Bearer sesame"}
+KEY = {"authorization": "Bearer key-a"}
 
 
 @pytest.fixture(scope="module")
-def server():
-    with serving(ASR_API_KEY="sesame") as server:
-        yield server
+def server(keyed):
+    return keyed
 
 
 def get(files, name, **headers):
