@@ -74,12 +74,13 @@ class _Graph:
     def normalised(self, data: str, name: str) -> str:
         """Batch normalisation. One without weights scales by 1 and adds 0."""
         mean = self.tensors[f"{name}.running_mean"]
-        defaults = {"weight": np.ones_like(mean), "bias": np.zeros_like(mean)}
-        parts = ("weight", "bias", "running_mean", "running_var")
-        given = [
-            self.constant(f"{name}.{it}", self.tensors.get(f"{name}.{it}", defaults.get(it)))
-            for it in parts
-        ]
+        values = {
+            "weight": self.tensors.get(f"{name}.weight", np.ones_like(mean)),
+            "bias": self.tensors.get(f"{name}.bias", np.zeros_like(mean)),
+            "running_mean": mean,
+            "running_var": self.tensors[f"{name}.running_var"],
+        }
+        given = [self.constant(f"{name}.{part}", value) for part, value in values.items()]
         return self.op("BatchNormalization", data, *given, epsilon=EPSILON)
 
     def activated(self, data: str, name: str) -> str:
@@ -153,9 +154,7 @@ def _dense_layer(graph: _Graph, data: str, name: str, width: int, dilation: int)
     data = graph.activated(data, f"{name}.nonlinear2.batchnorm")
     cam = f"{name}.cam_layer"
     pad = (width - 1) // 2 * dilation
-    local = graph.convolution(
-        data, f"{cam}.linear_local", pads=[pad, pad], dilations=[dilation]
-    )
+    local = graph.convolution(data, f"{cam}.linear_local", pads=[pad, pad], dilations=[dilation])
     context = graph.convolution(_context(graph, data), f"{cam}.linear1")
     mask = graph.convolution(graph.op("Relu", context), f"{cam}.linear2")
     return graph.op("Mul", local, graph.op("Sigmoid", mask))
@@ -170,7 +169,7 @@ def _context(graph: _Graph, data: str) -> str:
         strides=[CONTEXT_FRAMES],
         ceil_mode=1,
     )
-    # Repeat each mean for its frames: (b, c, s) -> (b, c, s, 100) -> (b, c, 100 s) -> (b, c, frames)
+    # Repeat each mean for its frames: (b, c, s) -> (b, c, s, 100) -> (b, c, 100 s)
     wide = graph.op("Unsqueeze", pooled, graph.integers(3))
     wide = graph.op("Expand", wide, graph.integers(1, 1, 1, CONTEXT_FRAMES))
     wide = graph.op("Reshape", wide, graph.integers(0, 0, -1))

@@ -5,7 +5,7 @@
 2. Two clusters are joined while the mean cosine *between* them is more than `Thresholds.relative`
    of the mean cosine *inside* them. A telephone or a room raises the cosines of all voices alike,
    so a fixed number would fail, and this ratio does not.
-3. Clusters with fewer than `Thresholds.smallest` windows have no cosines inside that could be
+3. Clusters with fewer than `Thresholds.least_windows` windows have no cosines inside that could be
    trusted. They go to the nearest voice.
 
 A cluster is kept as the sum of its unit vectors and their number. The mean cosine between two
@@ -90,7 +90,8 @@ def by_appearance(labels: np.ndarray) -> np.ndarray:
     values, first = np.unique(labels, return_index=True)
     order = np.empty(int(values.max()) + 1, np.int64)
     order[values[np.argsort(first)]] = np.arange(len(values))
-    return order[labels]
+    renumbered: np.ndarray = order[labels]
+    return renumbered
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -210,13 +211,11 @@ def _join_by_ratio(
     found: _Clusters, thresholds: Thresholds, fewest: int, most: int | None
 ) -> _Clusters:
     """The second and third step."""
-    large = np.flatnonzero(found.counts >= thresholds.smallest)
+    large = np.flatnonzero(found.counts >= thresholds.least_windows(len(found.labels)))
     if len(large) < fewest:
         large = _largest(found.counts, fewest)
     large = large[_largest(found.counts[large], MAX_CLUSTERS)]
-    joins = _ratio_joins(
-        found.sums[large], found.counts[large], thresholds.relative, fewest, most
-    )
+    joins = _ratio_joins(found.sums[large], found.counts[large], thresholds.relative, fewest, most)
     voices = np.unique(joins, return_inverse=True)[1]
     sums = np.zeros((int(voices.max()) + 1, found.sums.shape[1]))
     np.add.at(sums, voices, found.sums[large])
@@ -257,7 +256,7 @@ def _ratios(gram: np.ndarray, counts: np.ndarray, live: np.ndarray) -> np.ndarra
     pairs = np.maximum(counts * (counts - 1), 1.0)
     inside = np.where(counts > 1, (np.diag(gram) - counts) / pairs, 1.0)
     root = np.sqrt(np.maximum(inside, 1e-3))
-    ratios = _means(gram, counts) / np.outer(root, root)
+    ratios: np.ndarray = _means(gram, counts) / np.outer(root, root)
     ratios[~live] = _NEVER
     ratios[:, ~live] = _NEVER
     np.fill_diagonal(ratios, _NEVER)

@@ -39,7 +39,8 @@ def fbank(samples: np.ndarray) -> np.ndarray:
     emphasised = (frames - PREEMPHASIS * before) * _povey()
     power = np.abs(np.fft.rfft(emphasised, N_FFT)) ** 2
     bands = power.astype(np.float32) @ _mel_weights()
-    return np.log(np.maximum(bands, FLOOR), dtype=np.float32)
+    features: np.ndarray = np.log(np.maximum(bands, FLOOR), dtype=np.float32)
+    return features
 
 
 @cache

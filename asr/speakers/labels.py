@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from asr.speakers.clustering import BLOCK, by_appearance, centroids, cluster, unit
+from asr.speakers.letters import letter_of
 from asr.speakers.scores import best_path, word_scores
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def label(
     n_words = len(heard.words)
     if not len(heard.windows):
         sure = thresholds.confidences[0] if n_words else ALONE
-        names = ("A",) if n_words else ()
-        return Labels(names, (0,) * n_words, (sure,) * n_words, (False,) * n_words)
+        alone = ("A",) if n_words else ()
+        return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words)
     heard = heard.ordered()
     centres, warnings = find_voices(heard, thresholds, fewest, most)
     cosines = cosines_of(heard.embeddings, centres)
@@ -137,10 +138,8 @@ def find_voices(
     labels = cluster(reliable, thresholds, fewest, most)
     warnings: tuple[str, ...] = ()
     if most is None and labels.max() >= MOST:
-        warnings = (
-            f"{labels.max() + 1} voices were found, and the nearest were joined to {MOST}: "
-            "send speakers with the number of speakers if there are more",
-        )
+        note = f"{labels.max() + 1} voices were found, and the nearest were joined to {MOST}"
+        warnings = (f"{note}: send speakers with their number if there are more",)
         labels = cluster(reliable, thresholds, fewest, MOST)
     return centroids(reliable, labels), warnings
 
@@ -161,16 +160,6 @@ def name_voices(
     taken = {person.name for person in known}
     free = (letter for letter in letters if letter not in taken)
     return {voice: names.get(voice) or next(free) for voice in order}
-
-
-def letter_of(number: int) -> str:
-    """A, B, ... Z, AA, AB, ..."""
-    text = ""
-    number += 1
-    while number:
-        number, digit = divmod(number - 1, 26)
-        text = chr(ord("A") + digit) + text
-    return text
 
 
 def _known_names(
@@ -223,7 +212,7 @@ def _overlaps(
 ) -> tuple[bool, ...]:
     """Whether each word may be spoken over: no voice fits it well, and another one is near."""
     changes = np.flatnonzero(np.diff(path))
-    times = np.array([words[change][1] for change in changes])
+    times = np.array([words[int(change)][1] for change in changes])
     is_unclear = margins < thresholds.overlap
     return tuple(
         bool(unclear and len(times) and np.abs(times - (start + end) / 2).min() < NEAR)
@@ -269,7 +258,7 @@ def snapshot(
 
 
 def _kept_numbers(nearest: np.ndarray, n_voices: int, earlier: np.ndarray) -> list[int]:
-    """A number for each voice: that of the earlier voice which shares most windows, or a new one."""
+    """A number for each voice: that of the earlier voice with most of its windows, or a new one."""
     n_earlier = int(earlier.max(initial=-1)) + 1
     shared = np.zeros((n_voices, n_earlier))
     np.add.at(shared, (nearest[: len(earlier)], earlier), 1)

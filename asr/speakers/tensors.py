@@ -6,7 +6,7 @@ function, so this unpickler knows only what plain tensors need and refuses every
 
 from __future__ import annotations
 
-import pickle  # noqa: S403  # with an unpickler that allows tensors only
+import pickle  # with an unpickler that allows tensors only
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -48,7 +48,7 @@ class _Storage:
         self.dtype = np.dtype(_DTYPES[name])
 
 
-class _TensorUnpickler(pickle.Unpickler):
+class _TensorUnpickler(pickle.Unpickler):  # noqa: S301  # it refuses all but tensors
     """Builds dictionaries of tensors.
 
     Args:
@@ -100,7 +100,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             pickled = next(it for it in archive.namelist() if it.endswith("data.pkl"))
             if sum(part.file_size for part in archive.infolist()) > MAX_BYTES:
-                raise ValueError("it is too large")  # noqa: TRY301  # reported like other damage
+                raise ValueError("it is too large")  # reported like other damage
             found = _TensorUnpickler(archive, pickled).load()
     except (*_DAMAGED, StopIteration) as error:
         raise AsrError(f"{path.name} is no checkpoint of tensors: {error}") from error

@@ -36,7 +36,10 @@ class Thresholds:
         relative: the second step joins two clusters while the mean cosine between them is more than
             this part of the mean cosine inside them. A telephone or a room raises all cosines, so
             a fixed number would fail.
-        smallest: windows; smaller clusters go to the nearest voice.
+        smallest: windows; smaller clusters go to the nearest voice. Overlapping speech makes such
+            clusters.
+        smallest_share: the same as a part of all windows, for longer recordings.
+        smallest_most: windows; a cluster of this size is always a voice.
         change: what a change of the speaker between two words costs, in cosines summed over the
             10 ms frames of a word.
         known_short: least cosine of a voice and a known voice whose recording is shorter than
@@ -56,8 +59,10 @@ class Thresholds:
     pause: float = 0.15
     reliable: float = 0.75
     pure: float = 0.45
-    relative: float = 0.63
+    relative: float = 0.65
     smallest: int = 3
+    smallest_share: float = 0.02
+    smallest_most: int = 5
     change: float = 1.0
     known_short: float = 0.50
     known_long: float = 0.40
@@ -66,6 +71,11 @@ class Thresholds:
     overlap: float = 0.10
     margins: tuple[float, ...] = (0.0, 0.05, 0.15, 0.25, 0.4, 0.6)
     confidences: tuple[float, ...] = (0.5, 0.54, 0.63, 0.85, 0.966, 0.99)
+
+    def least_windows(self, n_windows: int) -> int:
+        """The least windows of a cluster that is a voice, in a recording with `n_windows`."""
+        share = math.ceil(self.smallest_share * n_windows)
+        return max(self.smallest, min(share, self.smallest_most))
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.window <= 10:
