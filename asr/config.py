@@ -150,6 +150,9 @@ class SubtitleOptions:
     highlight_words: bool = described(
         False, "vtt: give each word its time, so that it can be highlighted"
     )
+    speaker_labels: bool = described(
+        False, "srt: begin the cues of each speaker with the name; channels always do"
+    )
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")

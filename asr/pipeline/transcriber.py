@@ -268,9 +268,19 @@ class Transcriber:
         return await self._recogniser.read(chunk, recording.read)
 
     async def embed_voice(
-        self, source: Path, name: str, work_dir: Path | None = None
+        self,
+        source: Path,
+        name: str,
+        work_dir: Path | None = None,
+        length: tuple[float, float] | None = None,
     ) -> KnownVoice:
         """Make a known voice from a recording of one person.
+
+        Args:
+            source: the recording.
+            name: of the person.
+            work_dir: folder for the decoded audio.
+            length: the shortest and longest recording in seconds; None for those of stored voices.
 
         Raises:
             AudioError: the recording cannot be used.
@@ -278,9 +288,8 @@ class Transcriber:
         """
         check(not self.diariser.obstacle, "speakers", self.diariser.obstacle)
         with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
-            return await embed_file(
-                self._decoders, self.diariser, source, Path(folder) / "voice.pcm", name
-            )
+            target = Path(folder) / "voice.pcm"
+            return await embed_file(self._decoders, self.diariser, source, target, name, length)
 
     async def recognise(
         self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY

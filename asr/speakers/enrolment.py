@@ -23,13 +23,20 @@ MIN_SECONDS: Final = 1.0
 """Of speech. An embedding of less says little about the voice."""
 MAX_SECONDS: Final = 60.0
 """Of speech that are used."""
+TOLERANCE: Final = 0.5
+"""Seconds. Encoders add some silence to a recording."""
 LIMITS: Final = AudioLimits(max_seconds=300.0, max_bytes=64 << 20, max_cpu_seconds=60)
 """For the recording."""
 VAD: Final = VadOptions(padding=0.05)
 
 
 async def embed_file(
-    pool: ProcessPool, diariser: Diariser, source: Path, target: Path, name: str
+    pool: ProcessPool,
+    diariser: Diariser,
+    source: Path,
+    target: Path,
+    name: str,
+    length: tuple[float, float] | None = None,
 ) -> KnownVoice:
     """Decode a recording and embed the speech in it.
 
@@ -39,15 +46,22 @@ async def embed_file(
         source: the recording of one person.
         target: where the decoder writes its samples.
         name: of the person.
+        length: the shortest and longest recording in seconds; None for no limits but `LIMITS`.
 
     Raises:
         AudioError: the recording cannot be used.
         InvalidOption: it has too little speech, or the name cannot be used.
     """
     regions: list[SpeechRegion] = []
+    seconds = 0.0
     async with contextlib.aclosing(decode_recording(pool, source, target, VAD, LIMITS)) as reports:
         async for report in reports:
             regions += report.closed
+            seconds = report.n_samples / SAMPLE_RATE
+    low, high = length or (0.0, LIMITS.max_seconds)
+    is_fitting = low - TOLERANCE <= seconds <= high + TOLERANCE
+    message = f"has {seconds:.1f} s; send {low:g} to {high:g} s"
+    check(is_fitting, "known_speaker_references", message)
     speech = await asyncio.to_thread(_speech, Recording(target), regions)
     message = f"has {speech.duration:.1f} s of speech; send at least {MIN_SECONDS:.0f} s"
     check(speech.duration >= MIN_SECONDS, "known_speaker_references", message)

@@ -89,7 +89,7 @@ def test_answers_have_the_described_type(server, operations):
     own = f"{server.url}/v1/jobs/{job}"
     wait_for(lambda: HTTP.get(own).json()["state"] == "succeeded", 20, "the end of the job")
     for (method, path), operation in operations.items():
-        if method != "get" or "session" in path:
+        if method != "get" or "session" in path or path == "/v1/speakers/{name}":
             continue
         for extension in EXTENSIONS if "{extension}" in path else [""]:
             address = path.format(job_id=job, extension=extension, name="tiny")

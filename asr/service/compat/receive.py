@@ -14,6 +14,7 @@ from asr.service.http.body import receive_body
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import parse_fields
 from asr.service.transcriptions.sources import Source
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,9 @@ class Exchange:
     def _check(self, asked: Asked) -> TranscriptionRequest:
         """Check the translated fields. An error names the field that the client sent."""
         try:
-            return parse_fields(asked.pairs, self._settings.vad, self._settings.limits)
+            reason = obstacle(self._settings.speaker_model)
+            settings = self._settings
+            return parse_fields(asked.pairs, settings.vad, settings.limits, no_speakers=reason)
         except Problem as error:
             ours = error.param or ""
             theirs = asked.origins.get(ours, ours)

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
+from asr.config import (
+    ChunkOptions,
+    DecodeOptions,
+    KnownVoice,
+    Options,
+    SpeakerOptions,
+    SubtitleOptions,
+    VadOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +39,7 @@ class JobRequest:
     warnings: tuple[str, ...] = ()
     track: int | None = None
     on_error: OnError = "gap"
+    speakers: SpeakerOptions | None = None
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -45,12 +54,20 @@ class JobRequest:
             checked.warnings,
             options.track,
             checked.on_error or "gap",
+            options.speakers,
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
         return Options(
-            self.vad, self.chunk, self.decode, limits, self.channels, self.track, self.on_error
+            vad=self.vad,
+            chunk=self.chunk,
+            decode=self.decode,
+            limits=limits,
+            channels=self.channels,
+            track=self.track,
+            on_error=self.on_error,
+            speakers=self.speakers,
         )
 
     def fingerprint(
@@ -72,6 +89,10 @@ class JobRequest:
             del options["track"]
         if self.on_error == "gap":
             del options["on_error"]
+        if self.speakers is None:
+            del options["speakers"]
+        if not self.subtitles.speaker_labels:
+            del options["subtitles"]["speaker_labels"]
         labels = [name, dict(metadata or {})] if name or metadata else []
         return _digest([owner, sha256, engine, options, *labels])
 
@@ -98,6 +119,7 @@ class JobRequest:
             tuple(body.get("warnings", ())),
             body.get("track"),
             body.get("on_error", "gap"),
+            _speakers(body.get("speakers")),
         )
 
 
@@ -108,6 +130,13 @@ def digest_of_sent(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
 
 def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _speakers(body: dict[str, Any] | None) -> SpeakerOptions | None:
+    if body is None:
+        return None
+    known = tuple(_make(KnownVoice, voice) for voice in body.get("known", ()))
+    return _make(SpeakerOptions, {**body, "known": known})
 
 
 def _make(kind: type[T], values: dict[str, Any]) -> T:

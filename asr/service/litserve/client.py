@@ -26,11 +26,18 @@ from asr.service.litserve.messages import (
     Metrics,
     Report,
     Started,
+    VoiceFound,
 )
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
-    from asr.service.litserve.messages import RecogniseInterim, Transcribe, WorkerEvent
+    from asr.config import KnownVoice
+    from asr.service.litserve.messages import (
+        EmbedVoice,
+        RecogniseInterim,
+        Transcribe,
+        WorkerEvent,
+    )
 
 Submit = Callable[[Command], AsyncGenerator[Report]]
 """Sends a command and yields its reports. Raises `WorkerDied`."""
@@ -108,6 +115,27 @@ class WorkerClient:
                 self._start_cancel(command.id)
         raise WorkerDied("the recogniser process cancelled an interim request")
 
+    async def embed_voice(self, command: EmbedVoice) -> KnownVoice:
+        """Make a known voice. Cancelling the call cancels the work in the worker.
+
+        Raises:
+            AsrError: the recording cannot be used, or there is no speaker model.
+            WorkerDied: the worker died.
+        """
+        finished = False
+        try:
+            async with contextlib.aclosing(self._submit(command)) as reports:
+                async for report in reports:
+                    finished = isinstance(report, VoiceFound | Failed)
+                    if isinstance(report, VoiceFound):
+                        return report.voice
+                    _event_of(report)
+            finished = True
+        finally:
+            if not finished:
+                self._start_cancel(command.id)
+        raise WorkerDied("the recogniser process did not embed a voice")
+
     def _start_cancel(self, job: str) -> None:
         # In a separate task: the caller is often being cancelled, and an await here would be
         # cancelled too.
@@ -158,7 +186,7 @@ def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Metrics() | Started() | InterimText():
+        case EngineState() | Metrics() | Started() | InterimText() | VoiceFound():
             raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 

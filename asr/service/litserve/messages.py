@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.audio.growing import GrowingFile
-    from asr.config import DecodeOptions, Options
+    from asr.config import DecodeOptions, KnownVoice, Options
     from asr.engines.base import Capabilities
 
 HEARTBEAT_SECONDS: Final = 1.0
@@ -73,6 +73,32 @@ class RecogniseInterim:
     job: str = ""
     owner: str = ""
     weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedVoice:
+    """Make a known voice from a recording of one person. Reports a `VoiceFound`.
+
+    Attributes:
+        id: names the work in a later `Cancel`.
+        source: the recording.
+        work_dir: a folder for decoded audio.
+        name: of the person.
+        length: the shortest and longest recording in seconds; None for the limits of stored voices.
+    """
+
+    id: str
+    source: Path
+    work_dir: Path
+    name: str
+    length: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFound:
+    """The answer to `EmbedVoice`."""
+
+    voice: KnownVoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +211,9 @@ class Metrics:
     text: str
 
 
-Command = Transcribe | RecogniseInterim | Cancel | Control | GetEngineState | GetMetrics
+Command = (
+    Transcribe | RecogniseInterim | EmbedVoice | Cancel | Control | GetEngineState | GetMetrics
+)
 WorkerEvent = Event | ChunkDone | ChunkFailed | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | Started | InterimText | Failed | EngineState | Metrics
+Report = WorkerEvent | Started | InterimText | VoiceFound | Failed | EngineState | Metrics

@@ -39,6 +39,7 @@ from asr.service.litserve.messages import (
     ChunkFailed,
     Command,
     Control,
+    EmbedVoice,
     EngineState,
     Failed,
     GetEngineState,
@@ -50,6 +51,7 @@ from asr.service.litserve.messages import (
     Report,
     Started,
     Transcribe,
+    VoiceFound,
 )
 from asr.service.observability.logs import request_id
 from asr.service.observability.metrics import WorkerMetrics, metered, metered_interim
@@ -102,7 +104,7 @@ class Worker:
     async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command and yield its reports. An error is a report too."""
         match command:
-            case Transcribe() | RecogniseInterim():
+            case Transcribe() | RecogniseInterim() | EmbedVoice():
                 made = self._run(command)
             case Control():
                 made = self._control()
@@ -128,13 +130,18 @@ class Worker:
             if job in (running, None):
                 task.cancel()
 
-    async def _run(self, command: Transcribe | RecogniseInterim) -> AsyncGenerator[Report]:
+    async def _run(
+        self, command: Transcribe | RecogniseInterim | EmbedVoice
+    ) -> AsyncGenerator[Report]:
         """Do the work of a command in a task that a `Cancel` can end."""
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
-        if isinstance(command, Transcribe):
-            task = asyncio.create_task(self._work(command, reports))
-        else:
-            task = asyncio.create_task(self._recognise(command, reports))
+        match command:
+            case Transcribe():
+                task = asyncio.create_task(self._work(command, reports))
+            case RecogniseInterim():
+                task = asyncio.create_task(self._recognise(command, reports))
+            case EmbedVoice():
+                task = asyncio.create_task(self._embed(command, reports))
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
@@ -189,6 +196,19 @@ class Worker:
                 )
                 outcome.name = "doubtful" if text is None else "answered"
             reports.put_nowait(InterimText(text))
+        except AsrError as error:
+            reports.put_nowait(Failed(error))
+        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
+            reports.put_nowait(Failed(_portable(error)))
+
+    async def _embed(self, command: EmbedVoice, reports: asyncio.Queue[Report | None]) -> None:
+        """Carry out an `EmbedVoice`. A failure does not count as a failed recording."""
+        try:
+            transcriber = await self._opened()
+            voice = await transcriber.embed_voice(
+                command.source, command.name, command.work_dir, command.length
+            )
+            reports.put_nowait(VoiceFound(voice))
         except AsrError as error:
             reports.put_nowait(Failed(error))
         except Exception as error:  # noqa: BLE001  # for example, the client left with its files
