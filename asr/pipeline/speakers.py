@@ -118,14 +118,9 @@ class SpeakerTracker:
 
     async def finish(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """The segments with their final speakers, split where the speaker changes, renumbered."""
-        labelled: dict[int, list[Word]] = {}
-        try:
-            for channel in sorted({segment.channel or 0 for segment in segments}):
-                labelled[channel] = await self._label_words(channel, segments)
-        except (AsrError, OSError, ValueError) as error:
-            self._fail(error)
-        if self._failure:
-            self.warnings.append(f"the speakers could not be told apart: {self._failure}")
+        labelled = await self._label_channels(segments)
+        if labelled is None:
+            self.warnings = [f"the speakers could not be told apart: {self._failure}"]
             return tuple(segments)
         if self._last_error:
             note = "the speakers of some chunks are taken from those around them"
@@ -134,6 +129,18 @@ class SpeakerTracker:
             labelled = _with_overlaps(labelled)
         pieces = _replaced(segments, labelled)
         return tuple(replace(piece, id=number) for number, piece in enumerate(_complete(pieces)))
+
+    async def _label_channels(self, segments: Sequence[Segment]) -> dict[int, list[Word]] | None:
+        """The words of each channel with their speakers; None if it failed."""
+        if self._failure:
+            return None
+        channels = sorted({segment.channel or 0 for segment in segments})
+        try:
+            return {channel: await self._label_words(channel, segments) for channel in channels}
+        except (AsrError, OSError, ValueError) as error:
+            logger.warning("speakers: %s", error)
+            self._failure = str(error)
+            return None
 
     async def _label_words(self, channel: int, segments: Sequence[Segment]) -> list[Word]:
         mine = (segment for segment in segments if (segment.channel or 0) == channel)
@@ -169,12 +176,11 @@ class SpeakerTracker:
         return bool(self._failure)
 
     def _fail(self, error: Exception) -> None:
-        """Take note of a failure. Without a model, nothing else is tried."""
+        """Take note of a chunk that failed. Without a model, nothing else is tried."""
         logger.warning("speakers: %s", error)
         self._last_error = str(error)
-        if isinstance(error, EngineUnavailable) or not any(
-            log.windows for log in self._logs.values()
-        ):
+        has_any = any(log.windows for log in self._logs.values())
+        if isinstance(error, EngineUnavailable) or not has_any:
             self._failure = str(error)
 
 

@@ -68,6 +68,12 @@ def find_model(chosen: str) -> Path:
     return path
 
 
+def model_id(chosen: str) -> str:
+    """What identifies the model. Embeddings of two models cannot be compared."""
+    path = model_path(chosen)
+    return read_digest(path.with_suffix(".json")) or path.name
+
+
 def read_digest(description: Path) -> str | None:
     """The SHA-256 that a description names; None if it names none.
 

@@ -97,13 +97,18 @@ class Exchange:
         if not body.has_file:
             message = f"{parts[0]}: the recording is missing; send it as multipart/form-data"
             raise Problem(400, message, "invalid_value", parts[0])
-        self._asked = asked = self._dialect.translate(Fields(body.fields, self._settings.vad))
+        self._asked = asked = self._dialect.translate(self._fields(body.fields))
         checked = self._check(asked)
         notes = list(asked.warnings)
         if asked.is_pcm:
             file = await asyncio.to_thread(as_wav, file, notes)
         notes += [_with_origin(warning, asked.origins) for warning in checked.warnings]
         return Source(replace(checked, warnings=tuple(notes)), file)
+
+    def _fields(self, pairs: list[tuple[str, str]]) -> Fields:
+        settings = self._settings
+        able = not obstacle(settings.speaker_model)
+        return Fields(pairs, settings.vad, tells_speakers=able)
 
     def _check(self, asked: Asked) -> TranscriptionRequest:
         """Check the translated fields. An error names the field that the client sent."""

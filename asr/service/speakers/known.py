@@ -20,7 +20,7 @@ from asr.errors import AudioError, InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.problems import Problem
 from asr.service.litserve.messages import EmbedVoice
-from asr.speakers.folder import model_path, read_digest
+from asr.speakers.folder import model_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +55,7 @@ class KnownSpeakers:
     @property
     def model(self) -> str:
         """What identifies the speaker model. Embeddings of another one cannot be compared."""
-        path = model_path(self._settings.speaker_model)
-        return read_digest(path.with_suffix(".json")) or path.name
+        return model_id(self._settings.speaker_model)
 
     async def resolve(
         self,
