@@ -92,7 +92,8 @@ def test_segments_are_split_where_the_speaker_changes():
     assert all(it.speaker_confidence == pytest.approx(0.9) for it in found)
     assert all(word.speaker == it.speaker for it in found for word in it.words)
     assert [it.warnings for it in found] == [("w",), (), (), (), ("nothing",)]
-    assert " ".join(word.text for it in found for word in it.words) == "one two three four. five six."
+    said = " ".join(word.text for it in found for word in it.words)
+    assert said == "one two three four. five six."
     assert warnings == ["told"]
 
 
@@ -183,7 +184,7 @@ def test_a_conversation_and_its_continuation(conversation, tmp_path):
 
     found, told, known = asyncio.run(work([]))
     assert (known.name, known.seconds > 1) == ("Ann", True)
-        for word in found.words:
+    for word in found.words:
         expected = "AB"[int(word.midpoint // 9) % 2]
         edge = min(abs(word.midpoint - at) for at in range(9, 36, 9))
         assert word.speaker == expected or edge < 0.8
