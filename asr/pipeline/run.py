@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from asr.config import Options
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.scheduler import Share
+    from asr.pipeline.speakers import SpeakerMemory
     from asr.pipeline.transcriber import Transcriber
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Run:
         options: how to transcribe.
         share: the owner of the work.
         checkpoint: has the hypotheses of an earlier attempt and stores new ones.
+        memory: the voices of a live session, if the recording is a turn of one.
     """
 
     def __init__(
@@ -97,11 +99,14 @@ class Run:
         options: Options,
         share: Share,
         checkpoint: Checkpoint | None = None,
+        *,
+        memory: SpeakerMemory | None = None,
     ) -> None:
         self._owner = owner
         self._reports = reports
         self._share = share
         self._checkpoint = checkpoint
+        self._memory = memory
         self._options = options
         self._target = target
         self._channels: list[ChannelPipeline] = []
@@ -187,7 +192,9 @@ class Run:
         self._merger = Merger(n_channels, named=is_split, labels=labels)
         if self._options.speakers is not None:
             names = self._merger.labels if is_split else ()
-            self._speakers = SpeakerTracker(self._owner.diariser, self._options.speakers, names)
+            self._speakers = SpeakerTracker(
+                self._owner.diariser, self._options.speakers, names, self._memory
+            )
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples

@@ -9,6 +9,7 @@ If telling speakers apart fails, the transcript is delivered without speakers an
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
@@ -38,8 +39,36 @@ FRESH_WINDOWS: Final = 40
 """The voices are found again after this many new windows, 30 s of speech ..."""
 FRESH_SHARE: Final = 0.2
 """... that are also this part of all windows, so that long recordings do not cost more."""
-PROVISIONAL_CHANGE: Final = 1.0
+LIVE_SHARE: Final = 0.05
+"""In a live session, after new windows that are more than this part of the known ones."""
+TURN_SECONDS: Final = 100_000.0
+"""Longer than any turn of a live session."""
+PROVISIONAL_CHANGE: Final = 2.0
 """What a change of the speaker costs in provisional labels, as in `Thresholds.change`."""
+
+
+class SpeakerMemory:
+    """The voices of a live session, whose turns are recordings of their own.
+
+    A speaker keeps the letter from turn to turn. The letters stay provisional, because they were
+    sent before the session was over.
+
+    Attributes:
+        log: the windows of all turns; each turn has a time of its own.
+        found: the voices in them.
+        lock: held while voices are being found.
+    """
+
+    def __init__(self) -> None:
+        self.log = VoiceLog()
+        self.found: Provisional | None = None
+        self.lock = asyncio.Lock()
+        self._n_turns = 0
+
+    def begin_turn(self) -> float:
+        """The time at which the next turn starts, far behind the earlier ones."""
+        self._n_turns += 1
+        return self._n_turns * TURN_SECONDS
 
 
 class SpeakerTracker:
@@ -49,19 +78,26 @@ class SpeakerTracker:
         diariser: embeds and labels.
         options: how many speakers there are, and which are known.
         labels: the name of each channel if the channels are kept apart, else empty.
+        memory: of the live session, if the recording is a turn of one.
 
     Attributes:
         warnings: why speakers are missing or doubtful, as text for people.
     """
 
     def __init__(
-        self, diariser: Diariser, options: SpeakerOptions, labels: Sequence[str] = ()
+        self,
+        diariser: Diariser,
+        options: SpeakerOptions,
+        labels: Sequence[str] = (),
+        memory: SpeakerMemory | None = None,
     ) -> None:
         self.warnings: list[str] = []
         self._diariser = diariser
         self._options = options
         self._labels = labels
-        self._logs: dict[int, VoiceLog] = {}
+        self._memory = memory
+        self._offset = memory.begin_turn() if memory else 0.0
+        self._logs: dict[int, VoiceLog] = {0: memory.log} if memory else {}
         self._found: dict[int, Provisional] = {}
         self._last_error = ""
         self._failure = ""  # why no speakers are told apart at all
@@ -81,10 +117,13 @@ class SpeakerTracker:
         """Take the voices of the next chunk of a channel."""
         log = self._logs.setdefault(channel, VoiceLog())
         if voices is not None:
-            log.add(chunk.start, voices)
+            log.add(self._offset + chunk.start, voices)
 
     async def refresh(self, channel: int) -> None:
         """Find the voices so far, if there is enough new speech."""
+        if self._memory is not None:
+            await self._refresh_memory(self._memory)
+            return
         log, found = self._logs[channel], self._found.get(channel)
         n_known = len(found.of_windows) if found else 0
         n_fresh = len(log.windows) - n_known
@@ -97,13 +136,26 @@ class SpeakerTracker:
         except (AsrError, OSError) as error:
             logger.warning("speakers so far: %s", error)
 
+    async def _refresh_memory(self, memory: SpeakerMemory) -> None:
+        """Find the voices of a live session: a new speaker shall soon have a letter."""
+        async with memory.lock:
+            n_known = len(memory.found.of_windows) if memory.found else 0
+            if len(memory.log.windows) - n_known > LIVE_SHARE * n_known and not self._is_given_up:
+                earlier = memory.found.of_windows if memory.found else ()
+                try:
+                    memory.found = await self._diariser.snapshot(memory.log, self._options, earlier)
+                except (AsrError, OSError) as error:
+                    logger.warning("speakers so far: %s", error)
+            if memory.found:
+                self._found[0] = memory.found
+
     def provisional(self, segment: Segment) -> Segment:
         """The segment with provisional speakers, if there are any yet."""
         channel = segment.channel or 0
         found, log = self._found.get(channel), self._logs.get(channel)
         if found is None or log is None or not segment.words:
             return segment
-        numbers = _nearest(segment.words, log, found)
+        numbers = _nearest(segment.words, self._offset, log, found)
         names = [self._named(letter_of(found.numbers[number]), channel) for number in numbers]
         spoken = zip(segment.words, names, strict=True)
         words = tuple(replace(word, speaker=name) for word, name in spoken)
@@ -118,6 +170,9 @@ class SpeakerTracker:
 
     async def finish(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """The segments with their final speakers, split where the speaker changes, renumbered."""
+        if self._memory is not None and not self._failure:
+            told = [self.provisional(segment) for segment in segments]
+            return tuple(it for segment in told for it in _split(segment, segment.words))
         labelled = await self._label_channels(segments)
         if labelled is None:
             self.warnings = [f"the speakers could not be told apart: {self._failure}"]
@@ -184,14 +239,15 @@ class SpeakerTracker:
             self._failure = str(error)
 
 
-def _nearest(words: Sequence[Word], log: VoiceLog, found: Provisional) -> list[int]:
-    """The index of the voice of each word."""
+def _nearest(words: Sequence[Word], offset: float, log: VoiceLog, found: Provisional) -> list[int]:
+    """The index of the voice of each word. The times in the log are `offset` seconds later."""
     windows, recent = log.recent()
-    near = np.flatnonzero((windows[:, 1] > words[0].start) & (windows[:, 0] < words[-1].end))
+    first, last = offset + words[0].start, offset + words[-1].end
+    near = np.flatnonzero((windows[:, 1] > first) & (windows[:, 0] < last))
     if not len(near):
         return [found.numbers.index(found.of_windows[-1])] * len(words)
     cosines = recent[near].astype(np.float32) @ found.centres.T
-    spans = [(word.start, word.end) for word in words]
+    spans = [(offset + word.start, offset + word.end) for word in words]
     order = np.argsort(windows[near, 0], kind="stable")
     sums, _ = word_scores(spans, windows[near][order], cosines[order])
     return [int(voice) for voice in best_path(sums, PROVISIONAL_CHANGE)]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.recognition import Witness
     from asr.pipeline.run import Event
+    from asr.pipeline.speakers import SpeakerMemory
 
 T = TypeVar("T")
 
@@ -241,14 +242,21 @@ class Transcriber:
                     yield event
 
     async def transcribe_pcm(
-        self, source: Path, options: Options, share: Share = NOBODY
+        self,
+        source: Path,
+        options: Options,
+        share: Share = NOBODY,
+        memory: SpeakerMemory | None = None,
     ) -> AsyncGenerator[Event]:
-        """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`."""
+        """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`.
+
+        With the memory of a live session, speakers keep their letters from turn to turn.
+        """
         decode, warnings = settle(self.engine, options.decode)
         options = replace(options, decode=decode)
         self._check_speakers(options)
         reports = scan_recording(Recording(source), options.vad)
-        run = Run(self, source, reports, options, share)
+        run = Run(self, source, reports, options, share, memory=memory)
         async with contextlib.aclosing(run.events(warnings)) as events:
             async for event in events:
                 yield event

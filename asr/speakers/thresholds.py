@@ -59,11 +59,11 @@ class Thresholds:
     pause: float = 0.15
     reliable: float = 0.75
     pure: float = 0.45
-    relative: float = 0.65
+    relative: float = 0.63
     smallest: int = 3
     smallest_share: float = 0.02
     smallest_most: int = 5
-    change: float = 1.0
+    change: float = 2.0
     known_short: float = 0.50
     known_long: float = 0.40
     long_reference: float = 5.0

@@ -9,8 +9,9 @@ import soundfile
 
 from asr.config import Options, SpeakerOptions, VadOptions, read_speakers
 from asr.errors import EngineUnavailable, InvalidOption, WorkerDied
+from asr.pcm import to_bytes, to_int16
 from asr.pipeline.checkpoint import Records, pack_chunk, unpack_chunk
-from asr.pipeline.speakers import SpeakerTracker
+from asr.pipeline.speakers import SpeakerMemory, SpeakerTracker
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.speakers.diariser import Diariser, Provisional, SpokenWord
 from asr.speakers.packing import pack, unpack
@@ -145,6 +146,28 @@ def test_a_request_without_a_model_names_the_command(tmp_path):
     with pytest.raises(InvalidOption, match="ASR_SPEAKER_MODEL") as caught:
         asyncio.run(work())
     assert caught.value.name == "speakers"
+
+
+def test_the_turns_of_a_live_session_share_their_speakers(tmp_path):
+    """A speaker keeps the letter from turn to turn, and the letters stay provisional."""
+    model = write_model(tmp_path / "tiny.onnx")
+    turns = [(300, 1), (3000, 2), (300, 3), (3000, 4)]
+    for number, (hertz, seed) in enumerate(turns):
+        (tmp_path / f"{number}.pcm").write_bytes(to_bytes(to_int16(voice(hertz, 6, seed=seed))))
+
+    async def work():
+        memory, found = SpeakerMemory(), []
+        async with Transcriber(FakeEngine(), diariser=Diariser(1, str(model))) as transcriber:
+            for number in range(len(turns)):
+                source = tmp_path / f"{number}.pcm"
+                events = transcriber.transcribe_pcm(source, OPTIONS, memory=memory)
+                found.append(await collect(events))
+        return found
+
+    found = asyncio.run(work())
+    assert [{it.speaker for it in turn.segments} for turn in found] == [{"A"}, {"B"}, {"A"}, {"B"}]
+    assert all(it.is_provisional for turn in found for it in turn.segments)
+    assert all(turn.warnings == () for turn in found)
 
 
 def test_records_keep_the_voices():

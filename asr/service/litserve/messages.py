@@ -38,6 +38,7 @@ class Transcribe:
         trace: the parent span of the work, as W3C headers.
         kept: a file with the records of chunks that were recognised before. When it is given, the
             worker reports a `ChunkDone` for each new chunk.
+        session: the live session of which this is a turn; its speakers keep their letters.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Transcribe:
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
     kept: Path | None = None
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from asr.pipeline.checkpoint import Records
 from asr.pipeline.known_text import align_file
 from asr.pipeline.run import Progress
 from asr.pipeline.scheduler import Share
+from asr.pipeline.speakers import SpeakerMemory
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.service.faults import errno_of, place_of
 from asr.service.litserve.messages import (
@@ -72,6 +73,8 @@ logger = logging.getLogger(__name__)
 EngineMaker = Callable[[Settings], Engine]
 """Makes the engine. It runs in the worker process, so it must be importable there."""
 
+MAX_MEMORIES: Final = 64
+"""Live sessions whose voices are kept. Of one that was silent for long, they are forgotten."""
 PROGRESS_SECONDS = 0.2
 """The least time between two `Progress` reports of one recording. Every report costs time in the
 event loop, and sixteen recordings of an hour at once would send thousands a second."""
@@ -95,6 +98,7 @@ class Worker:
         self._interim_engine: Engine | None = None
         self._opening: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._memories: dict[str, SpeakerMemory] = {}
 
     async def close(self) -> None:
         """Free the engine and end its helper processes."""
@@ -160,7 +164,8 @@ class Worker:
             transcriber = await self._opened()
             started = time.perf_counter()
             with tracing.within(command.trace):
-                events = await _events(transcriber, command, reports)
+                memory = self._memory_of(command)
+                events = await _events(transcriber, command, reports, memory)
                 async with contextlib.aclosing(events):
                     async for event in events:
                         if isinstance(event, Transcript):
@@ -177,6 +182,16 @@ class Worker:
                 name = command.request_id or command.id
                 logger.exception("request %s failed", name, exc_info=trace)
             reports.put_nowait(Failed(_portable(error)))
+
+    def _memory_of(self, command: Transcribe) -> SpeakerMemory | None:
+        """The voices of the live session, if its speakers are told apart."""
+        if not command.session or command.options.speakers is None:
+            return None
+        memory = self._memories.pop(command.session, None) or SpeakerMemory()
+        self._memories[command.session] = memory  # the last one used is the last one
+        if len(self._memories) > MAX_MEMORIES:
+            del self._memories[next(iter(self._memories))]
+        return memory
 
     async def _recognise(
         self, command: RecogniseInterim, reports: asyncio.Queue[Report | None]
@@ -322,14 +337,17 @@ async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]
 
 
 async def _events(
-    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
+    transcriber: Transcriber,
+    command: Transcribe,
+    reports: asyncio.Queue[Report | None],
+    memory: SpeakerMemory | None,
 ) -> AsyncGenerator[Event]:
     source, folder, options = command.source, command.work_dir, command.options
     share = Share(command.owner, command.weight)
     if isinstance(source, GrowingFile):
         return transcriber.transcribe_file(source, options, folder, share)
     if command.is_pcm:
-        return transcriber.transcribe_pcm(source, options, share)
+        return transcriber.transcribe_pcm(source, options, share, memory)
     if command.text is None:
         kept = await _checkpoint(transcriber, command, reports)
         return transcriber.transcribe_file(source, options, folder, share, kept)
