@@ -15,9 +15,11 @@ from asr.errors import DamagedAudio, InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.fields import MAX_REFERENCES, check_fields
 from asr.service.http.json_body import read_json
+from asr.service.http.middleware import RequestLog
 from asr.service.http.multipart import MultipartForm
 from asr.service.http.problems import Problem
 from asr.service.jobs.request import JobRequest
+from asr.service.observability.metrics import ApiMetrics
 from asr.service.speakers.known import KnownSpeakers
 from asr.service.speakers.store import VoiceStore
 from asr.service.transcriptions.form import AlignmentForm, JobForm, TranscriptionForm, parse_fields
@@ -226,3 +228,19 @@ def test_references_are_read_whole_and_are_limited():
     many = json.dumps({"known_speaker_references": ["x"] * (MAX_REFERENCES + 1)})
     with pytest.raises(Problem, match="at most"):
         read_json(many.encode(), 1000)
+
+
+def test_the_log_does_not_name_the_people(caplog):
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ignore(_):
+        pass
+
+    scope = {"type": "http", "method": "PUT", "path": "/v1/speakers/Ann", "headers": [],
+             "query_string": b"", "root_path": ""}  # fmt: skip
+    with caplog.at_level("DEBUG"):
+        asyncio.run(RequestLog(answer, ApiMetrics())(scope, None, ignore))
+    assert "PUT" in caplog.text
+    assert "Ann" not in caplog.text
