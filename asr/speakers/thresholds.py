@@ -69,8 +69,8 @@ class Thresholds:
     long_reference: float = 5.0
     known_margin: float = 0.10
     overlap: float = 0.10
-    margins: tuple[float, ...] = (0.0, 0.05, 0.15, 0.25, 0.4, 0.6)
-    confidences: tuple[float, ...] = (0.5, 0.54, 0.63, 0.85, 0.966, 0.99)
+    margins: tuple[float, ...] = (-0.1, 0.0, 0.05, 0.1, 0.15, 0.3, 0.4)
+    confidences: tuple[float, ...] = (0.5, 0.7, 0.78, 0.86, 0.94, 0.97, 0.99)
 
     def least_windows(self, n_windows: int) -> int:
         """The least windows of a cluster that is a voice, in a recording with `n_windows`."""
