@@ -43,7 +43,7 @@ LIVE_SHARE: Final = 0.05
 """In a live session, after new windows that are more than this part of the known ones."""
 TURN_SECONDS: Final = 100_000.0
 """Longer than any turn of a live session."""
-PROVISIONAL_CHANGE: Final = 2.0
+PROVISIONAL_CHANGE: Final = 3.0
 """What a change of the speaker costs in provisional labels, as in `Thresholds.change`."""
 
 

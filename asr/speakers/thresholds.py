@@ -63,7 +63,7 @@ class Thresholds:
     smallest: int = 3
     smallest_share: float = 0.02
     smallest_most: int = 5
-    change: float = 2.0
+    change: float = 3.0
     known_short: float = 0.50
     known_long: float = 0.40
     long_reference: float = 5.0
