@@ -191,6 +191,7 @@ def conversation(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_conversation_and_its_continuation(conversation, tmp_path):
     """With a real model in real processes. A resumed attempt gives the same transcript."""
     model = write_model(tmp_path / "tiny.onnx")

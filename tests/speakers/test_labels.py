@@ -31,7 +31,7 @@ def conversation(turns, voices, spread=0.6, seed=0):
     return Heard(np.array(windows), embeddings, words), tuple(truth)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.integers(1, 5),
     st.sampled_from([0.0, 0.3, 0.5]),  # a telephone makes all voices more similar
@@ -45,7 +45,7 @@ def test_the_number_of_voices_is_found(n_voices, shared, seed):
     assert np.array_equal(found, by_appearance(truth))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 1000))
 def test_the_bounds_hold(low, more, seed):
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_a_short_odd_sound_is_no_voice():
     assert cluster(embeddings[short], T).max() == 2  # in a short recording it may be one
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(8, 30)), min_size=3, max_size=10),
     st.integers(0, 100),
