@@ -118,11 +118,11 @@ docs: $(VENV)/runtime.stamp  ## write what is generated: the table of settings, 
 
 lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --no-emit-index-url --custom-compile-command "make lock" --extra speakers pyproject.toml -o requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" requirements-build.in -o requirements-build.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml \
+	  --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra speakers pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
 
 lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
@@ -134,6 +134,8 @@ lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (te
 runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Dockerfile calls this)
 
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
+
+speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
 	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page
@@ -160,6 +162,10 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml build/tools/stamp | $(BI
 
 $(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/install.py $(VENV)/runtime.stamp
 	$(BIN)/asr models install
+	touch $@
+
+$(VENV)/speakers.stamp: asr/speakers/campplus.py asr/speakers/install.py $(VENV)/runtime.stamp
+	$(BIN)/asr speakers install
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp

@@ -26,6 +26,7 @@ from asr.cli import (
     schema,
     serve,
     settings,
+    speakers,
     transcribe,
 )
 from asr.errors import AsrError, InvalidOption
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_up(commands.add_parser("evaluate", help="score against references"))
     keys.set_up(commands.add_parser("keys", help="make API keys"))
     models.set_up(commands.add_parser("models", help="install the embedded recogniser"))
+    speakers.set_up(commands.add_parser("speakers", help="tell speakers apart: the model, voices"))
     doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to fix"))
     settings.set_up(commands.add_parser("settings", help="print the table of settings"))
     schema.set_up(commands.add_parser("schema", help="print the JSON Schema of transcripts"))
