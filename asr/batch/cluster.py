@@ -2,7 +2,7 @@
 
 Ray Data repeats the task of a dead actor on another one, without limit (`max_restarts` and
 `max_task_retries` are -1 for its actors). So a task may run more than once, and the names of
-results make that harmless. A task returns errors as answers, so no error of a recording reaches Ray.
+results make that harmless. A task returns errors as answers, so none of them reaches Ray.
 
 Blocks hold one row each unless there are very many, because Ray repeats whole blocks.
 """

@@ -246,6 +246,7 @@ def _locked(store: object) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(f"another run uses {store.root}") from error
+        store.tidy()
         yield
     finally:
         os.close(descriptor)

@@ -101,6 +101,11 @@ class LocalStore:
             raise
         _sync(path.parent)
 
+    def tidy(self) -> None:
+        """Delete the drafts of processes that were killed."""
+        for draft in self.root.rglob(f"*{DRAFT}*"):
+            draft.unlink(missing_ok=True)
+
     def names(self, folder: str) -> set[str]:
         """The files in a folder and below it, relative to it; drafts are left out."""
         top = self.root / folder

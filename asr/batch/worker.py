@@ -72,7 +72,8 @@ class Worker:
         self._transcriber: Transcriber | None = None
         self._is_shared = False
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     def handle(self, task: Task) -> Answer:
         """Do a task, whatever it is. No error leaves this function."""
@@ -90,6 +91,8 @@ class Worker:
                 self._wait(self._transcriber.close())
                 self._transcriber = None
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         self._scratch.close()
 
     def _marked(self, task: Task) -> Answer:
