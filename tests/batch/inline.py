@@ -1,5 +1,8 @@
 """Run tasks in this process instead of on Ray, and recordings for it."""
 
+import os
+import signal
+
 import numpy as np
 
 from asr.batch.campaign import Campaign
@@ -14,7 +17,7 @@ from asr.batch.worker import Worker
 from asr.config import Options, SubtitleOptions
 from asr.settings import Settings
 from tests.support import makers
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 
 ENGINE = "tests.batch.inline:telling_engine"
 
@@ -65,10 +68,10 @@ class Inline:
         return [task.kind for task in self.tasks]
 
 
-def job_for(out, work, *, options=None, formats=("srt",), **settings):
+def job_for(out, work, *, options=None, formats=("srt",), engine=ENGINE, **settings):
     settings = Settings(work_dir=str(work), cpu_workers=1, aligner="none", **settings)
     options = options or Options()
-    job = Job(settings, options, tuple(formats), SubtitleOptions(), str(out), "", 0.0, "", ENGINE)
+    job = Job(settings, options, tuple(formats), SubtitleOptions(), str(out), "", 0.0, "", engine)
     return prepare(job)
 
 
@@ -93,3 +96,21 @@ def campaign_for(job, names, **options):
     sources = list_sources(map(str, names)).sources
     progress = Progress(hidden=True)
     return Campaign(sources, results, Index(store), job.fingerprint, progress, **options)
+
+
+def slow_engine(settings):
+    """A `TellingEngine` that takes ``FAKE_ENGINE_DELAY`` seconds for a chunk."""
+    return TellingEngine(settings.workers, float(os.environ.get(DELAY_VARIABLE, "0.2")))
+
+
+class Deadly(TellingEngine):
+    """Kills its own process at a chunk that is louder than anything else."""
+
+    async def transcribe(self, chunk, audio, options):
+        if np.abs(audio.samples).max() > 0.99:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().transcribe(chunk, audio, options)
+
+
+def deadly_engine(settings):
+    return Deadly(settings.workers)

@@ -244,7 +244,7 @@ class Dying(Inline):
                 yield from super().run(job, [task])
 
     @staticmethod
-    def _vanish(task):
+    def _vanish(_):
         raise SystemExit
 
 

@@ -1,0 +1,93 @@
+"""Archives on a Ray cluster of one machine. `make test-batch` runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.batch.inline import Inline, job_for, run, talk
+from tests.batch.netns import wait_for
+from tests.support import makers
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.batch, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("in")
+    for number in range(6):
+        makers.write(folder / f"{number}.wav", talk(6.0 + number, number))
+    makers.write(folder / "long.wav", talk(90.0, 1))
+    return folder
+
+
+def transcripts(out):
+    return {path.name: path.read_bytes() for path in out.glob("transcripts/*/*")}
+
+
+def drive(out, work, archive, *more, delay=0.0):
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "FAKE_ENGINE_DELAY": str(delay),
+    }
+    program = [sys.executable, "-m", "tests.batch.drive", out, work, archive, *more]
+    return subprocess.Popen(list(map(str, program)), env=env, start_new_session=True)
+
+
+def rows(out):
+    lines = (out / "manifest.jsonl").read_text().splitlines()
+    return {row["path"].rpartition("/")[2]: row for row in map(json.loads, lines)}
+
+
+def test_ray_gives_the_transcripts_of_one_process_and_ctrl_c_ends_cleanly(archive, tmp_path):
+    run(job_for(tmp_path / "inline", tmp_path), [archive], Inline())
+    out = tmp_path / "out"
+    more = ("--engine", "slow_engine", "--longest", "30")
+    first = drive(out, tmp_path, archive, *more, delay=2.0)
+    wait_for(lambda: list(out.glob("transcripts/*/*.json")) or first.poll() is not None, 600)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+    assert first.wait(300) == 130
+    assert "pending" in {row["status"] for row in rows(out).values()}
+    assert not list(tmp_path.glob("asr-batch-*/*/*")), "workers were killed, not ended"
+    assert drive(out, tmp_path, archive, *more).wait(600) == 0
+    assert transcripts(out) == transcripts(tmp_path / "inline")
+    assert (out / "manifest.parquet").is_file()
+
+
+def test_a_recording_that_kills_actors_fails_and_the_others_do_not(archive, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in archive.iterdir():
+        if path.name != "long.wav":
+            (folder / path.name).symlink_to(path)
+    makers.write(folder / "poison.wav", makers.speech(5.0, level=1.0))
+    out = tmp_path / "out"
+    process = drive(out, tmp_path, folder, "--engine", "deadly_engine", "--at-once", "2")
+    assert process.wait(900) == 1
+    found = rows(out)
+    assert {name for name, row in found.items() if row["status"] == "failed"} == {"poison.wav"}
+    assert "signal 9" in found["poison.wav"]["error"]
+    assert found["poison.wav"]["fault"] == "recording"
+
+
+def test_remote_stores_and_sources(tmp_path):
+    from asr.batch.store import RemoteStore
+
+    store = RemoteStore("memory://archive")
+    store.write("a/b", b"xyz")
+    (tmp_path / "big").write_bytes(b"0123456789")
+    store.put(tmp_path / "big", "a/c/big")
+    assert store.read("a/b") == b"xyz"
+    assert store.read("no") is None
+    assert store.names("a") == {"b", "c/big"}
+    assert store.names("no") == set()
+    copy = store.span("a/c/big", 2, 5, tmp_path).read_bytes()
+    assert copy == b"\0\x00234"
+    store.remove(["a/b", "no"])
+    store.remove_folder("a/c")
+    assert store.names("a") == set()
