@@ -13,7 +13,7 @@ DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security
+.PHONY: help demo test test-laws test-slow test-postgres test-kill test-chaos test-vllm test-tus-js test-clients test-openapi lint types check serve bench bench-floods samples lock lock-vllm docs runtime model clean test-ctc test-security test-batch test-batch-cluster
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -52,6 +52,18 @@ test-vllm: $(DEV) $(VLLM_VENV)/stamp  ## real vLLM on the CPU, with random weigh
 
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
+
+test-batch: .venv-batch/batch.stamp  ## archives on a Ray cluster of this machine, in an environment of its own
+	.venv-batch/bin/python -m pytest tests/batch -m batch --ignore tests/batch/test_cluster.py
+
+test-batch-cluster: .venv-batch/batch.stamp  ## two hosts in network namespaces, 20 kills; as root, 20 minutes
+	.venv-batch/bin/python -m pytest tests/batch/test_cluster.py -m batch -s
+
+.venv-batch/batch.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-batch runtime
+	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'ray[data]>=2.60,<3' 'fsspec[http]>=2025.3' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
+	touch $@
 
 test-openapi: $(DEV) .venv-openapi/stamp  ## a client that is generated from our OpenAPI document
 	$(BIN)/python -m pytest -m slow tests/service/test_openapi_client.py
@@ -115,7 +127,7 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi
+	rm -rf .venv .venv-vllm build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-batch
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:

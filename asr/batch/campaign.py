@@ -107,7 +107,7 @@ class Campaign:
         self._rates = Rates()
         self._by_content: dict[str, Item] = {}
         self._by_path: dict[str, Item] = {}
-        self.items: list[Item] = []
+        self._items: dict[int, Item] = {}  # by identity, in the order found
         self.n_troubles = 0  # in a row
         self.trouble = ""
         for source in sources:
@@ -117,6 +117,11 @@ class Campaign:
         for item in self.items:
             self._look_up(item)
 
+    @property
+    def items(self) -> list[Item]:
+        """All recordings."""
+        return list(self._items.values())
+
     def _add(self, source: Source) -> None:
         entry = None if source.error else self._index.get(source)
         item = self._by_content.get(entry.content) if entry else None
@@ -124,7 +129,7 @@ class Campaign:
             item = Item([], entry.content if entry else None)
             if source.error:
                 item.state, item.error, item.fault = "failed", source.error, "recording"
-            self.items.append(item)
+            self._items[id(item)] = item
         item.sources.append(source)
         self._by_path[source.path] = item
         if entry:
@@ -186,7 +191,7 @@ class Campaign:
         first.sources += item.sources
         for source in item.sources:
             self._by_path[source.path] = first
-        self.items = [it for it in self.items if it is not item]
+        del self._items[id(item)]
 
     # --- rounds -------------------------------------------------------------------------------
 
@@ -209,7 +214,7 @@ class Campaign:
                 entry = self._index.get(source)
                 known = entry.seconds if entry else None
                 item.seconds = known or self._rates.seconds(source.path, source.size)
-        self._count()
+        self.count_all()
 
     def remaining(self) -> float:
         """Estimated seconds of audio that are still to do."""
@@ -238,7 +243,6 @@ class Campaign:
             item.alone.add(number)
         else:
             self._fail(item, answer)
-        self._count()
 
     def _finish(self, item: Item, done: Done, *, is_kept: bool) -> None:
         item.state, item.seconds, item.is_kept = "done", done.seconds, is_kept
@@ -264,7 +268,8 @@ class Campaign:
 
     # --- reports ------------------------------------------------------------------------------
 
-    def _count(self) -> None:
+    def count_all(self) -> None:
+        """Tell the progress. It takes a moment, so it is not done for each answer."""
         progress = self._progress
         progress.found = sum(it.seconds for it in self.items if it.state != "failed")
         progress.done = sum(map(_done_seconds, self.items))

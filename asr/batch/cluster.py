@@ -32,9 +32,13 @@ from asr.batch.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from asr.settings import Settings
+
 MAX_BLOCKS: Final = 5000
 OBJECT_STORE_BYTES: Final = 200 << 20
 """Rows are short texts, so the object store of a local cluster may be small."""
+SLOTS: Final = 64
+"""Chunks in flight at each of Omni's servers, as in `Settings.engine_slots`."""
 DEATHS: Final = 1000
 """Actors in a row that may die while they start, before Ray gives the round up."""
 
@@ -100,7 +104,10 @@ class RayExecutor:
     def __enter__(self) -> Self:
         logging.getLogger("ray").setLevel(logging.ERROR)
         local: dict[str, Any] = {
-            "num_cpus": max(len(os.sched_getaffinity(0)), self._size.cpus),
+            # More actors than cores are sensible if they wait for servers.
+            "num_cpus": max(
+                len(os.sched_getaffinity(0)), self._size.cpus * max(1, self._size.actors)
+            ),
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
@@ -147,10 +154,7 @@ class RayExecutor:
         size = self._size
         at_once = 1 if any(task.alone for task in tasks) else size.at_once
         n_actors = min(self.n_actors, math.ceil(len(tasks) / at_once))
-        settings = job.settings
-        if not settings.cpu_workers:
-            settings = replace(settings, cpu_workers=size.cpus)
-        job = replace(job, settings=replace(settings, max_active_requests=size.at_once))
+        job = replace(job, settings=_of_one_actor(job.settings, size, n_actors))
         rows = [{"task": task.pack()} for task in tasks]
         try:
             answers = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map(
@@ -169,6 +173,19 @@ class RayExecutor:
                 yield Answer.unpack(row["answer"])
         except (RayError, ConnectionError, RuntimeError) as error:
             raise ExecutorLost(f"Ray failed: {_short(error)}") from error
+
+
+def _of_one_actor(settings: Settings, size: Size, n_actors: int) -> Settings:
+    """The settings of each actor. The slots of Omni's servers are divided among the actors."""
+    slots = settings.engine_slots
+    if settings.engine_name == "omni":
+        slots = max(1, (slots or SLOTS * len(settings.vllm_urls)) // n_actors)
+    return replace(
+        settings,
+        cpu_workers=settings.cpu_workers or size.cpus,
+        max_active_requests=size.at_once,
+        engine_slots=slots,
+    )
 
 
 def _short(error: Exception) -> str:

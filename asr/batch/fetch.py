@@ -145,11 +145,19 @@ def _kept(blocks: Iterator[bytes], copy: Any, limits: AudioLimits) -> Iterator[b
 
 
 def _unfetched(error: Exception) -> Exception:
-    status = getattr(error, "status", None)
-    message = f"cannot be fetched: {type(error).__name__} {' '.join(str(error).split())}".strip()
-    if isinstance(status, int):
-        kind = SourceUnavailable if status in _PASSING else SourceError
-        return kind(f"cannot be fetched: the server answers {status}")
-    if isinstance(error, (FileNotFoundError, PermissionError)):
-        return SourceError(message)
-    return SourceUnavailable(message)
+    """The error of a URL. fsspec's HTTP calls any error FileNotFoundError; its cause tells more."""
+    causes = list(_causes(error))
+    statuses = [it.status for it in causes if isinstance(getattr(it, "status", None), int)]
+    if statuses:
+        kind = SourceUnavailable if statuses[0] in _PASSING else SourceError
+        return kind(f"cannot be fetched: the server answers {statuses[0]}")
+    root = causes[-1]
+    message = f"cannot be fetched: {type(root).__name__} {' '.join(str(root).split())}".strip()
+    is_lasting = isinstance(root, (FileNotFoundError, PermissionError))
+    return (SourceError if is_lasting else SourceUnavailable)(message)
+
+
+def _causes(error: BaseException | None) -> Iterator[Any]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -77,14 +77,18 @@ class Progress:
         """Begin to measure; `kept` seconds were done by earlier runs."""
         self._started, self._kept = self._clock(), kept
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last drawing is old enough."""
+        pause = DRAW_SECONDS if self._stream.isatty() else LINE_SECONDS
+        return not self._hidden and self._clock() - self._drawn >= pause
+
     def draw(self, *, last: bool = False) -> None:
-        """Draw, unless the last drawing is too recent."""
-        is_terminal = self._stream.isatty()
-        pause = DRAW_SECONDS if is_terminal else LINE_SECONDS
-        now = self._clock()
-        if self._hidden or (not last and now - self._drawn < pause):
+        """Draw the line; `last` ends it."""
+        if self._hidden:
             return
-        self._drawn = now
+        self._drawn = self._clock()
+        is_terminal = self._stream.isatty()
         start, end = ("\r\x1b[K", "\n" if last else "") if is_terminal else ("", "\n")
         self._stream.write(f"{start}{self.text()}{end}")
         self._stream.flush()

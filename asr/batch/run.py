@@ -153,6 +153,7 @@ def run_batch(
         finally:
             index.save()
             names = write_manifest(store, campaign.rows())
+        campaign.count_all()
         progress.draw(last=True)
         return _outcome(campaign, len(sources), names, trouble, is_interrupted)
 
@@ -200,7 +201,7 @@ class _Run:
         while tasks:
             for answer in self._answers(tasks):
                 self._campaign.take(answer)
-                self._progress.draw()
+                self._draw()
                 self._save_sometimes()
                 if self._campaign.n_troubles >= most:
                     told = f"{most} tasks in a row failed: {self._campaign.trouble}"
@@ -211,7 +212,7 @@ class _Run:
         """The answers of the executor. What it does not answer comes again in the next round."""
         if not tasks:
             return
-        self._progress.draw()
+        self._draw()
         try:
             with contextlib.closing(_generator(self._executor.run(self._job, tasks))) as answers:
                 for answer in answers:
@@ -221,6 +222,11 @@ class _Run:
             self._n_lost += 1
             if self._n_lost >= LOST_TRIES:
                 raise
+
+    def _draw(self) -> None:
+        if self._progress.is_due:
+            self._campaign.count_all()
+            self._progress.draw()
 
     def _save_sometimes(self) -> None:
         if time.monotonic() - self._saved > SAVE_SECONDS:

@@ -41,6 +41,13 @@ class Hosts:
         self._nodes = {}
 
     def __enter__(self):
+        with contextlib.ExitStack() as failed:
+            failed.push(self.__exit__)
+            self._start()
+            failed.pop_all()
+        return self
+
+    def _start(self):
         for name in self.names:
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
@@ -51,7 +58,6 @@ class Hosts:
             _ip("-n", name, "link", "set", "v0", "up")
         self.start_node(0)
         self.start_node(1)
-        return self
 
     def __exit__(self, *_):
         for number in (1, 0):
@@ -95,7 +101,10 @@ class Hosts:
 
     def processes(self, number):
         """(pid, command) of every process on a host."""
-        inode = Path(f"/run/netns/{self.names[number]}").stat().st_ino
+        inside = Path(f"/run/netns/{self.names[number]}")
+        if not inside.exists():
+            return []
+        inode = inside.stat().st_ino
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():

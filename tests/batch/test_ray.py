@@ -73,21 +73,3 @@ def test_a_recording_that_kills_actors_fails_and_the_others_do_not(archive, tmp_
     assert {name for name, row in found.items() if row["status"] == "failed"} == {"poison.wav"}
     assert "signal 9" in found["poison.wav"]["error"]
     assert found["poison.wav"]["fault"] == "recording"
-
-
-def test_remote_stores_and_sources(tmp_path):
-    from asr.batch.store import RemoteStore
-
-    store = RemoteStore("memory://archive")
-    store.write("a/b", b"xyz")
-    (tmp_path / "big").write_bytes(b"0123456789")
-    store.put(tmp_path / "big", "a/c/big")
-    assert store.read("a/b") == b"xyz"
-    assert store.read("no") is None
-    assert store.names("a") == {"b", "c/big"}
-    assert store.names("no") == set()
-    copy = store.span("a/c/big", 2, 5, tmp_path).read_bytes()
-    assert copy == b"\0\x00234"
-    store.remove(["a/b", "no"])
-    store.remove_folder("a/c")
-    assert store.names("a") == set()
