@@ -1,4 +1,4 @@
-"""Recordings at URLs, from a server that may misbehave. `make test-batch` runs it: it needs fsspec."""
+"""Recordings at URLs, from a server that may misbehave. They need fsspec: `make test-batch`."""
 
 import hashlib
 import threading
