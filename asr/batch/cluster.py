@@ -88,6 +88,11 @@ class _Actor:
             answer = self._worker.handle(task)
         return {"answer": answer.pack()}
 
+    def __del__(self) -> None:
+        """Ray Data deletes this object before it ends the process."""
+        if (worker := getattr(self, "_worker", None)) is not None:
+            worker.close()
+
 
 class RayExecutor:
     """Runs tasks on a Ray cluster. Use it with ``with``.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "asr-batch-"
+NEW: Final = "asr-new-"
 
 
 class Scratch:
@@ -20,9 +21,11 @@ class Scratch:
     """
 
     def __init__(self, parent: Path) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self._descriptor = os.open(self.path, os.O_RDONLY)
+        made = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
+        self._descriptor = os.open(made, os.O_RDONLY)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        # It gets its name when it is locked, so nobody takes it for abandoned.
+        self.path = made.rename(parent / f"{PREFIX}{made.name.removeprefix(NEW)}")
         for other in parent.glob(f"{PREFIX}*"):
             if other != self.path:
                 _remove_abandoned(other)
@@ -34,15 +37,14 @@ class Scratch:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove a folder unless its owner lives. A new folder is locked a moment after it is made."""
+    """Remove a folder unless its owner lives."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     except OSError:
         return
     finally:

@@ -53,7 +53,7 @@ def test_what_does_not_exist(tmp_path):
 
 def test_folders_of_dead_workers_are_removed_and_those_of_living_ones_are_not(tmp_path):
     dead = tmp_path / "asr-batch-dead"
-    (dead / "x").mkdir(parents=True)
+    dead.mkdir()
     first = Scratch(tmp_path)
     (first.path / "audio").write_bytes(b"x")
     second = Scratch(tmp_path)
