@@ -230,17 +230,23 @@ class Campaign:
         self.n_troubles = self.n_troubles + 1 if is_trouble else 0
         if answer.content:
             item.content, item.id = answer.content, answer.id
-        if answer.status == "done":
-            done = self._results.done(answer.id)
-            if done is not None:
-                self._finish(item, done, is_kept=not answer.is_new)
-        elif answer.status == "planned":
+        if answer.status == "planned":
             item.state, item.seconds = "split", answer.seconds
             item.n_pieces, item.pieces = answer.pieces, set(range(answer.pieces))
         elif answer.status == "piece":
             item.pieces.discard(number)
         elif answer.status == "suspect":
             item.alone.add(number)
+        else:
+            self._end(item, answer)
+
+    def _end(self, item: Item, answer: Answer) -> None:
+        """Take an answer that says that a recording is done, or that a task failed."""
+        done = self._results.done(answer.id) if answer.status == "done" else None
+        if done is not None:
+            self._finish(item, done, is_kept=not answer.is_new)
+        elif answer.status == "done":
+            self._fail(item, replace(answer, error="its result was lost", fault="service"))
         else:
             self._fail(item, answer)
 

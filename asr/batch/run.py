@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import threading
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -213,15 +214,17 @@ class _Run:
         if not tasks:
             return
         self._draw()
+        self._n_lost += 1  # unless an answer comes
         try:
             with contextlib.closing(_generator(self._executor.run(self._job, tasks))) as answers:
                 for answer in answers:
                     self._n_lost = 0
                     yield answer
         except ExecutorLost:
-            self._n_lost += 1
             if self._n_lost >= LOST_TRIES:
                 raise
+        if self._n_lost >= LOST_TRIES:
+            raise ExecutorLost("the workers give no answers")
 
     def _draw(self) -> None:
         if self._progress.is_due:
@@ -261,6 +264,9 @@ def _locked(store: object) -> Generator[None]:
 @contextlib.contextmanager
 def _terminable() -> Generator[None]:
     """Let SIGTERM end the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may receive signals
+        return
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.batch.urls import filesystem, is_url
+from asr.batch.urls import filesystem, is_url, scheme_of
 from asr.config import check
 from asr.errors import InvalidOption
 
@@ -87,17 +87,49 @@ def list_sources(names: Iterable[str]) -> Listing:
 
 def _expand(name: str, listing: Listing) -> Iterator[str]:
     if name == "-":
-        yield from _manifest(sys.stdin.read(), Path(), "standard input")
+        yield from _manifest(sys.stdin.read(), "", "standard input")
     elif is_url(name):
-        yield name
+        yield from _url(name, listing)
     elif Path(name).is_dir():
         yield from _folder(name, listing)
     elif name.lower().endswith(MANIFESTS):
-        yield from _manifest(_text(name), Path(name).parent, name)
+        yield from _manifest(_text(name), str(Path(name).parent), name)
     elif not os.path.lexists(name) and glob.has_magic(name):
         yield from _glob(name, listing)
     else:
         yield name
+
+
+def _url(url: str, listing: Listing) -> Iterator[str]:
+    """The recordings behind a URL: a list, a folder (with a slash at its end), a glob, or itself.
+
+    HTTP has neither folders nor globs.
+    """
+    is_http = scheme_of(url).startswith("http")
+    if url.partition("?")[0].lower().endswith(MANIFESTS):
+        yield from _manifest(_remote_text(url), url.rpartition("/")[0], url)
+    elif is_http or not (url.endswith("/") or glob.has_magic(url)):
+        yield url
+    else:
+        fs, path = filesystem(url)
+        found = fs.find(path) if url.endswith("/") else fs.glob(path)
+        check(bool(found), "source", f"nothing matches {url}")
+        for name in sorted(found):
+            if not url.endswith("/") or Path(name).suffix.lower() in SUFFIXES:
+                yield str(fs.unstrip_protocol(name))
+            else:
+                listing.n_skipped += 1
+
+
+def _remote_text(url: str) -> str:
+    try:
+        fs, path = filesystem(url)
+        data: bytes = fs.cat_file(path)
+        return data.decode("utf-8-sig")
+    except Exception as error:
+        if isinstance(error, InvalidOption):
+            raise
+        raise InvalidOption("source", f"cannot read the manifest {url}: {error}") from error
 
 
 def _text(name: str) -> str:
@@ -107,13 +139,20 @@ def _text(name: str) -> str:
         raise InvalidOption("source", f"cannot read the manifest {name}: {error}") from error
 
 
-def _manifest(text: str, folder: Path, where: str) -> Iterator[str]:
+def _manifest(text: str, folder: str, where: str) -> Iterator[str]:
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip("\r")
         if entry.lstrip().startswith("{"):
             entry = _field(entry, f"{where}, line {number}")
         if entry.strip() and not entry.startswith("#"):
-            yield entry if is_url(entry) else str(folder / entry)
+            yield _beside(entry, folder)
+
+
+def _beside(entry: str, folder: str) -> str:
+    """A path or URL of a manifest in `folder`."""
+    if is_url(entry):
+        return entry
+    return f"{folder}/{entry}" if is_url(folder) else str(Path(folder, entry))
 
 
 def _field(line: str, where: str) -> str:

@@ -273,6 +273,20 @@ def test_a_recording_beside_a_death_is_innocent(archive, tmp_path):
     assert (outcome.n_done, outcome.n_failed) == (1, 0)
 
 
+class Silent(Inline):
+    """Gives no answers."""
+
+    def run(self, job, tasks):
+        self.tasks += tasks
+        return iter(())
+
+
+def test_a_run_ends_if_the_workers_give_no_answers(archive, tmp_path):
+    outcome = run(job_for(tmp_path / "out", tmp_path), [archive / "a.wav"], Silent())
+    assert "no answers" in outcome.trouble
+    assert outcome.n_pending == 1
+
+
 def test_only_one_run_uses_a_folder(archive, tmp_path):
     job = job_for(tmp_path / "out", tmp_path)
 

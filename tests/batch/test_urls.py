@@ -11,6 +11,7 @@ from asr.batch.fetch import fetched
 from asr.batch.sources import list_sources
 from asr.batch.store import RemoteStore
 from asr.config import AudioLimits
+from asr.errors import InvalidOption
 
 pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -92,6 +93,28 @@ def test_sizes_and_stamps_of_urls(url):
     good, bad = list_sources([f"{url}/ok.wav", f"{url}/404.wav"]).sources
     assert (good.size, good.stamp) == (len(BODY), '"1"')
     assert (bad.size, bad.error) == (None, "")  # the worker tries and says why
+
+
+def test_lists_folders_and_globs_at_urls():
+    store = RemoteStore("memory://bucket")
+    store.write("a/x.wav", b"x")
+    store.write("a/notes.md", b"x")
+    store.write("b/y.mp3", b"y")
+    store.write("list.txt", b"a/x.wav\nmemory://bucket/b/y.mp3\n")
+    found = {
+        name: [source.path for source in list_sources([name]).sources]
+        for name in ("memory://bucket/", "memory://bucket/*/*.mp3", "memory://bucket/list.txt")
+    }
+    x, y = "memory:///bucket/a/x.wav", "memory:///bucket/b/y.mp3"
+    assert found["memory://bucket/"] == [x, y]
+    assert found["memory://bucket/*/*.mp3"] == [y]
+    assert found["memory://bucket/list.txt"] == [
+        "memory://bucket/a/x.wav",
+        "memory://bucket/b/y.mp3",
+    ]
+    assert list_sources(["memory://bucket/"]).n_skipped == 2
+    with pytest.raises(InvalidOption, match="cannot read the manifest"):
+        list_sources(["memory://bucket/no.txt"])
 
 
 def test_a_store_at_a_url(tmp_path):
