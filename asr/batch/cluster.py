@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -28,6 +29,7 @@ from asr.batch.alone import run_alone
 from asr.batch.run import ExecutorLost
 from asr.batch.tasks import Answer, Job, Task
 from asr.batch.worker import Worker
+from asr.config import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 MAX_BLOCKS: Final = 5000
 OBJECT_STORE_BYTES: Final = 200 << 20
 """Rows are short texts, so the object store of a local cluster may be small."""
+CONNECT_SECONDS: Final = 10.0
 SLOTS: Final = 64
 """Chunks in flight at each of Omni's servers, as in `Settings.engine_slots`."""
 DEATHS: Final = 1000
@@ -94,6 +97,24 @@ class _Actor:
             worker.close()
 
 
+def check_address(address: str) -> None:
+    """Check that something answers at the address of a cluster. Ray itself tries for minutes.
+
+    Raises:
+        ExecutorLost: nothing answers.
+        InvalidOption: it is no address.
+    """
+    if address == "auto":
+        return
+    told = "must be HOST:PORT or auto; run asr batch on a node of the cluster"
+    host, _, port = address.rpartition(":")
+    check("://" not in address and bool(host) and port.isdigit(), "address", told)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ExecutorLost(f"no Ray cluster answers at {address}: {error}") from error
+
+
 class RayExecutor:
     """Runs tasks on a Ray cluster. Use it with ``with``.
 
@@ -107,6 +128,8 @@ class RayExecutor:
         self._size = size
 
     def __enter__(self) -> Self:
+        if self._address:
+            check_address(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)
         local: dict[str, Any] = {
             # More actors than cores are sensible if they wait for servers.

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from asr.errors import AsrError, InvalidOption
 from tests.batch.inline import Inline, job_for, run, talk
 from tests.batch.netns import wait_for
 from tests.support import makers
@@ -73,3 +74,18 @@ def test_a_recording_that_kills_actors_fails_and_the_others_do_not(archive, tmp_
     assert {name for name, row in found.items() if row["status"] == "failed"} == {"poison.wav"}
     assert "signal 9" in found["poison.wav"]["error"]
     assert found["poison.wav"]["fault"] == "recording"
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", ":6379", "head:x"])
+def test_what_is_no_address(address):
+    from asr.batch.cluster import check_address
+
+    with pytest.raises(InvalidOption, match="HOST:PORT"):
+        check_address(address)
+
+
+def test_a_cluster_that_does_not_answer():
+    from asr.batch.cluster import check_address
+
+    with pytest.raises(AsrError, match="no Ray cluster answers"):
+        check_address("127.0.0.1:1")
