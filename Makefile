@@ -58,6 +58,18 @@ test-reference: $(DEV) $(VLLM_VENV)/stamp $(REFERENCE_VENV)/stamp  ## vLLM and o
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
 
+test-batch: .venv-batch/batch.stamp  ## archives on a Ray cluster of this machine, in an environment of its own
+	.venv-batch/bin/python -m pytest tests/batch -m batch --ignore tests/batch/test_cluster.py
+
+test-batch-cluster: .venv-batch/batch.stamp  ## two hosts in network namespaces, 20 kills; as root, 20 minutes
+	.venv-batch/bin/python -m pytest tests/batch/test_cluster.py -m batch -s
+
+.venv-batch/batch.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-batch runtime
+	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'ray[data]>=2.60,<3' 'fsspec[http]>=2025.3' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
+	touch $@
+
 test-openapi: $(DEV) .venv-openapi/stamp  ## a client that is generated from our OpenAPI document
 	$(BIN)/python -m pytest -m slow tests/service/test_openapi_client.py
 
@@ -138,7 +150,7 @@ model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile ca
 speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page
+	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page .venv-batch
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:

@@ -1,4 +1,4 @@
-"""The command line: ``asr transcribe | align | plot | clips | serve | evaluate | doctor | ...``.
+"""The command line: ``asr transcribe | batch | align | plot | serve | evaluate | doctor | ...``.
 
 Each command has a module, with its arguments and the function that runs it. `arguments` has the
 arguments of several commands, `files` reads recordings and writes transcripts, `progress` draws the
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from asr.cli import (
     align,
+    batch,
     clips,
     doctor,
     evaluate,
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr", description="Speech to text with word times.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     transcribe.set_up(commands.add_parser("transcribe", help="transcribe files"))
+    batch.set_up(commands.add_parser("batch", help="transcribe an archive, also on a cluster"))
     align.set_up(commands.add_parser("align", help="time the words of a known text"))
     plot.set_up(commands.add_parser("plot", help="draw a recording and its transcript"))
     clips.set_up(commands.add_parser("clips", help="cut a recording into its segments"))
