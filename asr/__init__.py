@@ -13,6 +13,7 @@ from asr.config import (
     ChunkOptions,
     DecodeOptions,
     Options,
+    SpeakerOptions,
     SubtitleOptions,
     VadOptions,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Progress",
     "Segment",
     "Settings",
+    "SpeakerOptions",
     "SpeechRegion",
     "SubtitleOptions",
     "Transcriber",

@@ -12,6 +12,12 @@ VadKind = Literal["webrtc", "silero", "off"]
 Channels = Literal["mix", "split"]
 MAX_TRACK = 99
 OnError = Literal["fail", "gap"]
+MAX_SPEAKERS = 20
+"""The largest number of speakers that a request may ask for."""
+MAX_KNOWN = 20
+"""Known voices of one request."""
+MAX_NAME = 100
+"""Characters of the name of a speaker."""
 
 
 def check(condition: bool, name: str, message: str) -> None:
@@ -165,6 +171,9 @@ class SubtitleOptions:
     highlight_words: bool = described(
         False, "vtt: give each word its time, so that it can be highlighted"
     )
+    speaker_labels: bool = described(
+        False, "srt: begin the cues of each speaker with the name; channels always do"
+    )
 
     def __post_init__(self) -> None:
         check(10 <= self.max_line_width <= 500, "max_line_width", "must be 10 to 500")
@@ -195,6 +204,74 @@ class AudioLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownVoice:
+    """A voice with a name.
+
+    Attributes:
+        name: of the speaker.
+        embedding: as `asr.speakers.packing` writes it.
+        seconds: of speech from which it was made.
+    """
+
+    name: str
+    embedding: str = field(repr=False)
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check(is_speaker_name(self.name), "known_speaker_names", SPEAKER_NAME_RULE)
+
+
+SPEAKER_NAME_RULE = f"each must be one line of 1 to {MAX_NAME} printable characters"
+
+
+def is_speaker_name(text: str) -> bool:
+    """Whether a speaker may have this name."""
+    return 0 < len(text) <= MAX_NAME and text == text.strip() and text.isprintable()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerOptions:
+    """How speakers are told apart.
+
+    Attributes:
+        fewest: speakers to find, if there are as many.
+        most: speakers; None lets the service decide.
+        known: voices with names.
+    """
+
+    fewest: int = 1
+    most: int | None = None
+    known: tuple[KnownVoice, ...] = ()
+
+    def __post_init__(self) -> None:
+        most = MAX_SPEAKERS if self.most is None else self.most
+        check(1 <= self.fewest <= most <= MAX_SPEAKERS, "speakers", SPEAKERS_RULE)
+        check(len(self.known) <= MAX_KNOWN, "known_speaker_names", f"at most {MAX_KNOWN} are used")
+        names = {voice.name for voice in self.known}
+        check(len(names) == len(self.known), "known_speaker_names", "must differ from each other")
+
+
+SPEAKERS_RULE = f"must be off, auto, a number up to {MAX_SPEAKERS}, or a range such as 2-5"
+
+
+def read_speakers(text: str) -> SpeakerOptions | None:
+    """Read ``off``, ``auto``, ``3`` or ``2-5``; None for ``off``.
+
+    Raises:
+        InvalidOption: the text is none of these.
+    """
+    if text == "off":
+        return None
+    if text == "auto":
+        return SpeakerOptions()
+    low, dash, high = text.partition("-")
+    parts = (low, high) if dash else (low,)
+    are_numbers = all(part.isascii() and part.isdigit() and len(part) <= 3 for part in parts)
+    check(are_numbers, "speakers", SPEAKERS_RULE)
+    return SpeakerOptions(int(low), int(high or low))
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Everything that one request may choose.
 
@@ -206,6 +283,7 @@ class Options:
             players choose, or another one if it is silent.
         on_error: if a stretch cannot be transcribed, "fail" ends with an error, and "gap" goes on
             and lists the stretch in the transcript.
+        speakers: how to tell speakers apart by their voices; None does not.
     """
 
     vad: VadOptions = VadOptions()
@@ -215,6 +293,7 @@ class Options:
     channels: Channels = "mix"
     track: int | None = None
     on_error: OnError = "fail"
+    speakers: SpeakerOptions | None = None
 
     def __post_init__(self) -> None:
         is_number = self.track is None or 0 <= self.track <= MAX_TRACK

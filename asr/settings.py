@@ -115,6 +115,9 @@ class Settings:
     moonshine_model: str = described(
         "", "folder of another Moonshine model, such as base; none means the installed tiny one"
     )
+    speaker_model: str = described(
+        "", "ONNX file of another speaker model (docs/speakers.md); none means the installed CAM++"
+    )
     aligner: str = described(
         "auto",
         "auto, sphinx, ctc or none; times words if the engine gives no times; auto is sphinx",

@@ -143,6 +143,10 @@ class Word:
         end: seconds, not before `start`.
         confidence: 0 to 1, or None if not measured.
         timing: how the word got its times.
+        speaker: name of the speaker, or None if speakers were not distinguished.
+        speaker_confidence: 0 to 1, how likely it is that this speaker says the word; None if not
+            measured.
+        overlapped: whether another voice may be active during the word.
     """
 
     text: str
@@ -150,19 +154,36 @@ class Word:
     end: float
     confidence: float | None = None
     timing: Timing = "engine"
+    speaker: str | None = None
+    speaker_confidence: float | None = None
+    overlapped: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.end)):
             raise ValueError(f"word times must be finite, not {self.start} and {self.end}")
         if not 0 <= self.start <= self.end:
             raise ValueError(f"word times [{self.start}, {self.end}] are out of order")
-        if self.confidence is not None and not 0 <= self.confidence <= 1:
-            raise ValueError(f"confidence {self.confidence} is outside [0, 1]")
+        for confidence in (self.confidence, self.speaker_confidence):
+            if confidence is not None and not 0 <= confidence <= 1:
+                raise ValueError(f"confidence {confidence} is outside [0, 1]")
 
     @property
     def midpoint(self) -> float:
         """Seconds."""
         return (self.start + self.end) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """The voices in one chunk, by which speakers are told apart at the end.
+
+    Attributes:
+        windows: start and end in seconds from the start of the chunk.
+        embeddings: of the windows, as `asr.speakers.packing` writes them.
+    """
+
+    windows: tuple[tuple[float, float], ...]
+    embeddings: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +197,7 @@ class Hypothesis:
         unwritten: (start, end) in seconds of speech that is in no word, found by the aligner.
         is_calibrated: whether `word_confidences` are calibrated. Then each word gets the lower one
             of the engine's confidence and the aligner's.
+        voices: None if speakers are not told apart.
     """
 
     chunk_index: int
@@ -187,6 +209,7 @@ class Hypothesis:
     is_cut: bool = False
     unwritten: tuple[tuple[float, float], ...] = ()
     is_calibrated: bool = False
+    voices: Voices | None = None
 
     def __post_init__(self) -> None:
         if self.word_confidences is not None:
@@ -202,6 +225,8 @@ class Segment:
     Attributes:
         channel: number of the channel, or None if the channels were mixed.
         speaker: name of the speaker, or None if speakers were not distinguished.
+        speaker_confidence: 0 to 1, the mean over the words; None if not measured.
+        is_provisional: the speakers may still change: the recording has not been heard to its end.
     """
 
     id: int
@@ -213,6 +238,8 @@ class Segment:
     warnings: tuple[str, ...] = ()
     channel: int | None = None
     speaker: str | None = None
+    speaker_confidence: float | None = None
+    is_provisional: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:

@@ -22,6 +22,7 @@ import numpy as np
 from asr import pcm
 from asr.audio.growing import GrowingFile, decode_growing
 from asr.audio.level import LevelMeter
+from asr.audio.likeness import LIKE, LikenessMeter
 from asr.audio.resample import decode
 from asr.audio.silence import is_silence
 from asr.audio.vad import SpeechDetector
@@ -255,7 +256,7 @@ def decode_job(channel: Channel) -> None:
         tracks: list[_Track] = []
         report = _Report(channel, tracks)
         decoding = _open(request, report)
-        differ = False
+        differ, likeness = False, LikenessMeter()
         for block in _until_damage(decoding, report, may_stop=request.get("may_stop", False)):
             columns = block.T if split else block[np.newaxis]
             while len(tracks) < len(columns):
@@ -265,13 +266,25 @@ def decode_job(channel: Channel) -> None:
             for track, samples in zip(tracks, columns, strict=True):
                 track.push(samples)
             differ = differ or _do_differ(columns)
+            likeness.add(columns)
             _check_bytes(tracks, request["limits"]["max_decoded_bytes"])
             report.add(decoding)
-    if len(tracks) > 1 and not differ:
-        kind = "audio tracks" if decoding.labels else "channels"
-        message = f"all {len(tracks)} {kind} are identical; channels=mix transcribes them once"
-        decoding.warnings.append(message)
+    decoding.warnings += _alike(decoding, len(tracks), likeness.least, differ=differ)
     report.finish(decoding.warnings)
+
+
+def _alike(
+    decoding: Decoding, n_tracks: int, correlation: float | None, *, differ: bool
+) -> list[str]:
+    """A warning if the channels hold the same sound."""
+    kind = "audio tracks" if decoding.labels else "channels"
+    advice = "channels=mix transcribes them once"
+    if n_tracks > 1 and not differ:
+        return [f"all {n_tracks} {kind} are identical; {advice}"]
+    if correlation is not None and correlation >= LIKE:
+        found = f"the {n_tracks} {kind} hold the same sound (correlation {correlation:.2f})"
+        return [f"{found}, so they do not tell speakers apart; {advice}, and speakers=auto does"]
+    return []
 
 
 def _until_damage(decoding: Decoding, report: _Report, *, may_stop: bool) -> Iterator[np.ndarray]:

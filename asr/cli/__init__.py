@@ -1,4 +1,4 @@
-"""The command line: ``asr transcribe | align | plot | clips | serve | evaluate | doctor | ...``.
+"""The command line: ``asr transcribe | batch | align | plot | serve | evaluate | doctor | ...``.
 
 Each command has a module, with its arguments and the function that runs it. `arguments` has the
 arguments of several commands, `files` reads recordings and writes transcripts, `progress` draws the
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from asr.cli import (
     align,
+    batch,
     clips,
     doctor,
     evaluate,
@@ -26,6 +27,7 @@ from asr.cli import (
     schema,
     serve,
     settings,
+    speakers,
     transcribe,
 )
 from asr.errors import AsrError, InvalidOption
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr", description="Speech to text with word times.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     transcribe.set_up(commands.add_parser("transcribe", help="transcribe files"))
+    batch.set_up(commands.add_parser("batch", help="transcribe an archive, also on a cluster"))
     align.set_up(commands.add_parser("align", help="time the words of a known text"))
     plot.set_up(commands.add_parser("plot", help="draw a recording and its transcript"))
     clips.set_up(commands.add_parser("clips", help="cut a recording into its segments"))
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_up(commands.add_parser("evaluate", help="score against references"))
     keys.set_up(commands.add_parser("keys", help="make API keys"))
     models.set_up(commands.add_parser("models", help="install the embedded recogniser"))
+    speakers.set_up(commands.add_parser("speakers", help="tell speakers apart: the model, voices"))
     doctor.set_up(commands.add_parser("doctor", help="check this setup and say what to fix"))
     settings.set_up(commands.add_parser("settings", help="print the table of settings"))
     schema.set_up(commands.add_parser("schema", help="print the JSON Schema of transcripts"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.files import FORMAT_OF_NAME
-from asr.config import DecodeOptions, Options, SubtitleOptions, VadOptions
+from asr.config import DecodeOptions, Options, SubtitleOptions, VadOptions, read_speakers
 from asr.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ def options_of(options: argparse.Namespace, settings: Settings) -> Options:
         channels=getattr(options, "channels", "mix"),
         track=getattr(options, "track", None),
         on_error=getattr(options, "on_error", "fail"),
+        speakers=read_speakers(getattr(options, "speakers", None) or "off"),
     )
+
+
+def add_speakers(parser: argparse.ArgumentParser) -> None:
+    """Add ``--speakers``."""
+    text = "tell speakers apart by their voices: off, auto, their number, or a range such as 2-5"
+    parser.add_argument("--speakers", metavar="N", help=f"{text} (default: off)")
 
 
 def add_track(parser: argparse.ArgumentParser) -> None:

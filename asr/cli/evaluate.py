@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from asr.cli.arguments import add_quiet, add_recognition, options_of, settings_of
+from asr.cli.arguments import (
+    add_quiet,
+    add_recognition,
+    add_speakers,
+    options_of,
+    settings_of,
+)
 from asr.config import ChunkOptions, check
 from asr.pipeline.transcriber import collect, make_transcriber
 
@@ -21,7 +27,9 @@ if TYPE_CHECKING:
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Add the arguments, and set the function to run."""
-    parser.add_argument("manifest", type=Path, help="JSON lines with file, text and optional words")
+    parser.add_argument(
+        "manifest", type=Path, help="JSON lines with file, text, and optional words and rttm"
+    )
     parser.add_argument(
         "--collar", type=float, default=0.2, help="seconds of tolerance for word times"
     )
@@ -38,6 +46,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write the full report to this file")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw histograms of the errors")
     add_quiet(parser)
+    add_speakers(parser)
     add_recognition(parser)
     parser.set_defaults(run=run)
 

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from asr.config import SubtitleOptions
     from asr.types import Transcript
 
-FORMAT_OF_NAME: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
+FORMAT_OF_NAME: Final = {
+    "srt": "srt",
+    "vtt": "vtt",
+    "json": "json",
+    "txt": "text",
+    "tsv": "tsv",
+    "rttm": "rttm",
+}
 
 
 _DESCRIPTOR: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")

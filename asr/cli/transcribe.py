@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
     add_output,
     add_recognition,
+    add_speakers,
     add_subtitles,
     add_track,
     options_of,
@@ -17,6 +19,8 @@ from asr.cli.arguments import (
 )
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
+from asr.cli.speakers import known_voices
+from asr.config import SpeakerOptions
 from asr.errors import AsrError, InvalidOption
 from asr.pipeline.transcriber import collect, make_transcriber
 
@@ -39,6 +43,15 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         help="split: transcribe each channel, or each audio track, separately",
     )
     add_track(parser)
+    add_speakers(parser)
+    parser.add_argument(
+        "--known-speaker",
+        action="append",
+        default=[],
+        metavar="NAME[=FILE]",
+        help="a speaker's name, with a recording of this person alone, or one that was stored by "
+        "`asr speakers enrol`; may be repeated, and implies --speakers auto",
+    )
     parser.add_argument(
         "--on-error",
         choices=("fail", "gap"),
@@ -64,10 +77,15 @@ async def _transcribe_all(
     """Transcribe the files one by one. A failed file does not stop the others."""
     n_failed = 0
     async with make_transcriber(settings) as transcriber:
+        chosen = options_of(options, settings)
+        if options.known_speaker:
+            known = await known_voices(transcriber, options.known_speaker, settings)
+            speakers = chosen.speakers or SpeakerOptions()
+            chosen = replace(chosen, speakers=replace(speakers, known=known))
         for name in options.files:
             try:
                 with source(name) as path, Bar(name, hidden=options.quiet) as bar:
-                    events = transcriber.transcribe_file(path, options_of(options, settings))
+                    events = transcriber.transcribe_file(path, chosen)
                     transcript = await collect(events, bar.on_event)
                 deliver(transcript, name, subtitles, options)
             except (AsrError, OSError) as error:

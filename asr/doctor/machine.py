@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Final
 import av
 import av.codec
 import httpx
+import numpy as np
 import pocketsphinx
 
 from asr.doctor.checks import QUICK_SECONDS, Check, is_this_service, said
 from asr.engines import load_engine
 from asr.engines.moonshine.folder import CORRECT, find_folder
 from asr.engines.omni.local import read_arguments
-from asr.errors import EngineUnavailable, InvalidOption
-from asr.types import SAMPLE_RATE
+from asr.errors import EngineUnavailable, InvalidOption, WorkerDied
+from asr.speakers.diariser import Diariser
+from asr.speakers.folder import INSTALL, model_path
+from asr.types import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +81,7 @@ def check_settings(settings: Settings) -> Iterator[Check]:
     """Check whether a service could start with these settings."""
     yield _engine(settings)
     yield _aligner(settings)
+    yield _speakers(settings)
     yield _data_dir(settings)
     yield _database(settings)
 
@@ -93,6 +97,29 @@ def _engine(settings: Settings) -> Check:
     if name == "moonshine":
         return _moonshine(settings)
     return Check("engine", "ok", name)
+
+
+def _speakers(settings: Settings) -> Check:
+    """The speaker model, without which everything else works."""
+    chosen = settings.speaker_model
+    path = model_path(chosen)
+    if not chosen and not path.is_file():
+        found = "no speaker model, so speakers are told apart by channel only"
+        return Check("speakers", "ok", found, f"run {INSTALL} to tell voices apart")
+    try:
+        asyncio.run(_loaded_speakers(settings))
+    except (EngineUnavailable, WorkerDied) as error:
+        reason, _, fix = str(error).rpartition(": ")
+        return Check("speakers", "fail", reason or str(error), fix)
+    return Check("speakers", "ok", f"{path}, which loads")
+
+
+async def _loaded_speakers(settings: Settings) -> None:
+    diariser = Diariser(1, settings.speaker_model)
+    try:
+        await diariser.embed_voice(Audio(np.zeros(SAMPLE_RATE, np.float32)))
+    finally:
+        await diariser.close()
 
 
 def _moonshine(settings: Settings) -> Check:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from asr.config import check
 from asr.errors import InvalidOption
+from asr.evaluation.rttm import read_rttm
 from asr.types import Word, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from asr.output.rttm import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Utterance:
         words: the reference with times; empty if it has none. The times are not checked.
         categories: groups with a report of their own.
         duration: seconds according to the manifest. RTFx uses the decoded length instead.
+        turns: who speaks when; empty if the manifest does not say.
     """
 
     file: Path
@@ -31,6 +35,7 @@ class Utterance:
     words: tuple[Word, ...] = ()
     categories: tuple[str, ...] = ()
     duration: float | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 def read_manifest(path: Path) -> list[Utterance]:
@@ -39,8 +44,9 @@ def read_manifest(path: Path) -> list[Utterance]:
     A relative ``file`` is looked up beside the manifest, or in the working directory if the
     manifest is a pipe or standard input.
 
-    Optional fields: ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``category``,
-    one or several separated by commas; ``duration``. Other fields and blank lines are ignored.
+    Optional fields: ``words``, each with ``text`` or ``word``, ``start`` and ``end``; ``rttm``, a
+    file beside the manifest that says who speaks when; ``category``, one or several separated by
+    commas; ``duration``. Other fields and blank lines are ignored.
 
     Raises:
         InvalidOption: the manifest cannot be read, or a line is wrong; the message names line
@@ -64,10 +70,13 @@ def _read_utterance(line: str, folder: Path, where: str) -> Utterance:
     check(isinstance(record, dict), "manifest", f"{where}: must be an object")
     category = _field(record, "category", (str, type(None)), where) or ""
     words = _field(record, "words", (list, type(None)), where) or []
+    rttm = _field(record, "rttm", (str, type(None)), where)
+    file = folder / _field(record, "file", (str,), where)
     return Utterance(
-        file=folder / _field(record, "file", (str,), where),
+        file=file,
         text=_field(record, "text", (str,), where),
         words=_read_words(words, where),
+        turns=read_rttm(folder / rttm, file.stem) if rttm else (),
         categories=tuple(part.strip() for part in category.split(",") if part.strip()),
         duration=_field(record, "duration", (int, float, type(None)), where),
     )

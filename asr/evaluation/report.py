@@ -11,8 +11,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
+from asr.evaluation.diarisation import (
+    DiarisationScore,
+    SpeakerScore,
+    score_speakers,
+    score_turns,
+)
 from asr.evaluation.normalise import NORMALISER
 from asr.evaluation.scores import COLLAR, TimeScore, WordScore, ratio, score_times, score_words
+from asr.output.rttm import turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,8 +48,30 @@ class Result:
         """Time errors; without a transcript no word is matched."""
         return score_times(self.utterance.words, self.transcript.words if self.transcript else ())
 
+    def turns(self, *, collar: float = 0.0, overlap: bool = True) -> DiarisationScore:
+        """Errors of who speaks when; nothing without a reference."""
+        if not self.utterance.turns:
+            return DiarisationScore()
+        found = turns_of(self.transcript.segments) if self.transcript else ()
+        return score_turns(self.utterance.turns, found, collar=collar, overlap=overlap)
 
-_PERCENT = ("wer", "matched_share", "start_within", "end_within")
+    @cached_property
+    def speakers(self) -> SpeakerScore:
+        """Speakers of words; nothing without a reference."""
+        if not self.utterance.turns:
+            return SpeakerScore()
+        segments = self.transcript.segments if self.transcript else ()
+        words = self.transcript.words if self.transcript else ()
+        return score_speakers(self.utterance.turns, turns_of(segments), words)
+
+
+DER_COLLAR = 0.25
+"""Seconds, as NIST scored telephone calls."""
+_PERCENT = (
+    *("wer", "matched_share", "start_within", "end_within", "speaker_accuracy"),
+    *("der", "miss", "false_alarm", "confusion", "der_collar", "der_alone", "der_collar_alone"),
+    *("alone_wrong", "overlapped_wrong", "count_right"),
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +127,33 @@ class Report:
             "end_median": times.end_median,
             "end_within": end_within,
             "rtfx": self.rtfx,
+            **self._speaker_figures(),
         }
+
+    def _speaker_figures(self) -> dict[str, float | None]:
+        """The figures of who speaks when, if a reference says it."""
+        speakers = sum((result.speakers for result in self.results), SpeakerScore())
+        if not speakers.files:
+            return {}
+        strict = self._turns(collar=0.0)
+        return {
+            "der": strict.der,
+            "miss": ratio(strict.miss, strict.total),
+            "false_alarm": ratio(strict.false_alarm, strict.total),
+            "confusion": ratio(strict.confusion, strict.total),
+            "der_collar": self._turns(collar=DER_COLLAR).der,
+            "der_alone": self._turns(collar=0.0, overlap=False).der,
+            "der_collar_alone": self._turns(collar=DER_COLLAR, overlap=False).der,
+            "speaker_accuracy": speakers.accuracy,
+            "alone_wrong": ratio(speakers.alone_wrong, speakers.alone),
+            "overlapped_wrong": ratio(speakers.overlapped_wrong, speakers.overlapped),
+            "count_right": ratio(speakers.count_right, speakers.files),
+            "count_error": ratio(speakers.count_error, speakers.files),
+        }
+
+    def _turns(self, *, collar: float, overlap: bool = True) -> DiarisationScore:
+        scores = (result.turns(collar=collar, overlap=overlap) for result in self.results)
+        return sum(scores, DiarisationScore())
 
     def to_markdown(self, collar: float = COLLAR) -> str:
         """A Markdown table with a row for each category, the machine, and all failures."""

@@ -20,13 +20,15 @@ COLLAR = 0.2
 
 
 @dataclass(frozen=True)
-class _Pooled:
+class Pooled:
+    """Counts that can be added."""
+
     def __add__(self, other: Self) -> Self:
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
-class WordScore(_Pooled):
+class WordScore(Pooled):
     """Counts of the WER alignment. Scores of several files can be added."""
 
     hits: int = 0
@@ -50,7 +52,7 @@ class WordScore(_Pooled):
 
 
 @dataclass(frozen=True)
-class TimeScore(_Pooled):
+class TimeScore(Pooled):
     """Time errors of the matched words. Read them together with `matched_share`.
 
     Attributes:

@@ -17,6 +17,7 @@ from asr.config import SubtitleOptions, check
 from asr.output.full_json import to_json
 from asr.output.gaps import in_order, text_of
 from asr.output.openai import to_diarized_json, to_verbose_json
+from asr.output.rttm import to_rttm
 from asr.output.subtitles import Cue, make_cues
 from asr.spacing import join_words, tokens_in
 from asr.types import LineSegment
@@ -65,7 +66,7 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     cues = make_cues(
         transcript.segments,
         options,
-        labels=True,
+        labels=options.speaker_labels or not _is_by_voice(transcript),
         gaps=transcript.gaps,
         duration=transcript.duration,
     )
@@ -82,6 +83,13 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     if len(kept) != len(cues):
         raise RuntimeError(f"srt kept {len(kept)} of {len(cues)} cues")
     return str(srt.compose(kept, reindex=False))
+
+
+def _is_by_voice(transcript: Transcript) -> bool:
+    """Whether speakers were told apart by their voices, in channels that are mixed."""
+    return any(
+        it.speaker_confidence is not None for it in transcript.segments if it.channel is None
+    )
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
@@ -195,5 +203,6 @@ FORMATS: dict[str, Format] = {
     "srt": Format("application/x-subrip; charset=utf-8", "srt", to_srt),
     "vtt": Format("text/vtt; charset=utf-8", "vtt", to_vtt),
     "tsv": Format("text/tab-separated-values; charset=utf-8", "tsv", to_tsv),
+    "rttm": Format("text/plain; charset=utf-8", "rttm", lambda t, _: to_rttm(t)),
 }
 """Every format by its name."""

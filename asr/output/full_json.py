@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from asr.output.numbers import to_plain
@@ -22,9 +23,26 @@ SCHEMA: Final = "asr.transcript.v1"
 
 def to_json(transcript: Transcript) -> dict[str, Any]:
     """The transcript as a JSON object of our schema; `from_json` reads it."""
-    record = to_plain(transcript)
+    record = to_plain(replace(transcript, segments=()))
+    record["segments"] = [segment_record(segment) for segment in transcript.segments]
     segments = record.pop("segments")  # last, so that the short fields are at the head of the file
     return {"schema": SCHEMA, "text": transcript.text, **record, "segments": segments}
+
+
+def segment_record(segment: Segment) -> dict[str, Any]:
+    """A segment as a JSON object.
+
+    What is not known of speakers is left out, so that most transcripts stay short.
+    """
+    record: dict[str, Any] = to_plain(segment)
+    if segment.speaker_confidence is None:
+        del record["speaker_confidence"]
+    if record.pop("is_provisional"):
+        record["speaker_is_provisional"] = True
+    for word in record["words"]:
+        if word["speaker"] is None:
+            del word["speaker"], word["speaker_confidence"], word["overlapped"]
+    return record
 
 
 def from_json(text: str) -> Transcript:
@@ -76,6 +94,7 @@ def _read_segment(record: Any) -> Segment:
         warnings=_read_list(record, "warnings", _read_text),
         channel=_read(record, "channel", int | None),
         speaker=_read(record, "speaker", str | None),
+        speaker_confidence=_read_optional(record, "speaker_confidence", float | None, None),
     )
 
 
@@ -89,6 +108,9 @@ def _read_word(record: Any) -> Word:
         end=_read(record, "end", float),
         confidence=_read(record, "confidence", float | None),
         timing=timing,
+        speaker=_read_optional(record, "speaker", str | None, None),
+        speaker_confidence=_read_optional(record, "speaker_confidence", float | None, None),
+        overlapped=_read_optional(record, "overlapped", bool, False),
     )
 
 
@@ -109,6 +131,11 @@ def _read(record: Any, key: str, kind: type | UnionType) -> Any:
         name = getattr(kind, "__name__", kind)
         raise ValueError(f"{key} must be {name}, not {value!r}")  # noqa: TRY004  # as above
     return value
+
+
+def _read_optional(record: Any, key: str, kind: type | UnionType, default: Any) -> Any:
+    """Like `_read`, but the key may be absent."""
+    return _read(record, key, kind) if key in record else default
 
 
 def _read_list(record: Any, key: str, read: Callable[[Any], T]) -> tuple[T, ...]:

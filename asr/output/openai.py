@@ -105,14 +105,55 @@ def timestamps_of(transcript: Transcript, granularities: Collection[str]) -> dic
         fields["segments"] = [_verbose_segment(segment) for segment in transcript.segments]
     if "word" in granularities:
         fields["words"] = [
-            {"word": word.text, "start": rounded(word.start), "end": rounded(word.end)}
+            {
+                "word": word.text,
+                "start": rounded(word.start),
+                "end": rounded(word.end),
+                **speaker_fields(word),
+            }
             for word in transcript.words
         ]
     return fields
 
 
+def speaker_fields(item: Word | Segment) -> dict[str, Any]:
+    """What is known of the speaker of a word or segment that was told apart by the voice."""
+    if item.speaker is None or item.speaker_confidence is None:
+        return {}
+    known = {"speaker": item.speaker, "speaker_confidence": rounded(item.speaker_confidence)}
+    return known | ({"overlapped": True} if getattr(item, "overlapped", False) else {})
+
+
+def _words_with_speakers(segment: Segment) -> dict[str, Any]:
+    """The words of a segment, which OpenAI does not have, if their speakers are known."""
+    if segment.speaker_confidence is None:
+        return {}
+    words = [
+        {
+            "word": word.text,
+            "start": rounded(word.start),
+            "end": rounded(word.end),
+            **speaker_fields(word),
+        }
+        for word in segment.words
+    ]
+    return {"speaker_confidence": rounded(segment.speaker_confidence), "words": words}
+
+
+def final_segments(transcript: Transcript) -> list[dict[str, Any]]:
+    """The segments with their final speakers, for the last event of a stream.
+
+    The events before it have provisional speakers. The list is empty if speakers were not told
+    apart by voice.
+    """
+    if all(segment.speaker_confidence is None for segment in transcript.segments):
+        return []
+    segments: list[dict[str, Any]] = to_diarized_json(transcript)["segments"]
+    return segments
+
+
 def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
-    """The body of ``diarized_json``; speakers are A, B, C by channel, or all are A."""
+    """The body of ``diarized_json``; without voices, speakers are A, B, C by channel, or all A."""
     return {
         "task": "transcribe",
         "duration": rounded(transcript.duration),
@@ -125,6 +166,7 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
                 "end": rounded(segment.end),
                 "text": segment.text,
                 "speaker": speaker_of(segment),
+                **_words_with_speakers(segment),
             }
             for segment in transcript.segments
         ],
@@ -135,8 +177,8 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
 
 
 def speaker_of(segment: Segment) -> str:
-    """OpenAI's label of a speaker: a letter for each channel, and A if channels were mixed."""
-    if segment.channel is not None:
+    """OpenAI's label of a speaker: by voice, or a letter for each channel, or A for all."""
+    if segment.channel is not None and segment.speaker_confidence is None:
         return string.ascii_uppercase[segment.channel % 26]
     return segment.speaker or "A"
 
@@ -221,6 +263,7 @@ def _verbose_segment(segment: Segment) -> dict[str, Any]:
         "avg_logprob": avg_logprob,
         "compression_ratio": rounded(len(encoded) / len(zlib.compress(encoded))),
         "no_speech_prob": no_speech_prob,
+        **speaker_fields(segment),
     }
 
 

@@ -114,11 +114,14 @@ class Merger:
         n_channels: how many channels there are.
         named: set the channel and the speaker of each segment.
         labels: the speaker of each channel; by default ``channel 0`` and so on.
+
+    Attributes:
+        labels: the speaker of each channel.
     """
 
     def __init__(self, n_channels: int, *, named: bool, labels: Sequence[str] = ()) -> None:
         self._named = named
-        self._labels = labels or [speaker_of(channel) for channel in range(n_channels)]
+        self.labels = labels or [speaker_of(channel) for channel in range(n_channels)]
         self._settled = [0.0] * n_channels
         self._held: list[tuple[float, int, int, Segment]] = []
         self._n_segments = 0
@@ -154,4 +157,4 @@ class Merger:
         """Set the channel and the speaker, if the channels are kept apart."""
         if not self._named:
             return item
-        return replace(item, channel=channel, speaker=self._labels[channel])
+        return replace(item, channel=channel, speaker=self.labels[channel])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from asr.pipeline.channels import Merger
 from asr.pipeline.missing import GapFinder, Missing, merged
-from asr.types import Chunk, Gap, Hypothesis, Segment, Transcript, Word
+from asr.types import Chunk, Gap, Hypothesis, Segment, Transcript, Voices, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,9 +170,10 @@ def _read(record: str) -> dict[str, Any]:
 
 
 def _frozen(name: str, value: Any) -> Any:
-    """Turn lists into tuples at every level, ``words`` into `Word`, ``gaps`` into `Gap`."""
+    """Turn lists into tuples at every level, and words, gaps and voices into their types."""
     if isinstance(value, dict):
-        return {key: _frozen(key, item) for key, item in value.items()}
+        frozen = {key: _frozen(key, item) for key, item in value.items()}
+        return Voices(**frozen) if name == "voices" else frozen
     if not isinstance(value, list):
         return value
     if name == "words":

@@ -31,6 +31,7 @@ from asr.counters import COUNTS
 from asr.errors import AsrError, DamagedAudio, InvalidOption
 from asr.pipeline.channels import ChannelPipeline, Merger
 from asr.pipeline.missing import Missing, check_share, merged, reason_of
+from asr.pipeline.speakers import SpeakerTracker
 from asr.pipeline.wordless import why_wordless
 from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment, Transcript
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from asr.config import Options
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.scheduler import Share
+    from asr.pipeline.speakers import SpeakerMemory
     from asr.pipeline.transcriber import Transcriber
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class Run:
         options: how to transcribe.
         share: the owner of the work.
         checkpoint: has the hypotheses of an earlier attempt and stores new ones.
+        memory: the voices of a live session, if the recording is a turn of one.
     """
 
     def __init__(
@@ -96,11 +99,14 @@ class Run:
         options: Options,
         share: Share,
         checkpoint: Checkpoint | None = None,
+        *,
+        memory: SpeakerMemory | None = None,
     ) -> None:
         self._owner = owner
         self._reports = reports
         self._share = share
         self._checkpoint = checkpoint
+        self._memory = memory
         self._options = options
         self._target = target
         self._channels: list[ChannelPipeline] = []
@@ -117,6 +123,7 @@ class Run:
         self._gaps: list[Gap] = []
         self._failure: Exception | None = None  # of the first chunk that a later attempt may get
         self._is_decoded = False
+        self._speakers: SpeakerTracker | None = None
 
     async def events(self, warnings: Sequence[str]) -> AsyncGenerator[Event]:
         """Run the stages.
@@ -144,7 +151,7 @@ class Run:
             stages.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await stages
-        transcript = self._transcript()
+        transcript = await self._with_speakers(self._transcript())
         logger.info(
             "transcribed %.1f s of audio, %.1f s of speech, in %.2f s with %s",
             transcript.duration,
@@ -181,7 +188,13 @@ class Run:
         if chunk.preferred_seconds is None:
             chunk = replace(chunk, preferred_seconds=self._owner.engine.preferred_seconds)
         self._channels = [ChannelPipeline(chunk, Recording(path)) for path in paths]
-        self._merger = Merger(n_channels, named=self._options.channels == "split", labels=labels)
+        is_split = self._options.channels == "split"
+        self._merger = Merger(n_channels, named=is_split, labels=labels)
+        if self._options.speakers is not None:
+            names = self._merger.labels if is_split else ()
+            self._speakers = SpeakerTracker(
+                self._owner.diariser, self._options.speakers, names, self._memory
+            )
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples
@@ -228,8 +241,10 @@ class Run:
     async def _recognise(self, channel: int, chunk: Chunk) -> _Heard:
         """Recognise a chunk, unless the checkpoint has its hypothesis."""
         kept = self._checkpoint.get(channel, chunk) if self._checkpoint else None
-        if kept is not None:
+        if isinstance(kept, Missing):
             return kept
+        if kept is not None:
+            return await self._voiced(channel, chunk, kept, is_new=False)
         recording = self._channels[channel].recording
         try:
             hypothesis = await self._owner.recognise(chunk, recording, self._options, self._share)
@@ -237,9 +252,19 @@ class Run:
             # whoever judges the error looks at these
             vars(error).update(chunk_index=chunk.index, channel=channel)
             return self._miss(channel, chunk, error)
-        if self._checkpoint:
-            self._checkpoint.put(channel, chunk, hypothesis)
-        return hypothesis
+        return await self._voiced(channel, chunk, hypothesis, is_new=True)
+
+    async def _voiced(
+        self, channel: int, chunk: Chunk, hypothesis: Hypothesis, *, is_new: bool
+    ) -> Hypothesis:
+        """Add the voices if speakers are told apart; store what is new."""
+        found = hypothesis
+        if self._speakers is not None and hypothesis.voices is None:
+            audio = await self._owner.audible(chunk, self._channels[channel].recording)
+            found = await self._speakers.hear(audio, hypothesis)
+        if self._checkpoint and (is_new or found is not hypothesis):
+            self._checkpoint.put(channel, chunk, found)
+        return found
 
     def _miss(self, channel: int, chunk: Chunk, error: Exception) -> Missing | None:
         """Take note of a chunk that failed, or raise its error if no gap may replace it."""
@@ -264,6 +289,10 @@ class Run:
             if heard is None or is_blocked:
                 continue
             segments = self._channels[channel].stitch(chunk, heard)
+            if self._speakers is not None:
+                voices = None if isinstance(heard, Missing) else heard.voices
+                self._speakers.add(channel, chunk, voices)
+                await self._speakers.refresh(channel)
             self._tell_gaps(channel)
             self._release(channel, segments)
             self._check_share()
@@ -303,7 +332,16 @@ class Run:
         segments = segments + pipeline.rest()
         for segment in self._merger.push(channel, segments, pipeline.settled):
             self._segments.append(segment)
-            self._events.put_nowait(segment)
+            told = self._speakers.provisional(segment) if self._speakers else segment
+            self._events.put_nowait(told)
+
+    async def _with_speakers(self, transcript: Transcript) -> Transcript:
+        """The transcript with its final speakers, if they are told apart."""
+        if self._speakers is None:
+            return transcript
+        segments = await self._speakers.finish(transcript.segments)
+        warnings = (*transcript.warnings, *self._speakers.warnings)
+        return replace(transcript, segments=segments, warnings=warnings)
 
     def _transcript(self) -> Transcript:
         engine, aligner = self._owner.engine, self._owner.aligner

@@ -20,14 +20,16 @@ from asr.align import load_aligner
 from asr.align.witness import witness
 from asr.audio.recording import PRELOAD, Recording, decode_recording, scan_recording
 from asr.audio.vad import load_classifier
-from asr.config import Options
+from asr.config import Options, check
 from asr.engines import load_engine
 from asr.engines.base import settle
 from asr.pipeline.recognition import Recogniser
 from asr.pipeline.run import Run
 from asr.pipeline.scheduler import NOBODY, Share
 from asr.settings import Settings
-from asr.types import Chunk, Hypothesis, Transcript
+from asr.speakers.diariser import Diariser
+from asr.speakers.enrolment import embed_file
+from asr.types import Audio, Chunk, Hypothesis, Transcript
 from asr.workers.pool import ProcessPool
 
 if TYPE_CHECKING:
@@ -36,11 +38,12 @@ if TYPE_CHECKING:
     from asr.align.base import Aligner
     from asr.audio.growing import GrowingFile
     from asr.audio.recording import Decoded
-    from asr.config import DecodeOptions
+    from asr.config import DecodeOptions, KnownVoice
     from asr.engines.base import Engine
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.recognition import Witness
     from asr.pipeline.run import Event
+    from asr.pipeline.speakers import SpeakerMemory
 
 T = TypeVar("T")
 
@@ -127,7 +130,8 @@ def make_transcriber(
     # One decoder for each active recording; the operating system shares the processors fairly.
     # With fewer decoders, a short recording would have to wait for long ones.
     n_decoders = settings.max_active_requests
-    return Transcriber(engine, aligner, n_decoders, witness if can_witness else None)
+    diariser = Diariser(settings.workers, settings.speaker_model)
+    return Transcriber(engine, aligner, n_decoders, witness if can_witness else None, diariser)
 
 
 async def collect(
@@ -151,6 +155,8 @@ class Transcriber:
         aligner: times the words of an engine that gives no times; opened and closed likewise.
         max_decoders: how many recordings are decoded at once.
         witness: compares the timed words with the audio.
+        diariser: tells speakers apart; by default with the installed model. It loads its model when
+            it is needed, and is closed with this object.
     """
 
     def __init__(
@@ -159,9 +165,11 @@ class Transcriber:
         aligner: Aligner | None = None,
         max_decoders: int = MAX_DECODERS,
         witness: Witness | None = None,
+        diariser: Diariser | None = None,
     ) -> None:
         self.engine = engine
         self.aligner = aligner
+        self.diariser = diariser or Diariser(1)
         self.is_calibrated = witness is not None
         """Whether the aligner's confidences are probabilities, which the witness needs."""
         self._recogniser = Recogniser(engine, aligner, witness)
@@ -190,7 +198,7 @@ class Transcriber:
 
     async def close(self) -> None:
         """End all processes."""
-        parts = [self._decoders.close(), self.engine.close()]
+        parts = [self._decoders.close(), self.engine.close(), self.diariser.close()]
         await asyncio.gather(*parts, *([self.aligner.close()] if self.aligner else []))
 
     async def transcribe_file(
@@ -221,6 +229,7 @@ class Transcriber:
         """
         decode, warnings = settle(self.engine, options.decode)
         options = replace(options, decode=decode)
+        self._check_speakers(options)
         if options.vad.kind == "silero":
             # a missing extra should fail before any work
             await asyncio.to_thread(load_classifier, options.vad)
@@ -233,16 +242,62 @@ class Transcriber:
                     yield event
 
     async def transcribe_pcm(
-        self, source: Path, options: Options, share: Share = NOBODY
+        self,
+        source: Path,
+        options: Options,
+        share: Share = NOBODY,
+        memory: SpeakerMemory | None = None,
     ) -> AsyncGenerator[Event]:
-        """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`."""
+        """Transcribe a file of raw 16 kHz mono PCM16; otherwise like `transcribe_file`.
+
+        With the memory of a live session, speakers keep their letters from turn to turn.
+        """
         decode, warnings = settle(self.engine, options.decode)
         options = replace(options, decode=decode)
+        self._check_speakers(options)
         reports = scan_recording(Recording(source), options.vad)
-        run = Run(self, source, reports, options, share)
+        run = Run(self, source, reports, options, share, memory=memory)
         async with contextlib.aclosing(run.events(warnings)) as events:
             async for event in events:
                 yield event
+
+    def _check_speakers(self, options: Options) -> None:
+        """Check that a model is there, if speakers are to be told apart.
+
+        Raises:
+            InvalidOption: there is none. The message names the command that installs it.
+        """
+        if options.speakers is not None:
+            reason = self.diariser.obstacle
+            check(not reason, "speakers", reason)
+
+    async def audible(self, chunk: Chunk, recording: Recording) -> Audio:
+        """The samples of a chunk, with quiet speech amplified."""
+        return await self._recogniser.read(chunk, recording.read)
+
+    async def embed_voice(
+        self,
+        source: Path,
+        name: str,
+        work_dir: Path | None = None,
+        length: tuple[float, float] | None = None,
+    ) -> KnownVoice:
+        """Make a known voice from a recording of one person.
+
+        Args:
+            source: the recording.
+            name: of the person.
+            work_dir: folder for the decoded audio.
+            length: the shortest and longest recording in seconds; None for those of stored voices.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            InvalidOption: it has too little speech or is too long, or there is no speaker model.
+        """
+        check(not self.diariser.obstacle, "speakers", self.diariser.obstacle)
+        with tempfile.TemporaryDirectory(prefix="asr-", dir=work_dir) as folder:
+            target = Path(folder) / "voice.pcm"
+            return await embed_file(self._decoders, self.diariser, source, target, name, length)
 
     async def recognise(
         self, chunk: Chunk, recording: Recording, options: Options, share: Share = NOBODY

@@ -39,6 +39,9 @@ from asr.service.observability.readiness import Readiness
 from asr.service.openapi import install_document
 from asr.service.page.media import BEING_PREPARED
 from asr.service.page.router import Page
+from asr.service.speakers.known import KnownSpeakers
+from asr.service.speakers.routes import make_speaker_router
+from asr.service.speakers.store import FOLDER, VoiceStore
 from asr.service.transcriptions.routes import make_router
 from asr.service.transcriptions.service import Service
 from asr.service.uploads.routes import EXPOSED_HEADERS, make_upload_router, sweep_for_ever
@@ -80,7 +83,10 @@ class Application:
             settings.upload_quota_bytes,
             settings.upload_ttl,
         )
-        self.service = Service(self.client, settings, run_dir, self.uploads)
+        voices = VoiceStore(settings.data_path / FOLDER)
+        self.known = KnownSpeakers(self.client, voices, settings)
+        self.service = Service(self.client, settings, run_dir, self.uploads, self.known)
+        self._run_dir = run_dir
         self.live = Live(self.client, settings, run_dir, self.client_secrets)
         self.jobs = Jobs(
             client=self.client,
@@ -88,6 +94,7 @@ class Application:
             run_dir=run_dir,
             incoming=incoming,
             uploads=self.uploads,
+            known=self.known,
             weight_of=self.keyring.weight_of,
             audio_wait=self._audio_wait,
         )
@@ -117,6 +124,7 @@ class Application:
         app.title = "asr-service"
         app.include_router(make_router(self.service, self._readiness.obstacles))
         app.include_router(make_compat_router(self.service, self._settings))
+        app.include_router(make_speaker_router(self.known, self._settings, self._run_dir))
         app.include_router(make_upload_router(self.uploads))
         app.include_router(make_live_router(self.live))
         app.include_router(make_job_router(self.jobs))

@@ -25,7 +25,7 @@ T = TypeVar("T")
 RUN_PREFIX = "asr-serve-"
 _DRAFT_PREFIX = "asr-draft-"
 _DRAFT_SECONDS = 3600.0
-_OURS = ("uploads", "recordings", "jobs.db", "clock")
+_OURS = ("uploads", "recordings", "voices", "jobs.db", "clock")
 """What a data folder holds, in addition to the folders of running servers."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

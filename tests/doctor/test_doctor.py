@@ -358,7 +358,8 @@ def test_settings_that_serve_pass(tmp_path, monkeypatch):
     ):
         found = list(check_settings(Settings(data_dir=data, **settings)))
         assert [(it.name, it.level) for it in found] == [
-            *(("engine", "ok"), ("aligner", "ok"), ("data dir", "ok"), ("database", "ok"))
+            *(("engine", "ok"), ("aligner", "ok"), ("speakers", "ok")),
+            *(("data dir", "ok"), ("database", "ok")),
         ]
     assert not list(tmp_path.iterdir()), "something was left behind"
 
@@ -484,3 +485,12 @@ def test_the_command_prints_a_line_for_each_check_and_fails_with_any(
 def test_every_dialect_can_be_checked():
     for name in DIALECTS:
         assert list(doctor.examine(Settings(port=free_port(), vllm_dialect=name)))
+
+
+def test_a_speaker_model_that_is_missing_or_broken(tmp_path):
+    """Without one everything else works, but one that was chosen must load."""
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    missing = machine._speakers(Settings(speaker_model=str(tmp_path / "none.onnx")))
+    assert (missing.level, missing.fix) == ("fail", "correct ASR_SPEAKER_MODEL")
+    assert machine._speakers(Settings(speaker_model=str(broken))).level == "fail"

@@ -73,7 +73,7 @@ def test_an_empty_transcript(name, expected):
 def test_formats_say_what_they_are():
     assert {name: f.extension for name, f in FORMATS.items()} == {
         "json": "json", "verbose_json": "verbose.json", "text": "txt",
-        "diarized_json": "diarized.json", "srt": "srt", "vtt": "vtt", "tsv": "tsv",
+        "diarized_json": "diarized.json", "srt": "srt", "vtt": "vtt", "tsv": "tsv", "rttm": "rttm",
     }  # fmt: skip
     assert FORMATS["srt"].content_type == "application/x-subrip; charset=utf-8"
 

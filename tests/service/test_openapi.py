@@ -92,7 +92,8 @@ def test_answers_have_the_described_type(server, operations):
     wait_for(lambda: HTTP.get(own).json()["state"] == "succeeded", 20, "the end of the job")
     for (method, path), operation in operations.items():
         # tests/service/page/test_media.py draws a spectrogram, which takes seconds.
-        if method != "get" or "session" in path or "spectrogram" in path:
+        left_out = "session" in path or "spectrogram" in path or path == "/v1/speakers/{name}"
+        if method != "get" or left_out:
             continue
         for extension in EXTENSIONS if "{extension}" in path else [""]:
             address = path.format(job_id=job, extension=extension, name="tiny")

@@ -94,7 +94,7 @@ def check_coverage(statuses):
 
 
 def test_a_few_requests_of_each_operation(server, job):
-    check_coverage(fuzz(server, job, 6))
+    check_coverage(fuzz(server, job, 10))
 
 
 @pytest.mark.slow

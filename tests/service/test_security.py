@@ -135,6 +135,7 @@ def scope_of(path):
         "/detect-language": "transcribe",
         "/inference": "transcribe",
         "/v1/jobs": "jobs",
+        "/v1/speakers": "transcribe",
         "/v1/uploads": "uploads",
         "/v1/realtime": "realtime",
         "/metrics": "metrics",

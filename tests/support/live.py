@@ -86,7 +86,7 @@ class Engine:
             texts.append(word.text if is_right else f"{word.text}-{self._noise.randrange(10**6)}")
         return " ".join(texts) + "." if texts else ""
 
-    async def transcribe(self, turn, vad, decode):
+    async def transcribe(self, turn, vad, decode, speakers=None):
         for _ in range(self.final_delay):
             await asyncio.sleep(0)
         for event in events_of(self.truth, turn, self._noise):
@@ -114,7 +114,7 @@ class Pipeline:
         except EngineError:
             return None
 
-    async def transcribe(self, turn, vad, decode):
+    async def transcribe(self, turn, vad, decode, speakers=None):
         options = Options(vad=vad, decode=decode)
         async for event in self._transcriber.transcribe_pcm(turn.path, options):
             yield event

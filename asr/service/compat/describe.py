@@ -61,7 +61,7 @@ ASR: Final[dict[str, Any]] = {
         _parameter("hotwords", _TEXT, "Names and terms, separated by commas."),
         _parameter("word_timestamps", _FLAG, "For output=json: give the times of words."),
         _parameter("vad_filter", _FLAG, "Whether a detector drops audio without speech."),
-        _parameter("diarize", _FLAG, "No effect, with a warning. Use channels=split."),
+        _parameter("diarize", _FLAG, "Tell speakers apart, if a speaker model is installed."),
     ],
     "requestBody": _form("audio_file", {}),
 }

@@ -37,7 +37,14 @@ class Fields:
         Problem: 400, a field was sent twice with different values.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], default_vad: VadKind) -> None:
+    def __init__(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        default_vad: VadKind,
+        *,
+        tells_speakers: bool = False,
+    ) -> None:
+        self.tells_speakers = tells_speakers
         self.given: list[tuple[str, str]] = []
         self.origins: dict[str, str] = {}
         self.warnings: list[str] = []

@@ -14,6 +14,7 @@ from asr.service.http.body import receive_body
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import parse_fields
 from asr.service.transcriptions.sources import Source
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,7 @@ class Exchange:
         if not body.has_file:
             message = f"{parts[0]}: the recording is missing; send it as multipart/form-data"
             raise Problem(400, message, "invalid_value", parts[0])
-        self._asked = asked = self._dialect.translate(Fields(body.fields, self._settings.vad))
+        self._asked = asked = self._dialect.translate(self._fields(body.fields))
         checked = self._check(asked)
         notes = list(asked.warnings)
         if asked.is_pcm:
@@ -104,10 +105,17 @@ class Exchange:
         notes += [_with_origin(warning, asked.origins) for warning in checked.warnings]
         return Source(replace(checked, warnings=tuple(notes)), file)
 
+    def _fields(self, pairs: list[tuple[str, str]]) -> Fields:
+        settings = self._settings
+        able = not obstacle(settings.speaker_model)
+        return Fields(pairs, settings.vad, tells_speakers=able)
+
     def _check(self, asked: Asked) -> TranscriptionRequest:
         """Check the translated fields. An error names the field that the client sent."""
         try:
-            return parse_fields(asked.pairs, self._settings.vad, self._settings.limits)
+            reason = obstacle(self._settings.speaker_model)
+            settings = self._settings
+            return parse_fields(asked.pairs, settings.vad, settings.limits, no_speakers=reason)
         except Problem as error:
             ours = error.param or ""
             theirs = asked.origins.get(ours, ours)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from asr.config import MAX_SPEAKERS
 from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
 from asr.service.compat.fields import refuse_translation
 from asr.service.compat.receive import Asked
@@ -58,11 +59,29 @@ def translate(fields: Fields) -> Asked:
     with_words = bool(fields.flag("word_timestamps"))
     if with_words and output in TEXTS:
         fields.warn("word_timestamps", "only output=json has a place for the times of words")
-    for name in _SPEAKERS:
-        if fields.flag(name):
-            fields.warn(name, BY_CHANNEL)
-    fields.ignore(("min_speakers", "max_speakers"), BY_CHANNEL)
+    _translate_speakers(fields)
     return _encoded(fields, with_words=with_words)
+
+
+def _translate_speakers(fields: Fields) -> None:
+    """Translate whisperX's fields into ``speakers``, if there is a speaker model."""
+    if not fields.tells_speakers:
+        for name in _SPEAKERS:
+            if fields.flag(name):
+                fields.warn(name, BY_CHANNEL)
+        fields.ignore(("min_speakers", "max_speakers"), BY_CHANNEL)
+        return
+    wanted = [name for name in _SPEAKERS if fields.flag(name)]
+    low, high = fields.number("min_speakers"), fields.number("max_speakers")
+    if not wanted:
+        return
+    if low is None and high is None:
+        chosen = "auto"
+    else:
+        chosen = f"{round(low or 1)}-{round(high or MAX_SPEAKERS)}"
+    fields.give("speakers", chosen, wanted[0])
+    if "return_speaker_embeddings" in wanted:
+        fields.warn("return_speaker_embeddings", "embeddings are never sent")
 
 
 def translate_detection(fields: Fields) -> Asked:

@@ -21,9 +21,11 @@ MAX_LIST_ITEMS: Final = 100
 """A list counts as several fields with one name. So many may come in addition to `MAX_FIELDS`."""
 MAX_NAME_BYTES: Final = 256
 """The answer names each field that is not known."""
-UNREAD_FIELDS: Final = ("known_speaker_references",)
-"""Fields with data URLs of recordings, which nothing reads. They may have any length that the body
-may have, and only their beginning is kept."""
+REFERENCE_FIELD: Final = "known_speaker_references"
+"""A list of data URLs of short recordings."""
+MAX_REFERENCE_BYTES: Final = 4 << 20
+"""Of one data URL. Ten seconds of CD quality in 32 bits have 2.4 MB in base64."""
+MAX_REFERENCES: Final = 10
 
 
 def check_fields(pairs: Sequence[tuple[str, str]], long_field: str = "") -> None:
@@ -44,11 +46,19 @@ def check_fields(pairs: Sequence[tuple[str, str]], long_field: str = "") -> None
         if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
             message = f"{name[:40]}...: the name is longer than {MAX_NAME_BYTES} bytes"
             raise Problem(400, message, "invalid_value")
+        is_reference = name.partition("[")[0] == REFERENCE_FIELD
+        limit = MAX_REFERENCE_BYTES if is_reference else MAX_FIELD_BYTES
         # A character has at most four bytes, so most values need not be encoded.
-        is_long = len(value) > MAX_FIELD_BYTES // 4 and name != long_field
-        if is_long and len(value.encode("utf-8", "surrogatepass")) > MAX_FIELD_BYTES:
-            message = f"{name}: longer than {MAX_FIELD_BYTES} bytes"
+        is_long = len(value) > limit // 4 and name != long_field
+        if is_long and len(value.encode("utf-8", "surrogatepass")) > limit:
+            message = f"{name}: longer than {limit} bytes"
             raise Problem(400, message, "invalid_value", name)
+
+
+def too_many_references() -> Problem:
+    """The answer to more references than `MAX_REFERENCES`."""
+    message = f"{REFERENCE_FIELD}: at most {MAX_REFERENCES} are used; store voices instead"
+    return Problem(400, message, "invalid_value", REFERENCE_FIELD)
 
 
 def check_query(query: bytes) -> None:

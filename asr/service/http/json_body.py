@@ -11,7 +11,13 @@ import base64
 import json
 from typing import Any, Final
 
-from asr.service.http.fields import UNREAD_FIELDS, pairs_of
+from asr.service.http.fields import (
+    MAX_REFERENCE_BYTES,
+    MAX_REFERENCES,
+    REFERENCE_FIELD,
+    pairs_of,
+    too_many_references,
+)
 from asr.service.http.problems import Problem
 from asr.service.json_text import check_structure
 
@@ -37,10 +43,10 @@ def read_json(body: bytes, max_form_bytes: int) -> tuple[list[tuple[str, str]], 
     """
     fields = _parse(body)
     n_rest = len(body) - sum(len(text) for name in AUDIO_FIELDS for text in _texts(fields, name))
-    for name in UNREAD_FIELDS:
-        n_rest -= sum(len(text) for text in _texts(fields, name))
-        if name in fields:
-            fields[name] = [text[:64] for text in _texts(fields, name)]
+    references = _texts(fields, REFERENCE_FIELD)
+    if len(references) > MAX_REFERENCES:
+        raise too_many_references()
+    n_rest -= sum(len(text) for text in references if len(text) <= MAX_REFERENCE_BYTES)
     if n_rest > max_form_bytes:
         message = f"a form without a file may have {max_form_bytes} bytes"
         raise Problem(413, message, "too_large")

@@ -122,7 +122,15 @@ class RequestLog:
         labels = (known, exchange.route, str(exchange.status), owner)
         self._metrics.ended(labels, seconds, exchange.n_bytes)
         level = logging.DEBUG if route_path(scope) in OPEN_PATHS else logging.INFO
-        values = (method, scope["path"], exchange.status, seconds, exchange.id)
+        # The paths of stored voices hold names of people.
+        is_personal = route_path(scope).startswith("/v1/speakers/")
+        values = (
+            method,
+            exchange.route if is_personal else scope["path"],
+            exchange.status,
+            seconds,
+            exchange.id,
+        )
         names = ("method", "path", "status", "seconds", "request_id")
         fields = dict(zip(names, values, strict=True)) | {"key": owner or None}
         logger.log(level, "%s %s %d %.3f s %s", *values, extra={"fields": fields})
@@ -174,6 +182,7 @@ _SCOPES: Final[tuple[tuple[str, Scope], ...]] = (
     ("/detect-language", "transcribe"),
     ("/inference", "transcribe"),
     ("/v1/jobs", "jobs"),
+    ("/v1/speakers", "transcribe"),
     ("/v1/uploads", "uploads"),
     ("/v1/realtime", "realtime"),
     ("/metrics", "metrics"),

@@ -12,7 +12,10 @@ from asr.service.http.fields import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
     MAX_LIST_ITEMS,
-    UNREAD_FIELDS,
+    MAX_REFERENCE_BYTES,
+    MAX_REFERENCES,
+    REFERENCE_FIELD,
+    too_many_references,
 )
 from asr.service.http.problems import Problem
 from asr.service.names import sent_name
@@ -62,6 +65,7 @@ class MultipartForm:
         self._is_file = False
         self._name = ""
         self._names: set[str] = set()
+        self._n_references = 0
         self._value = bytearray()
         self._header = bytearray()
         self._header_value = bytearray()
@@ -135,6 +139,10 @@ class MultipartForm:
             self.file_name = sent_name(self._disposition)
         else:
             self._names.add(self._name)
+            is_reference = self._name.partition("[")[0] == REFERENCE_FIELD
+            self._n_references += is_reference
+            if self._n_references > MAX_REFERENCES:
+                raise too_many_references()
             many_values = len(self.fields) >= MAX_FIELDS + MAX_LIST_ITEMS
             if len(self._names) > MAX_FIELDS or many_values:
                 message = f"more than {MAX_FIELDS} fields, or lists of more than {MAX_LIST_ITEMS}"
@@ -145,9 +153,9 @@ class MultipartForm:
             self._write_file(data[start:end])
             return
         self._value += data[start:end]
-        if self._name.partition("[")[0] in UNREAD_FIELDS:
-            del self._value[MAX_FIELD_BYTES:]
         limit = self._max_text_bytes if self._name == "text" else MAX_FIELD_BYTES
+        if self._name.partition("[")[0] == REFERENCE_FIELD:
+            limit = MAX_REFERENCE_BYTES
         if len(self._value) > limit:
             message = f"{self._name}: longer than {limit} bytes"
             raise Problem(400, message, "invalid_value", self._name)

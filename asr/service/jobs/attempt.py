@@ -64,6 +64,7 @@ class Attempt:
         self._is_over = False
         self._has_progressed = False
         self._transcript: Transcript | None = None
+        self._is_provisional = False
 
     async def finished_chunks(self) -> list[str]:
         """The records of the chunks that earlier attempts finished."""
@@ -113,12 +114,17 @@ class Attempt:
                 self.failed[done.channel, done.index] = done
                 return
             case Segment():
+                self._is_provisional = self._is_provisional or event.is_provisional
                 self._segments.append((event.id, pack_segment(event)))
                 self._n_segments = max(self._n_segments, event.id + 1)
             case Progress():
                 self._progress = (event.decoded, event.transcribed, event.total)
             case Transcript():
                 self._transcript = event
+                if self._is_provisional or any(it.speaker_confidence for it in event.segments):
+                    # The final speakers, with other cuts.
+                    self._segments = [(it.id, pack_segment(it)) for it in event.segments]
+                    self._n_segments = len(event.segments)
             case _:
                 return
         self._has_news.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import AsrError, InvalidOption
@@ -21,6 +21,7 @@ from asr.service.names import folded
 from asr.service.threads import FairThreads
 from asr.service.transcriptions.form import JobForm, parse_fields
 from asr.service.uploads.headers import name_in
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from asr.service.jobs.recordings import Recordings
     from asr.service.jobs.rows import Job
     from asr.service.jobs.store import JobStore
+    from asr.service.speakers.known import KnownSpeakers
+    from asr.service.transcriptions.form import TranscriptionRequest
     from asr.service.uploads.store import Uploads
     from asr.settings import Settings
 
@@ -59,6 +62,7 @@ class JobCreation:
         incoming: a folder for request bodies while they arrive. It must be on the file system of
             the recordings.
         uploads: those to which ``upload_id`` may refer.
+        known: finds the voices that a request names.
     """
 
     def __init__(
@@ -69,8 +73,10 @@ class JobCreation:
         settings: Settings,
         incoming: Path,
         uploads: Uploads,
+        known: KnownSpeakers | None = None,
     ) -> None:
         self._store = store
+        self._known = known
         self._recordings = recordings
         self._settings = settings
         self._incoming = incoming
@@ -137,7 +143,9 @@ class JobCreation:
         ]
         sent = [pair for pair in fields if pair[0].partition("[")[0] not in _NO_EFFECT]
         settings = self._settings
-        asked = JobRequest.of(parse_fields(fields, settings.vad, settings.limits, JobForm))
+        reason = obstacle(settings.speaker_model)
+        checked = parse_fields(fields, settings.vad, settings.limits, JobForm, reason)
+        asked = JobRequest.of(await self._with_voices(checked, owner, received.file.parent))
         if callback_url:
             check_callback_url(callback_url, self._settings)
         new = await self._adopt(owner, received, asked, labels)
@@ -161,6 +169,17 @@ class JobCreation:
         if not is_new:
             await self._threads.run(owner, self._recordings.remove, new.id)
         return job, is_new
+
+    async def _with_voices(
+        self, checked: TranscriptionRequest, owner: str, folder: Path
+    ) -> TranscriptionRequest:
+        """The request with the voices of the speakers that it names."""
+        if self._known is None:
+            return checked
+        options = await self._known.resolve(
+            checked.options, checked.known_names, checked.references, owner, folder
+        )
+        return replace(checked, options=options)
 
     async def _adopt(
         self, owner: str, received: _Received, asked: JobRequest, labels: dict[str, str]

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asr.config import ChunkOptions, DecodeOptions, Options, SubtitleOptions, VadOptions
+from asr.config import (
+    ChunkOptions,
+    DecodeOptions,
+    KnownVoice,
+    Options,
+    SpeakerOptions,
+    SubtitleOptions,
+    VadOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +40,7 @@ class JobRequest:
     track: int | None = None
     on_error: OnError = "gap"
     keep_recording: bool = False
+    speakers: SpeakerOptions | None = None
 
     @classmethod
     def of(cls, checked: TranscriptionRequest) -> JobRequest:
@@ -47,12 +56,20 @@ class JobRequest:
             options.track,
             checked.on_error or "gap",
             checked.keep_recording,
+            options.speakers,
         )
 
     def with_limits(self, limits: AudioLimits) -> Options:
         """The options for the pipeline."""
         return Options(
-            self.vad, self.chunk, self.decode, limits, self.channels, self.track, self.on_error
+            vad=self.vad,
+            chunk=self.chunk,
+            decode=self.decode,
+            limits=limits,
+            channels=self.channels,
+            track=self.track,
+            on_error=self.on_error,
+            speakers=self.speakers,
         )
 
     def fingerprint(
@@ -76,6 +93,10 @@ class JobRequest:
             del options["on_error"]
         if not self.keep_recording:
             del options["keep_recording"]
+        if self.speakers is None:
+            del options["speakers"]
+        if not self.subtitles.speaker_labels:
+            del options["subtitles"]["speaker_labels"]
         labels = [name, dict(metadata or {})] if name or metadata else []
         return _digest([owner, sha256, engine, options, *labels])
 
@@ -103,6 +124,7 @@ class JobRequest:
             body.get("track"),
             body.get("on_error", "gap"),
             body.get("keep_recording", False),
+            _speakers(body.get("speakers")),
         )
 
 
@@ -113,6 +135,13 @@ def digest_of_sent(sha256: str, sent: Sequence[tuple[str, str]]) -> str:
 
 def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _speakers(body: dict[str, Any] | None) -> SpeakerOptions | None:
+    if body is None:
+        return None
+    known = tuple(_make(KnownVoice, voice) for voice in body.get("known", ()))
+    return _make(SpeakerOptions, {**body, "known": known})
 
 
 def _make(kind: type[T], values: dict[str, Any]) -> T:

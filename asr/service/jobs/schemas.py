@@ -17,7 +17,14 @@ from asr.service.transcriptions.bodies import (  # noqa: TC001  # pydantic looks
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
 
-EXTENSIONS: Final = {"srt": "srt", "vtt": "vtt", "json": "json", "txt": "text", "tsv": "tsv"}
+EXTENSIONS: Final = {
+    "srt": "srt",
+    "vtt": "vtt",
+    "json": "json",
+    "txt": "text",
+    "tsv": "tsv",
+    "rttm": "rttm",
+}
 """The extension in a transcript's address -> the name of its format in `asr.output.formats`."""
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from asr.service.jobs.rows import Job
     from asr.service.litserve.client import WorkerClient
+    from asr.service.speakers.known import KnownSpeakers
     from asr.service.uploads.store import Uploads
     from asr.settings import Settings
 
@@ -52,6 +53,7 @@ class Jobs:
         incoming: a folder for request bodies while they arrive. It must be on the file system of
             the data directory.
         uploads: those to which ``upload_id`` may refer.
+        known: finds the voices that a request names; None if none can be named.
         weight_of: an owner's share of the engine.
         audio_wait: seconds until an owner may use more audio; 0 means now.
 
@@ -70,6 +72,7 @@ class Jobs:
         run_dir: Path,
         incoming: Path,
         uploads: Uploads,
+        known: KnownSpeakers | None = None,
         weight_of: Callable[[str], float] = lambda _: 1.0,
         audio_wait: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
@@ -96,6 +99,7 @@ class Jobs:
             settings=settings,
             incoming=incoming,
             uploads=uploads,
+            known=known,
         )
         self._settings = settings
         self.is_closing = False

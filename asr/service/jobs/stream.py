@@ -4,6 +4,8 @@
     segment    a new segment; its id is the number of segments so far
     warning    a warning about the job or a segment
     gap        a stretch that could not be transcribed; sent just before done
+    speakers   all segments with their final speakers, if those of earlier events were provisional;
+               sent just before done
     done       the job succeeded; its id is one more than the number of segments
     error      the job failed, was cancelled, or was deleted; its id likewise
 
@@ -18,9 +20,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import StoreUnavailable
-from asr.output.numbers import to_plain
+from asr.output.full_json import segment_record
 from asr.pipeline.checkpoint import unpack_segment
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
+from asr.service.jobs.request import JobRequest
 from asr.service.jobs.schemas import job_body, progress_body
 from asr.service.jobs.tables import SUCCEEDED
 from asr.service.threads import FairThreads
@@ -53,7 +56,7 @@ async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGe
         except StoreUnavailable:
             pass  # the next poll reads what this one missed
         else:
-            async for events in _news(encoder, job.owner, found, records):
+            async for events in _news(jobs, encoder, found, records):
                 yield events
                 sent = time.monotonic()
             if found is None or found.is_finished:
@@ -66,9 +69,14 @@ async def follow(jobs: Jobs, job: Job, n_seen: int, prefix: str = "") -> AsyncGe
 
 
 async def _news(
-    encoder: _EventEncoder, owner: str, job: Job | None, records: list[str]
+    jobs: Jobs, encoder: _EventEncoder, job: Job | None, records: list[str]
 ) -> AsyncGenerator[str]:
     """Yield the events of new segments, and then those of the job, which may be the last ones."""
+    owner = "" if job is None else job.owner
+    if job is not None and encoder.has_provisional(job):
+        final = await jobs.store.segments(job.id)
+        yield await _threads.run(owner, encoder.speakers, final)
+        records = []
     for n in range(0, len(records), N_AT_ONCE):
         yield await _threads.run(owner, encoder.segments, records[n : n + N_AT_ONCE])
     for event in encoder.changes(job):
@@ -92,9 +100,20 @@ class _EventEncoder:
     def _segment(self, record: str) -> Iterator[str]:
         segment = unpack_segment(record)
         self.n_segments += 1
-        yield encode_event(to_plain(segment), name="segment", number=self.n_segments)
+        yield encode_event(segment_record(segment), name="segment", number=self.n_segments)
         for warning in segment.warnings:
             yield encode_event({"message": warning, "segment": segment.id}, name="warning")
+
+    def has_provisional(self, job: Job) -> bool:
+        """Whether the job has ended, and the client may have segments with provisional speakers."""
+        is_over = job.state == SUCCEEDED and self.n_segments > 0
+        return is_over and JobRequest.unpack(job.request).speakers is not None
+
+    def speakers(self, records: list[str]) -> str:
+        """The event that replaces all segments sent before."""
+        self.n_segments = len(records)
+        final = [segment_record(unpack_segment(record)) for record in records]
+        return encode_event({"segments": final}, name="speakers")
 
     def changes(self, job: Job | None) -> Iterator[str]:
         """Yield events for what has changed in the job itself.

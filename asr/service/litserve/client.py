@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from asr.errors import AudioError, WorkerDied
 from asr.pipeline.run import Progress
@@ -27,17 +27,22 @@ from asr.service.litserve.messages import (
     Metrics,
     Report,
     Started,
+    VoiceFound,
 )
 from asr.types import Segment, Transcript
 
 if TYPE_CHECKING:
+    from asr.config import KnownVoice
     from asr.service.litserve.messages import (
         AlignWords,
+        EmbedVoice,
         RecogniseInterim,
         Transcribe,
         WorkerEvent,
     )
     from asr.types import Word
+
+A = TypeVar("A", InterimText, AlignedWords, VoiceFound)
 
 Submit = Callable[[Command], AsyncGenerator[Report]]
 """Sends a command and yields its reports. Raises `WorkerDied`."""
@@ -101,19 +106,7 @@ class WorkerClient:
             AsrError: the engine failed.
             WorkerDied: the worker died.
         """
-        finished = False
-        try:
-            async with contextlib.aclosing(self._submit(command)) as reports:
-                async for report in reports:
-                    finished = isinstance(report, InterimText | Failed)
-                    if isinstance(report, InterimText):
-                        return report.text
-                    _event_of(report)
-            finished = True
-        finally:
-            if not finished:
-                self._start_cancel(command.id)
-        raise WorkerDied("the recogniser process cancelled an interim request")
+        return (await self._answer(command, InterimText)).text
 
     async def align_words(self, command: AlignWords) -> tuple[Word, ...]:
         """The times of known words. Cancelling the call cancels the work in the worker.
@@ -122,19 +115,39 @@ class WorkerClient:
             AsrError: the aligner failed.
             WorkerDied: the worker died.
         """
+        return (await self._answer(command, AlignedWords)).words
+
+    async def embed_voice(self, command: EmbedVoice) -> KnownVoice:
+        """Make a known voice. Cancelling the call cancels the work in the worker.
+
+        Raises:
+            AsrError: the recording cannot be used, or there is no speaker model.
+            WorkerDied: the worker died.
+        """
+        return (await self._answer(command, VoiceFound)).voice
+
+    async def _answer(
+        self, command: RecogniseInterim | AlignWords | EmbedVoice, kind: type[A]
+    ) -> A:
+        """The report of a kind, which ends the work of a command.
+
+        Raises:
+            AsrError: the work failed.
+            WorkerDied: the worker died.
+        """
         finished = False
         try:
             async with contextlib.aclosing(self._submit(command)) as reports:
                 async for report in reports:
-                    finished = isinstance(report, AlignedWords | Failed)
-                    if isinstance(report, AlignedWords):
-                        return report.words
+                    finished = isinstance(report, kind | Failed)
+                    if isinstance(report, kind):
+                        return report
                     _event_of(report)
             finished = True
         finally:
             if not finished:
                 self._start_cancel(command.id)
-        raise WorkerDied("the recogniser process cancelled an alignment")
+        raise WorkerDied("the recogniser process cancelled its work")
 
     def _start_cancel(self, job: str) -> None:
         # In a separate task: the caller is often being cancelled, and an await here would be
@@ -186,7 +199,7 @@ def _event_of(report: Report) -> WorkerEvent:
     match report:
         case Failed(error=error):
             raise error
-        case EngineState() | Metrics() | Started() | InterimText() | AlignedWords():
+        case EngineState() | Metrics() | Started() | InterimText() | AlignedWords() | VoiceFound():
             raise WorkerDied("the recogniser process sent an unexpected report")
     return report
 

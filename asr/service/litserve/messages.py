@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.audio.growing import GrowingFile
-    from asr.config import DecodeOptions, Options
+    from asr.config import DecodeOptions, KnownVoice, Options
     from asr.engines.base import Capabilities
     from asr.types import Word
 
@@ -39,6 +39,7 @@ class Transcribe:
         trace: the parent span of the work, as W3C headers.
         kept: a file with the records of chunks that were recognised before. When it is given, the
             worker reports a `ChunkDone` for each new chunk.
+        session: the live session of which this is a turn; its speakers keep their letters.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Transcribe:
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
     kept: Path | None = None
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,32 @@ class AlignWords:
     id: str
     source: Path
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedVoice:
+    """Make a known voice from a recording of one person. Reports a `VoiceFound`.
+
+    Attributes:
+        id: names the work in a later `Cancel`.
+        source: the recording.
+        work_dir: a folder for decoded audio.
+        name: of the person.
+        length: the shortest and longest recording in seconds; None for the limits of stored voices.
+    """
+
+    id: str
+    source: Path
+    work_dir: Path
+    name: str
+    length: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFound:
+    """The answer to `EmbedVoice`."""
+
+    voice: KnownVoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +239,17 @@ class Metrics:
 
 
 Command = (
-    Transcribe | RecogniseInterim | AlignWords | Cancel | Control | GetEngineState | GetMetrics
+    Transcribe
+    | RecogniseInterim
+    | AlignWords
+    | EmbedVoice
+    | Cancel
+    | Control
+    | GetEngineState
+    | GetMetrics
 )
 WorkerEvent = Event | ChunkDone | ChunkFailed | Heartbeat
 """Reports of a transcription that has not failed."""
-Report = WorkerEvent | Started | InterimText | AlignedWords | Failed | EngineState | Metrics
+Report = (
+    WorkerEvent | Started | InterimText | AlignedWords | VoiceFound | Failed | EngineState | Metrics
+)

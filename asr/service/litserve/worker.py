@@ -31,6 +31,7 @@ from asr.pipeline.checkpoint import Records
 from asr.pipeline.known_text import align_file
 from asr.pipeline.run import Progress
 from asr.pipeline.scheduler import Share
+from asr.pipeline.speakers import SpeakerMemory
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.service.faults import errno_of, place_of
 from asr.service.litserve.messages import (
@@ -42,6 +43,7 @@ from asr.service.litserve.messages import (
     ChunkFailed,
     Command,
     Control,
+    EmbedVoice,
     EngineState,
     Failed,
     GetEngineState,
@@ -53,6 +55,7 @@ from asr.service.litserve.messages import (
     Report,
     Started,
     Transcribe,
+    VoiceFound,
 )
 from asr.service.observability.logs import request_id
 from asr.service.observability.metrics import WorkerMetrics, metered, metered_interim
@@ -73,6 +76,8 @@ logger = logging.getLogger(__name__)
 EngineMaker = Callable[[Settings], Engine]
 """Makes the engine. It runs in the worker process, so it must be importable there."""
 
+MAX_MEMORIES: Final = 64
+"""Live sessions whose voices are kept. Of one that was silent for long, they are forgotten."""
 PROGRESS_SECONDS = 0.2
 """The least time between two `Progress` reports of one recording. Every report costs time in the
 event loop, and sixteen recordings of an hour at once would send thousands a second."""
@@ -96,6 +101,7 @@ class Worker:
         self._interim_engine: Engine | None = None
         self._opening: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._memories: dict[str, SpeakerMemory] = {}
 
     async def close(self) -> None:
         """Free the engine and end its helper processes."""
@@ -105,7 +111,7 @@ class Worker:
     async def carry_out(self, command: Command) -> AsyncGenerator[Report]:
         """Carry out one command and yield its reports. An error is a report too."""
         match command:
-            case Transcribe() | RecogniseInterim() | AlignWords():
+            case Transcribe() | RecogniseInterim() | AlignWords() | EmbedVoice():
                 made = self._run(command)
             case Control():
                 made = self._control()
@@ -132,7 +138,7 @@ class Worker:
                 task.cancel()
 
     async def _run(
-        self, command: Transcribe | RecogniseInterim | AlignWords
+        self, command: Transcribe | RecogniseInterim | AlignWords | EmbedVoice
     ) -> AsyncGenerator[Report]:
         """Do the work of a command in a task that a `Cancel` can end."""
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
@@ -143,6 +149,8 @@ class Worker:
                 task = asyncio.create_task(self._recognise(command, reports))
             case AlignWords():
                 task = asyncio.create_task(self._align(command, reports))
+            case EmbedVoice():
+                task = asyncio.create_task(self._embed(command, reports))
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
@@ -161,7 +169,8 @@ class Worker:
             transcriber = await self._opened()
             started = time.perf_counter()
             with tracing.within(command.trace):
-                events = await _events(transcriber, command, reports)
+                memory = self._memory_of(command)
+                events = await _events(transcriber, command, reports, memory)
                 async with contextlib.aclosing(events):
                     async for event in events:
                         if isinstance(event, Transcript):
@@ -178,6 +187,16 @@ class Worker:
                 name = command.request_id or command.id
                 logger.exception("request %s failed", name, exc_info=trace)
             reports.put_nowait(Failed(_portable(error)))
+
+    def _memory_of(self, command: Transcribe) -> SpeakerMemory | None:
+        """The voices of the live session, if its speakers are told apart."""
+        if not command.session or command.options.speakers is None:
+            return None
+        memory = self._memories.pop(command.session, None) or SpeakerMemory()
+        self._memories[command.session] = memory  # the last one used is the last one
+        if len(self._memories) > MAX_MEMORIES:
+            del self._memories[next(iter(self._memories))]
+        return memory
 
     async def _recognise(
         self, command: RecogniseInterim, reports: asyncio.Queue[Report | None]
@@ -211,6 +230,19 @@ class Worker:
             audio = await asyncio.to_thread(recording.read, 0, n_samples)
             found = await aligner.align(audio, Hypothesis(0, " ".join(command.texts)))
             reports.put_nowait(AlignedWords(found.words))
+        except AsrError as error:
+            reports.put_nowait(Failed(error))
+        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
+            reports.put_nowait(Failed(_portable(error)))
+
+    async def _embed(self, command: EmbedVoice, reports: asyncio.Queue[Report | None]) -> None:
+        """Carry out an `EmbedVoice`. A failure does not count as a failed recording."""
+        try:
+            transcriber = await self._opened()
+            voice = await transcriber.embed_voice(
+                command.source, command.name, command.work_dir, command.length
+            )
+            reports.put_nowait(VoiceFound(voice))
         except AsrError as error:
             reports.put_nowait(Failed(error))
         except Exception as error:  # noqa: BLE001  # for example, the client left with its files
@@ -324,14 +356,17 @@ async def paced(reports: asyncio.Queue[Report | None]) -> AsyncGenerator[Report]
 
 
 async def _events(
-    transcriber: Transcriber, command: Transcribe, reports: asyncio.Queue[Report | None]
+    transcriber: Transcriber,
+    command: Transcribe,
+    reports: asyncio.Queue[Report | None],
+    memory: SpeakerMemory | None,
 ) -> AsyncGenerator[Event]:
     source, folder, options = command.source, command.work_dir, command.options
     share = Share(command.owner, command.weight)
     if isinstance(source, GrowingFile):
         return transcriber.transcribe_file(source, options, folder, share)
     if command.is_pcm:
-        return transcriber.transcribe_pcm(source, options, share)
+        return transcriber.transcribe_pcm(source, options, share, memory)
     if command.text is None:
         kept = await _checkpoint(transcriber, command, reports)
         return transcriber.transcribe_file(source, options, folder, share, kept)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from asr.config import DecodeOptions, VadOptions
+    from asr.config import DecodeOptions, SpeakerOptions, VadOptions
     from asr.service.access.limits import Meter
     from asr.service.litserve.client import WorkerClient
     from asr.service.litserve.messages import WorkerEvent
@@ -60,12 +60,22 @@ class Backend:
         self._origin = origin
 
     def transcribe(
-        self, turn: Turn, vad: VadOptions, decode: DecodeOptions
+        self,
+        turn: Turn,
+        vad: VadOptions,
+        decode: DecodeOptions,
+        speakers: SpeakerOptions | None = None,
     ) -> AsyncGenerator[WorkerEvent]:
         """Have the worker transcribe the file of a turn. Times count from the start of the file."""
-        options = Options(vad=vad, decode=decode)
+        options = Options(vad=vad, decode=decode, speakers=speakers)
         command = Transcribe(
-            uuid.uuid4().hex, turn.path, self._folder, options, is_pcm=True, **self._origin
+            uuid.uuid4().hex,
+            turn.path,
+            self._folder,
+            options,
+            is_pcm=True,
+            session=self._session_id,
+            **self._origin,
         )
         return self._client.transcribe(command)
 

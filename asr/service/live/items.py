@@ -176,7 +176,7 @@ class Items:
         """
         turn, config = item.turn, item.config
         transcript: Transcript | None = None
-        events = self._backend.transcribe(turn, _vad_of(config), config.decode)
+        events = self._backend.transcribe(turn, _vad_of(config), config.decode, config.speakers)
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Transcript):

@@ -24,6 +24,7 @@ from asr.service.live.session_config import SessionConfig
 from asr.service.live.session_fields import AudioSettings, Input, SessionUpdate, Transcription
 from asr.service.live.socket import ClientSocket
 from asr.service.live.transcripts import Transcripts
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
     from asr.service.access.client_secrets import ClientSecrets
@@ -98,7 +99,11 @@ class Live:
 
     @property
     def _defaults(self) -> SessionConfig:
-        return SessionConfig(self._settings.vad, self._settings.live_partials)
+        return SessionConfig(
+            self._settings.vad,
+            self._settings.live_partials,
+            no_speakers=obstacle(self._settings.speaker_model),
+        )
 
     def _config(self, websocket: WebSocket) -> SessionConfig:
         """The settings with which a session begins.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from asr.config import VadKind, VadOptions
+from asr.config import SpeakerOptions, VadKind, VadOptions, check, read_speakers
 from asr.errors import InvalidOption
 from asr.service.live.beta import beta_names, flat_session
 from asr.service.live.delay import DEFAULT, DELAYS, Delay
@@ -52,6 +52,7 @@ class SessionConfig:
         include_logprobs: whether completed items have log probabilities.
         is_beta: whether events have the beta form.
         name: how events about the session begin.
+        no_speakers: why speakers cannot be told apart; empty if they can.
     """
 
     vad: VadKind
@@ -62,6 +63,7 @@ class SessionConfig:
     include_logprobs: bool = False
     is_beta: bool = False
     name: SessionName = "session"
+    no_speakers: str = ""
 
     def updated(self, update: SessionUpdate) -> SessionConfig:
         """The settings with the client's changes. A null `turn_detection` disables the VAD.
@@ -76,7 +78,7 @@ class SessionConfig:
             changed = replace(changed, include_logprobs=LOGPROBS in update.include)
         if update.is_flat or update.is_nested:
             changed = replace(changed, is_beta=update.is_flat)
-        _ = changed.decode, changed.vad_options  # these raise InvalidOption
+        _ = changed.decode, changed.vad_options, changed.speakers  # these raise InvalidOption
         return changed
 
     def _with(self, name: str, value: Any) -> SessionConfig:
@@ -99,6 +101,13 @@ class SessionConfig:
             model = self.transcription.model or ""
             return None if model.startswith(MODELS_WITHOUT_VAD) else ServerVadTurns()
         return self.chosen_turns
+
+    @property
+    def speakers(self) -> SpeakerOptions | None:
+        """How speakers are told apart; None if they are not."""
+        chosen = read_speakers(self.transcription.speakers or "off")
+        check(chosen is None or not self.no_speakers, "speakers", self.no_speakers)
+        return chosen
 
     @property
     def decode(self) -> DecodeOptions:

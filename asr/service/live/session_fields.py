@@ -96,7 +96,10 @@ class Format(_Given):
 
 
 class Transcription(_Given):
-    """Options of the recogniser. `model` may be any name; `partial_results` is ours."""
+    """Options of the recogniser. `model` may be any name.
+
+    `partial_results` and `speakers` are ours.
+    """
 
     model: str | None = None
     language: Language | None = None
@@ -105,6 +108,7 @@ class Transcription(_Given):
     keywords: list[str] = Field(default=[], max_length=100)
     delay: DelayName | None = None
     partial_results: bool = True
+    speakers: str | None = Field(default=None, max_length=16)
 
     @field_validator("language", mode="before")
     @classmethod

@@ -23,6 +23,15 @@ class WordBody(_Answer):
     timing: Literal["aligned", "engine", "interpolated"] = Field(
         description="Source of the times: forced alignment, the engine, or interpolation."
     )
+    speaker: str | None = Field(
+        default=None, description="Who says it; absent if speakers were not told apart by voice."
+    )
+    speaker_confidence: float | None = Field(
+        default=None, description="0 to 1: how likely it is that this speaker says it."
+    )
+    overlapped: bool = Field(
+        default=False, description="Whether another voice may be active during the word."
+    )
 
 
 class SegmentBody(_Answer):
@@ -37,6 +46,11 @@ class SegmentBody(_Answer):
         description="The number of the channel, from 0; null unless channels=split."
     )
     speaker: str | None = Field(description="The speaker; null if speakers were not separated.")
+    speaker_confidence: float | None = Field(
+        default=None,
+        description="0 to 1, the mean over the words; absent unless speakers were told apart by "
+        "voice.",
+    )
     warnings: list[str]
     words: list[WordBody]
 

@@ -11,11 +11,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asr.output.numbers import rounded, to_plain
-from asr.output.openai import logprobs_of, speaker_of, timestamps_of, unmeasured
+from asr.output.openai import (
+    final_segments,
+    logprobs_of,
+    speaker_fields,
+    speaker_of,
+    timestamps_of,
+    unmeasured,
+)
 from asr.service.http.problems import problem_of
 from asr.service.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, encode_event
 from asr.spacing import separator
-from asr.types import Gap, Segment, Transcript
+from asr.types import Gap, Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection
@@ -76,6 +83,8 @@ class EventEncoder:
                 done |= timestamps_of(event, self._granularities)
                 if "segments" in done:
                     done["warnings"] += unmeasured(event.segments)
+                if final := final_segments(event):
+                    done["diarized_segments"] = final
                 if self._logprobs:
                     done["logprobs"] = logprobs_of(event.segments)
                 return encode_event(done) + encode_event("[DONE]")
@@ -107,17 +116,31 @@ def segment_body(segment: Segment) -> dict[str, Any]:
         "text": segment.text,
         "channel": segment.channel,
         "speaker": segment.speaker or speaker_of(segment),
-        "words": [
-            {
-                "word": word.text,
-                "start": rounded(word.start),
-                "end": rounded(word.end),
-                "confidence": rounded(word.confidence),
-                "timing": word.timing,
-            }
-            for word in segment.words
-        ],
+        **_certainty(segment),
+        "words": [_word_body(word) for word in segment.words],
     }
+
+
+def _word_body(word: Word) -> dict[str, Any]:
+    body = {
+        "word": word.text,
+        "start": rounded(word.start),
+        "end": rounded(word.end),
+        "confidence": rounded(word.confidence),
+        "timing": word.timing,
+    }
+    if word.speaker is None:
+        return body
+    return {**body, "speaker": word.speaker, **speaker_fields(word)}
+
+
+def _certainty(segment: Segment) -> dict[str, Any]:
+    """How certain the speaker is, where speakers are told apart by voice."""
+    if segment.is_provisional:
+        return {"speaker_is_provisional": True}
+    if segment.speaker_confidence is None:
+        return {}
+    return {"speaker_confidence": rounded(segment.speaker_confidence)}
 
 
 def _done(transcript: Transcript, warnings: tuple[str, ...]) -> dict[str, Any]:

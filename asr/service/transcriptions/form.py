@@ -7,7 +7,7 @@ in a `TranscriptionRequest` have been checked.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -28,6 +28,7 @@ from asr.service.http.fields import check_fields
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.decoding import decode_options
 from asr.service.transcriptions.gather import gather
+from asr.service.transcriptions.speakers import NOT_CHECKED, choose_speakers
 from asr.service.transcriptions.unused import without_effect
 from asr.text.languages import is_automatic
 from asr.text.script import read_script
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ResponseFormat = Literal[
-    "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "full_json"
+    "json", "text", "srt", "vtt", "verbose_json", "diarized_json", "tsv", "rttm", "full_json"
 ]
 Granularity = Literal["word", "segment"]
 Purpose = Literal["transcription", "job", "alignment"]
@@ -101,8 +102,8 @@ class TranscriptionForm(BaseModel):
     )
     response_format: ResponseFormat = Field(
         "json",
-        description="tsv and full_json are extensions; full_json has every word with its "
-        "confidence and time.",
+        description="tsv, rttm and full_json are extensions; full_json has every word with its "
+        "confidence, time and speaker.",
     )
     temperature: float | None = Field(None, ge=0, le=1)
     timestamp_granularities: list[Granularity] = Field(
@@ -115,8 +116,15 @@ class TranscriptionForm(BaseModel):
         description="logprobs adds the logarithm of each word's confidence, for json, "
         "verbose_json and streams.",
     )
-    known_speaker_names: list[str] = Field([], description="Not used; gives a warning.")
-    known_speaker_references: list[str] = Field([], description="Not used; gives a warning.")
+    known_speaker_names: list[str] = Field(
+        [],
+        description="Names of speakers whose voices are known: by `known_speaker_references`, or "
+        "stored with PUT /v1/speakers.",
+    )
+    known_speaker_references: list[str] = Field(
+        [],
+        description="A recording of each of these speakers alone, 2 to 10 seconds, as a data URL.",
+    )
     stream: bool = Field(False, description="Send server-sent events instead of one answer.")
     chunking_strategy: Literal["auto"] | ServerVad | None = None
     # ours
@@ -130,6 +138,12 @@ class TranscriptionForm(BaseModel):
         "mix",
         description="split transcribes each channel separately and sorts the segments by time. "
         "If there are several audio tracks, each is one channel.",
+    )
+    speakers: str | None = Field(
+        None,
+        description="Tell speakers apart by their voices: off, auto, their number, or a range such "
+        "as 2-5. The default is auto with diarized_json or known speakers if the channels are "
+        "mixed and a speaker model is installed, else off.",
     )
     track: int | None = Field(
         None,
@@ -163,6 +177,7 @@ class TranscriptionForm(BaseModel):
     max_cps: float = _subtitle("max_cps")
     min_gap: float = _subtitle("min_gap")
     highlight_words: bool = _subtitle("highlight_words")
+    speaker_labels: bool = _subtitle("speaker_labels")
 
     @field_validator("chunking_strategy", mode="before")
     @classmethod
@@ -222,6 +237,8 @@ class TranscriptionRequest:
 
     Attributes:
         on_error: as sent, or None. The default in `options` is that of requests.
+        known_names: names of known speakers; empty if speakers are not told apart.
+        references: their voices as data URLs.
     """
 
     options: Options
@@ -236,6 +253,8 @@ class TranscriptionRequest:
     on_error: OnError | None = None
     keep_lines: bool | None = None
     keep_recording: bool = False
+    known_names: tuple[str, ...] = ()
+    references: tuple[str, ...] = field(default=(), repr=False)
 
 
 def parse_fields(
@@ -243,6 +262,7 @@ def parse_fields(
     default_vad: VadKind,
     limits: AudioLimits,
     kind: type[TranscriptionForm] = TranscriptionForm,
+    no_speakers: str = NOT_CHECKED,
 ) -> TranscriptionRequest:
     """Check the fields of a form or query. The name of a list may end with ``[]``.
 
@@ -251,6 +271,7 @@ def parse_fields(
         default_vad: the detector if the request names none.
         limits: the limits on the audio.
         kind: the form that the fields must fit.
+        no_speakers: why speakers cannot be told apart by voice; empty if they can.
 
     Raises:
         Problem: 400, a field is wrong, or there are too many. The message names the field and says
@@ -266,6 +287,8 @@ def parse_fields(
     extra = form.model_extra or {}
     unknown = tuple(f"field {name!r} is not known and was ignored" for name in extra)
     decode, notes = _decode(form)
+    speakers = choose_speakers(form, no_speakers)
+    has_known = speakers is not None
     return TranscriptionRequest(
         options=Options(
             vad=_vad(form, default_vad),
@@ -274,18 +297,21 @@ def parse_fields(
             channels=form.channels,
             track=form.track,
             on_error=form.on_error or "fail",
+            speakers=speakers,
         ),
         subtitles=SubtitleOptions(**form.model_dump(include=_SUBTITLE_NAMES)),
         response_format=form.response_format,
         granularities=frozenset(form.timestamp_granularities),
         stream=form.stream,
-        warnings=(*unknown, *notes, *without_effect(form, default_vad)),
+        warnings=(*unknown, *notes, *without_effect(form, default_vad, by_voice=has_known)),
         text=_text(form) if isinstance(form, AlignmentForm) else None,
         upload_id=form.upload_id,
         logprobs="logprobs" in form.include,
         on_error=form.on_error,
         keep_lines=form.keep_lines if isinstance(form, AlignmentForm) else None,
         keep_recording=isinstance(form, JobForm) and form.keep_recording,
+        known_names=tuple(form.known_speaker_names) if has_known else (),
+        references=tuple(form.known_speaker_references) if has_known else (),
     )
 
 
@@ -316,9 +342,9 @@ def _explain(error: ValidationError) -> Problem:
     object says most.
     """
     errors = error.errors()
-    field = errors[0]["loc"][:1]
-    found = max((it for it in errors if it["loc"][:1] == field), key=lambda it: len(it["loc"]))
-    name = str(field[0]) if field else "body"
+    place = errors[0]["loc"][:1]
+    found = max((it for it in errors if it["loc"][:1] == place), key=lambda it: len(it["loc"]))
+    name = str(place[0]) if place else "body"
     inside = f"{found['loc'][-1]}: " if len(found["loc"]) > 2 else ""
     message = found["msg"].removeprefix("Value error, ")
     code = NOT_TRANSLATED if found["type"] == NOT_TRANSLATED else "invalid_value"

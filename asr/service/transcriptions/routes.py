@@ -114,18 +114,19 @@ def _add_model_routes(router: APIRouter, service: Service) -> None:
     async def models() -> dict[str, Any]:
         state = await service.engine_state()
         names = dict.fromkeys([state.model, *MODEL_ALIASES])
-        return {"object": "list", "data": [_model(state, name) for name in names]}
+        able = service.tells_speakers
+        return {"object": "list", "data": [_model(state, it, speakers=able) for it in names]}
 
     @router.get("/v1/models/{name:path}", summary="The engine, under any model name")
     async def model(name: str) -> dict[str, Any]:
-        return _model(await service.engine_state(), name)
+        return _model(await service.engine_state(), name, speakers=service.tells_speakers)
 
     @router.get("/v1/schemas/transcript.json", summary="JSON Schema of full_json")
     async def transcript_schema() -> dict[str, Any]:
         return TranscriptBody.model_json_schema()
 
 
-def _model(state: EngineState, name: str) -> dict[str, Any]:
+def _model(state: EngineState, name: str, *, speakers: bool) -> dict[str, Any]:
     """OpenAI's model object. The fields after `owned_by` are ours."""
     return {
         "id": name,
@@ -135,15 +136,15 @@ def _model(state: EngineState, name: str) -> dict[str, Any]:
         "engine": state.name,
         "ready": state.ready,
         "alias_of": None if name == state.model else state.model,
-        "capabilities": state.capabilities and _capabilities(state.capabilities),
+        "capabilities": state.capabilities and _capabilities(state.capabilities, speakers=speakers),
     }
 
 
-def _capabilities(able: Capabilities) -> dict[str, Any]:
+def _capabilities(able: Capabilities, *, speakers: bool) -> dict[str, Any]:
     """What a request may ask for. The last fields hold for every engine."""
     return {
         **asdict(able),
-        "speakers": False,
+        "speakers": speakers,
         "channels": True,
         "translation": False,
         "streaming": True,

@@ -31,6 +31,7 @@ from asr.service.transcriptions.events import EventEncoder
 from asr.service.transcriptions.form import TranscriptionForm
 from asr.service.transcriptions.sharing import Caller, Sharing, Work
 from asr.service.transcriptions.sources import Sources
+from asr.speakers.folder import obstacle
 from asr.types import Transcript
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from asr.service.http.disconnect import Interruption
     from asr.service.litserve.client import WorkerClient
     from asr.service.litserve.messages import WorkerEvent
+    from asr.service.speakers.known import KnownSpeakers
     from asr.service.transcriptions.form import TranscriptionRequest
     from asr.service.transcriptions.sources import Incoming, Source
     from asr.service.uploads.store import Uploads
@@ -64,12 +66,19 @@ class Service:
         settings: the settings of the service.
         run_dir: the folder for the files of requests.
         uploads: the uploads that a request can name instead of sending a file.
+        known: finds the voices that a request names.
     """
 
     def __init__(
-        self, client: WorkerClient, settings: Settings, run_dir: Path, uploads: Uploads
+        self,
+        client: WorkerClient,
+        settings: Settings,
+        run_dir: Path,
+        uploads: Uploads,
+        known: KnownSpeakers,
     ) -> None:
         self._client = client
+        self._known = known
         self._settings = settings
         self._run_dir = run_dir
         self._admission = Admission(settings.max_active_requests, settings.max_waiting_requests)
@@ -86,6 +95,11 @@ class Service:
         await asyncio.sleep(self._settings.shutdown_grace)
         self._closed.set()
         await self._sharing.close()
+
+    @property
+    def tells_speakers(self) -> bool:
+        """Whether speakers can be told apart by voice."""
+        return not obstacle(self._settings.speaker_model)
 
     async def engine_state(self) -> EngineState:
         """Ask the worker whether its engine is loaded."""
@@ -128,13 +142,31 @@ class Service:
             await self._admit(request, stack)
             files = await stack.enter_async_context(contextlib.AsyncExitStack())
             folder = await files.enter_async_context(temporary_folder(self._run_dir))
-            source = await receive(request, folder, files)
+            source = await self._with_voices(await receive(request, folder, files), request, folder)
             started = await self._follow(request, source, folder, stack, files)
             if source.checked.stream:
                 return self._stream(request, source, started, stack)
             interruptions = self._interruptions(request, source)
             transcript = await unless(_collect(started), *interruptions)
             return await asyncio.to_thread(render, transcript, source.checked)
+
+    async def _with_voices(self, source: Source, request: Request, folder: Path) -> Source:
+        """The request with the voices of the speakers that it names."""
+        checked = source.checked
+        if not (checked.known_names or checked.references):
+            return source
+        options = await unless(
+            self._known.resolve(
+                checked.options,
+                checked.known_names,
+                checked.references,
+                owner_of(request),
+                folder,
+            ),
+            *self._interruptions(request, source),
+        )
+        # Only the embeddings are kept.
+        return replace(source, checked=replace(checked, options=options, references=()))
 
     async def check(self, request: Request, receive: Receiver) -> TranscriptionRequest:
         """Receive and check a request, and forget its recording.

@@ -18,6 +18,7 @@ from asr.service.http.fields import MAX_FIELD_BYTES
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import AlignmentForm, TranscriptionForm, parse_fields
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,7 +179,9 @@ class Sources:
     def _check(
         self, fields: Iterable[tuple[str, str]], kind: type[TranscriptionForm]
     ) -> TranscriptionRequest:
-        return parse_fields(fields, self._settings.vad, self._settings.limits, kind)
+        settings = self._settings
+        reason = obstacle(settings.speaker_model)
+        return parse_fields(fields, settings.vad, settings.limits, kind, reason)
 
     async def _find(
         self,

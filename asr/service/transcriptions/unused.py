@@ -21,17 +21,18 @@ _ONE_SPEAKER: Final = (
 )
 
 
-def without_effect(form: TranscriptionForm, default_vad: VadKind) -> Iterator[str]:
+def without_effect(
+    form: TranscriptionForm, default_vad: VadKind, *, by_voice: bool = False
+) -> Iterator[str]:
     """Yield a warning for each field that was sent and has no effect.
 
     Args:
         form: the request.
         default_vad: the detector if the request names none.
+        by_voice: speakers are told apart by their voices.
     """
     sent = form.model_fields_set
-    for name in ("known_speaker_names", "known_speaker_references"):
-        if name in sent:
-            yield f"{name} was ignored: speakers are not told apart"
+    yield from _speakers(form, sent, by_voice=by_voice)
     yield from _voice_activity(form, sent, form.vad or default_vad)
     if form.purpose == "alignment":
         for name in _TO_THE_ENGINE:
@@ -43,10 +44,19 @@ def without_effect(form: TranscriptionForm, default_vad: VadKind) -> Iterator[st
         ):
             yield f"{name} has no effect on a job: choose the format when you download"
     else:
-        yield from _format(form, sent)
+        yield from _format(form, sent, by_voice=by_voice)
 
 
-def _format(form: TranscriptionForm, sent: set[str]) -> Iterator[str]:
+def _speakers(form: TranscriptionForm, sent: set[str], *, by_voice: bool) -> Iterator[str]:
+    """Fields about speakers that are not told apart."""
+    for name in ("known_speaker_names", "known_speaker_references"):
+        if name in sent and not by_voice:
+            yield f"{name} was ignored: speakers are not told apart"
+    if form.purpose == "alignment" and form.speakers not in (None, "off"):
+        yield "speakers has no effect on an alignment"
+
+
+def _format(form: TranscriptionForm, sent: set[str], *, by_voice: bool) -> Iterator[str]:
     """Fields that do not fit the form of the answer."""
     name = "stream=true" if form.stream else f"response_format={form.response_format}"
     streams_it = form.response_format in ("json", "diarized_json")
@@ -60,13 +70,16 @@ def _format(form: TranscriptionForm, sent: set[str]) -> Iterator[str]:
         yield f"include has no effect with {name}"
     for field in unused_subtitle_fields(sent, "" if form.stream else form.response_format):
         yield f"{field} has no effect with {name}"
-    if form.response_format == "diarized_json" and form.channels == "mix":
+    if form.response_format == "diarized_json" and form.channels == "mix" and not by_voice:
         yield _ONE_SPEAKER
 
 
 def unused_subtitle_fields(sent: Container[str], response_format: str) -> list[str]:
     """The subtitle fields among those that were sent which a format does not use."""
-    by_format = {"vtt": set(_SUBTITLES), "srt": set(_SUBTITLES) - {"highlight_words"}}
+    by_format = {
+        "vtt": set(_SUBTITLES) - {"speaker_labels"},
+        "srt": set(_SUBTITLES) - {"highlight_words"},
+    }
     used = by_format.get(response_format, set())
     return [name for name in _SUBTITLES if name in sent and name not in used]
 

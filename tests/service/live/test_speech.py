@@ -49,7 +49,7 @@ class Service:
         self.kept = []
         self.n_calls = 0
 
-    async def transcribe(self, turn, vad, decode):
+    async def transcribe(self, turn, vad, decode, speakers=None):
         number, self.n_calls = self.n_calls, self.n_calls + 1
         for _ in range(self.delays[number] if number < len(self.delays) else 0):
             await asyncio.sleep(0)
@@ -195,7 +195,7 @@ def test_a_turn_whose_worker_died_is_recognised_again(tmp_path, monkeypatch):
 class Recognition(Service):
     """A backend that runs the real pipeline with an engine that returns the known words."""
 
-    async def transcribe(self, turn, vad, decode):
+    async def transcribe(self, turn, vad, decode, speakers=None):
         first = turn.start_sample - turn.lead
 
         def answer(chunk):

@@ -1,0 +1,279 @@
+"""The driver: list, look up, hash, transcribe in rounds, report.
+
+Whatever ends it, the results that exist are complete, and the next run continues with the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+from asr.audio.vad import load_classifier
+from asr.batch.campaign import Campaign, split_seconds
+from asr.batch.identity import fingerprint
+from asr.batch.index import Index
+from asr.batch.manifest import write_manifest
+from asr.batch.results import INTERNAL, TOKEN, Results
+from asr.batch.store import LocalStore, open_store
+from asr.batch.worker import engine_of
+from asr.engines.base import settle
+from asr.errors import AsrError, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from types import FrameType
+
+    from asr.batch.progress import Progress
+    from asr.batch.sources import Source
+    from asr.batch.tasks import Answer, Job, Task
+
+SAVE_SECONDS: Final = 60.0
+LOST_TRIES: Final = 3
+"""How often the executor may fail before the run ends."""
+
+
+class ExecutorLost(AsrError):
+    """The executor failed, not a task: a cluster was lost, or its nodes cannot start workers."""
+
+
+class Executor(Protocol):
+    """Runs tasks somewhere."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many tasks run at once."""
+        ...
+
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Answer]:
+        """Run tasks; yield their answers in any order.
+
+        Raises:
+            ExecutorLost: the rest of the tasks has no answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        n_done: paths with a transcript.
+        n_failed: paths without one.
+        n_pending: paths that were not reached.
+        manifest: names of its files in the output folder.
+        trouble: why the run ended early; empty if it did not.
+        is_interrupted: by Ctrl-C or SIGTERM.
+    """
+
+    n_done: int
+    n_failed: int
+    n_pending: int
+    manifest: tuple[str, ...]
+    trouble: str = ""
+    is_interrupted: bool = False
+
+
+def prepare(job: Job) -> Job:
+    """The job with its fingerprint, after checking what would fail for every recording.
+
+    Raises:
+        EngineUnavailable: the engine cannot be used now.
+        InvalidOption: the engine or the VAD does not support an option.
+    """
+    if job.options.vad.kind == "silero":
+        load_classifier(job.options.vad)
+    model = asyncio.run(_model(job))
+    return replace(job, fingerprint=fingerprint(job.settings, job.options, model))
+
+
+async def _model(job: Job) -> str:
+    """The name of the model. Only a server knows it no sooner than it was asked."""
+    engine = engine_of(job)
+    if job.settings.engine_name != "omni" or job.engine:
+        settle(engine, job.options.decode)
+        return engine.model
+    try:
+        await engine.open()
+        settle(engine, job.options.decode)
+        return engine.model
+    finally:
+        await engine.close()
+
+
+def run_batch(
+    job: Job,
+    sources: Sequence[Source],
+    executor: Executor,
+    progress: Progress,
+    *,
+    retry_failed: bool = False,
+    rehash: bool = False,
+    longest: float | None = None,
+) -> Outcome:
+    """Transcribe all sources that have no transcript yet.
+
+    Args:
+        job: from `prepare`.
+        sources: what to transcribe.
+        executor: does the work.
+        progress: is told what happens.
+        retry_failed: try recordings again that an earlier run failed on.
+        rehash: read every recording again instead of trusting sizes and times.
+        longest: seconds from which a recording is split; by default it is chosen.
+
+    Raises:
+        BlockingIOError: another run uses the output folder.
+    """
+    store = open_store(job.out)
+    with _locked(store), _terminable():
+        job = replace(job, token=uuid.uuid4().hex)
+        store.write(TOKEN, job.token.encode())
+        index = Index(store, is_trusted=not rehash)
+        results = Results(store, job.formats, job.subtitles)
+        campaign = Campaign(
+            sources, results, index, job.fingerprint, progress, retry_failed=retry_failed
+        )
+        run = _Run(job, campaign, index, executor, progress)
+        trouble, is_interrupted = "", False
+        try:
+            run.hash_copies()
+            run.rounds(longest)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        except (EngineUnavailable, ExecutorLost) as error:
+            trouble = str(error)
+        finally:
+            index.save()
+            names = write_manifest(store, campaign.rows())
+        campaign.count_all()
+        progress.draw(last=True)
+        return _outcome(campaign, len(sources), names, trouble, is_interrupted)
+
+
+def _outcome(
+    campaign: Campaign, n_paths: int, names: Sequence[str], trouble: str, is_interrupted: bool
+) -> Outcome:
+    n_done, n_failed = campaign.count("done"), campaign.count("failed")
+    n_pending = n_paths - n_done - n_failed
+    return Outcome(n_done, n_failed, n_pending, tuple(names), trouble, is_interrupted)
+
+
+class _Run:
+    """The loop of a run."""
+
+    def __init__(
+        self, job: Job, campaign: Campaign, index: Index, executor: Executor, progress: Progress
+    ) -> None:
+        self._job = job
+        self._campaign = campaign
+        self._index = index
+        self._executor = executor
+        self._progress = progress
+        self._n_lost = 0
+        self._saved = time.monotonic()
+
+    def hash_copies(self) -> None:
+        """Hash recordings that may be copies of each other."""
+        tasks = self._campaign.unhashed()
+        for answer in self._answers(tasks):
+            self._campaign.hashed(answer)
+
+    def rounds(self, longest: float | None) -> None:
+        """Run rounds until nothing is left.
+
+        Raises:
+            EngineUnavailable: many tasks failed in a row, and no recording is to blame.
+            ExecutorLost: the executor failed again and again.
+        """
+        tasks = self._campaign.tasks()
+        self._progress.start(self._progress.done)
+        seconds = split_seconds(self._campaign.remaining(), self._executor.n_workers, longest)
+        self._job = replace(self._job, split_seconds=seconds)
+        most = max(10, 3 * self._executor.n_workers)
+        while tasks:
+            for answer in self._answers(tasks):
+                self._campaign.take(answer)
+                self._draw()
+                self._save_sometimes()
+                if self._campaign.n_troubles >= most:
+                    told = f"{most} tasks in a row failed: {self._campaign.trouble}"
+                    raise EngineUnavailable(told)
+            tasks = self._campaign.tasks()
+
+    def _answers(self, tasks: Sequence[Task]) -> Iterator[Answer]:
+        """The answers of the executor. What it does not answer comes again in the next round."""
+        if not tasks:
+            return
+        self._draw()
+        self._n_lost += 1  # unless an answer comes
+        try:
+            with contextlib.closing(_generator(self._executor.run(self._job, tasks))) as answers:
+                for answer in answers:
+                    self._n_lost = 0
+                    yield answer
+        except ExecutorLost:
+            if self._n_lost >= LOST_TRIES:
+                raise
+        if self._n_lost >= LOST_TRIES:
+            raise ExecutorLost("the workers give no answers")
+
+    def _draw(self) -> None:
+        if self._progress.is_due:
+            self._campaign.count_all()
+            self._progress.draw()
+
+    def _save_sometimes(self) -> None:
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._index.save()
+            self._saved = time.monotonic()
+
+
+def _generator(answers: Iterator[Answer]) -> Generator[Answer]:
+    yield from answers
+
+
+@contextlib.contextmanager
+def _locked(store: object) -> Generator[None]:
+    """Keep other runs away from a local folder. The lock ends with the process."""
+    if not isinstance(store, LocalStore):
+        yield
+        return
+    folder = store.root / INTERNAL
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another run uses {store.root}") from error
+        store.tidy()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may receive signals
+        return
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before: Callable[[int, FrameType | None], object] | int | None
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,225 @@
+"""List the recordings that the command line names: files, folders, globs, manifests and URLs.
+
+A folder is searched for files with a usual suffix, following links but entering no folder twice.
+What is named one by one is taken whatever its suffix.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from asr.batch.urls import filesystem, is_url, scheme_of
+from asr.config import check
+from asr.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SUFFIXES: Final = (
+    *(".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".avi", ".caf", ".flac"),
+    *(".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg"),
+    *(".mpg", ".mpga", ".oga", ".ogg", ".ogv", ".opus", ".spx", ".ts", ".w64", ".wav", ".weba"),
+    *(".webm", ".wma", ".wmv"),
+)
+"""Of recordings in a folder."""
+MANIFESTS: Final = (".txt", ".list", ".jsonl")
+FIELDS: Final = ("path", "file", "url", "audio_filepath")
+"""Fields of a line of JSON that name the recording; the first one counts."""
+PROBES: Final = 32
+"""URLs whose size is asked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recording as the user named it.
+
+    Attributes:
+        path: a path or a URL.
+        size: bytes, or None if unknown.
+        stamp: changes whenever the content changes; empty if unknown.
+        error: why it cannot be used; empty if it seems usable.
+    """
+
+    path: str
+    size: int | None = None
+    stamp: str = ""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What was found.
+
+    Attributes:
+        sources: one for each path, in the order found.
+        n_skipped: files in folders without a suffix of recordings.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    n_skipped: int = 0
+
+
+def list_sources(names: Iterable[str]) -> Listing:
+    """List the recordings behind arguments of the command line.
+
+    Raises:
+        InvalidOption: a manifest cannot be read, or a glob matches nothing.
+    """
+    listing = Listing()
+    paths = dict.fromkeys(path for name in names for path in _expand(name, listing))
+    local = [path for path in paths if not is_url(path)]
+    found = {path: look_at(path) for path in local}
+    remote = [path for path in paths if is_url(path)]
+    if remote:
+        filesystem(remote[0])  # a missing package is an error of usage, not of each URL
+        with ThreadPoolExecutor(PROBES) as pool:
+            found |= zip(remote, pool.map(_look_at_url, remote), strict=True)
+    listing.sources = [found[path] for path in paths]
+    return listing
+
+
+def _expand(name: str, listing: Listing) -> Iterator[str]:
+    if name == "-":
+        yield from _manifest(sys.stdin.read(), "", "standard input")
+    elif is_url(name):
+        yield from _url(name, listing)
+    elif Path(name).is_dir():
+        yield from _folder(name, listing)
+    elif name.lower().endswith(MANIFESTS):
+        yield from _manifest(_text(name), str(Path(name).parent), name)
+    elif not os.path.lexists(name) and glob.has_magic(name):
+        yield from _glob(name, listing)
+    else:
+        yield name
+
+
+def _url(url: str, listing: Listing) -> Iterator[str]:
+    """The recordings behind a URL: a list, a folder (with a slash at its end), a glob, or itself.
+
+    HTTP has neither folders nor globs.
+    """
+    is_http = scheme_of(url).startswith("http")
+    if url.partition("?")[0].lower().endswith(MANIFESTS):
+        yield from _manifest(_remote_text(url), url.rpartition("/")[0], url)
+    elif is_http or not (url.endswith("/") or glob.has_magic(url)):
+        yield url
+    else:
+        fs, path = filesystem(url)
+        found = fs.find(path) if url.endswith("/") else fs.glob(path)
+        check(bool(found), "source", f"nothing matches {url}")
+        for name in sorted(found):
+            if not url.endswith("/") or Path(name).suffix.lower() in SUFFIXES:
+                yield str(fs.unstrip_protocol(name))
+            else:
+                listing.n_skipped += 1
+
+
+def _remote_text(url: str) -> str:
+    try:
+        fs, path = filesystem(url)
+        data: bytes = fs.cat_file(path)
+        return data.decode("utf-8-sig")
+    except Exception as error:
+        if isinstance(error, InvalidOption):
+            raise
+        raise InvalidOption("source", f"cannot read the manifest {url}: {error}") from error
+
+
+def _text(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption("source", f"cannot read the manifest {name}: {error}") from error
+
+
+def _manifest(text: str, folder: str, where: str) -> Iterator[str]:
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = line.strip("\r")
+        if entry.lstrip().startswith("{"):
+            entry = _field(entry, f"{where}, line {number}")
+        if entry.strip() and not entry.startswith("#"):
+            yield _beside(entry, folder)
+
+
+def _beside(entry: str, folder: str) -> str:
+    """A path or URL of a manifest in `folder`."""
+    if is_url(entry):
+        return entry
+    return f"{folder}/{entry}" if is_url(folder) else str(Path(folder, entry))
+
+
+def _field(line: str, where: str) -> str:
+    try:
+        record: Any = json.loads(line)
+    except ValueError as error:
+        raise InvalidOption("source", f"{where}: not JSON: {error}") from error
+    found = [record[name] for name in FIELDS if isinstance(record.get(name), str)]
+    check(bool(found), "source", f"{where}: none of the fields {', '.join(FIELDS)} is a text")
+    return str(found[0])
+
+
+def _glob(pattern: str, listing: Listing) -> Iterator[str]:
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # may be absolute
+    check(bool(matches), "source", f"nothing matches {pattern}")
+    for match in matches:
+        if Path(match).is_dir():
+            yield from _folder(match, listing)
+        else:
+            yield match
+
+
+def _folder(top: str, listing: Listing) -> Iterator[str]:
+    """The recordings below a folder; one that cannot be listed is reported as a source."""
+    entered: set[tuple[int, int]] = set()
+    errors: list[OSError] = []
+    for parent, folders, files in os.walk(top, followlinks=True, onerror=errors.append):
+        here = Path(parent).stat()
+        if (here.st_dev, here.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield str(Path(parent, name))
+            else:
+                listing.n_skipped += 1
+    yield from (error.filename for error in errors)
+
+
+def look_at(path: str) -> Source:
+    """Size and stamp of a local file.
+
+    The stamp contains the time of the last change of the inode, which no program can set back, so
+    a file that was replaced by one with the same size and time is noticed.
+    """
+    try:
+        found = Path(path).stat()
+        if not Path(path).is_file():
+            return Source(path, error="not a regular file")
+        if not os.access(path, os.R_OK):
+            return Source(path, error="cannot be read: Permission denied")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Source(path, error=f"cannot be read: {reason}")
+    stamp = f"{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+    return Source(path, found.st_size, stamp)
+
+
+def _look_at_url(url: str) -> Source:
+    """Size and stamp of a URL. Errors are left to the worker, which tries again."""
+    try:
+        fs, path = filesystem(url)
+        facts = fs.info(path)
+    except Exception:  # noqa: BLE001  # each file system has errors of its own
+        return Source(url)
+    stamp = next((str(facts[key]) for key in ("ETag", "etag", "LastModified") if key in facts), "")
+    size = facts.get("size")
+    return Source(url, size if isinstance(size, int) else None, stamp)

@@ -1,0 +1,220 @@
+"""The output folder: local, shared by the nodes, or a URL that fsspec can write to.
+
+A file is written under a temporary name, flushed to disk and renamed. So a file under its final
+name is complete, and writing it twice leaves one. Object stores replace an object at once, so no
+temporary name is needed there.
+
+Names are relative, with slashes. They consist of hashes and constants, never of names of
+recordings.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from asr.batch.urls import filesystem, is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DRAFT: Final = ".part-"
+
+
+class Store(Protocol):
+    """Where results are kept."""
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None if it does not exist."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file that is complete or absent, whatever interrupts this."""
+        ...
+
+    def names(self, folder: str) -> set[str]:
+        """The files in a folder and below it, relative to it; drafts are left out."""
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files; those that do not exist are ignored."""
+        ...
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder and everything in it."""
+        ...
+
+    def put(self, source: Path, name: str) -> None:
+        """Move a local file into the store; it may be large."""
+        ...
+
+    def span(self, name: str, start: int, end: int, folder: Path) -> Path:
+        """A local file that has the bytes [start, end) of a file at the same offset.
+
+        Args:
+            name: the file.
+            start: offset of the first byte.
+            end: offset after the last byte.
+            folder: where a copy may be made.
+        """
+        ...
+
+
+def open_store(out: str) -> Store:
+    """The store at a folder or URL."""
+    return RemoteStore(out) if is_url(out) else LocalStore(Path(out))
+
+
+class LocalStore:
+    """A folder of this machine, or one that all nodes share.
+
+    Args:
+        root: the folder; it is made when the first file is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None if it does not exist."""
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file that is complete or absent, whatever interrupts this."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}{DRAFT}{uuid.uuid4().hex}")
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+    def tidy(self) -> None:
+        """Delete the drafts of processes that were killed."""
+        for draft in self.root.rglob(f"*{DRAFT}*"):
+            draft.unlink(missing_ok=True)
+
+    def names(self, folder: str) -> set[str]:
+        """The files in a folder and below it, relative to it; drafts are left out."""
+        top = self.root / folder
+        found = (
+            os.path.relpath(Path(parent, file), top)
+            for parent, _, files in os.walk(top)
+            for file in files
+        )
+        return {name for name in found if DRAFT not in name}
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files; those that do not exist are ignored."""
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder and everything in it."""
+        shutil.rmtree(self.root / folder, ignore_errors=True)
+
+    def put(self, source: Path, name: str) -> None:
+        """Move a local file into the store; it may be large."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}{DRAFT}{uuid.uuid4().hex}")
+        try:
+            shutil.move(source, draft)
+            draft.rename(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def span(self, name: str, start: int, end: int, folder: Path) -> Path:  # noqa: ARG002
+        """The file itself."""
+        path = self.root / name
+        if path.stat().st_size < end:
+            raise OSError(f"{path} is shorter than it was")
+        return path
+
+
+class RemoteStore:
+    """A URL that fsspec can write to, such as ``s3://bucket/folder``."""
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = filesystem(url)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None if it does not exist."""
+        try:
+            data: bytes = self._fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the whole object."""
+        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._fs.pipe_file(self._path(name), data)
+
+    def names(self, folder: str) -> set[str]:
+        """The files in a folder and below it, relative to it."""
+        top = self._path(folder)
+        self._fs.invalidate_cache()
+        try:
+            found: list[str] = self._fs.find(top)
+        except FileNotFoundError:
+            return set()
+        return {_below(path, top) for path in found}
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files; those that do not exist are ignored."""
+        for name in names:
+            try:
+                self._fs.rm_file(self._path(name))
+            except FileNotFoundError:
+                continue
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder and everything in it."""
+        if self._fs.exists(self._path(folder)):
+            self._fs.rm(self._path(folder), recursive=True)
+
+    def put(self, source: Path, name: str) -> None:
+        """Upload a local file and delete it."""
+        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._fs.put_file(str(source), self._path(name))
+        source.unlink()
+
+    def span(self, name: str, start: int, end: int, folder: Path) -> Path:
+        """A sparse local file with these bytes at their offset."""
+        data: Any = self._fs.cat_file(self._path(name), start=start, end=end)
+        if len(data) < end - start:
+            raise OSError(f"{name} is shorter than it was")
+        path = folder / f"{uuid.uuid4().hex}.pcm"
+        with path.open("wb") as file:
+            file.seek(start)
+            file.write(data)
+        return path
+
+
+def _below(path: str, top: str) -> str:
+    return path.lstrip("/").removeprefix(top.lstrip("/")).lstrip("/")
+
+
+def _sync(folder: Path) -> None:
+    """Flush the names in a folder, so that a rename survives a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""``asr batch``: transcribe an archive, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from asr.cli.arguments import (
+    add_quiet,
+    add_recognition,
+    add_subtitles,
+    add_track,
+    options_of,
+    settings_of,
+    subtitles_of,
+)
+from asr.config import check
+from asr.output.formats import FORMATS
+
+if TYPE_CHECKING:
+    import argparse
+
+    from asr.batch.run import Outcome
+    from asr.batch.sources import Listing
+
+INTERRUPTED = 130
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments, and set the function to run."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="files, folders, globs, http(s):// and s3:// URLs, or lists of them: .txt with one in"
+        " each line, .jsonl with a field path; - is a list from standard input",
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder or URL")
+    parser.add_argument(
+        "-f",
+        "--format",
+        action="append",
+        choices=sorted(FORMATS),
+        default=[],
+        help="write this in addition to json; may be repeated",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="try failed recordings again")
+    parser.add_argument(
+        "--rehash", action="store_true", help="read all files again; do not trust sizes and times"
+    )
+    _add_cluster(parser)
+    add_quiet(parser)
+    add_recognition(parser)
+    parser.add_argument("--channels", choices=("mix", "split"), default="mix")
+    add_track(parser)
+    parser.add_argument("--on-error", choices=("fail", "gap"), default="fail")
+    add_subtitles(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Ray")
+    group.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; auto finds one")
+    group.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="actors (default: all that fit)"
+    )
+    group.add_argument(
+        "--cpus",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processors of each actor (default: 1 for an embedded engine, 4 for Omni)",
+    )
+    group.add_argument(
+        "--at-once",
+        type=int,
+        default=0,
+        metavar="N",
+        help="recordings at once in each actor (default: 1, or 2 for each processor with Omni)",
+    )
+    group.add_argument(
+        "--split-minutes",
+        type=float,
+        metavar="M",
+        help="split longer recordings (default: a quarter of the share of one worker)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 1 if a recording failed or was not reached."""
+    for name in ("workers", "cpus", "at_once"):
+        check(getattr(options, name) >= 0, name, "must be 0 or more")
+    minutes = options.split_minutes
+    check(minutes is None or minutes >= 1, "split_minutes", "must be 1 or more")
+    try:  # only this command needs Ray, which is an extra
+        from asr.batch import cluster
+    except ImportError as error:
+        told = f"Ray is not installed; pip install 'asr-service[batch]' ({error})"
+        check(False, "batch", told)
+    from asr.batch.progress import Progress
+    from asr.batch.run import prepare, run_batch
+    from asr.batch.sources import list_sources
+    from asr.batch.tasks import Job
+
+    settings = settings_of(options)
+    listing = list_sources(options.sources)
+    _say_found(listing, options)
+    job = prepare(
+        Job(
+            settings,
+            options_of(options, settings),
+            tuple(options.format),
+            subtitles_of(options),
+            options.out,
+            fingerprint="",
+            split_seconds=0.0,
+        )
+    )
+    size = cluster.size_for(job, options.workers, options.cpus, options.at_once)
+    with cluster.RayExecutor(options.address, size) as executor:
+        outcome = run_batch(
+            job,
+            listing.sources,
+            executor,
+            Progress(hidden=options.quiet),
+            retry_failed=options.retry_failed,
+            rehash=options.rehash,
+            longest=None if minutes is None else 60 * minutes,
+        )
+    return _ended(outcome, options)
+
+
+def _say_found(listing: Listing, options: argparse.Namespace) -> None:
+    check(bool(listing.sources), "source", "no recordings found")
+    if listing.n_skipped and not options.quiet:
+        told = f"{listing.n_skipped} files without a suffix of recordings were skipped"
+        print(f"asr: {told}; name them to transcribe them", file=sys.stderr)
+
+
+def _ended(outcome: Outcome, options: argparse.Namespace) -> int:
+    if outcome.trouble:
+        print(f"asr: {outcome.trouble}", file=sys.stderr)
+    told = f"{outcome.n_done} done, {outcome.n_failed} failed, {outcome.n_pending} not reached"
+    print(f"{told}: {options.out.rstrip('/')}/{outcome.manifest[0]}")
+    if outcome.is_interrupted:
+        return INTERRUPTED
+    return 1 if outcome.n_failed or outcome.n_pending else 0

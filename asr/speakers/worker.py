@@ -1,0 +1,96 @@
+"""Runs in the child processes: the template loads the model, each fork does one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr import pcm
+from asr.errors import EngineUnavailable
+from asr.speakers.labels import Heard, Known, label, snapshot
+from asr.speakers.model import SpeakerModel
+from asr.speakers.packing import from_bytes, pack, unpack
+from asr.speakers.thresholds import Thresholds, read_thresholds
+from asr.speakers.windows import cut_windows
+
+if TYPE_CHECKING:
+    from asr.workers.template import Channel
+
+_template: tuple[SpeakerModel, Thresholds] | EngineUnavailable | None = None
+
+
+def load_template(path: str) -> None:
+    """Load a model in the template process. An error is kept for the jobs."""
+    global _template  # every forked child inherits it
+    try:
+        file = Path(path)
+        _template = SpeakerModel(file), read_thresholds(file.with_suffix(".json"))
+    except Exception as error:  # noqa: BLE001  # of onnxruntime, the file system or our own code
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _template = EngineUnavailable(f"the speaker model did not load: {reason}")
+
+
+def _loaded() -> tuple[SpeakerModel, Thresholds]:
+    if isinstance(_template, tuple):
+        return _template
+    raise _template or EngineUnavailable("the template process did not load the speaker model")
+
+
+def embed_job(channel: Channel) -> None:
+    """Embed the windows over the words of one chunk of PCM16."""
+    model, thresholds = _loaded()
+    request, data = channel.receive()
+    windows = cut_windows([(start, end) for start, end in request["words"]], thresholds)
+    embeddings = model.embed(pcm.to_float32(pcm.from_bytes(data)), windows)
+    channel.send({"windows": windows, "embeddings": pack(embeddings)})
+
+
+def voice_job(channel: Channel) -> None:
+    """Embed the speech of a known voice, PCM16."""
+    model, _ = _loaded()
+    _, data = channel.receive()
+    channel.send({"embedding": pack(model.embed_voice(pcm.to_float32(pcm.from_bytes(data))))})
+
+
+def label_job(channel: Channel) -> None:
+    """Label the words of one channel."""
+    _, thresholds = _loaded()
+    request, data = channel.receive()
+    known = [
+        Known(voice["name"], unpack(voice["embedding"])[0].astype(np.float32), voice["seconds"])
+        for voice in request["known"]
+    ]
+    found = label(_heard(request, data), thresholds, request["fewest"], request["most"], known)
+    channel.send(
+        {
+            "names": found.names,
+            "voices": found.voices,
+            "confidences": found.confidences,
+            "overlapped": found.overlapped,
+            "warnings": found.warnings,
+        }
+    )
+
+
+def snapshot_job(channel: Channel) -> None:
+    """Find the voices of a recording that is still being read."""
+    _, thresholds = _loaded()
+    request, data = channel.receive()
+    found = snapshot(
+        _heard(request, data), thresholds, request["fewest"], request["most"], request["earlier"]
+    )
+    channel.send(
+        {
+            "centres": pack(found.centres),
+            "numbers": found.numbers,
+            "of_windows": found.of_windows,
+        }
+    )
+
+
+def _heard(request: dict[str, Any], data: bytes) -> Heard:
+    windows = np.array(request["windows"], np.float64).reshape(-1, 2)
+    words = [(float(start), float(end)) for start, end in request.get("words", [])]
+    return Heard(windows, from_bytes(data, len(windows)), words)

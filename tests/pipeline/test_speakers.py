@@ -1,0 +1,249 @@
+"""Speakers in the pipeline: labels, splits, checkpoints, failures."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.config import Options, SpeakerOptions, VadOptions, read_speakers
+from asr.errors import EngineUnavailable, InvalidOption, WorkerDied
+from asr.pcm import to_bytes, to_int16
+from asr.pipeline.checkpoint import Records, pack_chunk, unpack_chunk
+from asr.pipeline.speakers import SpeakerMemory, SpeakerTracker
+from asr.pipeline.transcriber import Transcriber, collect
+from asr.speakers.diariser import Diariser, Provisional, SpokenWord
+from asr.speakers.packing import pack, unpack
+from asr.types import Chunk, Hypothesis, Segment, Voices, Word
+from tests.support.fakes import FakeEngine
+from tests.support.voices import voice, write_model
+
+OPTIONS = Options(vad=VadOptions(kind="off"), speakers=SpeakerOptions())
+
+
+class FakeDiariser:
+    """Says that the speaker changes at certain times.
+
+    Args:
+        changes: seconds.
+        fails: the methods that raise an error.
+    """
+
+    obstacle = ""
+
+    def __init__(self, changes=(), fails=(), error=None):
+        self.changes = changes
+        self.fails = fails
+        self.error = error or WorkerDied("it died")
+        self.n_embedded = 0
+
+    def _check(self, name):
+        if name in self.fails:
+            raise self.error
+
+    async def embed(self, audio, words):
+        self._check("embed")
+        self.n_embedded += 1
+        windows = tuple((word.start, word.end) for word in words)
+        return Voices(windows, pack(np.ones((len(windows), 2))) if windows else "")
+
+    async def snapshot(self, log, options, earlier):
+        self._check("snapshot")
+        return Provisional(np.eye(2, dtype=np.float32)[:1], (0,), (0,) * len(log.windows))
+
+    async def label(self, log, words, options):
+        self._check("label")
+        numbers = [sum(change <= word.start for change in self.changes) % 2 for word in words]
+        return [SpokenWord("AB"[n], 0.9, overlapped=False) for n in numbers], ("told",)
+
+    async def close(self):
+        pass
+
+
+def segment(index, start, text, channel=None, **more):
+    words = tuple(
+        Word(word, start + 0.5 * i, start + 0.5 * i + 0.4) for i, word in enumerate(text.split())
+    )
+    return Segment(index, start, words[-1].end, text, words, channel=channel, **more)
+
+
+def finish(segments, diariser, labels=()):
+    tracker = SpeakerTracker(diariser, SpeakerOptions(), labels)
+    for channel in {it.channel or 0 for it in segments}:
+        windows = tuple((word.start, word.end) for it in segments for word in it.words)
+        tracker.add(channel, Chunk(0, 0, 16_000), Voices(windows, pack(np.ones((len(windows), 2)))))
+    return asyncio.run(tracker.finish(segments)), tracker.warnings
+
+
+def test_segments_are_split_where_the_speaker_changes():
+    segments = [
+        segment(0, 0.0, "one two three four.", warnings=("w",)),
+        segment(1, 3.0, "five six."),
+        Segment(2, 5.0, 5.5, "", (), warnings=("nothing",)),
+    ]
+    found, warnings = finish(segments, FakeDiariser(changes=(1.0, 3.5)))
+    assert [(it.id, it.text, it.speaker) for it in found] == [
+        (0, "one two", "A"),
+        (1, "three four.", "B"),
+        (2, "five", "B"),
+        (3, "six.", "A"),
+        (4, "", "A"),
+    ]
+    assert all(it.speaker_confidence == pytest.approx(0.9) for it in found)
+    assert all(word.speaker == it.speaker for it in found for word in it.words)
+    assert [it.warnings for it in found] == [("w",), (), (), (), ("nothing",)]
+    said = " ".join(word.text for it in found for word in it.words)
+    assert said == "one two three four. five six."
+    assert warnings == ["told"]
+
+
+def test_channels_keep_their_names_and_overlaps_are_exact():
+    segments = [
+        segment(0, 0.0, "a b c", channel=0),
+        segment(1, 0.95, "d e", channel=1),
+        segment(2, 9.0, "f", channel=1),
+    ]
+    found, _ = finish(segments, FakeDiariser(), labels=("channel 0", "channel 1"))
+    assert [it.speaker for it in found] == ["channel 0", "channel 1", "channel 1"]
+    marked = {word.text: word.overlapped for it in found for word in it.words}
+    assert marked == {"a": False, "b": False, "c": True, "d": True, "e": False, "f": False}
+    two, _ = finish(segments, FakeDiariser(changes=(5.0,)), labels=("channel 0", "channel 1"))
+    assert [it.speaker for it in two] == ["channel 0", "channel 1 A", "channel 1 B"]
+
+
+@pytest.mark.parametrize("fails", [("label",), ("embed",)])
+def test_the_text_is_delivered_although_the_diariser_fails(fails, tmp_path):
+    soundfile.write(tmp_path / "a.wav", voice(300, 8), 16_000)
+
+    async def work():
+        async with Transcriber(FakeEngine(), diariser=FakeDiariser(fails=fails)) as transcriber:
+            return await collect(transcriber.transcribe_file(tmp_path / "a.wav", OPTIONS))
+
+    found = asyncio.run(work())
+    assert found.text.startswith("c0w0")
+    assert found.warnings == ("the speakers could not be told apart: it died",)
+    assert all(it.speaker is None and not it.is_provisional for it in found.segments)
+    assert all(word.speaker is None for word in found.words)
+
+
+def test_a_model_that_does_not_load_is_tried_once():
+    diariser = FakeDiariser(fails=("embed",), error=EngineUnavailable("no model"))
+    tracker = SpeakerTracker(diariser, SpeakerOptions())
+    heard = Hypothesis(0, "a", (Word("a", 0, 1),))
+    assert asyncio.run(tracker.hear(None, heard)) is heard
+    diariser.fails = ()
+    assert asyncio.run(tracker.hear(None, heard)) is heard
+    assert diariser.n_embedded == 0
+
+
+def test_a_request_without_a_model_names_the_command(tmp_path):
+    async def work():
+        diariser = Diariser(1, str(tmp_path / "none.onnx"))
+        async with Transcriber(FakeEngine(), diariser=diariser) as transcriber:
+            return await collect(transcriber.transcribe_file(tmp_path / "a.wav", OPTIONS))
+
+    with pytest.raises(InvalidOption, match="ASR_SPEAKER_MODEL") as caught:
+        asyncio.run(work())
+    assert caught.value.name == "speakers"
+
+
+def test_the_turns_of_a_live_session_share_their_speakers(tmp_path):
+    """A speaker keeps the letter from turn to turn, and the letters stay provisional."""
+    model = write_model(tmp_path / "tiny.onnx")
+    turns = [(300, 1), (3000, 2), (300, 3), (3000, 4)]
+    for number, (hertz, seed) in enumerate(turns):
+        (tmp_path / f"{number}.pcm").write_bytes(to_bytes(to_int16(voice(hertz, 6, seed=seed))))
+
+    async def work():
+        memory, found = SpeakerMemory(), []
+        async with Transcriber(FakeEngine(), diariser=Diariser(1, str(model))) as transcriber:
+            for number in range(len(turns)):
+                source = tmp_path / f"{number}.pcm"
+                events = transcriber.transcribe_pcm(source, OPTIONS, memory=memory)
+                found.append(await collect(events))
+        return found
+
+    found = asyncio.run(work())
+    assert [{it.speaker for it in turn.segments} for turn in found] == [{"A"}, {"B"}, {"A"}, {"B"}]
+    assert all(it.is_provisional for turn in found for it in turn.segments)
+    assert all(turn.warnings == () for turn in found)
+
+
+def test_records_keep_the_voices():
+    embeddings = np.random.default_rng(0).normal(size=(2, 8))
+    voices = Voices(((0.0, 1.5), (0.75, 2.25)), pack(embeddings))
+    heard = Hypothesis(0, "a", (Word("a", 0, 1),), voices=voices)
+    place = 0, Chunk(0, 0, 16_000)
+    assert unpack_chunk(pack_chunk(place, heard, "e")) == (place, heard, "e")
+    assert unpack(voices.embeddings, 2) == pytest.approx(embeddings, abs=0.01)
+    for n in (0, 3, 7):
+        with pytest.raises(ValueError, match="embeddings"):
+            unpack(voices.embeddings, n)
+
+
+@pytest.fixture(scope="module")
+def conversation(tmp_path_factory):
+    """Two voices that take turns of 9 s, two each."""
+    path = tmp_path_factory.mktemp("talk") / "talk.wav"
+    turns = [voice((300, 3000)[i % 2], 9, seed=i) for i in range(4)]
+    soundfile.write(path, np.concatenate(turns), 16_000)
+    return path
+
+
+@pytest.mark.slow
+def test_a_conversation_and_its_continuation(conversation, tmp_path):
+    """With a real model in real processes. A resumed attempt gives the same transcript."""
+    model = write_model(tmp_path / "tiny.onnx")
+    new = []
+
+    async def work(records):
+        diariser = Diariser(2, str(model))
+        async with Transcriber(FakeEngine(), diariser=diariser) as transcriber:
+            kept = Records(records, "fake engine", lambda *found: new.append(found[-1]))
+            events, told = transcriber.transcribe_file(conversation, OPTIONS, checkpoint=kept), []
+            found = await collect(events, told.append)
+            known = await transcriber.embed_voice(conversation, "Ann")
+            return found, told, known
+
+    found, told, known = asyncio.run(work([]))
+    assert (known.name, known.seconds > 1) == ("Ann", True)
+    for word in found.words:
+        expected = "AB"[int(word.midpoint // 9) % 2]
+        edge = min(abs(word.midpoint - at) for at in range(9, 36, 9))
+        assert word.speaker == expected or edge < 0.8
+    assert {it.speaker for it in found.segments} == {"A", "B"}
+    early = [it for it in told if isinstance(it, Segment)]
+    assert early
+    assert all(it.is_provisional and it.speaker for it in early)
+    assert not any(it.is_provisional for it in found.segments)
+    records, new[:] = list(new), []
+    again, _, _ = asyncio.run(work(records[1:]))
+    assert again == found
+    assert len(new) == 1
+    # Records of an attempt that did not tell speakers apart lack the voices.
+    new[:] = []
+    bare = [
+        pack_chunk(place, replace(heard, voices=None), "fake engine")
+        for place, heard, _ in map(unpack_chunk, records)
+    ]
+    third, _, _ = asyncio.run(work(bare))
+    assert third == found
+    assert sorted(new) == sorted(records)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("off", None), ("auto", (1, None)), ("3", (3, 3)), ("2-5", (2, 5)), ("20", (20, 20))],
+)
+def test_the_number_of_speakers(text, expected):
+    found = read_speakers(text)
+    assert (found and (found.fewest, found.most)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "21", "5-2", "2-", "-3", "two", "1-2-3", "٣", "1e1", "9" * 99]
+)
+def test_a_wrong_number_of_speakers(text):
+    with pytest.raises(InvalidOption, match="off, auto"):
+        read_speakers(text)
