@@ -308,3 +308,21 @@ def test_texts_of_all_kinds(site, visit, text, fresh):
     expect(page.locator(".row.cue").first).to_be_visible()
     page.get_by_role("button", name="Text", exact=True).click()
     expect(page.locator(".row.cue")).to_have_count(0)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_speakers_are_offered_if_the_service_tells_them_apart(site, visit, tmp_path, able):
+    path = tmp_path / f"who is it {able}.wav"
+    path.write_bytes(make_wav(3, amplitude=2000 + able))
+    visitor = visit(site)
+    client = site.client()
+    models = client.get("/v1/models").json()
+    models["data"][0]["capabilities"]["speakers"] = able
+    visitor.context.route("**/v1/models", lambda route: route.fulfill(json=models))
+    page = visitor.tab()
+    page.get_by_text("Options", exact=True).click()
+    expect(page.get_by_label("Speakers", exact=True)).to_have_count(int(able))
+    page.context.route("**/v1/jobs", lambda route: route.abort())
+    with page.expect_request(lambda it: it.method == "POST" and it.url.endswith("jobs")) as sent:
+        drop(page, path)
+    assert (b'name="speakers"\r\n\r\nauto' in sent.value.post_data_buffer) == able

@@ -31,10 +31,14 @@ export class Exporter {
 		if (this.saver.isDirty && !(await this.saver.now())) throw new Error("The changes are not saved yet, so the file would lack them.");
 	}
 
+	#rules(format) {
+		return new URLSearchParams([...changedRules(), ...(format === "srt" ? [["speaker_labels", "true"]] : [])]);
+	}
+
 	async download(format) {
 		try {
 			await this.#saved();
-			const query = new URLSearchParams(format === "srt" || format === "vtt" ? changedRules() : []);
+			const query = format === "srt" || format === "vtt" ? this.#rules(format) : "";
 			const response = await request(jobPath(this.job.id, `/transcript.${format}?${query}`));
 			saveAs(await response.blob(), nameOf(response, `transcript.${format}`));
 			toast(`${format.toUpperCase()} downloaded`);
@@ -46,8 +50,7 @@ export class Exporter {
 	// The server's cues for the page's reading rules, as SRT.
 	async cues() {
 		await this.#saved();
-		const query = new URLSearchParams(changedRules());
-		return (await request(jobPath(this.job.id, `/transcript.srt?${query}`))).text();
+		return (await request(jobPath(this.job.id, `/transcript.srt?${this.#rules("srt")}`))).text();
 	}
 
 	copyText() {

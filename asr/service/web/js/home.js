@@ -83,6 +83,8 @@ export class HomePage {
 		const channels = choice([["mix", "Mix all channels"], ["split", "One speaker in each channel"]], now.channels);
 		const vocabulary = el("textarea", { rows: 3, value: now.vocabulary, dir: "auto" });
 		const prompt = el("input", { value: now.prompt, dir: "auto", maxlength: 2000 });
+		now.speakers = able.speakers ? now.speakers || "auto" : "";
+		setOptions(now);
 		const people = choice([["auto", "Find out how many"], ["off", "Do not tell them apart"], ...[2, 3, 4, 5, 6].map((n) => [n, n])], now.speakers || "auto");
 		const rules = ruleFields();
 		const save = () => {

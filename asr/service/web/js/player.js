@@ -98,7 +98,7 @@ export class Player extends EventTarget {
 		});
 	}
 
-	// The token of the address has expired, or the service was away. It is asked again until it is back.
+	// The token has expired, or the service is away: tries until it is back.
 	async #recover() {
 		const { signal } = this.closing;
 		if (this.#recovering || this.isAvailable === false || signal.aborted) return;

@@ -142,7 +142,7 @@ export class Reader {
 		const at = this.#place(event);
 		if (!at || !this.actions.canEdit()) return;
 		getSelection().removeAllRanges();
-		if (this.before !== undefined) this.player.seek(this.before, false); // its first click was no wish to go there
+		if (this.before !== undefined) this.player.seek(this.before, false); // undo its first click
 		this.actions.edit(at.segment, at.offset);
 	}
 

@@ -18,7 +18,7 @@ function encoded(segment) {
 	return text;
 }
 
-// Transcripts that were left before all was saved: id of the job -> promise.
+// Jobs that were left unsaved: id -> promise.
 export const pending = new Map();
 
 export class Saver extends EventTarget {
@@ -37,7 +37,7 @@ export class Saver extends EventTarget {
 
 	get isDirty() { return this.state !== "saved"; }
 
-	// Waits a moment for the last changes. Without a connection they are saved later, while the tab is open.
+	// Waits a moment for the last changes. Without a connection they are saved later.
 	async close() {
 		const { id } = this.job;
 		if (this.state === "conflict") this.#set("unsaved"); // asks again
@@ -45,7 +45,7 @@ export class Saver extends EventTarget {
 		if (!this.isDirty) return;
 		pending.set(id, saved);
 		await Promise.race([saved, pause(3000)]);
-		if (this.state === "offline") toast("Your changes are saved when the connection is back. Keep this tab open until then.");
+		if (this.state === "offline") toast("Changes are saved when the connection is back. Keep this tab open.");
 	}
 
 	#set(state) {
