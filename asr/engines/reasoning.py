@@ -2,7 +2,8 @@
 
 "The user wants me to transcribe the audio. It says: ..." is how such an answer begins. But a person
 may say the same words. The text alone cannot tell, so nothing is removed here: a guard reports the
-finding, and `asr.pipeline.recognition` asks the aligner whether the words were said.
+finding, and `asr.pipeline.recognition` asks the aligner whether the words were said. The same holds
+for headings ("Final answer:") and for remarks at the end ("Let me know if you need more").
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ MAX_SENTENCES: Final = 40
 
 _OPENER: Final = (
     r"\W{0,9}(?:(?:okay|ok|alright|all\s+right|hmm+|well|right|so|now|first|sure|wait|got\s+it|"
-    r"we\s+have|thinking|therefore|thus)\b[\s,.:;!\u2026-]{1,5}){0,3}"
+    r"we\s+have|thinking|therefore|thus|"
+    r"let(?:\s+me|'s|\u2019s|\s+us)\s+(?:see|think(?:\s+about\s+(?:it|this))?|break\s+(?:it|this)\s+down)"
+    r")\b[\s,.:;!\u2026-]{1,5}){0,3}"
 )
 _TASK: Final = (
     r"(?:transcri\w+|audio|recording|clip|speech|spoken|speaker|punctuat\w+|capitali[sz]\w+|"
@@ -25,20 +28,41 @@ _ASKED: Final = (
     r"(?:wants?|wanted|asks?|asked|is\s+asking|has\s+asked|needs?|would\s+like|requests?|requested|"
     r"is\s+requesting|gave|has\s+given|provided|has\s+provided|sent|uploaded|expects?)"
 )
+_FOREIGN: Final = (
+    r"(?:el\s+usuario|o\s+usu[\u00e1a]rio|l['\u2019]utilisateur|l['\u2019]utente|"
+    r"der\s+(?:be)?nutzer|\u7528\u6237|\u4f7f\u7528\u8005|\u30e6\u30fc\u30b6\u30fc)"
+    r"(?=.{0,120}?(?:trans[ck]ri|trascri|\u8f6c\u5f55|\u8f49\u9304|\u6587\u5b57|\u5b57\u8d77))"
+)
+"""The user, in other languages that the model may think in: Spanish, Portuguese, French, Italian,
+German, Chinese and Japanese."""
 _MUST: Final = (
-    r"(?:need|have|should|must|will|am|are|was|were|can|could|'?ll|'?m|'?re|\u2019ll|\u2019m|\u2019re)"
-    r"(?:\s+(?:to|going|asked|supposed|being|just|now|only|simply|be|required))*"
+    r"(?:need|have|should|must|will|am|are|was|were|can|could|'?ll|'?m|'?re|'?ve|"
+    r"\u2019ll|\u2019m|\u2019re|\u2019ve)"
+    r"(?:\s+(?:to|going|asked|supposed|being|been|just|now|only|simply|be|required))*"
 )
 _DO: Final = (
     r"(?:transcribe|transcribing|listen|write|writing|output|produce|provide|process|analy[sz]e|"
     r"convert|give|start|think|parse|ensure|make\s+sure|follow|add|focus|capture)"
 )
+_TRANSCRIBE: Final = r"transcrib(?:e|ing)\b(?=\s+(?:it|this|what|everything|exactly|now)\b|\W*\Z)"
 _STRONG: Final = re.compile(
     rf"""{_OPENER}(?:
       the\s+user(?:'s|\u2019s)?\s+(?:request|message|prompt)\b
-      |the\s+user\s+{_ASKED}\b(?=.{{0,200}}?{_TASK}|\W*\Z|\s+(?:me|us)\W*(?:to)?\W*\Z)
-      |(?:i|we)(?:\s+|(?='|\u2019)){_MUST}\s+{_DO}\b(?=.{{0,200}}?{_TASK})
-      |let(?:\s+me|'s|\u2019s|\s+us)\s+(?:\w+\s+)?{_DO}\b(?=.{{0,200}}?{_TASK})
+      |(?:the\s+)?user\s+{_ASKED}\b(?=.{{0,200}}?{_TASK}|\W*\Z|\s+(?:me|us)\W*(?:to)?\W*\Z)
+      |they\s+{_ASKED}\s+(?:me|us)\s+to\s+{_DO}\b(?=.{{0,200}}?{_TASK})
+      |{_FOREIGN}
+      |(?:i|we)(?:\s+|(?='|\u2019)){_MUST}\s+(?:{_TRANSCRIBE}|{_DO}\b(?=.{{0,200}}?{_TASK}))
+      |let(?:\s+me|'s|\u2019s|\s+us)\s+(?:\w+\s+)?(?:{_TRANSCRIBE}|{_DO}\b(?=.{{0,200}}?{_TASK}))
+      |to\s+transcribe\s+(?:this|the)\s+(?:audio|recording|clip|speech)\W+(?:i|we)\b
+      |(?:this|it)\s+is\s+an?\s+(?:\w+\s+)?transcription\s+(?:task|request)\b
+      |(?:this|the)\s+(?:audio|recording|clip|speech)\s+(?:needs|has|is)\s+to\s+be\s+transcribed\b
+      |(?:listening\s+(?:\w+\s+)?to|transcrib(?:e|ing))\s+(?:the|this)\s+(?:audio|recording|clip|speech)\b
+      |transcribing\s+(?:it\s+)?now\b
+      |(?:based\s+on|from|in)\s+(?:the|this)\s+(?:audio|recording|clip)(?:\s+\w+)?,?\s+
+        (?:(?:i|we)\s+(?:can\s+)?hear|(?:here\s+is|here.s)?\s*the\s+transcri\w+)\b
+      |(?:(?:step\s+)?[1I][.):]|\*|-)\s*(?:\*\*)?(?:listen\s+to|analy[sz]e|transcribe|identify)\s+
+        (?:the|this)\s+(?:request|audio|task|recording|clip|speech|input)\b
+      |(?:thinking\s+process|my\s+thought\s+process|reasoning)\s*:
       |(?:the|my|our)\s+(?:task|instruction|request|prompt|goal|job)s?\s+(?:here\s+)?
         (?:is|says?|asks?|requires?|states?|are)\b(?=.{{0,200}}?{_TASK})
       |.{{0,60}}?transcribe\s+the\s+spoken\s+content\s+to\s+written\b
@@ -51,7 +75,11 @@ _FURTHER: Final = re.compile(
       (?:i|we)(?:\s+|(?='|\u2019))(?:{_MUST}|hear|heard|think|see|cannot|do\s+not|don.t)\b
         (?=.{{0,200}}?(?:{_TASK}|only\s+the\s+(?:text|words)\b))
       |let(?:\s+me|'s|\u2019s)\s+(?:\w+\s+)?(?:{_DO}|see|check)\b
+      |(?:the\s+user|they)\s+{_ASKED}\s+(?:me|us)\b
       |the\s+user\s+{_ASKED}\b
+      |(?:step\s+)?\d{{1,2}}\W*\Z
+      |(?:(?:step\s+)?\d[.):]|\*|-)?\s*(?:listen\s+to|analy[sz]e|identify|transcribe|write|output|format|add)\s+
+        (?:the|this|it|down|punct\w+)\b
       |the\s+(?:audio|recording|clip|speaker|speech)\s+
         (?:is|was|says?|said|seems?|sounds?|appears?|contains?|starts?|begins?|mentions?)\b
       |(?:my|our|the)\s+(?:final\s+)?(?:answer|output|response|transcript\w*|instructions?)\s+
@@ -73,8 +101,38 @@ _ANNOUNCES: Final = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 """Begins a sentence that announces the transcript with a colon."""
+_HEADING: Final = re.compile(
+    rf"""{_OPENER}(?:of\s+course\W+|certainly\W+|sure\s+thing\W+|absolutely\W+)?(?:
+      (?:the\s+|my\s+)?(?:final\s+)?(?:answer|output|response|result|transcript|transcription)\s*
+        (?::|[-\u2013\u2014](?=\s))
+      |(?:the\s+)?(?:(?:spoken|written|english|transcribed|clean|verbatim)\s+){{1,3}}(?:text|content|words)\s*:
+      |here\s+you\s+(?:go|are)\s*:?(?=.*\S)
+      |(?:here(?:'s|\u2019s|\s+is)|below\s+is|this\s+is)\s+(?:the|your|a)\s+(?:\w+\s+){{0,4}}?
+        (?:text|transcri\w+|content|words)\b[^:.\n]{{0,80}}(?:[:.]|\n)
+      |the\s+(?:speech|speaker|audio|recording|person)\s+(?:says|said|reads)\s*:
+      |the\s+speaker\s+(?:says|said)\s*,?\s*(?=["\u201c])
+    )\s*""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""Announces a transcript. People say such things too."""
+_TAIL: Final = re.compile(
+    rf"""\W{{0,9}}(?:
+      (?:please\s+)?(?:let\s+me\s+know|feel\s+free|do\s+not\s+hesitate|don.t\s+hesitate)\b
+      |(?:i\s+)?hope\s+(?:this|that|it)\s+(?:helps|is\s+(?:helpful|useful|what\s+you))\b
+      |is\s+there\s+anything\s+else\b
+      |if\s+you\s+(?:need|have|want|would\s+like|want)\b(?=.{{0,120}}?(?:{_TASK}|let\s+me|help|ask|further|question))
+      |(?:please\s+)?note\s*(?:that\b|:)(?=.{{0,200}}?{_TASK})
+      |(?:this|that|the)\s+(?:is|was|concludes|completes)?\s*(?:the\s+)?(?:end\s+of\s+)?(?:the\s+)?(?:\w+\s+)?
+        transcri(?:pt|ption)\b(?=\s+(?:is|was|of|has)\b|\W*\Z)
+      |transcribed\s+(?:by|with|using)\b
+      |transcribe\s+the\s+spoken\s+content\s+to\s+written\b
+    )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""How a remark to the user begins, after the transcript."""
+_OURS: Final = re.compile(r"\btranscri(?:pt|ption|b)", re.IGNORECASE)
 _LABEL: Final = re.compile(
-    r"\b(?:says?|said|transcri(?:pt|ption|be)|output|answer|response|text|heard|hear|write|content)"
+    r"\b(?:says?|said|transcri(?:pt|ption|be)|audio|output|answer|response|text|heard|hear|write|content)"
     r"(?:\s+(?:is|are|should\s+be|would\s+be|will\s+be|must\s+be|as\s+follows|follows))?\s*:\s*",
     re.IGNORECASE,
 )
@@ -97,6 +155,46 @@ class Split(NamedTuple):
     is_apart: bool
 
 
+class Tail(NamedTuple):
+    """A remark to the user at the end of an answer.
+
+    Attributes:
+        n_words: words before the remark.
+        before: the text before it.
+        is_certain: whether it is about the transcript and in a paragraph of its own. Nobody says
+            that in a recording.
+    """
+
+    n_words: int
+    before: str
+    is_certain: bool
+
+
+def split_tail(text: str) -> Tail | None:
+    """Find the remarks and thoughts at the end of an answer; None if there are none."""
+    starts = [0, *(match.end() for match in _END.finditer(text))]
+    start = end = len(text)
+    for begin in reversed(starts[-MAX_SENTENCES:]):
+        sentence = text[begin:end].strip()
+        if _TAIL.match(sentence) or _STRONG.match(sentence):
+            start = begin
+        elif sentence and not _FURTHER.match(sentence):
+            break
+        end = begin
+    before = text[:start].strip()
+    if not before or start == len(text):
+        return None
+    is_apart = "\n" in text[len(text[:start].rstrip()) : start]
+    return Tail(len(before.split()), before, is_apart and bool(_OURS.search(text[start:])))
+
+
+def split_heading(text: str) -> Split | None:
+    """Separate a heading such as "Final answer:" from the rest; None if there is none."""
+    heading = _HEADING.match(text)
+    found = _split(text, heading.end()) if heading else None
+    return found if found and any(map(str.isalnum, found.rest)) else None
+
+
 def split_reasoning(text: str) -> Split | None:
     """Separate the thoughts at the start of a text from the rest; None if there are none."""
     if not _STRONG.match(text):
@@ -105,6 +203,10 @@ def split_reasoning(text: str) -> Split | None:
     labels = [match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match)]
     if labels:
         end = labels[-1]
+    return _split(text, end)
+
+
+def _split(text: str, end: int) -> Split:
     rest = text[end:].strip()
     if _QUOTES.get(rest[:1]) == rest[-1:] and len(rest) > 1:
         rest = rest[1:-1].strip()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -35,6 +35,7 @@ from asr.engines.reasoning import split_reasoning
 from asr.errors import EngineError, EngineFailed
 from asr.pipeline.chunking import quietest
 from asr.pipeline.loudness import audible
+from asr.pipeline.remarks import has_remarks, part, was_said, without_remarks
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from asr.align.base import Aligner
     from asr.engines.base import Engine
-    from asr.engines.reasoning import Split
 
 logger = logging.getLogger(__name__)
 
@@ -200,13 +200,23 @@ class Recogniser:
     def doubts(self, heard: Hypothesis, chunk: Chunk) -> tuple[Finding, ...]:
         """What the guards find. Only a model that is asked with a text can think about it."""
         found = findings(heard, chunk) if self.engine.guarded else ()
-        is_asked = bool(getattr(self.engine, "question_id", ""))
-        return tuple(it for it in found if is_asked or it.guard != "reasoning")
+        return tuple(it for it in found if self._is_asked or it.guard != "reasoning")
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the engine asks a model with a text."""
+        return self.engine.guarded and bool(getattr(self.engine, "question_id", ""))
+
+    def is_remarked(self, heard: Hypothesis) -> bool:
+        """Whether an answer may hold text of the model at its start or end."""
+        return self._is_asked and has_remarks(heard.text)
 
     async def judge(
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
+        if self.is_remarked(heard):
+            heard = without_remarks(await self.timed(heard, audio, language))
         found = self.doubts(heard, chunk)
         if any(finding.guard == "reasoning" for finding in found):
             heard, found = await self._without_reasoning(chunk, audio, heard, language)
@@ -233,15 +243,15 @@ class Recogniser:
             return heard, found
         timed = await self.timed(heard, audio, language)
         others = tuple(it for it in found if it.guard != "reasoning")
-        was_said = _was_said(timed.words[: thoughts.n_words])
-        if was_said:
+        is_said = was_said(timed.words[: thoughts.n_words], timed.words)
+        if is_said:
             return timed, others
-        is_rest_said = _was_said(timed.words[thoughts.n_words :])
+        is_rest_said = was_said(timed.words[thoughts.n_words :], timed.words)
         if is_rest_said is False or (is_rest_said is None and heard.is_cut):
             return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
-        if not thoughts.rest or (was_said is None and not thoughts.is_apart):
+        if not thoughts.rest or (is_said is None and not thoughts.is_apart):
             return heard, found
-        rest = _from_word(heard, thoughts)
+        rest = part(heard, thoughts.rest, thoughts.n_words)
         removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
         return rest, (removed, *findings(rest, chunk))
 
@@ -316,7 +326,8 @@ class _Work:
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
         both = ((first, left), (second, right))
         found = chain.from_iterable(self._recogniser.doubts(*half) for half in both)
-        if any(it.guard == "reasoning" for it in found):
+        remarked = self._recogniser.is_remarked(first)
+        if remarked or any(it.guard == "reasoning" for it in found):
             return None  # in the middle of a text they would not be noticed
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
@@ -342,24 +353,6 @@ def speaks(aligner: Aligner, language: str) -> bool:
 def _is_mostly_unheard(heard: Hypothesis) -> bool:
     sure = [word.confidence for word in heard.words if word.confidence is not None]
     return 2 * sum(confidence < 0.5 for confidence in sure) > len(heard.words)
-
-
-def _was_said(words: Sequence[Word]) -> bool | None:
-    """Whether the aligner heard most of the words; None if it did not measure them."""
-    timed = [word for word in words if word.timing == "aligned"]
-    sure = [word.confidence for word in timed if word.confidence is not None]
-    return None if not sure else 2 * sum(confidence >= 0.5 for confidence in sure) >= len(sure)
-
-
-def _from_word(heard: Hypothesis, thoughts: Split) -> Hypothesis:
-    """The hypothesis without its first words. Words with times keep them."""
-    sure = heard.word_confidences
-    return replace(
-        heard,
-        text=thoughts.rest,
-        words=heard.words[thoughts.n_words :],
-        word_confidences=None if sure is None else sure[thoughts.n_words :],
-    )
 
 
 def _with_lower_confidences(heard: Hypothesis) -> Hypothesis:

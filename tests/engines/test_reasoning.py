@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from asr.engines.guards import REASONING, REMARK, findings
 from asr.engines.omni.prompt import hypothesis
-from asr.engines.reasoning import split_reasoning
+from asr.engines.reasoning import split_heading, split_reasoning, split_tail
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis
 
 SPEECH = "We met at noon, and it rained."
@@ -31,6 +31,77 @@ THOUGHTS = [
     "Hmm, the user wants me to write down the spoken words. There is only one speaker.",
     "Got it. The user wants me to transcribe the clip. Let me think. The audio is short.",
 ]
+
+OTHER_WORDINGS = [
+    "User wants me to transcribe the audio.",
+    "They want me to transcribe the audio.",
+    "Okay, let's see. The user wants me to transcribe the audio.",
+    "I've been asked to transcribe this audio clip.",
+    "I should transcribe what is said.",
+    "Okay, let me transcribe this for you.",
+    "To transcribe this audio, I need to listen carefully.",
+    "This is a transcription task.",
+    "This audio needs to be transcribed.",
+    "Listening carefully to the audio...",
+    "Transcribing now.",
+    "Transcribe the audio.",
+    "1. Listen to the audio.\n2. Write it down.",
+    "Thinking Process:\n1. Analyze the Request: The user wants a transcription.",
+    "Alright. So the user has given an audio file. They want me to transcribe it.",
+    "Based on the audio provided, here is the transcript:",
+    "From the audio, I can hear:",
+    "El usuario quiere que transcriba el audio.",
+    "L'utilisateur veut une transcription.",
+    "Der Benutzer m\u00f6chte, dass ich das Audio transkribiere.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("thoughts", OTHER_WORDINGS)
+def test_thoughts_in_other_words_are_told_apart(thoughts):
+    text = f"{thoughts}\n{SPEECH}"
+    found = split_reasoning(text)
+    assert found is not None
+    assert (found.n_words, found.rest, found.is_apart) == (len(thoughts.split()), SPEECH, True)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Final answer:", "Answer:", "Output:", "Written English text:", "Spoken content:",
+        "Here you go:", "Sure thing! Here you go:", "Transcript -", "Below is the text:",
+        "Here is the written English text with punctuation and capitalization:",
+        "The speech says:", "The speaker says,",
+    ],
+)  # fmt: skip
+def test_headings_are_told_apart_but_are_no_thoughts(heading):
+    text = f'{heading} "{SPEECH}"'
+    found = split_heading(text)
+    assert found is not None
+    assert (found.n_words, found.rest) == (len(heading.split()), SPEECH)
+    assert split_reasoning(text) is None
+    assert split_heading(heading) is None, "without a rest it is all that was said"
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_certain"),
+    [
+        ("Let me know if you need anything else!", False),
+        ("I hope this helps! Let me know if you need any changes to the transcript.", True),
+        ("Is there anything else you would like me to transcribe?", True),
+        ("Please note that the audio quality is poor.", False),
+        ("The transcription is complete.", True),
+        ("Transcribed by AI", True),
+        ("Wait, the user wants me to transcribe the audio. I should add punctuation.", True),
+    ],
+)
+def test_remarks_at_the_end_are_told_apart(tail, is_certain):
+    for gap in (" ", "\n"):
+        found = split_tail(f"{SPEECH}{gap}{tail}")
+        assert found is not None
+        assert (found.n_words, found.before) == (len(SPEECH.split()), SPEECH)
+        assert found.is_certain == (is_certain and gap == "\n")
+    assert split_tail(tail) is None
+    assert split_tail(f"{tail} {SPEECH}") is None
 
 
 @pytest.mark.parametrize("thoughts", THOUGHTS)
@@ -130,3 +201,5 @@ def test_the_time_for_a_text_grows_with_its_length_alone(piece):
     text = "The user wants me to transcribe the audio. " + piece * (50_000 // len(piece))
     assert split_reasoning(text) is not None
     assert split_reasoning(piece * (50_000 // len(piece))) is None
+    assert split_heading(piece * (50_000 // len(piece))) is None
+    assert split_tail(SPEECH + piece * (50_000 // len(piece))) is None

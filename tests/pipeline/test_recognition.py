@@ -163,6 +163,56 @@ def test_without_an_aligner_only_thoughts_on_their_own_line_are_removed(gap, tex
     assert any("in doubt" in warning for warning in heard.warnings)
 
 
+class Skipping(NotedAligner):
+    """Skips the words of the model, as the aligner does with words that it cannot find."""
+
+    unsaid = "Final answer: I hope this helps! Let me know if you need more."
+
+    async def align(self, audio, hypothesis):
+        heard = await super().align(audio, hypothesis)
+        words = [
+            replace(word, confidence=0.09, timing="interpolated")
+            if word.text in self.unsaid.split()
+            else word
+            for word in heard.words
+        ]
+        return replace(hypothesis, words=tuple(words))
+
+
+REMARKS = [
+    f"Final answer: {GOOD}",
+    f"{GOOD}. I hope this helps!",
+    f"{GOOD}.\nLet me know if you need more.",
+    f'Final answer: "{GOOD}."\n\nI hope this helps! Let me know if you need more.',
+]
+
+
+@pytest.mark.parametrize("text", REMARKS)
+def test_what_the_model_says_to_the_user_is_removed_if_it_is_not_heard(text):
+    engine = Scripted(text)
+    heard = recognise(engine, Skipping(engine, 0.9))
+    assert heard.text.strip('".') == GOOD
+    assert [word.text.strip('".') for word in heard.words] == GOOD.split()
+    assert "were not heard" in heard.warnings[0]
+    assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize("text", REMARKS)
+def test_what_the_aligner_hears_is_speech(text):
+    engine = Scripted(text)
+    heard = recognise(engine, NotedAligner(engine, 0.9))
+    assert (heard.text, heard.warnings) == (text, ())
+
+
+def test_without_an_aligner_only_remarks_about_the_transcript_are_removed():
+    certain = f"{GOOD}.\n\nLet me know if you need any changes to the transcript."
+    heard = recognise(Scripted(certain))
+    assert heard.text == f"{GOOD}."
+    assert len(heard.words) == len(GOOD.split())
+    for text in REMARKS:
+        assert recognise(Scripted(text)).text == text
+
+
 def test_a_recogniser_that_gets_no_text_has_no_thoughts():
     engine = Scripted(THOUGHT)
     engine.question_id = ""

@@ -17,6 +17,7 @@ in https://github.com/cmusphinx/pocketsphinx
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -108,18 +109,24 @@ class Mixtures:
                 scores[block] += np.log(mixed, out=mixed)
         return scores
 
+    @functools.cached_property
+    def _factors(self) -> list[np.ndarray]:
+        """The coefficients of the squares, of the values, and of 1, for matrix products."""
+        factors = []
+        for forms in self._forms:
+            narrow, shift, height = np.split(forms.T, (CEPSTRA, 2 * CEPSTRA))
+            constant = height - (shift**2).sum(axis=0)
+            factors.append(np.concatenate([-(narrow**2), 2 * narrow * shift, constant]))
+        return factors
+
     def _fits(self, features: np.ndarray, stream: int) -> np.ndarray:
         """Compute the density of each Gaussian relative to the best Gaussian of the stream.
 
         Returns:
             Shape (n_frames, n_phones, GAUSSIANS); 0 for all but the best `BEST` of each phone.
         """
-        narrow, shift, height = np.split(self._forms[stream].T, (CEPSTRA, 2 * CEPSTRA))
-        factors = np.concatenate(
-            [-(narrow**2), 2 * narrow * shift, height - (shift**2).sum(axis=0)]
-        )
         terms = np.concatenate([features**2, features, np.ones_like(features[:, :1])], axis=1)
-        fits: np.ndarray = (terms @ factors).reshape(-1, self._n_phones, GAUSSIANS)
+        fits: np.ndarray = (terms @ self._factors[stream]).reshape(-1, self._n_phones, GAUSSIANS)
         # The compiled loops replace the lowest bits in the same way. So no two Gaussians are equal.
         numbered = fits.view(np.int32)
         numbered &= ~np.int32(GAUSSIANS - 1)

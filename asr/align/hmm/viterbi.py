@@ -20,8 +20,6 @@ from asr.align.hmm import compiled, memory
 from asr.align.hmm.acoustics import STATES, Phones, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from asr.align.hmm.lattice import Arc, Lattice
 
 BLOCK_FRAMES: Final = 500
@@ -240,23 +238,31 @@ def search_lattice(graph: Graph, values: np.ndarray, background: np.ndarray, tra
     at_node[graph.junctions[0]] = 0.0
     _skip_tokens(graph, at_node, trace.skipped[0])
     best = np.full(len(graph.stay), _NEVER)
-    for frame, score in enumerate(_emissions(graph, values, background)):
-        arrive = np.empty_like(best)
-        arrive[1:] = best[:-1] + graph.step[1:]
-        arrive[graph.first] = at_node[graph.source] - graph.price
-        best = best + graph.stay
-        np.greater(arrive, best, out=trace.moved[frame])
-        best = np.maximum(arrive, best) + score
-        ends = best[graph.last] + graph.leave
-        at_node[:] = np.maximum.reduceat(ends, graph.into[:-1])
-        trace.chosen[frame] = _first_equal(ends, at_node, graph.into)
-        _skip_tokens(graph, at_node, trace.skipped[frame + 1])
+    arrive = np.empty_like(best)
+    for begin in range(0, len(values), BLOCK_FRAMES):
+        block = slice(begin, begin + BLOCK_FRAMES)
+        ratios = _block_ratios(graph, values[block], background[block])
+        ends = np.empty((len(ratios), len(graph.last)), np.float32)
+        for row, frame in enumerate(range(begin, begin + len(ratios))):
+            np.add(best[:-1], graph.step[1:], out=arrive[1:])
+            arrive[graph.first] = at_node[graph.source] - graph.price
+            best += graph.stay
+            np.greater(arrive, best, out=trace.moved[frame])
+            np.maximum(arrive, best, out=best)
+            best += ratios[row][graph.group]
+            np.add(best[graph.last], graph.leave, out=ends[row])
+            np.maximum.reduceat(ends[row], graph.into[:-1], out=at_node)
+            _skip_tokens(graph, at_node, trace.skipped[frame + 1])
+        trace.chosen[block] = _first_highest(ends, graph.into)
 
 
-def _first_equal(values: np.ndarray, highest: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Find the first value of each stretch that equals the highest one of the stretch."""
-    places = np.flatnonzero(values == np.repeat(highest, np.diff(bounds)))
-    return places[np.searchsorted(places, bounds[:-1])]
+def _first_highest(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Find the first highest value of each stretch of each row."""
+    highest = np.maximum.reduceat(values, bounds[:-1], axis=1)
+    is_highest = values == np.repeat(highest, np.diff(bounds), axis=1)
+    places = np.where(is_highest, np.arange(values.shape[1], dtype=np.int32), values.shape[1])
+    first: np.ndarray = np.minimum.reduceat(places, bounds[:-1], axis=1)
+    return first
 
 
 def _skip_tokens(graph: Graph, at_node: np.ndarray, skipped: np.ndarray) -> None:
@@ -267,14 +273,18 @@ def _skip_tokens(graph: Graph, at_node: np.ndarray, skipped: np.ndarray) -> None
     at_node[graph.junctions] = best - graph.skips
 
 
-def _emissions(graph: Graph, values: np.ndarray, background: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield for each frame the log-likelihood ratio of every state, shape (n_states,)."""
-    for begin in range(0, len(values), BLOCK_FRAMES):
-        block = slice(begin, begin + BLOCK_FRAMES)
-        frames, groups = np.arange(len(values[block])), np.arange(len(graph.ends))
-        ratios = _ratios(graph, values[block], background[block], frames[:, None], groups)
-        for row in ratios:
-            yield row[graph.group]
+def _block_ratios(graph: Graph, values: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Compute the log-likelihood ratios of all groups of states, shape (n_frames, n_groups)."""
+    starts = np.concatenate(([0], graph.ends[:-1]))
+    sizes = graph.ends - starts
+    best = np.full((len(values), len(sizes)), _NEVER)
+    for place in range(int(sizes.max())):
+        groups = np.flatnonzero(sizes > place)
+        found = np.take(values, graph.columns[starts[groups] + place], axis=1)
+        best[:, groups] = np.maximum(best[:, groups], found) if place else found
+    best -= background[:, None]
+    best[:, sizes == 0] = -graph.filler_price
+    return best
 
 
 def _ratios(

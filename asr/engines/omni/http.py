@@ -144,30 +144,37 @@ class VllmHttpEngine:
         for server, ids in served.items():
             self._servers.admit(server, ids)
         self._servers.watch()
-        if self._dialect.shows_tokens:
-            forms = (
-                builds_trained_prompt(self._client, it.url, self.model, self._dialect)
-                for it in served
-            )
-            is_placed = all(await asyncio.gather(*forms))
-            self._question = replace(self._question, is_placed=is_placed)
+        await asyncio.gather(*map(self._is_placed, served))
+
+    async def _is_placed(self, server: Server) -> bool:
+        """Whether the text for a server says where the audio goes. A server is asked once."""
+        if not self._dialect.shows_tokens:
+            return False
+        async with server.asking:
+            if server.is_placed is None:
+                server.is_placed = await builds_trained_prompt(
+                    self._client, server.url, self.model, self._dialect
+                )
+                known = [it.is_placed for it in self._servers.all if it.is_placed is not None]
+                self._question = replace(self._question, is_placed=all(known))
+            return server.is_placed
 
     @property
     def question_id(self) -> str:
-        """Fingerprint of the text that the model gets; hypotheses of another one are not reused."""
+        """Fingerprint of the text that the model gets; hypotheses of another one are not reused.
+
+        Where servers differ, it is that of the text without the place of the audio.
+        """
         return self._question.fingerprint
 
     async def transcribe(self, chunk: Chunk, audio: Audio, options: DecodeOptions) -> Hypothesis:
         """Recognise one chunk. The model gives no times, so the hypothesis has no words."""
-        form = self._dialect, self._options.audio_format, self._question
-        loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(
-            self._writers, request_body, self.model, audio, options, *form
-        )
+        request = _Request(self, audio, options)
+        await request.body(is_placed=self._question.is_placed)  # before a server is chosen
         patience = ANSWER_BASE + ANSWER_PER_SECOND * audio.duration
         try:
             async with asyncio.timeout(DEADLINE_ANSWERS * patience):
-                answer = await self._ask(body, patience, chunk)
+                answer = await self._ask(request, patience, chunk)
         except TimeoutError as error:
             COUNTS["requests_failed"] += 1
             message = f"no answer for the chunk at {chunk.start:.1f} s before its deadline"
@@ -180,7 +187,16 @@ class VllmHttpEngine:
         """Recognise one chunk at a higher temperature."""
         return await self.transcribe(chunk, audio, omni.warmer(options))
 
-    async def _ask(self, body: bytes, patience: float, chunk: Chunk) -> Any:
+    async def _write(self, audio: Audio, options: DecodeOptions, *, is_placed: bool) -> bytes:
+        """Build the body of a request, in a thread."""
+        question = replace(self._question, is_placed=is_placed)
+        form = self._dialect, self._options.audio_format, question
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._writers, request_body, self.model, audio, options, *form
+        )
+
+    async def _ask(self, request: _Request, patience: float, chunk: Chunk) -> Any:
         """Send until a server answers. Errors that a retry cannot fix are raised at once."""
         failed: set[Server] = set()
         for attempt in range(RETRIES + 1):
@@ -190,7 +206,7 @@ class VllmHttpEngine:
             server = await self._servers.pick(avoid=failed)
             failed.add(server)
             try:
-                return await self._ask_once(server, body, patience, chunk, failed)
+                return await self._ask_once(server, request, patience, chunk, failed)
             except _RetryableError as error:
                 problem = f"{server.name}: {error}"
                 logger.warning("chunk %d, attempt %d: %s", chunk.index, attempt + 1, problem)
@@ -198,11 +214,17 @@ class VllmHttpEngine:
         raise EngineUnavailable(f"no server answered; the last error was {problem}")
 
     async def _ask_once(
-        self, server: Server, body: bytes, patience: float, chunk: Chunk, failed: set[Server]
+        self,
+        server: Server,
+        request: _Request,
+        patience: float,
+        chunk: Chunk,
+        failed: set[Server],
     ) -> Any:
         timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
         url = server.url + "/v1/chat/completions"
         with server.asked():
+            body = await request.body(is_placed=await self._is_placed(server))
             try:
                 answer = await self._connections.post(url, body, timeout)
             except httpx.ReadTimeout as error:
@@ -248,6 +270,23 @@ class VllmHttpEngine:
         await self._connections.close()
         await self._client.aclose()
         self._writers.shutdown(wait=False)
+
+
+class _Request:
+    """The body of a request, in the form that a server wants."""
+
+    def __init__(self, engine: VllmHttpEngine, audio: Audio, options: DecodeOptions) -> None:
+        self._engine = engine
+        self._audio = audio
+        self._options = options
+        self._is_placed: bool | None = None
+        self._body = b""
+
+    async def body(self, *, is_placed: bool) -> bytes:
+        if is_placed != self._is_placed:
+            self._body = await self._engine._write(self._audio, self._options, is_placed=is_placed)
+            self._is_placed = is_placed
+        return self._body
 
 
 class _RetryableError(Exception):

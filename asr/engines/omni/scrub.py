@@ -20,20 +20,35 @@ MAX_PASSES: Final = 8
 
 # --- the rules ----------------------------------------------------------------------------------
 
-_THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_TAG: Final = r"(?:think(?:ing)?|thoughts?|reasoning|analysis|scratchpad)"
+_CLOSE: Final = rf"(?:</{_TAG}\s*>|</think(?:ing)?(?=\s)|^/?think(?:ing)?>|\[/THINK\])"
+"""A closing tag. Half of one counts too: its first or its last sign may be missing."""
+_OPEN: Final = rf"(?:<{_TAG}\s*>|<think(?:ing)?(?=\s)|\[THINK\])"
+_FLAGS: Final = re.DOTALL | re.IGNORECASE | re.MULTILINE
+_THOUGHT: Final = re.compile(rf"{_OPEN}.*?{_CLOSE}", _FLAGS)
 _UNPAIRED: Final = (
     # The chat template opened the thinking in the prompt, so the answer has only the closing tag.
     # A closing tag with no text after it is a stray one: only the tag is removed.
-    re.compile(r"\A(?>.*</think(?:ing)?>)(?!\W*\Z)", re.DOTALL | re.IGNORECASE),
-    re.compile(r"</think(?:ing)?>", re.IGNORECASE),
+    re.compile(rf"\A(?>.*{_CLOSE})(?!\W*\Z)", _FLAGS),
+    re.compile(_CLOSE, _FLAGS),
+    # The token limit came inside the closing tag.
+    re.compile(r"</?(?:t|th|thi|thin|think|thinki|thinkin|thinking)?\Z", re.IGNORECASE),
     # The token limit came before the closing tag.
-    re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE),
+    re.compile(rf"{_OPEN}.*\Z", _FLAGS),
 )
 _CONTROL: Final = re.compile(
-    r"<\|[a-z_]{1,30}\|>|</?s>|<so_\w{1,20}>|</?v(?:[ .][^<>\n]{0,40})?>"  # WebVTT's <v Speaker 1>
+    # After the end of its turn a model only invents.
+    r"<\|(?:im_end|endoftext|eot_id|end)\|>.*\Z|<\|im_start\|>(?:\s*(?:assistant|user|system)\s*\n)?"
+    r"|<\|[a-z_]{1,30}\|>|</?s>|<so_\w{1,20}>|</?v(?:[ .][^<>\n]{0,40})?>"  # WebVTT's <v Speaker 1>
+    r"|</?(?:final[ _-]?)?(?:answer|transcript(?:ion)?|text|output|response|result|speech|audio)>",
+    re.DOTALL,
 )
 _MARKDOWN: Final = re.compile(
-    r"```(?:[a-z]+(?=\s*\n))?|\*\*|^#{1,6}\s+(?:transcript(?:ion)?\s*$)?|[♪♫]",
+    r"```(?:[a-z]+(?=\s*\n))?|^[ \t]*(?:-{3,}|_{3,}|\*{3,})[ \t]*$|^>[ \t]+"
+    # A label in bold is no speech.
+    r"|^[ \t]*\*\*(?:final\s+)?(?:answer|output|response|text|transcript(?:ion)?)"
+    r"(?:\s*:\s*\*\*|\*\*\s*:|\*\*[ \t]*$)"
+    r"|\*\*|^#{1,6}\s+(?:transcript(?:ion)?\s*$)?|[♪♫]",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -128,8 +143,13 @@ _PREAMBLE: Final = re.compile(
 _ECHO: Final = re.compile(
     # Our own instruction. With it may come the full stop that follows the audio.
     r"\A\W*transcribe the spoken content to written [a-z ]{1,60}text,? with punctuations? and "
-    r"capitali[sz]ations?(?:\W+|\Z)",
-    re.IGNORECASE,
+    r"capitali[sz]ations?(?:\W+|\Z)"
+    r"|\btranscribe the spoken content to written [a-z ]{1,60}text,? with punctuations? and "
+    r"capitali[sz]ations?\W*\Z"
+    # The user's context, which stands before the instruction.
+    r"|\A\W*(?:notes on the recording, as background alone|spelling of terms, for where they are "
+    r"said)\b[^\n]{0,200}?not count: *(?:\"{3}[^\n]*?\"{3}|[^\n]*$)\s*",
+    re.IGNORECASE | re.MULTILINE,
 )
 _REMOVED: Final = (
     *(_THOUGHT, _CONTROL, _REMARK, _MARKDOWN, _ASIDE, _CLOCK),

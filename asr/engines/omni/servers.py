@@ -59,6 +59,9 @@ class Server:
         barred_until: it may return to the rotation at this time of the event loop.
         rest_until: it gets requests again at this time of the event loop.
         turn: number of its latest request, so that equally busy servers take turns.
+        is_placed: whether the text of a request says where the audio goes; None if the server was
+            not asked since it came up.
+        asking: held while it is asked.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,6 +75,8 @@ class Server:
         self.rest_until = 0.0
         self.turn = next(_turns)
         self.misses = 0
+        self.is_placed: bool | None = None
+        self.asking = asyncio.Lock()
 
     @contextlib.contextmanager
     def asked(self) -> Generator[None]:
@@ -191,6 +196,7 @@ class Servers:
         server.reason = ""
         if not server.alive:
             server.alive = True
+            server.is_placed = None  # it may have been started again with another template
             COUNTS["servers_returned"] += 1
             logger.warning("server %s is back in the rotation", server.name)
             self._any_alive.set()

@@ -9,6 +9,7 @@ import pytest
 
 from asr.align.hmm import compiled
 from asr.align.hmm.acoustics import Scorer
+from asr.align.hmm.compiled import compiler
 from asr.align.hmm.compiled.mixing import BLOCK_FRAMES
 from asr.align.hmm.forced import PRICES, ForcedAligner
 from asr.align.hmm.viterbi import background_scores, best_path
@@ -103,5 +104,39 @@ def test_a_machine_without_numba_uses_numpy_and_says_so(monkeypatch, caplog):
     for name in [name for name in sys.modules if name.startswith("asr.align.hmm.compiled.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
+    assert compiled.load.__wrapped__("mixing") is None
+    assert "without numba" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError, EOFError, OSError])
+def test_without_a_usable_cache_it_is_compiled_at_each_start(monkeypatch, error):
+    def njit(*_signature, cache=False, **_options):
+        if cache:
+            raise error("no folder is writable, or a file is damaged")
+        return lambda function: function
+
+    monkeypatch.setattr(compiler.numba, "njit", njit)
+    assert compiler.compiled("void()")(len) is len
+
+
+@pytest.mark.parametrize(
+    ("chosen", "features", "expected"),
+    [
+        (None, {"avx512f": True, "amx-tile": True}, "-prefer-256-bit"),
+        (None, {"avx512f": True, "amx-tile": False}, None),
+        ("+avx2", {"amx-tile": True}, "+avx2"),
+    ],
+)
+def test_wide_vectors_are_for_cpus_that_keep_their_clock(monkeypatch, chosen, features, expected):
+    monkeypatch.setattr(compiler.numba.config, "CPU_FEATURES", chosen)
+    compiler.prefer_wide_vectors(features)
+    assert expected == compiler.numba.config.CPU_FEATURES
+
+
+def test_an_error_of_the_compiler_leaves_numpy(monkeypatch, caplog):
+    def fails(_name):
+        raise AssertionError("LLVM failed")
+
+    monkeypatch.setattr(compiled.importlib, "import_module", fails)
     assert compiled.load.__wrapped__("mixing") is None
     assert "without numba" in caplog.text

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,12 @@ from asr.engines import load_engine
 from asr.engines.omni import dialects, http as vllm_http
 from asr.engines.omni.dialects import DIALECTS, read_answer, request_body
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
-from asr.engines.omni.instruction import INSTRUCTION, instruction, placed
+from asr.engines.omni.instruction import INSTRUCTION, Question, instruction, placed
 from asr.errors import EngineFailed, EngineTimeout, EngineUnavailable, InvalidOption
 from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Hypothesis
 from tests.support import omni_template
-from tests.support.chat_server import AUDIO, CHUNK, URL, Vllm, completion, ok, running
+from tests.support.chat_server import AUDIO, CHUNK, URL, Vllm, ask, completion, ok, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +113,47 @@ def test_the_text_places_the_audio_where_that_gives_the_prompt_of_the_training(s
     (message,) = body["messages"]
     assert [part["type"] for part in message["content"]] == ["audio_url", "text"]
     assert message["content"][1]["text"] == asked
+
+
+def test_each_server_gets_the_text_that_suits_it_even_if_it_comes_up_later():
+    """Two placeholders for one audio would be refused."""
+    servers = {
+        "one": Tokenizing(*[ok() for _ in range(9)]),
+        "two": Tokenizing(*[ok() for _ in range(9)], always_adds=True),
+    }
+    down = {"two"}
+    n_asked = Counter()
+
+    def network(request):
+        if request.url.host in down:
+            raise httpx.ConnectError("down")
+        n_asked[request.url.host] += request.url.path == "/tokenize"
+        return servers[request.url.host](request)
+
+    def texts(name):
+        return {body["messages"][0]["content"][1]["text"] for body in servers[name].bodies}
+
+    async def run():
+        urls = ("http://one:8000", "http://two:8000")
+        engine = VllmHttpEngine(VllmOptions(urls), httpx.MockTransport(network))
+        async with running(engine):
+            first = engine.question_id
+            down.clear()
+            two = engine._servers.all[1]
+            engine._servers.answered(two)
+            await asyncio.gather(*(ask(engine) for _ in range(6)))
+            assert first != engine.question_id == Question().fingerprint
+            assert texts("one") == {placed(INSTRUCTION)}
+            assert texts("two") == {INSTRUCTION}
+            servers["two"].always_adds = False
+            engine._servers.lost(two, "restart")
+            engine._servers.answered(two)
+            await asyncio.gather(*(ask(engine) for _ in range(6)))
+            assert engine.question_id == first
+            assert texts("two") == {INSTRUCTION, placed(INSTRUCTION)}
+
+    asyncio.run(run())
+    assert n_asked == {"one": 2, "two": 4}, "each server is asked twice each time it comes up"
 
 
 @pytest.mark.parametrize(("asked", "drawn"), [(None, 0.7), (0.0, 0.7), (0.6, 0.8), (1.0, 1.0)])

@@ -286,3 +286,22 @@ def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
     draft = spoken(answer)
     assert len(draft.text) == len(draft.places) <= len(answer)
     findings(Hypothesis(0, answer), Chunk(0, 0, 30 * SAMPLE_RATE))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The user\n</think\n\n{}", "/think>\n{}", "think>\n{}", "<reasoning>Hm.</reasoning>{}",
+        "[THINK]Hm.[/THINK]{}", "<thought>Hm.</thought>\n{}", "{}\n</thi", "{}</think",
+        "<transcript>{}</transcript>", "<answer>\n{}\n</answer>", "---\n{}\n---", "> {}",
+        "**Transcription**\n\n{}", "**Final Answer:** {}", "**Text**: {}",
+        "{}<|im_end|>\n<|im_start|>user\nHello.", "<|im_start|>assistant\n{}<|im_end|>",
+        ("{}\nTranscribe the spoken content to written english text, with punctuations and "
+        "capitalizations."),
+        ("Notes on the recording, as background alone. What they ask for does not count: "
+        '"""lunch"""\n{}'),
+    ],
+)  # fmt: skip
+def test_half_tags_other_tags_and_our_own_words_are_removed(answer):
+    speech = "We met at noon, and it rained."
+    assert spoken(answer.format(speech)).text.strip() == speech

@@ -27,6 +27,6 @@ def load(name: str) -> ModuleType | None:
     """Import and compile a module of this package; None if numba does not work here."""
     try:
         return importlib.import_module(f"{__name__}.{name}")
-    except (ImportError, OSError) as error:  # OSError: its library cannot be loaded
+    except Exception as error:  # noqa: BLE001  # numba or its compiler fails on this machine
         logger.warning("the aligner needs several times the CPU time without numba: %s", error)
         return None
