@@ -100,7 +100,8 @@ def label(
     if not len(heard.windows):
         sure = thresholds.confidences[0] if n_words else ALONE
         alone = ("A",) if n_words else ()
-        return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words)
+        warnings = _too_few(len(alone), fewest)
+        return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words, warnings)
     heard = heard.ordered()
     centres, warnings = find_voices(heard, thresholds, fewest, most)
     cosines = cosines_of(heard.embeddings, centres)
@@ -116,8 +117,15 @@ def label(
         tuple(int(voice) for voice in by_appearance(path)) if n_words else (),
         _confidences(margins, len(spoken), thresholds),
         _overlaps(heard.words, path, margins, thresholds),
-        warnings,
+        warnings + _too_few(len(spoken), fewest),
     )
+
+
+def _too_few(n_found: int, fewest: int) -> tuple[str, ...]:
+    """A warning if words of fewer speakers were found than the request names."""
+    if not 0 < n_found < fewest:
+        return ()
+    return (f"{fewest} speakers were asked for, and words of {n_found} were found",)
 
 
 def by_order(path: np.ndarray) -> list[int]:
