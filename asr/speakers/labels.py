@@ -22,8 +22,9 @@ MOST: Final = 10
 """More voices than this are suspicious where no number was asked for."""
 ALONE: Final = 1.0
 """The confidence where there is only one voice."""
-NEAR: Final = 1.5
-"""Seconds from a word within which another voice must speak to overlap with it."""
+NEAR: Final = 0.4
+"""Seconds from the middle of a word within which the speaker must change if the word is marked as
+overlapped."""
 
 
 @dataclass(frozen=True, slots=True)
