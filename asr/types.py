@@ -11,7 +11,7 @@ the recording. Only `asr.pipeline.stitch` converts one into the other.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -179,11 +179,12 @@ class Voices:
 
     Attributes:
         windows: start and end in seconds from the start of the chunk.
-        embeddings: of the windows, as `asr.speakers.packing` writes them.
+        embeddings: of the windows, as `asr.speakers.packing` writes them. They are personal data
+            and absent from ``repr``, so that no log has them.
     """
 
     windows: tuple[tuple[float, float], ...]
-    embeddings: str
+    embeddings: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.files import source
-from asr.config import SPEAKER_NAME_RULE, check, is_speaker_name
+from asr.config import check
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.settings import Settings
 from asr.speakers.folder import MODEL, installed_folder, model_id
@@ -69,7 +69,9 @@ def run_install(options: argparse.Namespace) -> int:
 
 def run_enrol(options: argparse.Namespace) -> int:
     """Store a voice."""
-    check(is_speaker_name(options.name), "name", SPEAKER_NAME_RULE)
+    from asr.service.speakers.store import check_name  # of the service, which is heavy
+
+    check_name(options.name)
     settings = Settings.from_env()
     with source(options.audio) as path:
         voice = asyncio.run(_embed(path, options.name, settings))

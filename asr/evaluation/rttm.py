@@ -25,13 +25,13 @@ def read_rttm(path: Path, recording: str | None = None) -> tuple[Turn, ...]:
         InvalidOption: the file cannot be read, or a line is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidOption("rttm", f"cannot read {path}: {error}") from error
     named = [
         _read_line(line.split(), f"{path}, line {number}")
         for number, line in enumerate(lines, 1)
-        if line.startswith("SPEAKER")
+        if line.split()[:1] == ["SPEAKER"]
     ]
     names = {name for name, _ in named}
     wanted = names if recording is None or len(names) < 2 else {recording}
@@ -45,6 +45,6 @@ def _read_line(fields: list[str], where: str) -> tuple[str, Turn]:
         start, seconds = float(fields[3]), float(fields[4])
     except ValueError as error:
         raise InvalidOption("rttm", f"{where}: start and duration must be numbers") from error
-    if not (start >= 0 and 0 <= seconds < float("inf")):
+    if not (0 <= start < float("inf") and 0 <= seconds < float("inf")):
         raise InvalidOption("rttm", f"{where}: start and duration must not be negative")
     return fields[1], Turn(start, start + seconds, fields[7])

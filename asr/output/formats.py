@@ -7,9 +7,10 @@ are in `asr.output.subtitles`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import srt
 
@@ -85,11 +86,20 @@ def to_srt(transcript: Transcript, options: SubtitleOptions) -> str:
     return str(srt.compose(kept, reindex=False))
 
 
+_LETTERS: Final = re.compile("[A-Z]{1,2}")
+
+
 def _is_by_voice(transcript: Transcript) -> bool:
-    """Whether speakers were told apart by their voices, in channels that are mixed."""
-    return any(
-        it.speaker_confidence is not None for it in transcript.segments if it.channel is None
-    )
+    """Whether speakers were told apart by their voices, in channels that are mixed.
+
+    A transcript that somebody corrected has no confidences, but its words have speakers. If a
+    person gave one of them a name, the speakers count as known.
+    """
+    mixed = [segment for segment in transcript.segments if segment.channel is None]
+    if any(segment.speaker_confidence is not None for segment in mixed):
+        return True
+    speakers = {word.speaker for segment in mixed for word in segment.words} - {None}
+    return bool(speakers) and all(_LETTERS.fullmatch(speaker or "") for speaker in speakers)
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions) -> str:

@@ -16,6 +16,7 @@ demands some fields that nothing here corresponds to: ``seek`` is 0, ``tokens`` 
 from __future__ import annotations
 
 import math
+import re
 import string
 import zlib
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 UNMEASURED: Final = -1.0, 0.5
 """avg_logprob and no_speech_prob of a segment without any measurement. OpenAI's client demands
 numbers. Clients keep a segment with these, but do not take it for certain."""
+_CHANNEL_LABEL: Final = re.compile(r"(?:channel|track) \d+(?: \(.*\))?")
 LEAST_CONFIDENCE: Final = 1e-5
 """Lower confidences count as this one: the logarithm of 0 is no number."""
 
@@ -117,16 +119,25 @@ def timestamps_of(transcript: Transcript, granularities: Collection[str]) -> dic
 
 
 def speaker_fields(item: Word | Segment) -> dict[str, Any]:
-    """What is known of the speaker of a word or segment that was told apart by the voice."""
-    if item.speaker is None or item.speaker_confidence is None:
+    """What is known of the speaker of a word or segment.
+
+    It is empty where only the channel or the user's text says who speaks. A transcript that
+    somebody corrected has no confidences, but its words have speakers.
+    """
+    words = getattr(item, "words", (item,))
+    is_told = item.speaker_confidence is not None or any(word.speaker for word in words)
+    if item.speaker is None or not is_told:
         return {}
-    known = {"speaker": item.speaker, "speaker_confidence": rounded(item.speaker_confidence)}
+    known: dict[str, Any] = {"speaker": item.speaker}
+    if item.speaker_confidence is not None:
+        known["speaker_confidence"] = rounded(item.speaker_confidence)
     return known | ({"overlapped": True} if getattr(item, "overlapped", False) else {})
 
 
 def _words_with_speakers(segment: Segment) -> dict[str, Any]:
     """The words of a segment, which OpenAI does not have, if their speakers are known."""
-    if segment.speaker_confidence is None:
+    sure = segment.speaker_confidence
+    if sure is None and all(word.speaker is None for word in segment.words):
         return {}
     words = [
         {
@@ -137,7 +148,7 @@ def _words_with_speakers(segment: Segment) -> dict[str, Any]:
         }
         for word in segment.words
     ]
-    return {"speaker_confidence": rounded(segment.speaker_confidence), "words": words}
+    return {"words": words} | ({} if sure is None else {"speaker_confidence": rounded(sure)})
 
 
 def final_segments(transcript: Transcript) -> list[dict[str, Any]]:
@@ -178,9 +189,15 @@ def to_diarized_json(transcript: Transcript) -> dict[str, Any]:
 
 def speaker_of(segment: Segment) -> str:
     """OpenAI's label of a speaker: by voice, or a letter for each channel, or A for all."""
-    if segment.channel is not None and segment.speaker_confidence is None:
+    is_label = is_channel_label(segment.speaker, segment.channel)
+    if segment.channel is not None and segment.speaker_confidence is None and is_label:
         return string.ascii_uppercase[segment.channel % 26]
     return segment.speaker or "A"
+
+
+def is_channel_label(speaker: str | None, channel: int | None) -> bool:
+    """Whether a speaker has no name but that of the channel, or none at all."""
+    return not speaker or (channel is not None and _CHANNEL_LABEL.fullmatch(speaker) is not None)
 
 
 def logprobs_of(segments: Iterable[Segment], *, before: str = "") -> list[dict[str, Any]]:

@@ -332,8 +332,8 @@ class Run:
         segments = segments + pipeline.rest()
         for segment in self._merger.push(channel, segments, pipeline.settled):
             self._segments.append(segment)
-            told = self._speakers.provisional(segment) if self._speakers else segment
-            self._events.put_nowait(told)
+            for told in self._speakers.tell(segment) if self._speakers else [segment]:
+                self._events.put_nowait(told)
 
     async def _with_speakers(self, transcript: Transcript) -> Transcript:
         """The transcript with its final speakers, if they are told apart."""

@@ -43,6 +43,8 @@ LIVE_SHARE: Final = 0.05
 """In a live session, after new windows that are more than this part of the known ones."""
 TURN_SECONDS: Final = 100_000.0
 """Longer than any turn of a live session."""
+MAX_FAILURES: Final = 3
+"""Chunks that may fail before the first success. Then no further chunk is tried."""
 PROVISIONAL_CHANGE: Final = 3.0
 """What a change of the speaker costs in provisional labels, as in `Thresholds.change`."""
 
@@ -99,6 +101,9 @@ class SpeakerTracker:
         self._offset = memory.begin_turn() if memory else 0.0
         self._logs: dict[int, VoiceLog] = {0: memory.log} if memory else {}
         self._found: dict[int, Provisional] = {}
+        self._told: list[Segment] = []  # of a turn of a live session
+        self._last_told: dict[int, str] = {}  # the last provisional speaker of each channel
+        self._n_failures = 0
         self._last_error = ""
         self._failure = ""  # why no speakers are told apart at all
 
@@ -108,7 +113,7 @@ class SpeakerTracker:
             return hypothesis
         try:
             voices = await self._diariser.embed(audio, hypothesis.words)
-        except (AsrError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # no trouble with voices may cost the text
             self._fail(error)
             return hypothesis
         return replace(hypothesis, voices=voices)
@@ -116,8 +121,12 @@ class SpeakerTracker:
     def add(self, channel: int, chunk: Chunk, voices: Voices | None) -> None:
         """Take the voices of the next chunk of a channel."""
         log = self._logs.setdefault(channel, VoiceLog())
-        if voices is not None:
+        if voices is None:
+            return
+        try:
             log.add(self._offset + chunk.start, voices)
+        except ValueError as error:  # a damaged record of an earlier attempt
+            self._fail(error)
 
     async def refresh(self, channel: int) -> None:
         """Find the voices so far, if there is enough new speech."""
@@ -133,8 +142,8 @@ class SpeakerTracker:
         earlier = found.of_windows if found else ()
         try:
             self._found[channel] = await self._diariser.snapshot(log, self._options, earlier)
-        except (AsrError, OSError) as error:
-            logger.warning("speakers so far: %s", error)
+        except Exception as error:  # noqa: BLE001  # as in `hear`
+            logger.warning("speakers so far: %s", _reason(error))
 
     async def _refresh_memory(self, memory: SpeakerMemory) -> None:
         """Find the voices of a live session: a new speaker shall soon have a letter."""
@@ -144,22 +153,45 @@ class SpeakerTracker:
                 earlier = memory.found.of_windows if memory.found else ()
                 try:
                     memory.found = await self._diariser.snapshot(memory.log, self._options, earlier)
-                except (AsrError, OSError) as error:
-                    logger.warning("speakers so far: %s", error)
+                except Exception as error:  # noqa: BLE001  # as in `hear`
+                    logger.warning("speakers so far: %s", _reason(error))
             if memory.found:
                 self._found[0] = memory.found
 
-    def provisional(self, segment: Segment) -> Segment:
-        """The segment with provisional speakers, if there are any yet."""
+    def tell(self, segment: Segment) -> list[Segment]:
+        """The segment as it is reported early, with provisional speakers.
+
+        In a live session it is split where the speaker changes, because it is not reported again.
+        """
+        told = self._provisional(segment)
+        if self._memory is None:
+            return [told]
+        first = len(self._told)
+        pieces = [
+            replace(piece, id=first + number)
+            for number, piece in enumerate(_split(told, told.words))
+        ]
+        self._told += pieces
+        return pieces
+
+    def _provisional(self, segment: Segment) -> Segment:
+        """The segment with provisional speakers, unless telling them apart has failed so far."""
         channel = segment.channel or 0
         found, log = self._found.get(channel), self._logs.get(channel)
-        if found is None or log is None or not segment.words:
+        last = self._last_told.get(channel)
+        if segment.words and found is not None and log is not None:
+            numbers = _nearest(segment.words, self._offset, log, found)
+            names = [self._named(letter_of(found.numbers[number]), channel) for number in numbers]
+        elif self._last_error or not (segment.words or last):
             return segment
-        numbers = _nearest(segment.words, self._offset, log, found)
-        names = [self._named(letter_of(found.numbers[number]), channel) for number in numbers]
+        else:  # no word was long enough for a window yet, or there are no words
+            last = last or self._named(letter_of(0), channel)
+            names = [last] * len(segment.words)
         spoken = zip(segment.words, names, strict=True)
         words = tuple(replace(word, speaker=name) for word, name in spoken)
-        speaker = _main_speaker(words)
+        speaker = _main_speaker(words) or last
+        if speaker is not None:
+            self._last_told[channel] = names[-1] if names else speaker
         return replace(segment, words=words, speaker=speaker, is_provisional=True)
 
     def _named(self, letter: str, channel: int) -> str:
@@ -170,9 +202,10 @@ class SpeakerTracker:
 
     async def finish(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """The segments with their final speakers, split where the speaker changes, renumbered."""
+        if self._last_error and not any(log.windows for log in self._logs.values()):
+            self._failure = self._failure or self._last_error
         if self._memory is not None and not self._failure:
-            told = [self.provisional(segment) for segment in segments]
-            return tuple(it for segment in told for it in _split(segment, segment.words))
+            return tuple(self._told)
         labelled = await self._label_channels(segments)
         if labelled is None:
             self.warnings = [f"the speakers could not be told apart: {self._failure}"]
@@ -192,9 +225,9 @@ class SpeakerTracker:
         channels = sorted({segment.channel or 0 for segment in segments})
         try:
             return {channel: await self._label_words(channel, segments) for channel in channels}
-        except (AsrError, OSError, ValueError) as error:
-            logger.warning("speakers: %s", error)
-            self._failure = str(error)
+        except Exception as error:  # noqa: BLE001  # as in `hear`
+            logger.warning("speakers: %s", _reason(error))
+            self._failure = _reason(error)
             return None
 
     async def _label_words(self, channel: int, segments: Sequence[Segment]) -> list[Word]:
@@ -232,11 +265,19 @@ class SpeakerTracker:
 
     def _fail(self, error: Exception) -> None:
         """Take note of a chunk that failed. Without a model, nothing else is tried."""
-        logger.warning("speakers: %s", error)
-        self._last_error = str(error)
+        self._last_error = _reason(error)
+        logger.warning("speakers: %s", self._last_error)
+        self._n_failures += 1
         has_any = any(log.windows for log in self._logs.values())
-        if isinstance(error, EngineUnavailable) or not has_any:
-            self._failure = str(error)
+        is_hopeless = not has_any and self._n_failures >= MAX_FAILURES
+        if isinstance(error, EngineUnavailable) or is_hopeless:
+            self._failure = self._last_error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, for people. Unexpected errors are named only, because they are ours."""
+    is_ours = isinstance(error, AsrError | OSError | ValueError)
+    return (str(error) if is_ours else "") or type(error).__name__
 
 
 def _nearest(words: Sequence[Word], offset: float, log: VoiceLog, found: Provisional) -> list[int]:
@@ -311,22 +352,27 @@ def _spoken(segment: Segment) -> Segment:
     known = [value for value in sure if value is not None]
     return replace(
         segment,
-        speaker=_main_speaker(segment.words),
+        speaker=_main_speaker(segment.words) or segment.speaker,
         speaker_confidence=sum(known) / len(known) if known else None,
     )
 
 
 def _complete(segments: Sequence[Segment]) -> list[Segment]:
-    """Give a segment without words the speaker of the one before it, or else of the next one."""
-    named = [segment for segment in segments if segment.speaker is not None and segment.words]
-    last = named[0] if named else None
+    """Give a segment without words the speaker of the one before it in its channel, else the next.
+
+    If no words of the channel have a speaker, the segment keeps the name of the channel.
+    """
+    last: dict[int | None, Segment] = {}
+    for segment in reversed(segments):
+        if segment.words and segment.speaker is not None:
+            last[segment.channel] = segment
     done = []
     for segment in segments:
         if segment.words:
-            last = segment
-        elif last is not None:
+            last[segment.channel] = segment
+        elif near := last.get(segment.channel):
             segment = replace(
-                segment, speaker=last.speaker, speaker_confidence=last.speaker_confidence
+                segment, speaker=near.speaker, speaker_confidence=near.speaker_confidence
             )
         done.append(segment)
     return done

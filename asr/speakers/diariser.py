@@ -65,10 +65,14 @@ class VoiceLog:
         self.embeddings: list[np.ndarray] = []
 
     def add(self, start: float, voices: Voices) -> None:
-        """Add the windows of a chunk that starts at `start` seconds."""
+        """Add the windows of a chunk that starts at `start` seconds.
+
+        Raises:
+            ValueError: the embeddings are damaged. Nothing was added.
+        """
         if voices.windows:
-            self.windows += [(start + begin, start + end) for begin, end in voices.windows]
             self.embeddings.append(unpack(voices.embeddings, len(voices.windows)))
+            self.windows += [(start + begin, start + end) for begin, end in voices.windows]
 
     def recent(self) -> tuple[np.ndarray, np.ndarray]:
         """The windows of the last chunks and their embeddings."""

@@ -58,13 +58,14 @@ async def embed_file(
         async for report in reports:
             regions += report.closed
             seconds = report.n_samples / SAMPLE_RATE
+    field = "file" if length is None else "known_speaker_references"
     low, high = length or (0.0, LIMITS.max_seconds)
     is_fitting = low - TOLERANCE <= seconds <= high + TOLERANCE
     message = f"has {seconds:.1f} s; send {low:g} to {high:g} s"
-    check(is_fitting, "known_speaker_references", message)
+    check(is_fitting, field, message)
     speech = await asyncio.to_thread(_speech, Recording(target), regions)
     message = f"has {speech.duration:.1f} s of speech; send at least {MIN_SECONDS:.0f} s"
-    check(speech.duration >= MIN_SECONDS, "known_speaker_references", message)
+    check(speech.duration >= MIN_SECONDS, field, message)
     return KnownVoice(name, await diariser.embed_voice(speech), round(speech.duration, 2))
 
 

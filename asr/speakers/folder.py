@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -71,7 +72,19 @@ def find_model(chosen: str) -> Path:
 def model_id(chosen: str) -> str:
     """What identifies the model. Embeddings of two models cannot be compared."""
     path = model_path(chosen)
-    return read_digest(path.with_suffix(".json")) or path.name
+    if known := read_digest(path.with_suffix(".json")):
+        return known
+    try:
+        state = path.stat()
+    except OSError:
+        return path.name
+    return _digest_once(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _digest_once(path: Path, _changed: int, _size: int) -> str:
+    """The SHA-256 of a file, computed again only after the file has changed."""
+    return digest_of(path)
 
 
 def read_digest(description: Path) -> str | None:

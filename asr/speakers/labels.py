@@ -22,8 +22,9 @@ MOST: Final = 10
 """More voices than this are suspicious where no number was asked for."""
 ALONE: Final = 1.0
 """The confidence where there is only one voice."""
-NEAR: Final = 1.5
-"""Seconds from a word within which another voice must speak to overlap with it."""
+NEAR: Final = 0.4
+"""Seconds from the middle of a word within which the speaker must change if the word is marked as
+overlapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def label(
     if not len(heard.windows):
         sure = thresholds.confidences[0] if n_words else ALONE
         alone = ("A",) if n_words else ()
-        return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words)
+        warnings = _too_few(len(alone), fewest)
+        return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words, warnings)
     heard = heard.ordered()
     centres, warnings = find_voices(heard, thresholds, fewest, most)
     cosines = cosines_of(heard.embeddings, centres)
@@ -116,8 +118,15 @@ def label(
         tuple(int(voice) for voice in by_appearance(path)) if n_words else (),
         _confidences(margins, len(spoken), thresholds),
         _overlaps(heard.words, path, margins, thresholds),
-        warnings,
+        warnings + _too_few(len(spoken), fewest),
     )
+
+
+def _too_few(n_found: int, fewest: int) -> tuple[str, ...]:
+    """A warning if words of fewer speakers were found than the request names."""
+    if not 0 < n_found < fewest:
+        return ()
+    return (f"{fewest} speakers were asked for, and words of {n_found} were found",)
 
 
 def by_order(path: np.ndarray) -> list[int]:

@@ -68,7 +68,7 @@ class Thresholds:
     known_long: float = 0.40
     long_reference: float = 5.0
     known_margin: float = 0.10
-    overlap: float = 0.10
+    overlap: float = 0.15
     margins: tuple[float, ...] = (-0.1, 0.0, 0.05, 0.1, 0.15, 0.3, 0.4)
     confidences: tuple[float, ...] = (0.5, 0.7, 0.78, 0.86, 0.94, 0.97, 0.99)
 

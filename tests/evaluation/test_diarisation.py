@@ -88,6 +88,21 @@ def test_scores_add_up():
     assert one + DiarisationScore(2.0, 1.0) == DiarisationScore(12.0, 1.0, 2.0, 5.0)
 
 
+def test_scores_computed_by_hand():
+    """x speaks from 0 to 6, y from 4 to 10. A is x until 5 and from 8, B speaks from 5 to 9."""
+    reference = [Turn(0, 6, "x"), Turn(4, 10, "y")]
+    hypothesis = [Turn(0, 5, "A"), Turn(5, 9, "B"), Turn(8, 12, "A")]
+    # 0-4 right; 4-6: two said, one found; 6-8 right; 8-9: A too; 9-10: A for y; 10-12: A alone
+    assert score_turns(reference, hypothesis) == DiarisationScore(12, 2, 3, 1)
+    assert score_turns(reference, hypothesis, overlap=False) == DiarisationScore(8, 0, 3, 1)
+    # Without 0.5 s around 0, 4, 6 and 10: 0.5-3.5, 4.5-5.5, 6.5-9.5 and 10.5-12 are left.
+    collar = score_turns(reference, hypothesis, collar=0.5)
+    assert collar == DiarisationScore(8, 1, 2.5, 0.5)
+    assert score_turns([], hypothesis) == DiarisationScore(0, 0, 13, 0)
+    assert score_turns(reference, []) == DiarisationScore(12, 12, 0, 0)
+    assert score_turns([], []).der is None
+
+
 def test_words_are_right_alone_and_in_overlaps():
     reference = [Turn(0, 4, "x"), Turn(3, 6, "y"), Turn(8, 9, "z")]
     words = [
@@ -128,6 +143,9 @@ def test_a_file_with_several_recordings(tmp_path):
     )
     assert read_rttm(path, "one") == (Turn(2.0, 3.0, "x"),)
     assert len(read_rttm(path)) == 2
+    text = path.read_text()
+    path.write_text("\ufeff" + "".join(f"  {line}\n" for line in text.splitlines()[2:]))
+    assert read_rttm(path, "one") == (Turn(2.0, 3.0, "x"),)  # a byte order mark, indented lines
     manifest = tmp_path / "m.jsonl"
     manifest.write_text('{"file": "two.wav", "text": "", "rttm": "all.rttm"}\n')
     assert read_manifest(manifest)[0].turns == (Turn(0.5, 1.5, "y"),)
@@ -136,7 +154,7 @@ def test_a_file_with_several_recordings(tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["SPEAKER a 1 0.5", "SPEAKER a 1 x 1 <NA> <NA> n", "SPEAKER a 1 -1 1 <NA> <NA> n",
-     "SPEAKER a 1 1 nan <NA> <NA> n"],
+     "SPEAKER a 1 1 nan <NA> <NA> n", "SPEAKER a 1 inf 1 <NA> <NA> n"],
 )  # fmt: skip
 def test_a_wrong_line_is_named(tmp_path, line):
     (tmp_path / "a.rttm").write_text(f"\n{line}\n")

@@ -112,13 +112,92 @@ def test_channels_keep_their_names_and_overlaps_are_exact():
     assert [it.speaker for it in two] == ["channel 0", "channel 1 A", "channel 1 B"]
 
 
+def test_a_segment_without_words_stays_in_its_channel():
+    """Channels are exact: silence in one of them does not get the speaker of the other one."""
+    empty = Segment(1, 0.5, 0.9, "", (), channel=1, speaker="channel 1")
+    segments = [segment(0, 0.0, "a b c", channel=0), empty]
+    found, _ = finish(segments, FakeDiariser(), labels=("channel 0", "channel 1"))
+    assert [it.speaker for it in found] == ["channel 0", "channel 1"]
+    segments.append(segment(2, 9.0, "d e", channel=1))
+    found, _ = finish(segments, FakeDiariser(changes=(9.4,)), labels=("channel 0", "channel 1"))
+    assert [(it.text, it.speaker) for it in found if it.channel] == [
+        ("", "channel 1 A"), ("d", "channel 1 A"), ("e", "channel 1 B"),
+    ]  # fmt: skip
+
+
+def turn_of_two(found=True):
+    """A tracker of a live turn in which a second voice begins after 2 s."""
+    memory = SpeakerMemory()
+    tracker = SpeakerTracker(FakeDiariser(), SpeakerOptions(), memory=memory)
+    windows = tuple((float(i), i + 1.0) for i in range(4))
+    embeddings = np.eye(2)[[0, 0, 1, 1]]
+    if found:
+        tracker.add(0, Chunk(0, 0, 64_000), Voices(windows, pack(embeddings)))
+        tracker._found[0] = Provisional(np.eye(2, dtype=np.float32), (0, 1), (0, 0, 1, 1))
+    return tracker
+
+
+def test_a_turn_of_two_speakers_is_split_when_it_is_told():
+    tracker = turn_of_two()
+    told = [
+        *tracker.tell(segment(0, 0.0, "a b c d e f g h.")),
+        *tracker.tell(Segment(1, 3.9, 3.95, "", ())),
+    ]
+    assert [(it.id, it.text, it.speaker) for it in told] == [
+        (0, "a b c d", "A"), (1, "e f g h.", "B"), (2, "", "B"),
+    ]  # fmt: skip
+    assert all(it.is_provisional for it in told)
+    assert asyncio.run(tracker.finish([])) == tuple(told)
+
+
+def test_a_word_without_a_window_gets_a_letter_unless_something_failed():
+    tracker = turn_of_two(found=False)
+    (told,) = tracker.tell(segment(0, 0.0, "no"))
+    assert (told.speaker, told.words[0].speaker, told.is_provisional) == ("A", "A", True)
+    broken = SpeakerTracker(FakeDiariser(fails=("embed",)), SpeakerOptions())
+    asyncio.run(broken.hear(None, Hypothesis(0, "a", (Word("a", 0, 1),))))
+    (told,) = broken.tell(segment(0, 0.0, "no"))
+    assert (told.speaker, told.words[0].speaker, told.is_provisional) == (None, None, False)
+
+
+def test_one_failure_at_the_beginning_does_not_cost_all_speakers():
+    """A chunk whose process was killed; no chunk is tried after three failures."""
+    tracker = SpeakerTracker(diariser := FakeDiariser(fails=("embed",)), SpeakerOptions())
+    heard = Hypothesis(0, "a", (Word("a", 0, 1),))
+    asyncio.run(tracker.hear(None, heard))
+    diariser.fails = ()
+    assert asyncio.run(tracker.hear(None, heard)).voices is not None
+    diariser.fails = ("embed",)
+    for _ in range(2):
+        asyncio.run(tracker.hear(None, heard))
+    diariser.fails = ()
+    assert asyncio.run(tracker.hear(None, heard)) is heard
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), ValueError("bad answer"), MemoryError()])
+def test_no_error_of_the_diariser_costs_the_text(error):
+    said = [segment(0, 0.0, "one two")]
+    found, warnings = finish(said, FakeDiariser(fails=("label", "snapshot"), error=error))
+    assert found == tuple(said)
+    assert len(warnings) == 1
+    assert "secret" not in warnings[0]
+    tracker = SpeakerTracker(
+        FakeDiariser(fails=("embed", "snapshot"), error=error), SpeakerOptions()
+    )
+    heard = Hypothesis(0, "a", (Word("a", 0, 1),))
+    assert asyncio.run(tracker.hear(None, heard)) is heard
+    tracker.add(0, Chunk(0, 0, 16_000), Voices(((0.0, 1.0),), "damaged!"))
+    asyncio.run(tracker.refresh(0))
+    assert asyncio.run(tracker.finish(said)) == tuple(said)
+
+
 @pytest.mark.parametrize("fails", [("label",), ("embed",)])
 def test_the_text_is_delivered_although_the_diariser_fails(fails, tmp_path):
-    soundfile.write(tmp_path / "a.wav", voice(300, 8), 16_000)
+    (tmp_path / "a.pcm").write_bytes(to_bytes(to_int16(voice(300, 8))))
 
-    async def work():
-        async with Transcriber(FakeEngine(), diariser=FakeDiariser(fails=fails)) as transcriber:
-            return await collect(transcriber.transcribe_file(tmp_path / "a.wav", OPTIONS))
+    async def work():  # without decoder processes, which raw samples do not need
+        transcriber = Transcriber(FakeEngine(), diariser=FakeDiariser(fails=fails))
+        return await collect(transcriber.transcribe_pcm(tmp_path / "a.pcm", OPTIONS))
 
     found = asyncio.run(work())
     assert found.text.startswith("c0w0")
@@ -157,11 +236,14 @@ def test_the_turns_of_a_live_session_share_their_speakers(tmp_path):
 
     async def work():
         memory, found = SpeakerMemory(), []
-        async with Transcriber(FakeEngine(), diariser=Diariser(1, str(model))) as transcriber:
+        transcriber = Transcriber(FakeEngine(), diariser=Diariser(1, str(model)))
+        try:  # without decoder processes, which raw samples do not need
             for number in range(len(turns)):
                 source = tmp_path / f"{number}.pcm"
                 events = transcriber.transcribe_pcm(source, OPTIONS, memory=memory)
                 found.append(await collect(events))
+        finally:
+            await transcriber.diariser.close()
         return found
 
     found = asyncio.run(work())
@@ -176,6 +258,7 @@ def test_records_keep_the_voices():
     heard = Hypothesis(0, "a", (Word("a", 0, 1),), voices=voices)
     place = 0, Chunk(0, 0, 16_000)
     assert unpack_chunk(pack_chunk(place, heard, "e")) == (place, heard, "e")
+    assert voices.embeddings not in repr(heard)  # personal data, which no log may have
     assert unpack(voices.embeddings, 2) == pytest.approx(embeddings, abs=0.01)
     for n in (0, 3, 7):
         with pytest.raises(ValueError, match="embeddings"):

@@ -20,10 +20,12 @@ from asr.service.http.multipart import MultipartForm
 from asr.service.http.problems import Problem
 from asr.service.jobs.request import JobRequest
 from asr.service.observability.metrics import ApiMetrics
+from asr.service.speakers import store as store_module
 from asr.service.speakers.known import KnownSpeakers
-from asr.service.speakers.store import VoiceStore
+from asr.service.speakers.store import VoiceStore, check_name
 from asr.service.transcriptions.form import AlignmentForm, JobForm, TranscriptionForm, parse_fields
 from asr.settings import Settings
+from asr.speakers.folder import model_id
 from asr.speakers.packing import pack
 
 VECTOR = pack(np.ones(4))
@@ -84,10 +86,20 @@ def test_only_the_owner_may_read_a_voice_and_names_are_no_paths(store, tmp_path)
 def test_a_damaged_voice_counts_as_missing(store, tmp_path):
     store.put("", voice("Ann"), "m")
     path = next((tmp_path / "voices").rglob("*.json"))
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"embedding": "damaged"}))
+    assert store.all("") == []
     path.write_text("{")
     assert store.all("") == []
     with pytest.raises(NotFound):
         store.get("", "Ann")
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "", "a\nb"])
+def test_names_that_no_client_could_delete_are_not_stored(name):
+    with pytest.raises(InvalidOption) as caught:
+        check_name(name)
+    assert caught.value.name == "name"
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\nb", "a\x00", "x" * 101])
@@ -110,6 +122,42 @@ def test_references_become_embeddings_and_nothing_is_kept(store, tmp_path):
     assert client.received == [(b"a recording", (2.0, 10.0))] * 2
     assert list(tmp_path.glob("*.reference")) == []
     assert resolve(store, tmp_path, ["Ann"], [URL], options=Options()).speakers is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["DATA:;BASE64,-_-_", " data:text/plain;charset=x;base64,+/+/", "data:audio/wav;base64,+/\n+/"],
+)
+def test_data_urls_as_clients_write_them(store, tmp_path, url):
+    """Any media type, because the bytes tell the format; the URL-safe alphabet; line breaks."""
+    client = FakeClient()
+    resolve(store, tmp_path, ["Ann"], [url], client)
+    assert client.received[0][0] == base64.b64decode("+/+/")
+
+
+def test_a_voice_is_stored_although_its_folder_has_just_been_removed(store, tmp_path, monkeypatch):
+    """Somebody deletes the last voice of the key at the same time."""
+    written, folder = [], tmp_path / "voices"
+
+    def write(path, stored, inner=store_module._write):
+        if not written:
+            written.append(path.parent.rmdir())
+        inner(path, stored)
+
+    monkeypatch.setattr(store_module, "_write", write)
+    store.put("a", voice("Ann"), "m")
+    assert store.get("a", "Ann").voice == voice("Ann")
+    assert folder.is_dir()
+
+
+def test_another_file_of_the_same_name_is_another_model(tmp_path):
+    """Without a description, the file itself identifies the model."""
+    path = tmp_path / "own.onnx"
+    found = []
+    for content in (b"one", b"other"):
+        path.write_bytes(content)
+        found.append(model_id(str(path)))
+    assert found == [hashlib.sha256(content).hexdigest() for content in (b"one", b"other")]
 
 
 def test_stored_voices_are_found_by_name(store, tmp_path):
@@ -175,6 +223,8 @@ def test_speakers_of_an_alignment_give_a_warning():
     asked = parsed(("speakers", "2"), ("text", "hello"), kind=AlignmentForm)
     assert asked.options.speakers is None
     assert asked.warnings == ("speakers has no effect on an alignment",)
+    with pytest.raises(InvalidOption, match="off, auto"):
+        parsed(("speakers", "zz"), ("text", "hello"), kind=AlignmentForm)
 
 
 def test_a_job_keeps_speakers_and_old_digests():

@@ -100,10 +100,10 @@ def test_a_reference_that_cannot_be_used(url, recording, said):
     assert said in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("data", [b"", b"no recording"])
+@pytest.mark.parametrize("data", [b"", b"no recording", wav(np.zeros(32_000))])
 def test_a_voice_that_cannot_be_stored(url, data):
     answer = HTTP.put(f"{url}/v1/speakers/Ben", files={"file": data})
-    assert answer.status_code == 400
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
     assert HTTP.get(f"{url}/v1/speakers/Ben").status_code == 404
 
 

@@ -94,6 +94,16 @@ def test_words_get_their_voice(turns, seed):
     assert found.warnings == ()
 
 
+@pytest.mark.parametrize(("fewest", "n_words"), [(20, 2), (3, 2), (20, 40)])
+def test_fewer_speakers_than_asked_for_give_a_warning(fewest, n_words):
+    heard, _ = conversation([(0, n_words)], directions(1))
+    found = label(heard, T, fewest, fewest)
+    assert 0 < len(found.names) <= fewest
+    assert len(found.voices) == n_words
+    assert any("asked for" in it for it in found.warnings) == (len(found.names) < fewest)
+    assert label(heard, T, 1, 1).warnings == ()
+
+
 def test_one_voice_is_one_speaker():
     heard, _ = conversation([(0, 14)] * 8, directions(1))
     found = label(heard, T)
@@ -106,6 +116,8 @@ def test_words_without_windows_have_one_unsure_speaker():
     assert found.names == ("A",)
     assert found.confidences == (0.5, 0.5)
     assert label(Heard(np.zeros((0, 2)), np.zeros((0, 0)), []), T).names == ()
+    alone = label(Heard(np.zeros((0, 2)), np.zeros((0, 0)), [(0.0, 0.1)]), T, 3)
+    assert alone.warnings == ("3 speakers were asked for, and words of 1 were found",)
 
 
 def test_more_than_ten_voices_are_suspicious():

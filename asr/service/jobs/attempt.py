@@ -121,7 +121,8 @@ class Attempt:
                 self._progress = (event.decoded, event.transcribed, event.total)
             case Transcript():
                 self._transcript = event
-                if self._is_provisional or any(it.speaker_confidence for it in event.segments):
+                by_voice = (it.speaker_confidence is not None for it in event.segments)
+                if self._is_provisional or any(by_voice):
                     # The final speakers, with other cuts.
                     self._segments = [(it.id, pack_segment(it)) for it in event.segments]
                     self._n_segments = len(event.segments)

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from asr.output.openai import is_channel_label
 from asr.types import LineSegment, Segment, Timing, Word
 
 if TYPE_CHECKING:
@@ -64,20 +65,25 @@ def unpack(content: bytes) -> Edited:
 
 def _segment(record: dict[str, Any], names: Mapping[str, str]) -> Segment:
     speaker = record["speaker"]
+    name = names.get(speaker, speaker)
+    # Words have the speaker of their segment, unless it only repeats the channel.
+    of_words = None if is_channel_label(name, record["channel"]) else name
     kind = LineSegment if record.get("line") else Segment  # a line is one subtitle cue
     return kind(
         id=record["id"],
         start=record["start"],
         end=record["end"],
         text=record["text"],
-        words=tuple(_word(word) for word in record["words"]),
+        words=tuple(_word(word, of_words) for word in record["words"]),
         warnings=tuple(record["doubts"]),
         channel=record["channel"],
-        speaker=names.get(speaker, speaker),
+        speaker=name,
     )
 
 
-def _word(record: dict[str, Any]) -> Word:
+def _word(record: dict[str, Any], speaker: str | None) -> Word:
     # The schema of exports has no fourth timing. A time that a person set is an estimate there.
     timing: Timing = "interpolated" if record["timing"] == EDITED else record["timing"]
-    return Word(record["word"], record["start"], record["end"], record["confidence"], timing)
+    return Word(
+        record["word"], record["start"], record["end"], record["confidence"], timing, speaker
+    )

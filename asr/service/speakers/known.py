@@ -36,6 +36,8 @@ REFERENCES: Final = "known_speaker_references"
 SHORTEST: Final = 2.0
 LONGEST: Final = 10.0
 """Seconds of a reference, as OpenAI demands."""
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+"""Some clients write the URL-safe alphabet of base64."""
 
 
 class KnownSpeakers:
@@ -108,7 +110,7 @@ class KnownSpeakers:
     async def _embed(self, name: str, url: str, folder: Path) -> KnownVoice:
         SpeakerOptions(known=(KnownVoice(name, "", 0.0),))  # checks the name
         path = folder / f"{uuid.uuid4().hex}.reference"
-        data = await asyncio.to_thread(_decode, url)
+        data = await asyncio.to_thread(_decode, name, url)
         await asyncio.to_thread(path.write_bytes, data)
         try:
             return await self.embed(path, name, folder, (SHORTEST, LONGEST))
@@ -141,18 +143,21 @@ class KnownSpeakers:
         )
 
 
-def _decode(url: str) -> bytes:
-    """The recording in a data URL.
+def _decode(name: str, url: str) -> bytes:
+    """The recording in a data URL. Its format is found from its bytes, not from the media type.
 
     Raises:
         Problem: 400, it is none.
     """
-    head, comma, text = url.partition(",")
-    if not (comma and head.startswith("data:") and head.endswith(";base64")):
-        message = f"{REFERENCES}: must be data URLs, such as data:audio/wav;base64,UklGR..."
+    head, comma, text = url.strip().partition(",")
+    scheme, encoding = head[:5].lower(), head[-7:].lower()
+    if not comma or (scheme, encoding) != ("data:", ";base64"):
+        message = f"{REFERENCES}: that of {name!r} must be a data URL, such as "
+        message += "data:audio/wav;base64,UklGR..."
         raise Problem(400, message, "invalid_value", REFERENCES)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        plain = "".join(text.split()).translate(_URL_SAFE)
+        return base64.b64decode(plain, validate=True)
     except ValueError:
-        message = f"{REFERENCES}: is not base64"
+        message = f"{REFERENCES}: that of {name!r} is not base64"
         raise Problem(400, message, "invalid_value", REFERENCES) from None

@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002  # FastAPI evaluates the annotation
 from starlette.responses import JSONResponse, Response
 
-from asr.config import MAX_NAME, SPEAKER_NAME_RULE, check, is_speaker_name
+from asr.config import MAX_NAME, check
 from asr.errors import AsrError
 from asr.service.access.admission import Admission
 from asr.service.files import temporary_folder
 from asr.service.http.body import drain, receive_body
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
+from asr.service.speakers.store import check_name
 from asr.speakers.enrolment import LIMITS
 from asr.speakers.folder import obstacle
 
@@ -145,7 +146,7 @@ class _Enrolment:
         """
         async with contextlib.AsyncExitStack() as stack:
             try:
-                check(is_speaker_name(name), "name", SPEAKER_NAME_RULE)
+                check_name(name)
                 reason = obstacle(self._settings.speaker_model)
                 check(not reason, "speakers", reason)
                 stack.enter_context(self._admission.place(owner_of(request)))

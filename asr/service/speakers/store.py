@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from asr.config import KnownVoice, check, is_speaker_name
+import numpy as np
+
+from asr.config import SPEAKER_NAME_RULE, KnownVoice, check, is_speaker_name
 from asr.errors import InvalidOption
 from asr.service.clock import wall_time
 from asr.service.errors import NotFound
 from asr.service.files import sync_folder
 from asr.service.names import folded
+from asr.speakers.packing import unpack
 
 MAX_VOICES: Final = 1000
 """Stored voices of one key."""
@@ -41,6 +44,17 @@ class StoredVoice:
     voice: KnownVoice
     model: str
     created_at: float
+
+
+def check_name(name: str) -> None:
+    """Check the name of a new voice. Clients must be able to write it into a URL.
+
+    Raises:
+        InvalidOption: it cannot be used.
+    """
+    check(is_speaker_name(name), "name", SPEAKER_NAME_RULE)
+    is_part = name not in (".", "..") and not set(name) & {"/", "\\"}
+    check(is_part, "name", "must not be . or .. and have no / or \\, because URLs contain it")
 
 
 class VoiceStore:
@@ -67,8 +81,14 @@ class VoiceStore:
         n_voices = len(list(path.parent.glob("*.json"))) if is_new else 0
         check(n_voices < MAX_VOICES, "name", f"a key may store {MAX_VOICES} voices: delete some")
         stored = StoredVoice(voice, model, wall_time())
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(path, stored)
+        for is_last in (False, True):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                _write(path, stored)
+                break
+            except FileNotFoundError:  # a deletion of the last voice has just removed the folder
+                if is_last:
+                    raise
         return stored, is_new
 
     def get(self, owner: str, name: str) -> StoredVoice:
@@ -142,6 +162,8 @@ def _read(path: Path) -> StoredVoice | None:
     try:
         record = json.loads(path.read_text("utf-8"))
         voice = KnownVoice(record["name"], record["embedding"], float(record["seconds"]))
+        if not np.isfinite(unpack(voice.embedding)).all():
+            return None
         return StoredVoice(voice, str(record["model"]), float(record["created_at"]))
     except (OSError, ValueError, LookupError, TypeError, InvalidOption):
         return None

@@ -25,10 +25,10 @@ def choose_speakers(form: TranscriptionForm, no_speakers: str) -> SpeakerOptions
     Raises:
         InvalidOption: the value is wrong, or there is no speaker model.
     """
+    chosen = read_speakers(form.speakers or "off")
     if form.purpose == "alignment":
         return None
     if form.speakers is not None:
-        chosen = read_speakers(form.speakers)
         check(chosen is None or not no_speakers, "speakers", no_speakers)
         return chosen
     asks = form.response_format == "diarized_json" and form.purpose == "transcription"

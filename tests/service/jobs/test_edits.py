@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+import json
 import uuid
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from asr.config import SubtitleOptions
+from asr.output.formats import render
 from asr.service.errors import Conflict, NotFound, TooLarge
 from asr.service.jobs.database import Database, now
 from asr.service.jobs.edited import Edited, pack, text_of, unpack
@@ -15,6 +18,7 @@ from asr.service.jobs.edits import Edits, Outdated, Version
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore
 from asr.service.jobs.tables import SUCCEEDED, edits, jobs
+from asr.types import Transcript
 from tests.support.postgres import needs_postgres
 
 WORD = {"word": "Hi", "start": 0.0, "end": 0.5, "confidence": 0.9, "timing": "edited"}
@@ -66,6 +70,45 @@ def test_a_text_is_read_as_it_was_written():
     # Exports keep their schema: a person's time is an estimate there.
     assert (first.words[0].timing, first.words[0].confidence) == ("interpolated", 0.9)
     assert next(Edited(found.lines).segments()).speaker == "A"
+
+
+def test_names_are_in_all_exports_and_words_keep_their_speaker():
+    mixed = [LINE, LINE | {"id": 1, "start": 1.0, "end": 2.0, "speaker": "B"}]
+    words = [WORD | {"doubtful": False, "start": 1.0, "end": 1.5}]
+    mixed[1] |= {"words": words}
+    for names, first in (({}, "A"), ({"A": "Zoë"}, "Zoë")):
+        found = Transcript(
+            tuple(unpack(pack(text_of(mixed, names))).segments()), "en", 2.0, 2.0, 0.0, "e"
+        )
+        assert [word.speaker for word in found.words] == [first, "B"]
+        for kind in ("json", "verbose_json", "diarized_json"):
+            told = json.loads(render(found, kind, SubtitleOptions()))["segments"]
+            assert [it["speaker"] for it in told] == [first, "B"], kind
+        assert [it["words"][0]["speaker"] for it in told] == [first, "B"]
+        assert f"<v {first}>" in render(found, "vtt", SubtitleOptions())
+        assert f" {first} <NA>" in render(found, "rttm", SubtitleOptions())
+        asked = SubtitleOptions(speaker_labels=True)
+        assert f"{first}: Hi" in render(found, "srt", asked)
+        # Without being asked, only names that a person gave are shown.
+        assert ("Zoë: Hi" in render(found, "srt", SubtitleOptions())) == (first == "Zoë")
+        assert "A: Hi" not in render(found, "srt", SubtitleOptions())
+
+
+def test_names_of_channels_are_in_all_exports():
+    split = [
+        LINE | {"channel": 0, "speaker": "channel 0"},
+        LINE | {"id": 1, "channel": 1, "speaker": "track 1 (Microphone)"},
+        LINE | {"id": 2, "channel": 1, "speaker": "channel 1 B"},
+    ]
+    for names, first in (({}, "A"), ({"channel 0": "Zoë"}, "Zoë")):
+        edited = unpack(pack(text_of(split, names)))
+        found = Transcript(tuple(edited.segments()), "en", 2.0, 2.0, 0.0, "e")
+        told = json.loads(render(found, "diarized_json", SubtitleOptions()))["segments"]
+        assert [it["speaker"] for it in told] == [first, "B", "channel 1 B"]
+        verbose = json.loads(render(found, "verbose_json", SubtitleOptions()))["segments"]
+        assert [it.get("speaker") for it in verbose] == [
+            names.get("channel 0"), None, "channel 1 B",
+        ]  # fmt: skip
 
 
 def test_each_change_has_the_next_revision(database):
