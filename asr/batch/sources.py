@@ -60,10 +60,12 @@ class Listing:
     Attributes:
         sources: one for each path, in the order found.
         n_skipped: files in folders without a suffix of recordings.
+        errors: folders that cannot be listed, each with the reason.
     """
 
     sources: list[Source] = field(default_factory=list)
     n_skipped: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 def list_sources(names: Iterable[str]) -> Listing:
@@ -75,7 +77,11 @@ def list_sources(names: Iterable[str]) -> Listing:
     listing = Listing()
     paths = dict.fromkeys(path for name in names for path in _expand(name, listing))
     local = [path for path in paths if not is_url(path)]
-    found = {path: look_at(path) for path in local}
+    errors = listing.errors
+    found = {
+        path: Source(path, error=errors[path]) if path in errors else look_at(path)
+        for path in local
+    }
     remote = [path for path in paths if is_url(path)]
     if remote:
         filesystem(remote[0])  # a missing package is an error of usage, not of each URL
@@ -87,7 +93,7 @@ def list_sources(names: Iterable[str]) -> Listing:
 
 def _expand(name: str, listing: Listing) -> Iterator[str]:
     if name == "-":
-        yield from _manifest(sys.stdin.read(), "", "standard input")
+        yield from _manifest(_decoded(sys.stdin.buffer.read()), "", "standard input")
     elif is_url(name):
         yield from _url(name, listing)
     elif Path(name).is_dir():
@@ -125,7 +131,7 @@ def _remote_text(url: str) -> str:
     try:
         fs, path = filesystem(url)
         data: bytes = fs.cat_file(path)
-        return data.decode("utf-8-sig")
+        return _decoded(data)
     except Exception as error:
         if isinstance(error, InvalidOption):
             raise
@@ -134,9 +140,14 @@ def _remote_text(url: str) -> str:
 
 def _text(name: str) -> str:
     try:
-        return Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return _decoded(Path(name).read_bytes())
+    except OSError as error:
         raise InvalidOption("source", f"cannot read the manifest {name}: {error}") from error
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a list. Names of files may have bytes that are not UTF-8."""
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _manifest(text: str, folder: str, where: str) -> Iterator[str]:
@@ -180,7 +191,11 @@ def _folder(top: str, listing: Listing) -> Iterator[str]:
     entered: set[tuple[int, int]] = set()
     errors: list[OSError] = []
     for parent, folders, files in os.walk(top, followlinks=True, onerror=errors.append):
-        here = Path(parent).stat()
+        try:
+            here = Path(parent).stat()
+        except OSError as error:  # it was removed meanwhile
+            errors.append(error)
+            continue
         if (here.st_dev, here.st_ino) in entered:
             folders.clear()
             continue
@@ -191,7 +206,9 @@ def _folder(top: str, listing: Listing) -> Iterator[str]:
                 yield str(Path(parent, name))
             else:
                 listing.n_skipped += 1
-    yield from (error.filename for error in errors)
+    for error in errors:
+        listing.errors[error.filename] = f"cannot be listed: {error.strerror}"
+        yield error.filename
 
 
 def look_at(path: str) -> Source:
