@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from asr.batch.progress import Progress
+    from asr.batch.signals import Signals
     from asr.batch.sources import Source
     from asr.batch.tasks import Answer, Job, Task
 
@@ -135,7 +136,7 @@ def run_batch(
         BlockingIOError: another run uses the output folder.
     """
     store = open_store(job.out)
-    with _locked(store), terminable():
+    with _locked(store), terminable() as signals:
         job = replace(job, token=uuid.uuid4().hex)
         store.write(TOKEN, job.token.encode())
         index = Index(store, is_trusted=not rehash)
@@ -144,7 +145,7 @@ def run_batch(
             sources, results, index, job.fingerprint, progress, retry_failed=retry_failed
         )
         records = Records(store, job.token, index, campaign)
-        run = _Run(job, campaign, records, executor, progress)
+        run = _Run(job, campaign, records, executor, progress, signals)
         trouble, is_interrupted = run.run(longest)
         if is_interrupted:
             with contextlib.suppress(OSError):
@@ -172,10 +173,12 @@ class _Run:
         records: Records,
         executor: Executor,
         progress: Progress,
+        signals: Signals,
     ) -> None:
         self._job = job
         self._campaign = campaign
         self._records = records
+        self._signals = signals
         self._executor = executor
         self._progress = progress
         self._n_lost = 0
@@ -229,6 +232,7 @@ class _Run:
         """The answers of the executor. What it does not answer comes again in the next round."""
         if not tasks:
             return
+        self._signals.check()
         self._draw()
         self._n_lost += 1  # unless an answer comes
         try:
@@ -236,6 +240,7 @@ class _Run:
                 for answer in answers:
                     self._n_lost = 0
                     yield answer
+                    self._signals.check()
         except ExecutorLost:
             if self._n_lost >= LOST_TRIES:
                 raise

@@ -17,11 +17,22 @@ PATIENT: Final = 2
 """The second signal is ignored, because the run already ends; a further one ends it at once."""
 
 
-class _Handler:
+class Signals:
+    """The handler of the signals, and what they told."""
+
     def __init__(self) -> None:
         self._n_received = 0
 
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came.
+
+        Python loses the one that the handler raises if it hits a finaliser or a callback.
+        """
+        if self._n_received:
+            raise KeyboardInterrupt
+
     def __call__(self, _: int, __: FrameType | None) -> None:
+        """Take a signal."""
         self._n_received += 1
         if self._n_received == PATIENT:
             with contextlib.suppress(OSError, RuntimeError):
@@ -31,19 +42,19 @@ class _Handler:
 
 
 @contextlib.contextmanager
-def terminable() -> Generator[None]:
+def terminable() -> Generator[Signals]:
     """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once.
 
     A signal that is ignored, as by nohup, stays ignored.
     """
+    handler = Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may receive signals
+        yield handler  # only the main thread may receive signals
         return
-    handler = _Handler()
     heeded = [it for it in ENDING if signal.getsignal(it) != signal.SIG_IGN]
     before = {it: signal.signal(it, handler) for it in heeded}
     try:
-        yield
+        yield handler
     finally:
         for it, old in before.items():
             signal.signal(it, old)

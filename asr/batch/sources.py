@@ -206,9 +206,9 @@ def _folder(top: str, listing: Listing) -> Iterator[str]:
                 yield str(Path(parent, name))
             else:
                 listing.n_skipped += 1
-    for error in errors:
-        listing.errors[error.filename] = f"cannot be listed: {error.strerror}"
-        yield error.filename
+    for unlisted in errors:
+        listing.errors[unlisted.filename] = f"cannot be listed: {unlisted.strerror}"
+        yield unlisted.filename
 
 
 def look_at(path: str) -> Source:

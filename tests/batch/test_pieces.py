@@ -7,11 +7,12 @@ import pytest
 
 from asr.audio.recording import Recording, channel_path
 from asr.batch.pieces import Plan, cut, make_plan, recognise_piece, stitch_pieces
-from asr.config import Options, VadOptions
+from asr.config import Options, SpeakerOptions, VadOptions
 from asr.errors import EngineFailed
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Chunk
 from tests.batch.inline import TellingEngine, talk
+from tests.pipeline.test_speakers import FakeDiariser
 from tests.support import makers
 
 
@@ -91,6 +92,24 @@ def test_an_error_of_a_chunk_is_raised_without_gaps(tmp_path):
                 await in_pieces(transcriber, plan, target, Options())
 
     asyncio.run(fail())
+
+
+def test_the_voices_of_a_split_recording_are_found_by_the_workers_of_its_pieces(tmp_path):
+    source, target = makers.write(tmp_path / "a.wav", talk(30.0)), tmp_path / "audio.pcm"
+    options = Options(speakers=SpeakerOptions())
+    diariser = FakeDiariser(changes=(12.0,))
+
+    async def compare():
+        async with Transcriber(TellingEngine(), diariser=diariser) as transcriber:
+            whole = await collect(transcriber.transcribe_file(source, options, tmp_path))
+            n_chunks, diariser.n_embedded = diariser.n_embedded, 0
+            plan = await planned(transcriber, source, target, options)
+            assert diariser.n_embedded == 0
+            assert await in_pieces(transcriber, plan, target, options) == whole
+            assert diariser.n_embedded == n_chunks
+            assert {segment.speaker for segment in whole.segments} == {"A", "B"}
+
+    asyncio.run(compare())
 
 
 def chunks(*spans):
