@@ -107,24 +107,35 @@ def _expand(name: str, listing: Listing) -> Iterator[str]:
 
 
 def _url(url: str, listing: Listing) -> Iterator[str]:
-    """The recordings behind a URL: a list, a folder (with a slash at its end), a glob, or itself.
+    """The recordings behind a URL: a list, a folder, a glob, or itself.
 
     HTTP has neither folders nor globs.
     """
     is_http = scheme_of(url).startswith("http")
     if url.partition("?")[0].lower().endswith(MANIFESTS):
         yield from _manifest(_remote_text(url), url.rpartition("/")[0], url)
-    elif is_http or not (url.endswith("/") or glob.has_magic(url)):
+    elif is_http or not (glob.has_magic(url) or _is_remote_folder(url)):
         yield url
     else:
         fs, path = filesystem(url)
-        found = fs.find(path) if url.endswith("/") else fs.glob(path)
+        is_glob = glob.has_magic(url)
+        found = fs.glob(path) if is_glob else fs.find(path)
         check(bool(found), "source", f"nothing matches {url}")
         for name in sorted(found):
-            if not url.endswith("/") or Path(name).suffix.lower() in SUFFIXES:
+            if is_glob or Path(name).suffix.lower() in SUFFIXES:
                 yield str(fs.unstrip_protocol(name))
             else:
                 listing.n_skipped += 1
+
+
+def _is_remote_folder(url: str) -> bool:
+    if url.endswith("/"):
+        return True
+    fs, path = filesystem(url)
+    try:
+        return bool(fs.isdir(path))
+    except Exception:  # noqa: BLE001  # each file system has errors of its own; the worker tells
+        return False
 
 
 def _remote_text(url: str) -> str:
