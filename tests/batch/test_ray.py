@@ -96,6 +96,24 @@ def test_a_cluster_that_does_not_answer():
         check_address("127.0.0.1:1")
 
 
+def test_a_cluster_that_starts_too_slowly_is_tried_again(monkeypatch):
+    from asr.batch import cluster
+
+    tries = []
+
+    def slow(**_):
+        tries.append(1)
+        raise Exception("The current node timed out during startup")  # noqa: TRY002  # as Ray does
+
+    monkeypatch.setattr(cluster.ray, "init", slow)
+    with (
+        pytest.raises(AsrError, match="on this machine: The current node timed out"),
+        cluster.RayExecutor(None, cluster.Size(1, 1, 0, 1)),
+    ):
+        pass
+    assert len(tries) == cluster.START_TRIES
+
+
 @contextlib.contextmanager
 def chat_server(delay):
     """A stand-in for vLLM in a thread; gives it and a function that runs a coroutine there."""
