@@ -20,6 +20,7 @@ from asr.batch.sources import list_sources
 from asr.batch.store import LocalStore
 from asr.batch.tasks import Job
 from asr.config import KnownVoice, Options, SpeakerOptions
+from asr.errors import InvalidOption
 from asr.pipeline.transcriber import collect
 from tests.batch.inline import Inline, job_for, run, talk
 from tests.support import makers
@@ -303,3 +304,9 @@ def test_a_job_with_speakers_survives_its_way_and_has_its_own_name(tmp_path, mon
         job_for(tmp_path, tmp_path, options=options, speaker_model="other.onnx"),
     ]
     assert len({it.fingerprint for it in (job, *others)}) == 4
+
+
+def test_a_speaker_model_that_is_missing_is_an_error_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.batch.run.obstacle", lambda _: "run asr speakers install")
+    with pytest.raises(InvalidOption, match="speakers install"):
+        job_for(tmp_path, tmp_path, options=Options(speakers=SpeakerOptions()))
