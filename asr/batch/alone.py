@@ -20,6 +20,7 @@ from asr.batch.faults import SourceError, SourceUnavailable
 from asr.batch.fetch import fetched
 from asr.batch.identity import row_id
 from asr.batch.results import Results
+from asr.batch.stall import STATUS
 from asr.batch.store import open_store
 from asr.batch.tasks import Answer, Job, Task
 from asr.batch.worker import Worker
@@ -68,6 +69,8 @@ def _child(job: Job, task: Task) -> tuple[str, int]:
 
 
 def _named(status: int) -> str:
+    if status == STATUS:
+        return "it made no progress for an hour"
     return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 

@@ -128,7 +128,7 @@ class Campaign:
         if item is None:
             item = Item([], entry.content if entry else None)
             if source.error:
-                item.state, item.error, item.fault = "failed", source.error, "recording"
+                item.state, item.error, item.fault = "failed", source.error, "path"
             self._items[id(item)] = item
         item.sources.append(source)
         self._by_path[source.path] = item
@@ -259,7 +259,16 @@ class Campaign:
             if source.size and done.seconds:
                 self._rates.learn(source.path, source.size, done.seconds)
 
+    def _drop_path(self, item: Item, answer: Answer) -> None:
+        """Fail the path that was read; the recording may be readable under its other paths."""
+        source = item.sources.pop(0)
+        dropped = Item([source], state="failed", error=answer.error, fault="path")
+        self._items[id(dropped)] = self._by_path[source.path] = dropped
+
     def _fail(self, item: Item, answer: Answer) -> None:
+        if answer.fault == "path" and len(item.sources) > 1:
+            self._drop_path(item, answer)
+            return
         item.error, item.fault = answer.error, answer.fault
         if answer.fault == "service":
             self.trouble = answer.error
@@ -269,7 +278,7 @@ class Campaign:
         elif answer.content and not self._retry_failed:
             item.is_kept = answer.content in self._known.failed
         item.state = "failed"
-        if answer.content:
+        if answer.content and answer.fault != "path":
             self._index.add(item.sources[0], answer.content, None)
 
     # --- reports ------------------------------------------------------------------------------

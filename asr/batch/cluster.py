@@ -40,6 +40,7 @@ MAX_BLOCKS: Final = 5000
 OBJECT_STORE_BYTES: Final = 200 << 20
 """Rows are short texts, so the object store of a local cluster may be small."""
 CONNECT_SECONDS: Final = 10.0
+START_TRIES: Final = 3
 SLOTS: Final = 64
 """Chunks in flight at each of Omni's servers, as in `Settings.engine_slots`."""
 DEATHS: Final = 1000
@@ -139,22 +140,35 @@ class RayExecutor:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-        try:
-            ray.init(
-                address=self._address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if self._address else local),
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = self._address or "on this machine"
-            raise ExecutorLost(f"cannot use Ray {where}: {_short(error)}") from error
+        self._connect({} if self._address else local)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_consecutive_actor_init_deaths = DEATHS
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         return self
+
+    def _connect(self, local: dict[str, Any]) -> None:
+        """Connect to the cluster, or start one. A busy machine is tried several times.
+
+        Ray gives its own processes 30 s to start, and ends with a bare Exception.
+        """
+        problem = ""
+        for _ in range(1 if self._address else START_TRIES):
+            try:
+                ray.init(
+                    address=self._address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **local,
+                )
+            except Exception as error:  # noqa: BLE001  # see above
+                problem = _short(error)
+                ray.shutdown()
+            else:
+                return
+        where = f"at {self._address}" if self._address else "on this machine"
+        raise ExecutorLost(f"cannot use Ray {where}: {problem}")
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()

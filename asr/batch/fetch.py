@@ -20,7 +20,7 @@ from asr.batch.identity import BLOCK_BYTES
 from asr.batch.urls import filesystem, is_url, scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from asr.config import AudioLimits
 
@@ -38,11 +38,13 @@ class Fetched:
         path: the file.
         content: SHA-256 of it.
         size: bytes.
+        verify: raises `SourceError` if the file changed since it was hashed.
     """
 
     path: Path
     content: str
     size: int
+    verify: Callable[[], None] = lambda: None
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def fetched(name: str, limits: AudioLimits, folder: Path) -> Generator[Fetched]:
         folder: for copies.
 
     Raises:
-        SourceError: it cannot be read, is too large, or changed while it was read.
+        SourceError: it cannot be read, is too large, or changed while it was hashed.
         SourceUnavailable: it cannot be read now.
     """
     if is_url(name):
@@ -64,9 +66,13 @@ def fetched(name: str, limits: AudioLimits, folder: Path) -> Generator[Fetched]:
         return
     before = _stat(Path(name), limits)
     content = _hashed(_blocks(Path(name)))
-    yield Fetched(Path(name), content, before[0])
-    if _stat(Path(name), limits) != before:
-        raise SourceError("the file changed while it was read; run again when it is complete")
+
+    def verify() -> None:
+        if _stat(Path(name), limits) != before:
+            raise SourceError("the file changed while it was read; run again when it is complete")
+
+    verify()
+    yield Fetched(Path(name), content, before[0], verify)
 
 
 def _stat(path: Path, limits: AudioLimits) -> tuple[int, int, int]:

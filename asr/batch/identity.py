@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from asr.speakers.folder import model_id
 
 if TYPE_CHECKING:
     from asr.config import Options
@@ -30,7 +32,7 @@ def fingerprint(settings: Settings, options: Options, model: str) -> str:
     """
     chosen = asdict(options)
     del chosen["limits"]
-    facts = {
+    facts: dict[str, Any] = {
         "version": VERSION,
         "engine": settings.engine_name,
         "model": model,
@@ -38,6 +40,8 @@ def fingerprint(settings: Settings, options: Options, model: str) -> str:
         "options": chosen,
         "settings": {name: getattr(settings, name) for name in _settings_of(settings)},
     }
+    if options.speakers is not None:
+        facts["speaker_model"] = model_id(settings.speaker_model)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -46,8 +46,10 @@ class Index:
 
     def __init__(self, store: Store, *, is_trusted: bool = True) -> None:
         self._store = store
-        lines = (store.read(NAME) or b"").decode().splitlines() if is_trusted else []
-        self._entries = dict(map(_read, lines))
+        lines = (
+            (store.read(NAME) or b"").decode(errors="replace").splitlines() if is_trusted else []
+        )
+        self._entries = dict(filter(None, map(_read, lines)))
 
     def get(self, source: Source) -> Entry | None:
         """The entry of a path that did not change since."""
@@ -79,7 +81,11 @@ def _key(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100  # keeps links
 
 
-def _read(line: str) -> tuple[str, Entry]:
-    path, *facts = json.loads(line)
-    entry: Any = Entry(*facts)
+def _read(line: str) -> tuple[str, Entry] | None:
+    """An entry, or None if the line is damaged."""
+    try:
+        path, *facts = json.loads(line)
+        entry: Any = Entry(*facts)
+    except (ValueError, TypeError):
+        return None
     return path, entry

@@ -24,11 +24,11 @@ class Row:
         path: as the user named it.
         id: name of the result; paths with the same content share it. Empty if the content is
             unknown.
-        status: "done", "failed", or "pending" if the run was interrupted.
+        status: "done", "failed", or "pending" if the run has not reached it.
         seconds: of audio.
         rtfx: seconds of audio per second of work of one worker.
         error: text for people.
-        fault: "recording", or "service" if the next run tries again.
+        fault: "recording"; or "path" or "service", and then the next run tries again.
         warnings: of the transcript.
         outputs: the file of each format, relative to the output folder.
         duplicate_of: the first path with the same content.
@@ -65,10 +65,15 @@ def write_manifest(store: Store, rows: Sequence[Row]) -> list[str]:
 def _plain(row: Row) -> dict[str, object]:
     """A row without surrogates, which stand for bytes of names that are not UTF-8."""
     facts = asdict(row)
-    for name in ("path", "duplicate_of"):
-        if facts[name] is not None:
-            facts[name] = facts[name].encode("utf-8", "backslashreplace").decode()
-    return {**facts, "warnings": list(row.warnings), "outputs": list(row.outputs)}
+    for name, value in facts.items():
+        if isinstance(value, str):
+            facts[name] = _printable(value)
+    warnings = [_printable(text) for text in row.warnings]
+    return {**facts, "warnings": warnings, "outputs": list(row.outputs)}
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _to_parquet(records: Sequence[dict[str, object]]) -> bytes | None:

@@ -22,11 +22,12 @@ from asr.pipeline.checkpoint import Records, pack_chunk, pack_missing
 from asr.pipeline.missing import Missing, reason_of
 from asr.pipeline.run import Run
 from asr.pipeline.scheduler import NOBODY
+from asr.pipeline.speakers import SpeakerTracker
 from asr.pipeline.transcriber import collect
 from asr.types import SAMPLE_RATE, Chunk, Hypothesis, SpeechRegion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from asr.config import Options
@@ -110,7 +111,12 @@ class _Collector:
 
 
 async def make_plan(
-    transcriber: Transcriber, source: Path, target: Path, options: Options, piece_seconds: float
+    transcriber: Transcriber,
+    source: Path,
+    target: Path,
+    options: Options,
+    piece_seconds: float,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Decode a recording and cut it into pieces.
 
@@ -120,17 +126,19 @@ async def make_plan(
         target: for the samples of channel 0; those of others go to their `channel_path`.
         options: how to transcribe.
         piece_seconds: about how long a piece is.
+        on_step: called for each report of the decoder.
 
     Raises:
         AudioError: the recording cannot be used.
     """
-    options, _ = _settled(transcriber, options)
+    options, _ = _settled(transcriber, replace(options, speakers=None))
     reports: list[Decoded] = []
 
     async def kept() -> AsyncGenerator[Decoded]:
         async with contextlib.aclosing(transcriber.decode(source, target, options)) as found:
             async for report in found:
                 reports.append(report)
+                on_step()
                 yield report
 
     collector = _Collector()
@@ -158,13 +166,24 @@ async def recognise_piece(
     places: Sequence[Place],
     recordings: Mapping[int, Recording],
     options: Options,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Recognise the chunks of a piece; return a record for each.
+
+    Args:
+        transcriber: with the engine.
+        places: the chunks of the piece.
+        recordings: the samples of each channel.
+        options: how to transcribe.
+        on_step: called for each chunk.
 
     Raises:
         EngineError: the engine failed on a chunk, and the options allow no gaps.
     """
     options, _ = _settled(transcriber, options)
+    speakers = None
+    if options.speakers is not None:
+        speakers = SpeakerTracker(transcriber.diariser, options.speakers, ())
     window = asyncio.Semaphore(2 * transcriber.engine.slots)
 
     async def record(place: Place) -> str:
@@ -172,11 +191,15 @@ async def recognise_piece(
         async with window:
             try:
                 heard = await transcriber.recognise(chunk, recordings[channel], options, NOBODY)
+                if speakers is not None:
+                    audio = await transcriber.audible(chunk, recordings[channel])
+                    heard = await speakers.hear(audio, heard)
             except Exception as error:
                 reason = reason_of(error) if options.on_error == "gap" else None
                 if reason is None:
                     raise
                 return pack_missing(place, reason, transcriber.engine.name)
+        on_step()
         return pack_chunk(place, heard, transcriber.engine.name)
 
     try:

@@ -6,14 +6,16 @@ size, with a rate for its suffix that each finished recording improves.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 _RATES: Final = {".wav": 64_000, ".flac": 40_000, ".opus": 5_000, ".ogg": 10_000, ".amr": 1_600}
 _OTHER: Final = 16_000
@@ -72,6 +74,28 @@ class Progress:
         self._started = clock()
         self._drawn = -LINE_SECONDS
         self._kept = 0.0
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def ticking(self) -> Generator[None]:
+        """Draw from time to time until the block ends, because an answer may take an hour."""
+        over = threading.Event()
+        pause = DRAW_SECONDS if self._stream.isatty() else LINE_SECONDS
+
+        def tick() -> None:
+            while not over.wait(pause):
+                if self.is_due:
+                    self.draw()
+
+        thread = threading.Thread(target=tick, daemon=True)
+        if not self._hidden:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if not self._hidden or thread.is_alive():
+                thread.join()
 
     def start(self, kept: float) -> None:
         """Begin to measure; `kept` seconds were done by earlier runs."""
@@ -85,13 +109,17 @@ class Progress:
 
     def draw(self, *, last: bool = False) -> None:
         """Draw the line; `last` ends it."""
-        if self._hidden:
-            return
-        self._drawn = self._clock()
-        is_terminal = self._stream.isatty()
-        start, end = ("\r\x1b[K", "\n" if last else "") if is_terminal else ("", "\n")
-        self._stream.write(f"{start}{self.text()}{end}")
-        self._stream.flush()
+        with self._lock:
+            if self._hidden:
+                return
+            self._drawn = self._clock()
+            is_terminal = self._stream.isatty()
+            start, end = ("\r\x1b[K", "\n" if last else "") if is_terminal else ("", "\n")
+            try:
+                self._stream.write(f"{start}{self.text()}{end}")
+                self._stream.flush()
+            except OSError:  # the terminal was closed; the run goes on
+                self._hidden = True
 
     def text(self) -> str:
         """The line."""

@@ -96,10 +96,11 @@ class Results:
     def done(self, row: str) -> Done | None:
         """The facts about a finished transcript, or None if it is not finished."""
         data = self.store.read(_done_name(row))
-        if data is None:
+        try:
+            facts = json.loads(data or b"")
+            return Done(**facts | {"warnings": tuple(facts["warnings"])})
+        except (ValueError, TypeError, KeyError):  # damaged, or of another version
             return None
-        facts = json.loads(data)
-        return Done(**facts | {"warnings": tuple(facts["warnings"])})
 
     def outputs(self, row: str) -> dict[str, str]:
         """The name of each format."""
@@ -160,7 +161,10 @@ class Results:
     def failure(self, row: str) -> str | None:
         """Why a recording cannot be transcribed, or None."""
         data = self.store.read(_failed_name(row))
-        return None if data is None else str(json.loads(data)["error"])
+        try:
+            return None if data is None else str(json.loads(data)["error"])
+        except (ValueError, TypeError, KeyError):
+            return "an earlier run failed; its reason was lost"
 
     def forget_failure(self, row: str) -> None:
         """Let a failed recording be tried again, from the beginning."""
@@ -177,6 +181,10 @@ class Results:
         """The marks of a task that was begun and did not end, because its process died."""
         names = self.store.names(ATTEMPTS)
         return [f"{ATTEMPTS}/{name}" for name in names if name.startswith(f"{key}-")]
+
+    def forget_attempts(self) -> None:
+        """Remove all marks, because the user ended the tasks, not the recordings."""
+        self.store.remove([f"{ATTEMPTS}/{name}" for name in self.store.names(ATTEMPTS)])
 
     def _render(self, transcript: Transcript, row: str, formats: Iterable[str]) -> None:
         for name in formats:

@@ -9,9 +9,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
-import threading
-import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,22 +17,24 @@ from asr.audio.vad import load_classifier
 from asr.batch.campaign import Campaign, split_seconds
 from asr.batch.identity import fingerprint
 from asr.batch.index import Index
-from asr.batch.manifest import write_manifest
+from asr.batch.records import Records
 from asr.batch.results import INTERNAL, TOKEN, Results
+from asr.batch.signals import terminable
 from asr.batch.store import LocalStore, open_store
 from asr.batch.worker import engine_of
+from asr.config import check
 from asr.engines.base import settle
 from asr.errors import AsrError, EngineUnavailable
+from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Generator, Iterator, Sequence
 
     from asr.batch.progress import Progress
+    from asr.batch.signals import Signals
     from asr.batch.sources import Source
     from asr.batch.tasks import Answer, Job, Task
 
-SAVE_SECONDS: Final = 60.0
 LOST_TRIES: Final = 3
 """How often the executor may fail before the run ends."""
 
@@ -91,6 +90,9 @@ def prepare(job: Job) -> Job:
     """
     if job.options.vad.kind == "silero":
         load_classifier(job.options.vad)
+    if job.options.speakers is not None:
+        reason = obstacle(job.settings.speaker_model)
+        check(not reason, "speakers", reason)
     model = asyncio.run(_model(job))
     return replace(job, fingerprint=fingerprint(job.settings, job.options, model))
 
@@ -134,7 +136,7 @@ def run_batch(
         BlockingIOError: another run uses the output folder.
     """
     store = open_store(job.out)
-    with _locked(store), _terminable():
+    with _locked(store), terminable() as signals:
         job = replace(job, token=uuid.uuid4().hex)
         store.write(TOKEN, job.token.encode())
         index = Index(store, is_trusted=not rehash)
@@ -142,21 +144,15 @@ def run_batch(
         campaign = Campaign(
             sources, results, index, job.fingerprint, progress, retry_failed=retry_failed
         )
-        run = _Run(job, campaign, index, executor, progress)
-        trouble, is_interrupted = "", False
-        try:
-            run.hash_copies()
-            run.rounds(longest)
-        except KeyboardInterrupt:
-            is_interrupted = True
-        except (EngineUnavailable, ExecutorLost) as error:
-            trouble = str(error)
-        finally:
-            index.save()
-            names = write_manifest(store, campaign.rows())
+        records = Records(store, job.token, index, campaign)
+        run = _Run(job, campaign, records, executor, progress, signals)
+        trouble, is_interrupted = run.run(longest)
+        if is_interrupted:
+            with contextlib.suppress(OSError):
+                results.forget_attempts()
         campaign.count_all()
         progress.draw(last=True)
-        return _outcome(campaign, len(sources), names, trouble, is_interrupted)
+        return _outcome(campaign, len(sources), records.names, trouble, is_interrupted)
 
 
 def _outcome(
@@ -171,21 +167,44 @@ class _Run:
     """The loop of a run."""
 
     def __init__(
-        self, job: Job, campaign: Campaign, index: Index, executor: Executor, progress: Progress
+        self,
+        job: Job,
+        campaign: Campaign,
+        records: Records,
+        executor: Executor,
+        progress: Progress,
+        signals: Signals,
     ) -> None:
         self._job = job
         self._campaign = campaign
-        self._index = index
+        self._records = records
+        self._signals = signals
         self._executor = executor
         self._progress = progress
         self._n_lost = 0
-        self._saved = time.monotonic()
+
+    def run(self, longest: float | None) -> tuple[str, bool]:
+        """Do everything; return why the run ended early, and whether the user ended it."""
+        trouble, is_interrupted = "", False
+        try:
+            with self._progress.ticking():
+                self._records.save()
+                self.hash_copies()
+                self.rounds(longest)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        except (EngineUnavailable, ExecutorLost, OSError) as error:
+            trouble = str(error)
+        finally:
+            trouble = self._records.save_last() or trouble
+        return trouble, is_interrupted
 
     def hash_copies(self) -> None:
         """Hash recordings that may be copies of each other."""
         tasks = self._campaign.unhashed()
         for answer in self._answers(tasks):
             self._campaign.hashed(answer)
+            self._records.save_sometimes()
 
     def rounds(self, longest: float | None) -> None:
         """Run rounds until nothing is left.
@@ -203,7 +222,7 @@ class _Run:
             for answer in self._answers(tasks):
                 self._campaign.take(answer)
                 self._draw()
-                self._save_sometimes()
+                self._records.save_sometimes()
                 if self._campaign.n_troubles >= most:
                     told = f"{most} tasks in a row failed: {self._campaign.trouble}"
                     raise EngineUnavailable(told)
@@ -213,6 +232,7 @@ class _Run:
         """The answers of the executor. What it does not answer comes again in the next round."""
         if not tasks:
             return
+        self._signals.check()
         self._draw()
         self._n_lost += 1  # unless an answer comes
         try:
@@ -220,6 +240,7 @@ class _Run:
                 for answer in answers:
                     self._n_lost = 0
                     yield answer
+                    self._signals.check()
         except ExecutorLost:
             if self._n_lost >= LOST_TRIES:
                 raise
@@ -230,11 +251,6 @@ class _Run:
         if self._progress.is_due:
             self._campaign.count_all()
             self._progress.draw()
-
-    def _save_sometimes(self) -> None:
-        if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._index.save()
-            self._saved = time.monotonic()
 
 
 def _generator(answers: Iterator[Answer]) -> Generator[Answer]:
@@ -259,21 +275,3 @@ def _locked(store: object) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _terminable() -> Generator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may receive signals
-        return
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable[[int, FrameType | None], object] | int | None
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

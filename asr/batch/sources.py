@@ -60,10 +60,12 @@ class Listing:
     Attributes:
         sources: one for each path, in the order found.
         n_skipped: files in folders without a suffix of recordings.
+        errors: folders that cannot be listed, each with the reason.
     """
 
     sources: list[Source] = field(default_factory=list)
     n_skipped: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 def list_sources(names: Iterable[str]) -> Listing:
@@ -75,7 +77,11 @@ def list_sources(names: Iterable[str]) -> Listing:
     listing = Listing()
     paths = dict.fromkeys(path for name in names for path in _expand(name, listing))
     local = [path for path in paths if not is_url(path)]
-    found = {path: look_at(path) for path in local}
+    errors = listing.errors
+    found = {
+        path: Source(path, error=errors[path]) if path in errors else look_at(path)
+        for path in local
+    }
     remote = [path for path in paths if is_url(path)]
     if remote:
         filesystem(remote[0])  # a missing package is an error of usage, not of each URL
@@ -87,7 +93,7 @@ def list_sources(names: Iterable[str]) -> Listing:
 
 def _expand(name: str, listing: Listing) -> Iterator[str]:
     if name == "-":
-        yield from _manifest(sys.stdin.read(), "", "standard input")
+        yield from _manifest(_decoded(sys.stdin.buffer.read()), "", "standard input")
     elif is_url(name):
         yield from _url(name, listing)
     elif Path(name).is_dir():
@@ -101,31 +107,42 @@ def _expand(name: str, listing: Listing) -> Iterator[str]:
 
 
 def _url(url: str, listing: Listing) -> Iterator[str]:
-    """The recordings behind a URL: a list, a folder (with a slash at its end), a glob, or itself.
+    """The recordings behind a URL: a list, a folder, a glob, or itself.
 
     HTTP has neither folders nor globs.
     """
     is_http = scheme_of(url).startswith("http")
     if url.partition("?")[0].lower().endswith(MANIFESTS):
         yield from _manifest(_remote_text(url), url.rpartition("/")[0], url)
-    elif is_http or not (url.endswith("/") or glob.has_magic(url)):
+    elif is_http or not (glob.has_magic(url) or _is_remote_folder(url)):
         yield url
     else:
         fs, path = filesystem(url)
-        found = fs.find(path) if url.endswith("/") else fs.glob(path)
+        is_glob = glob.has_magic(url)
+        found = fs.glob(path) if is_glob else fs.find(path)
         check(bool(found), "source", f"nothing matches {url}")
         for name in sorted(found):
-            if not url.endswith("/") or Path(name).suffix.lower() in SUFFIXES:
+            if is_glob or Path(name).suffix.lower() in SUFFIXES:
                 yield str(fs.unstrip_protocol(name))
             else:
                 listing.n_skipped += 1
+
+
+def _is_remote_folder(url: str) -> bool:
+    if url.endswith("/"):
+        return True
+    fs, path = filesystem(url)
+    try:
+        return bool(fs.isdir(path))
+    except Exception:  # noqa: BLE001  # each file system has errors of its own; the worker tells
+        return False
 
 
 def _remote_text(url: str) -> str:
     try:
         fs, path = filesystem(url)
         data: bytes = fs.cat_file(path)
-        return data.decode("utf-8-sig")
+        return _decoded(data)
     except Exception as error:
         if isinstance(error, InvalidOption):
             raise
@@ -134,9 +151,14 @@ def _remote_text(url: str) -> str:
 
 def _text(name: str) -> str:
     try:
-        return Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return _decoded(Path(name).read_bytes())
+    except OSError as error:
         raise InvalidOption("source", f"cannot read the manifest {name}: {error}") from error
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a list. Names of files may have bytes that are not UTF-8."""
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _manifest(text: str, folder: str, where: str) -> Iterator[str]:
@@ -180,7 +202,11 @@ def _folder(top: str, listing: Listing) -> Iterator[str]:
     entered: set[tuple[int, int]] = set()
     errors: list[OSError] = []
     for parent, folders, files in os.walk(top, followlinks=True, onerror=errors.append):
-        here = Path(parent).stat()
+        try:
+            here = Path(parent).stat()
+        except OSError as error:  # it was removed meanwhile
+            errors.append(error)
+            continue
         if (here.st_dev, here.st_ino) in entered:
             folders.clear()
             continue
@@ -191,7 +217,9 @@ def _folder(top: str, listing: Listing) -> Iterator[str]:
                 yield str(Path(parent, name))
             else:
                 listing.n_skipped += 1
-    yield from (error.filename for error in errors)
+    for unlisted in errors:
+        listing.errors[unlisted.filename] = f"cannot be listed: {unlisted.strerror}"
+        yield unlisted.filename
 
 
 def look_at(path: str) -> Source:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from asr.config import (
     AudioLimits,
     ChunkOptions,
     DecodeOptions,
+    KnownVoice,
     Options,
+    SpeakerOptions,
     SubtitleOptions,
     VadOptions,
 )
@@ -72,7 +74,14 @@ def _options(facts: dict[str, object]) -> Options:
     decode = dict(facts["decode"])  # type: ignore[call-overload]
     lists = {name: tuple(decode[name]) for name in ("keywords", "languages")}
     parts["decode"] = DecodeOptions(**{**decode, **lists})
+    if speakers := facts["speakers"]:
+        parts["speakers"] = _speakers(speakers)  # type: ignore[arg-type]
     return Options(**{**facts, **parts})  # type: ignore[arg-type]
+
+
+def _speakers(facts: dict[str, Any]) -> SpeakerOptions:
+    known = tuple(KnownVoice(**voice) for voice in facts["known"])
+    return SpeakerOptions(**{**facts, "known": known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,7 @@ class Answer:
         pieces: how many the recording was split into.
         is_new: the work was done in this task, not found done.
         error: text for people.
-        fault: "recording" or "service".
+        fault: "recording", "path" or "service".
     """
 
     task: Task

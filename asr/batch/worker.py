@@ -1,9 +1,10 @@
 """Do one task of a run. A worker holds one `Transcriber` and may do several tasks at once.
 
 Before a task begins, a mark is written; when it ends, however, the mark is removed. So a mark that
-is left tells that the process died while it worked on the task. Such a task may be the reason, or
-it merely ran beside it. After `SUSPECT` deaths it is refused, and the driver runs it alone
-(`asr.batch.alone`), where a death proves something.
+is left tells that the process died while it worked on the task. A task that hangs ends its process
+too (`asr.batch.stall`). Such a task may be the reason, or it merely ran beside it. After `SUSPECT`
+deaths it is refused, and the driver runs it alone (`asr.batch.alone`), where a death proves
+something.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asr.audio.recording import Recording, channel_path
 from asr.batch import pieces
-from asr.batch.faults import SourceError, SourceUnavailable, fault_of, message_of
+from asr.batch.faults import (
+    HopelessRecording,
+    SourceError,
+    SourceUnavailable,
+    fault_of,
+    message_of,
+)
 from asr.batch.fetch import fetched
 from asr.batch.identity import row_id, short_hash
 from asr.batch.pieces import Plan
 from asr.batch.results import TOKEN, Results, work_folder
 from asr.batch.scratch import Scratch
+from asr.batch.stall import Beat, wait
 from asr.batch.store import open_store
 from asr.batch.tasks import Answer
 from asr.engines import load_engine
@@ -47,8 +55,9 @@ SUSPECT: Final = 2
 """A task is refused after this many deaths beside it."""
 HOPELESS: Final = 10
 """A task that runs alone is given up after this many deaths of the whole worker."""
-PAUSES: Final = (1.0, 5.0)
-"""Seconds before the second and the third try after trouble of the service."""
+PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 300.0)
+"""Seconds before each further try after trouble of the service, while servers restart or somebody
+clears a disk."""
 SHORT_RATE: Final = 750
 """Bytes in a second of the most compressed speech. A smaller file is not worth a look inside."""
 LONG_RATE: Final = 4000
@@ -102,7 +111,8 @@ class Worker:
         if len(left) >= SUSPECT and not task.alone:
             return Answer(task, "suspect")
         if len(left) >= HOPELESS:
-            raise SourceError(f"processes died {len(left)} times while they worked on it")
+            self._store.remove(left)  # so that --retry-failed tries it again
+            raise HopelessRecording(f"processes died {len(left)} times while they worked on it")
         mark = self._results.begin(key)
         try:
             answer = self._tried(task)
@@ -131,7 +141,7 @@ class Worker:
             try:
                 return work(task)
             except Exception as error:
-                if fault_of(error) == "recording":
+                if fault_of(error) != "service":
                     raise
                 time.sleep(pause)
         return work(task)
@@ -170,8 +180,10 @@ class Worker:
             return self._split(replace(task, content=source.content), row, *found)
         started = time.perf_counter()
         events = self._open().transcribe_file(source.path, self._job.options, self._folder)
-        transcript = self._wait(collect(events))
+        beat = Beat()
+        transcript = self._wait(collect(events, beat), beat)
         wall = time.perf_counter() - started
+        source.verify()  # a transcript of another content must not get the name of this one
         return _done(task, row, self._results.finish(transcript, row, source.content, wall))
 
     def _is_long(self, source: Fetched) -> bool:
@@ -196,8 +208,10 @@ class Worker:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             target = Path(folder) / "audio.pcm"
             options, length = self._job.options, self._job.split_seconds / 2
-            work = pieces.make_plan(self._open(), source.path, target, options, length)
-            plan = self._wait(work)
+            beat = Beat()
+            work = pieces.make_plan(self._open(), source.path, target, options, length, beat)
+            plan = self._wait(work, beat)
+            source.verify()
             for path in pieces.local_names(plan, target):
                 self._store.put(path, f"{work_folder(row)}/{path.name}")
         wall = time.perf_counter() - started
@@ -226,7 +240,7 @@ class Worker:
         if (done := self._results.completed(row)) is not None:
             return _done(task, row, done, is_new=False)
         if (failure := self._results.failure(row)) is not None:
-            raise SourceError(failure)
+            raise HopelessRecording(failure)
         found = self._plan_of(row)
         if found is None:
             raise SourceUnavailable("the plan of the recording was lost; run again")
@@ -251,10 +265,11 @@ class Worker:
                 for channel in range(plan.n_channels)
                 if plan.span(number, channel) != (0, 0)
             }
+            beat = Beat()
             work = pieces.recognise_piece(
-                self._open(), plan.pieces[number], recordings, self._job.options
+                self._open(), plan.pieces[number], recordings, self._job.options, beat
             )
-            records = self._wait(work)
+            records = self._wait(work, beat)
         head = json.dumps({"wall": time.perf_counter() - started})
         self._store.write(_piece_name(row, number), "\n".join([head, *records]).encode())
 
@@ -300,8 +315,8 @@ class Worker:
                 self._transcriber = made
             return self._transcriber
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _wait(self, work: Coroutine[Any, Any, T], beat: Beat | None = None) -> T:
+        return wait(asyncio.run_coroutine_threadsafe(work, self._loop), beat or Beat())
 
 
 def engine_of(job: Job) -> Engine:

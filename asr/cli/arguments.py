@@ -53,6 +53,18 @@ def add_speakers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speakers", metavar="N", help=f"{text} (default: off)")
 
 
+def add_known_speakers(parser: argparse.ArgumentParser) -> None:
+    """Add ``--known-speaker``."""
+    parser.add_argument(
+        "--known-speaker",
+        action="append",
+        default=[],
+        metavar="NAME[=FILE]",
+        help="a speaker's name, with a recording of this person alone, or one that was stored by "
+        "`asr speakers enrol`; may be repeated, and implies --speakers auto",
+    )
+
+
 def add_track(parser: argparse.ArgumentParser) -> None:
     """Add ``--track``."""
     text = "the only audio track to transcribe, from 0 (default: the first that is not silent)"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
+    add_known_speakers,
     add_quiet,
     add_recognition,
+    add_speakers,
     add_subtitles,
     add_track,
     options_of,
     settings_of,
     subtitles_of,
 )
+from asr.cli.speakers import find_known, with_known
 from asr.config import check
 from asr.output.formats import FORMATS
 
@@ -53,6 +57,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     add_recognition(parser)
     parser.add_argument("--channels", choices=("mix", "split"), default="mix")
     add_track(parser)
+    add_speakers(parser)
+    add_known_speakers(parser)
     parser.add_argument("--on-error", choices=("fail", "gap"), default="fail")
     add_subtitles(parser)
     parser.set_defaults(run=run)
@@ -103,12 +109,15 @@ def run(options: argparse.Namespace) -> int:
     from asr.batch.tasks import Job
 
     settings = settings_of(options)
+    chosen = options_of(options, settings)
+    if options.known_speaker:
+        chosen = with_known(chosen, asyncio.run(find_known(options.known_speaker, settings)))
     listing = list_sources(options.sources)
     _say_found(listing, options)
     job = prepare(
         Job(
             settings,
-            options_of(options, settings),
+            chosen,
             tuple(options.format),
             subtitles_of(options),
             options.out,
@@ -132,9 +141,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _say_found(listing: Listing, options: argparse.Namespace) -> None:
     check(bool(listing.sources), "source", "no recordings found")
-    if listing.n_skipped and not options.quiet:
+    if options.quiet:
+        return
+    if listing.n_skipped:
         told = f"{listing.n_skipped} files without a suffix of recordings were skipped"
         print(f"asr: {told}; name them to transcribe them", file=sys.stderr)
+    print(f"asr: {len(listing.sources)} recordings found; starting Ray", file=sys.stderr)
 
 
 def _ended(outcome: Outcome, options: argparse.Namespace) -> int:
@@ -144,4 +156,4 @@ def _ended(outcome: Outcome, options: argparse.Namespace) -> int:
     print(f"{told}: {options.out.rstrip('/')}/{outcome.manifest[0]}")
     if outcome.is_interrupted:
         return INTERRUPTED
-    return 1 if outcome.n_failed or outcome.n_pending else 0
+    return 1 if outcome.n_failed or outcome.n_pending or outcome.trouble else 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.files import source
-from asr.config import check
+from asr.config import SpeakerOptions, check
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.settings import Settings
 from asr.speakers.folder import MODEL, installed_folder, model_id
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from asr.config import KnownVoice
+    from asr.config import KnownVoice, Options
     from asr.service.speakers.store import VoiceStore
 
 
@@ -120,6 +121,21 @@ async def known_voices(
         check(stored.model == model_id(settings.speaker_model), "known-speaker", message)
         found.append(stored.voice)
     return tuple(found)
+
+
+def with_known(options: Options, known: tuple[KnownVoice, ...]) -> Options:
+    """The options with known voices, which imply that speakers are told apart."""
+    speakers = options.speakers or SpeakerOptions()
+    return replace(options, speakers=replace(speakers, known=known))
+
+
+async def find_known(wanted: Iterable[str], settings: Settings) -> tuple[KnownVoice, ...]:
+    """`known_voices` without a transcriber; the engine is not needed, and stays closed."""
+    transcriber = make_transcriber(settings)
+    try:
+        return await known_voices(transcriber, wanted, settings)
+    finally:
+        await transcriber.close()
 
 
 def _store(settings: Settings) -> VoiceStore:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
+    add_known_speakers,
     add_output,
     add_recognition,
     add_speakers,
@@ -19,8 +19,7 @@ from asr.cli.arguments import (
 )
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
-from asr.cli.speakers import known_voices
-from asr.config import SpeakerOptions
+from asr.cli.speakers import known_voices, with_known
 from asr.errors import AsrError, InvalidOption
 from asr.pipeline.transcriber import collect, make_transcriber
 
@@ -44,14 +43,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     )
     add_track(parser)
     add_speakers(parser)
-    parser.add_argument(
-        "--known-speaker",
-        action="append",
-        default=[],
-        metavar="NAME[=FILE]",
-        help="a speaker's name, with a recording of this person alone, or one that was stored by "
-        "`asr speakers enrol`; may be repeated, and implies --speakers auto",
-    )
+    add_known_speakers(parser)
     parser.add_argument(
         "--on-error",
         choices=("fail", "gap"),
@@ -80,8 +72,7 @@ async def _transcribe_all(
         chosen = options_of(options, settings)
         if options.known_speaker:
             known = await known_voices(transcriber, options.known_speaker, settings)
-            speakers = chosen.speakers or SpeakerOptions()
-            chosen = replace(chosen, speakers=replace(speakers, known=known))
+            chosen = with_known(chosen, known)
         for name in options.files:
             try:
                 with source(name) as path, Bar(name, hidden=options.quiet) as bar:

@@ -4,6 +4,7 @@ python -m tests.batch.drive OUT WORK IN [--address HOST:PORT] [--engine NAME] [-
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.batch.inline import job_for
 
 
 def main():
+    # The shell ignores it for programs in the background, and so would the run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("work", type=Path)

@@ -51,17 +51,23 @@ class Inline:
     def __init__(self, change=None):
         self.tasks = []
         self._change = change
+        self._job = self._worker = None
 
     def run(self, job, tasks):
-        worker = Worker(job)
-        try:
-            for task in tasks:
-                self.tasks.append(task)
-                if self._change is not None:
-                    self._change(task)
-                yield worker.handle(task)
-        finally:
-            worker.close()
+        if job != self._job:
+            self.close()
+            self._job, self._worker = job, Worker(job)
+        for task in tasks:
+            self.tasks.append(task)
+            if self._change is not None:
+                self._change(task)
+            yield self._worker.handle(task)
+
+    def close(self):
+        """End the worker, which serves all rounds of a run, as opening its engine takes time."""
+        if self._worker is not None:
+            self._worker.close()
+        self._job = self._worker = None
 
     @property
     def kinds(self):
@@ -77,10 +83,12 @@ def job_for(out, work, *, options=None, formats=("srt",), engine=ENGINE, **setti
 
 def run(job, names, executor=None, **options):
     """Run a batch without drawing."""
-    progress = Progress(hidden=True)
-    return run_batch(
-        job, list_sources(map(str, names)).sources, executor or Inline(), progress, **options
-    )
+    executor = executor or Inline()
+    sources = list_sources(map(str, names)).sources
+    try:
+        return run_batch(job, sources, executor, Progress(hidden=True), **options)
+    finally:
+        executor.close()
 
 
 def talk(seconds, seed=0, pause=3.0):

@@ -136,11 +136,12 @@ def test_an_unknown_scheme_names_the_known_ones():
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"x")
-    reading = fetched(str(path), AudioLimits(), tmp_path)
-    assert reading.__enter__().size == 1
-    path.write_bytes(b"xy")
-    with pytest.raises(SourceError, match="changed"):
-        reading.__exit__(None, None, None)
+    with fetched(str(path), AudioLimits(), tmp_path) as source:
+        assert source.size == 1
+        source.verify()
+        path.write_bytes(b"xy")
+        with pytest.raises(SourceError, match="changed"):
+            source.verify()
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):

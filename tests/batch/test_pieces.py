@@ -1,17 +1,19 @@
 """The law of pieces: what is recognised in pieces and stitched equals the transcript of one run."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from asr.audio.recording import Recording, channel_path
 from asr.batch.pieces import Plan, cut, make_plan, recognise_piece, stitch_pieces
-from asr.config import Options, VadOptions
+from asr.config import ChunkOptions, Options, SpeakerOptions, VadOptions
 from asr.errors import EngineFailed
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.types import Chunk
 from tests.batch.inline import TellingEngine, talk
+from tests.pipeline.test_speakers import FakeDiariser
 from tests.support import makers
 
 
@@ -30,18 +32,20 @@ def two_channels(seconds):
 
 def with_a_hole(seconds):
     samples = talk(seconds)
-    samples[16_000 * 10 : 16_000 * 30] = 0
+    samples[16_000 * 6 : 16_000 * 16] = 0
     return samples
 
 
+OPTIONS = Options(chunk=ChunkOptions(max_seconds=8.0, search=3.0))
+"""Short chunks, so that short recordings have many."""
 CASES = {
-    "pauses": (lambda: talk(40.0), Options(), TellingEngine),
-    "no pause": (lambda: makers.speech(65.0), Options(), TellingEngine),
-    "channels": (lambda: two_channels(25.0), Options(channels="split"), TellingEngine),
-    "digital silence": (lambda: with_a_hole(40.0), Options(), TellingEngine),
-    "no vad": (lambda: talk(40.0), Options(vad=VadOptions("off")), TellingEngine),
-    "gaps": (lambda: talk(40.0), Options(on_error="gap"), Failing),
-    "silence": (lambda: makers.silence(10.0), Options(), TellingEngine),
+    "pauses": (lambda: talk(24.0), OPTIONS, TellingEngine),
+    "no pause": (lambda: makers.speech(22.0), OPTIONS, TellingEngine),
+    "channels": (lambda: two_channels(15.0), replace(OPTIONS, channels="split"), TellingEngine),
+    "digital silence": (lambda: with_a_hole(24.0), OPTIONS, TellingEngine),
+    "no vad": (lambda: talk(24.0), replace(OPTIONS, vad=VadOptions("off")), TellingEngine),
+    "gaps": (lambda: talk(24.0), replace(OPTIONS, on_error="gap"), Failing),
+    "silence": (lambda: makers.silence(5.0), OPTIONS, TellingEngine),
 }
 
 
@@ -70,7 +74,7 @@ def test_pieces_give_the_transcript_of_one_run(name, tmp_path):
             whole = await collect(transcriber.transcribe_file(source, options, tmp_path))
             plan = await planned(transcriber, source, target, options)
             places = [place for piece in plan.pieces for place in piece]
-            for seconds in (5.0, 20.0):
+            for seconds in (4.0, 9.0):
                 plan = Plan(plan.reports, cut(places, seconds))
                 assert await in_pieces(transcriber, plan, target, options) == whole
                 if name != "silence":
@@ -82,7 +86,7 @@ def test_pieces_give_the_transcript_of_one_run(name, tmp_path):
 
 
 def test_an_error_of_a_chunk_is_raised_without_gaps(tmp_path):
-    source, target = makers.write(tmp_path / "a.wav", talk(40.0)), tmp_path / "audio.pcm"
+    source, target = makers.write(tmp_path / "a.wav", talk(20.0)), tmp_path / "audio.pcm"
 
     async def fail():
         async with Transcriber(Failing()) as transcriber:
@@ -91,6 +95,24 @@ def test_an_error_of_a_chunk_is_raised_without_gaps(tmp_path):
                 await in_pieces(transcriber, plan, target, Options())
 
     asyncio.run(fail())
+
+
+def test_the_voices_of_a_split_recording_are_found_by_the_workers_of_its_pieces(tmp_path):
+    source, target = makers.write(tmp_path / "a.wav", talk(18.0)), tmp_path / "audio.pcm"
+    options = Options(speakers=SpeakerOptions())
+    diariser = FakeDiariser(changes=(12.0,))
+
+    async def compare():
+        async with Transcriber(TellingEngine(), diariser=diariser) as transcriber:
+            whole = await collect(transcriber.transcribe_file(source, options, tmp_path))
+            n_chunks, diariser.n_embedded = diariser.n_embedded, 0
+            plan = await planned(transcriber, source, target, options)
+            assert diariser.n_embedded == 0
+            assert await in_pieces(transcriber, plan, target, options) == whole
+            assert diariser.n_embedded == n_chunks
+            assert {segment.speaker for segment in whole.segments} == {"A", "B"}
+
+    asyncio.run(compare())
 
 
 def chunks(*spans):

@@ -1,10 +1,14 @@
 """Archives on a Ray cluster of one machine. `make test-batch` runs it."""
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -12,6 +16,7 @@ from asr.errors import AsrError, InvalidOption
 from tests.batch.inline import Inline, job_for, run, talk
 from tests.batch.netns import wait_for
 from tests.support import makers
+from tests.support.chat_server import ChatServer
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.batch, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -89,3 +94,71 @@ def test_a_cluster_that_does_not_answer():
 
     with pytest.raises(AsrError, match="no Ray cluster answers"):
         check_address("127.0.0.1:1")
+
+
+def test_a_cluster_that_starts_too_slowly_is_tried_again(monkeypatch):
+    from asr.batch import cluster
+
+    tries = []
+
+    def slow(**_):
+        tries.append(1)
+        raise Exception("The current node timed out during startup")  # noqa: TRY002  # as Ray does
+
+    monkeypatch.setattr(cluster.ray, "init", slow)
+    with (
+        pytest.raises(AsrError, match="on this machine: The current node timed out"),
+        cluster.RayExecutor(None, cluster.Size(1, 1, 0, 1)),
+    ):
+        pass
+    assert len(tries) == cluster.START_TRIES
+
+
+@contextlib.contextmanager
+def chat_server(delay):
+    """A stand-in for vLLM in a thread; gives it and a function that runs a coroutine there."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def do(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+
+    server = ChatServer("vllm", delay)
+    do(server.start())
+    try:
+        yield server, do
+    finally:
+        do(server.kill())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_omni_over_http_survives_servers_that_are_away_for_a_minute(archive, tmp_path):
+    """The whole command. The server comes back later than the engine waits for it."""
+    out = tmp_path / "out"
+    with chat_server(delay=1.0) as (server, do):
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "ASR_ENGINE": "omni",
+            "ASR_VLLM_URL": server.url,
+            "ASR_WORK_DIR": str(tmp_path),
+        }
+        command = [sys.executable, "-P", "-m", "asr", "batch", str(archive), "--out", str(out)]
+        command += ["--cpus", "1", "--aligner", "none", "-f", "rttm", "-f", "srt"]
+        process = subprocess.Popen(command, env=env, start_new_session=True)
+        wait_for(lambda: server.served or process.poll() is not None, 300)
+        do(server.kill())
+        before = server.served
+        time.sleep(75)
+        assert process.poll() is None
+        do(server.start())
+        assert process.wait(600) == 0
+    found = rows(out)
+    assert {row["status"] for row in found.values()} == {"done"}
+    assert server.served > before
+    texts = [json.loads(path.read_text())["text"] for path in out.glob("transcripts/*/*.json")]
+    assert len(texts) == len(found)
+    assert all("hello from vllm" in text for text in texts)
+    assert all(len(row["outputs"]) == 3 for row in found.values())

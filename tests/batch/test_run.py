@@ -25,7 +25,7 @@ def archive(tmp_path_factory):
     makers.write(folder / "a.wav", talk(4.0, 1))
     makers.write(folder / "b.wav", talk(4.0, 2))
     (folder / "copy.wav").write_bytes((folder / "a.wav").read_bytes())
-    makers.write(folder / "long.wav", talk(32.0, 3))
+    makers.write(folder / "long.wav", talk(25.0, 3))
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_bytes(b"no audio" * 1000)
     return folder
@@ -85,7 +85,7 @@ def test_each_content_is_transcribed_once_and_failures_are_rows(archive, tmp_pat
 def test_pieces_give_the_same_files_as_one_task(archive, tmp_path):
     run(job_for(tmp_path / "whole", tmp_path), [archive])
     executor = Inline()
-    run(job_for(tmp_path / "pieces", tmp_path), [archive], executor, longest=16.0)
+    run(job_for(tmp_path / "pieces", tmp_path), [archive], executor, longest=10.0)
     assert executor.kinds.count("piece") >= 3
     assert transcripts(tmp_path / "pieces") == transcripts(tmp_path / "whole")
     assert not list((tmp_path / "pieces/.batch/work").iterdir())
@@ -99,12 +99,12 @@ def test_an_interrupted_run_continues(archive, tmp_path):
         if task.kind == "piece" and task.number == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    outcome = run(job, [archive], Inline(interrupt), longest=16.0)
+    outcome = run(job, [archive], Inline(interrupt), longest=10.0)
     assert outcome.is_interrupted
     assert (outcome.n_done, outcome.n_pending) == (3, 1)
     assert rows(out)["long.wav"]["status"] == "pending"
     executor = Inline()
-    assert run(job, [archive], executor, longest=16.0).n_done == 4
+    assert run(job, [archive], executor, longest=10.0).n_done == 4
     pieces = [task.number for task in executor.tasks if task.kind == "piece"]
     assert executor.kinds[0] == "file"
     assert pieces == sorted(pieces)

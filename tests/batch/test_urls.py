@@ -113,6 +113,7 @@ def test_lists_folders_and_globs_at_urls():
         "memory://bucket/b/y.mp3",
     ]
     assert list_sources(["memory://bucket/"]).n_skipped == 2
+    assert [source.path for source in list_sources(["memory://bucket/a"]).sources] == [x]
     with pytest.raises(InvalidOption, match="cannot read the manifest"):
         list_sources(["memory://bucket/no.txt"])
 
