@@ -36,7 +36,11 @@ test-slow: $(DEV)  ## long fuzzing and large uploads
 
 test-postgres: $(DEV)  ## jobs on a real Postgres (Debian: apt-get install postgresql)
 	$(BIN)/python -m pytest tests/service/jobs/test_store.py tests/service/jobs/test_migrations.py tests/service/jobs/test_kill.py \
+	  tests/service/access/test_shared_limits.py \
 	  -m "not kill" -k postgres -rs
+
+test-servers: $(DEV)  ## two servers, one Postgres, one folder, in network namespaces (root; Debian: postgresql, faketime)
+	$(BIN)/python -m pytest -m servers tests/servers -rs --timeout 1200
 
 test-kill: $(DEV)  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/service/jobs/test_kill.py -m kill --timeout 1200 -s

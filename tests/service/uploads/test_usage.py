@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -230,3 +231,19 @@ def test_work_ends_before_a_cancelled_caller_goes_on():
         assert ended
 
     asyncio.run(run())
+
+
+def test_the_lock_of_a_usage_holds_on_other_machines(store, monkeypatch):
+    """On NFS the lock of a folder holds on one machine only, and that of its usage on all."""
+    store.create(ME, 10)
+    locked = []
+    lock = fcntl.flock
+
+    def flock(descriptor, operation):
+        locked.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store.create(ME, 10)
+    assert locked == [".usage"]
+    assert ledger_of(store).usage() == Usage(2, 0, 20)
