@@ -1,4 +1,7 @@
-"""The manifests in deploy/kubernetes fit the service. ``make test-kubernetes`` checks their schemas."""
+"""The manifests in deploy/kubernetes fit the service.
+
+``make test-kubernetes`` checks their schemas.
+"""
 
 from dataclasses import fields
 

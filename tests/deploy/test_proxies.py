@@ -120,9 +120,12 @@ class _Local(httpx.HTTPTransport):
 @contextlib.contextmanager
 def running(make, folder, backend):
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-days", "2", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"]
-        + ["-keyout", folder / "asr.key", "-out", folder / "asr.crt"],
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", f"/CN={NAME}"),
+            *("-addext", f"subjectAltName=DNS:{NAME}"),
+            *("-keyout", folder / "asr.key", "-out", folder / "asr.crt"),
+        ],
         check=True,
         capture_output=True,
     )

@@ -58,8 +58,10 @@ class Postgres:
     def start(self):
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [find("postgres"), "-D", "data", "-p", str(self.port), "-k", str(self.folder)]
-                + ["-h", self.address],
+                [
+                    *(find("postgres"), "-D", "data", "-k", str(self.folder)),
+                    *("-p", str(self.port), "-h", self.address),
+                ],
                 cwd=self.folder,
                 user=self.user,
                 stdout=log,

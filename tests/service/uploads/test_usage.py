@@ -247,3 +247,14 @@ def test_the_lock_of_a_usage_holds_on_other_machines(store, monkeypatch):
     store.create(ME, 10)
     assert locked == [".usage"]
     assert ledger_of(store).usage() == Usage(2, 0, 20)
+
+
+def test_the_offset_is_fresh_although_nfs_caches_the_status_of_files(store, monkeypatch):
+    """Another server has appended. NFS shows its size when the file is opened, but not to stat."""
+    upload = store.create(ME, 10)
+    path, stat = store._files(upload.id, ME).data, Path.stat
+    cached = path.stat()
+    with path.open("ab") as file:
+        file.write(b"12345")
+    monkeypatch.setattr(Path, "stat", lambda it, **k: cached if it == path else stat(it, **k))
+    assert store.status(upload.id, ME).offset == 5
