@@ -27,7 +27,7 @@ pytestmark = pytest.mark.proxies
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = TUS | {"Content-Type": "application/offset+octet-stream"}
 RAW = {"content-type": "audio/wav"}
-NAME = "asr.example.com"
+NAME = "example.com"
 NGINX = """
 daemon off;
 pid {folder}/nginx.pid;
@@ -41,7 +41,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    include {folder}/asr.conf;
+    include {folder}/speech.conf;
 }}
 """
 
@@ -63,13 +63,13 @@ def changed(text, changes):
 
 
 def nginx(folder, port, backend):
-    example = (ROOT / "deploy" / "nginx" / "asr.conf").read_text()
+    example = (ROOT / "deploy" / "nginx" / "speech.conf").read_text()
     changes = {
         "listen 443": f"listen 127.0.0.1:{port}",
-        "/etc/nginx/asr": f"{folder}/asr",
+        "/etc/nginx/example": f"{folder}/example",
         "server 127.0.0.1:8000": f"server 127.0.0.1:{backend}",
     }
-    (folder / "asr.conf").write_text(changed(example, changes))
+    (folder / "speech.conf").write_text(changed(example, changes))
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
     return ["nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/log"]
 
@@ -78,7 +78,7 @@ def caddy(folder, port, backend):
     example = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text()
     changes = {
         f"{NAME} {{": f"https://{NAME}:{port} {{\n\tbind 127.0.0.1",
-        "/etc/caddy/asr": f"{folder}/asr",
+        "/etc/caddy/example": f"{folder}/example",
         "reverse_proxy 127.0.0.1:8000": f"reverse_proxy 127.0.0.1:{backend}",
     }
     own = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
@@ -92,7 +92,7 @@ class Proxy:
     def __init__(self, folder, port):
         self.port = port
         self.url = f"https://{NAME}:{port}"
-        self.context = ssl.create_default_context(cafile=str(folder / "asr.crt"))
+        self.context = ssl.create_default_context(cafile=str(folder / "example.crt"))
         self.client = httpx.Client(
             base_url=self.url, timeout=60, transport=_Local(verify=self.context)
         )
@@ -124,7 +124,7 @@ def running(make, folder, backend):
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
             *("-nodes", "-days", "2", "-subj", f"/CN={NAME}"),
             *("-addext", f"subjectAltName=DNS:{NAME}"),
-            *("-keyout", folder / "asr.key", "-out", folder / "asr.crt"),
+            *("-keyout", folder / "example.key", "-out", folder / "example.crt"),
         ],
         check=True,
         capture_output=True,
