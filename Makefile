@@ -36,7 +36,23 @@ test-slow: $(DEV)  ## long fuzzing and large uploads
 
 test-postgres: $(DEV)  ## jobs on a real Postgres (Debian: apt-get install postgresql)
 	$(BIN)/python -m pytest tests/service/jobs/test_store.py tests/service/jobs/test_migrations.py tests/service/jobs/test_kill.py \
+	  tests/service/access/test_shared_limits.py \
 	  -m "not kill" -k postgres -rs
+
+test-servers: $(DEV)  ## two servers, one Postgres, one folder, in network namespaces (root; Debian: postgresql, gcc)
+	$(BIN)/python -m pytest -m servers tests/servers -rs --timeout 1200
+
+test-kubernetes: .venv-kubernetes/stamp  ## the manifests against the schemas of three versions of Kubernetes
+	for version in 1.27 1.31 1.37; do .venv-kubernetes/bin/kubernetes-validate --strict -k $$version \
+	  $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)) || exit 1; done
+
+.venv-kubernetes/stamp:
+	$(MAKE) --no-print-directory VENV=.venv-kubernetes .venv-kubernetes/bin/python
+	.venv-kubernetes/bin/python -m pip install --quiet --disable-pip-version-check 'kubernetes-validate>=1.37,<2'
+	touch $@
+
+test-proxies: $(DEV)  ## the examples of nginx and Caddy in front of a real server (Debian: nginx, caddy, openssl)
+	$(BIN)/python -m pytest -m proxies tests/deploy -rs
 
 test-kill: $(DEV)  ## 50 kills of server and worker, 51 with Postgres too: ten minutes
 	$(BIN)/python -m pytest tests/service/jobs/test_kill.py -m kill --timeout 1200 -s
@@ -150,7 +166,7 @@ model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile ca
 speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB (the Dockerfile calls this)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv-vllm .venv-reference build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .venv-ctc .venv-openapi .venv-page .venv-batch
+	rm -rf .venv .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A Debian without python3-venv has no ensurepip; virtualenv brings its own pip.
 $(BIN)/python:

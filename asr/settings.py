@@ -65,6 +65,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "live_keep_seconds": (0, math.inf),
     "upload_ttl": (1, math.inf),
     "worker_timeout": (2, math.inf),
+    "drain_seconds": (0, 3600),
     "shutdown_grace": (0, 8),
 }
 _POSITIVE: Final = (
@@ -203,6 +204,9 @@ class Settings:
     cors_origins: str = described("", "allowed browser origins, separated by commas, or *")
     worker_timeout: float = described(
         10.0, "seconds without a sign of life after which a worker counts as dead"
+    )
+    drain_seconds: float = described(
+        0.0, "seconds after SIGTERM in which /ready says 503 and requests are still answered"
     )
     shutdown_grace: float = described(5.0, "seconds for running requests to finish after SIGTERM")
     page: bool = described(True, "serve the web page at / (docs/api.md#the-web-page)")

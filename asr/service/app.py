@@ -17,12 +17,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from asr.errors import AsrError
+from asr.errors import AsrError, StoreUnavailable
 from asr.service.access.client_secrets import FILE, ClientSecrets
 from asr.service.access.keys import Keyring
-from asr.service.access.limits import Meters
 from asr.service.access.media_tokens import MediaTokens
+from asr.service.access.shared import SharedMeters
+from asr.service.clock import SharedClock
 from asr.service.compat.routes import make_compat_router
+from asr.service.http.draining import ClosingConnections, Drain
 from asr.service.http.head import HeadAsGet
 from asr.service.http.middleware import KeyCheck, QueryCheck, RelativeRedirects, RequestLog
 from asr.service.http.problems import Problem, problem_of
@@ -73,8 +75,10 @@ class Application:
     def __init__(self, submit: Submit, settings: Settings, run_dir: Path, incoming: Path) -> None:
         self._settings = settings
         self.keyring = Keyring(settings)
-        self.client_secrets = ClientSecrets(self.keyring, settings.data_path / FILE)
-        self.meters = Meters()
+        self.clock = SharedClock()
+        secret = settings.data_path / FILE
+        self.client_secrets = ClientSecrets(self.keyring, secret, self.clock.now)
+        self.meters = SharedMeters(self.clock)
         self.metrics = ApiMetrics()
         self.client = WorkerClient(submit, [self.meters.add_audio, self.metrics.add_audio])
         self.uploads = Uploads(
@@ -98,8 +102,9 @@ class Application:
             weight_of=self.keyring.weight_of,
             audio_wait=self._audio_wait,
         )
-
-        self.media_tokens = MediaTokens(self.keyring, settings.data_path / FILE)
+        if settings.database_url:  # other servers may use it
+            self.meters.store = self.jobs.key_usage
+        self.media_tokens = MediaTokens(self.keyring, secret, self.clock.now)
         self.page = Page(
             jobs=self.jobs,
             client=self.client,
@@ -110,12 +115,16 @@ class Application:
             needs_key=bool(self.keyring),
         )
         self._readiness = Readiness([run_dir, incoming], self.jobs.check)
+        self._drain = Drain()
+
+    def drain(self) -> None:
+        """Prepare for the end: be not ready, claim no more jobs, and still answer requests."""
+        if not self._drain.is_on:
+            logger.info("draining: /ready says 503, requests are still answered")
+        self._drain.is_on = self._readiness.is_ending = self.jobs.runner.is_paused = True
 
     def _audio_wait(self, owner: str) -> int:
-        """Seconds until a key may have audio transcribed again; 0 means now.
-
-        The usage of a key is counted from its first request after the start of the service.
-        """
+        """Seconds until a key may have audio transcribed again; 0 means now."""
         key = self.keyring.named(owner)
         return 0 if key is None else self.meters.of(key).audio_wait()
 
@@ -158,6 +167,7 @@ class Application:
         )
         if self._settings.origins:
             _allow_browsers(app, self._settings.origins)
+        app.add_middleware(ClosingConnections, drain=self._drain)
         app.add_middleware(HeadAsGet)
         app.add_middleware(RequestLog, metrics=self.metrics)
         app.add_middleware(Proxies, prefix=self._settings.prefix)
@@ -170,10 +180,24 @@ class Application:
             asyncio.create_task(_log_ready(self.service)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]
-        async with self.jobs.working(), self.page.working():
+        async with self._limits_shared(), self.jobs.working(), self.page.working():
             yield
         for task in background:
             task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _limits_shared(self) -> AsyncGenerator[None]:
+        """Exchange counts for the limits of keys with the other servers, until the end."""
+        if self.meters.store is not None:
+            with contextlib.suppress(StoreUnavailable):
+                await self.jobs.store.open()
+            await self.meters.exchange()  # before a job of a key with used up hours is claimed
+        task = asyncio.create_task(self.meters.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 _EXPOSED: Final = (

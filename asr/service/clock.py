@@ -97,3 +97,26 @@ class CautiousClock:
             draft = self._memory.with_suffix(".draft")
             draft.write_text(f"{wall:.0f}", encoding="ascii")
             draft.rename(self._memory)
+
+
+class SharedClock:
+    """The time on which all servers of one database agree.
+
+    It is the wall clock of this machine, corrected by what the database's clock shows. Without a
+    correction it is the wall clock.
+
+    Args:
+        wall: reads the wall clock.
+    """
+
+    def __init__(self, wall: Callable[[], float] = wall_time) -> None:
+        self._wall = wall
+        self.offset = 0.0
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._wall() + self.offset
+
+    def set_to(self, theirs: float) -> None:
+        """Show the time of the database, in seconds since 1970, from now on."""
+        self.offset = theirs - self._wall()

@@ -25,7 +25,8 @@ T = TypeVar("T")
 RUN_PREFIX = "asr-serve-"
 _DRAFT_PREFIX = "asr-draft-"
 _DRAFT_SECONDS = 3600.0
-_OURS = ("uploads", "recordings", "voices", "jobs.db", "clock")
+LOCK_PREFIX = "asr-lock-"
+_OURS = ("uploads", "recordings", "voices", "jobs.db", "clock", LOCK_PREFIX)
 """What a data folder holds, in addition to the folders of running servers."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -61,6 +62,49 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, *, wait: bool) -> Generator[int]:
+    """Hold a lock on a file, which is made if it is missing; yields its descriptor.
+
+    Use it in folders that servers on several machines share. On NFS the lock of a file that is
+    open for writing holds on all machines, but the lock of a folder only on one.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(path, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether `path` still names the open file. Its last holder may have removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False
+
+
+def fresh_stat(path: Path) -> os.stat_result:
+    """The status of a file that another machine may just have written.
+
+    NFS answers `stat` from a cache for some seconds, but asks its server when a file is opened.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 
@@ -107,7 +151,7 @@ def _make(folder: Path) -> None:
 
 
 _restored: dict[Path, int] = {}
-"""Descriptors that hold the locks on restored folders, until this process ends."""
+"""Descriptors that hold the locks on restored folders and files, until this process ends."""
 
 
 def restore_run_directory(folder: Path) -> None:
@@ -124,8 +168,21 @@ def restore_run_directory(folder: Path) -> None:
     except BlockingIOError:  # another thread of this server was faster
         os.close(descriptor)
         return
-    earlier = _restored.get(folder)
-    _restored[folder] = descriptor
+    _keep(folder, descriptor)
+    _restore_lock(_lock_of(folder))
+
+
+def _restore_lock(lock: Path) -> None:
+    """Make the lock file of a run directory again, if it was deleted, too."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _keep(lock, descriptor)
+
+
+def _keep(path: Path, descriptor: int) -> None:
+    earlier = _restored.get(path)
+    _restored[path] = descriptor
     if earlier is not None:
         os.close(earlier)
 
@@ -135,25 +192,54 @@ def run_directory(parent: Path) -> Generator[Path]:
     """Make a folder for the files of requests, and remove it after the block.
 
     A server that was killed leaves its folder behind, and the next server removes it. Each running
-    server holds a lock on its folder, so folders without a lock belong to dead servers. A folder
-    gets its name after it is locked. Otherwise another server that starts could remove it.
+    server holds two locks: on its folder, which cleaners of old files respect, and on a file
+    beside it, which holds on all machines that share `parent`. So a folder with neither lock
+    belongs to a dead server. A folder gets its name after it is locked. Otherwise another server
+    that starts could remove it.
     """
     for left in (*parent.glob(f"{RUN_PREFIX}*"), *parent.glob(f"{_DRAFT_PREFIX}*")):
         if left.name.startswith(RUN_PREFIX) or _is_old(left):
-            with contextlib.suppress(OSError), locked_folder(left, wait=False):
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove_if_dead(left)
+    for lock in parent.glob(f"{LOCK_PREFIX}*"):
+        if not _folder_of(lock).exists() and _is_old(lock):  # its server died while it started
+            lock.unlink(missing_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT_PREFIX, dir=parent))
     folder = draft.with_name(RUN_PREFIX + draft.name.removeprefix(_DRAFT_PREFIX))
+    lock = _lock_of(folder)
     try:
-        with locked_folder(draft, wait=False):
+        with locked_file(lock, wait=False), locked_folder(draft, wait=False):
             draft.rename(folder)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a folder that no running server holds.
+
+    Raises:
+        BlockingIOError: a server holds it.
+    """
+    lock = _lock_of(folder)
+    with locked_folder(folder, wait=False), locked_file(lock, wait=False):
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    """The file whose lock says that a server uses `folder`, a draft or a run directory."""
+    name = folder.name.removeprefix(RUN_PREFIX).removeprefix(_DRAFT_PREFIX)
+    return folder.with_name(LOCK_PREFIX + name)
+
+
+def _folder_of(lock: Path) -> Path:
+    return lock.with_name(RUN_PREFIX + lock.name.removeprefix(LOCK_PREFIX))
 
 
 def _is_old(path: Path) -> bool:
-    """Whether a draft was left by a server that died before it could lock it."""
+    """Whether a file or folder is older than the start of a server takes."""
     with contextlib.suppress(FileNotFoundError):
         return wall_time() - path.stat().st_mtime > _DRAFT_SECONDS
     return False

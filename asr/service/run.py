@@ -22,7 +22,13 @@ from asr.service.http.sockets import LiveConnection
 from asr.service.jobs.database import Database
 from asr.service.jobs.tables import refuse_newer
 from asr.service.jobs.troubles import described
-from asr.service.litserve.server import Interrupts, bind_children, children_ended, make_server
+from asr.service.litserve.server import (
+    DRAIN_SIGNAL,
+    Interrupts,
+    bind_children,
+    children_ended,
+    make_server,
+)
 from asr.service.observability.logs import configure_logging
 from asr.service.observability.telemetry import set_up as set_up_telemetry
 
@@ -52,6 +58,7 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
     interrupts = Interrupts()
     os.umask(0o077)  # nobody else on this machine may read recordings or transcripts
     bind_children()
+    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # until the API process handles it
     raise_limit()
     try:
         logger.info("engine %s, http://%s:%d", settings.engine_name, settings.host, settings.port)
@@ -71,7 +78,9 @@ def run(settings: Settings, make_engine: EngineMaker) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(application: Application) -> AsyncGenerator[None]:
-    _on_signal(asyncio.get_running_loop(), application)
+    loop = asyncio.get_running_loop()
+    _on_signal(loop, application)
+    loop.add_signal_handler(DRAIN_SIGNAL, application.drain)
     telemetry = set_up_telemetry()
     async with application.running():
         yield

@@ -1,6 +1,7 @@
 """Folders of requests and of servers: they are private, and removed when nobody uses them."""
 
 import asyncio
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -12,10 +13,13 @@ import pytest
 
 from asr.service.files import (
     _DRAFT_PREFIX,
+    LOCK_PREFIX,
     RUN_PREFIX,
     _close_to_others,
+    locked_file,
     locked_folder,
     make_private,
+    restore_run_directory,
     run_directory,
     temporary_folder,
 )
@@ -113,6 +117,7 @@ def test_folders_of_dead_servers_are_removed(tmp_path):
     with run_directory(tmp_path) as folder:
         assert {path.name for path in tmp_path.iterdir()} == {
             folder.name,
+            folder.name.replace(RUN_PREFIX, LOCK_PREFIX),
             f"{_DRAFT_PREFIX}newx",
         }
 
@@ -181,3 +186,75 @@ def test_no_file_of_the_service_can_be_read_by_others():
                 assert readable_by_others(folder) == []
     finally:
         os.umask(previous)
+
+
+# --- folders on NFS -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nfs(monkeypatch):
+    """As between two machines on NFS: only the lock of a file that is open for writing holds."""
+    lock = fcntl.flock
+
+    def flock(descriptor, operation):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            return
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        assert mode == os.O_RDWR, "NFS gives EBADF"
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.usefixtures("nfs")
+def test_a_server_on_another_machine_keeps_its_folder(tmp_path):
+    with run_directory(tmp_path) as first:
+        (first / "body").write_bytes(b"arriving")
+        with run_directory(tmp_path):
+            assert (first / "body").read_bytes() == b"arriving"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("nfs")
+def test_a_folder_that_was_made_again_is_kept_on_another_machine(tmp_path):
+    with run_directory(tmp_path) as first:
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        restore_run_directory(first)
+        with run_directory(tmp_path):
+            assert first.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("nfs")
+def test_the_folder_of_a_dead_server_on_another_machine_is_removed(tmp_path):
+    dead = tmp_path / f"{RUN_PREFIX}dead"
+    dead.mkdir()
+    (tmp_path / f"{LOCK_PREFIX}dead").touch()
+    with run_directory(tmp_path):
+        assert not dead.exists()
+        assert not (tmp_path / f"{LOCK_PREFIX}dead").exists()
+
+
+def test_a_lock_on_a_file_that_was_removed_is_not_taken(tmp_path):
+    """A waiting process would hold the lock of a file that nobody else can find any more."""
+    path, inside = tmp_path / "lock", threading.Event()
+
+    def hold():
+        with locked_file(path, wait=True):
+            inside.set()
+            holding.wait()
+            path.unlink()
+
+    holding = threading.Event()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    with pytest.raises(BlockingIOError), locked_file(path, wait=False):
+        pass
+    threading.Timer(0.01, holding.set).start()
+    with locked_file(path, wait=True) as descriptor:
+        assert os.path.samestat(os.fstat(descriptor), path.stat())
+        with pytest.raises(BlockingIOError), locked_file(path, wait=False):
+            pass
+    thread.join()

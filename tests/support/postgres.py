@@ -30,18 +30,27 @@ needs_postgres = pytest.mark.skipif(
 
 
 class Postgres:
-    """A database server on its own port, in a temporary folder."""
+    """A database server on its own port, in a temporary folder.
 
-    def __init__(self):
+    Args:
+        address: at which it listens.
+        network: which may connect without a password, such as 10.0.0.0/24.
+    """
+
+    def __init__(self, address="127.0.0.1", network=None):
+        self.address = address
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
-        self.url = f"postgresql://test@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://test@{address}:{self.port}/postgres"
         self.process = None
         # Postgres refuses to run as root.
         self.user = "postgres" if os.getuid() == 0 else None
         if self.user:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
         self._run(find("initdb"), "-D", "data", "-U", "test", "-A", "trust", "--no-sync")
+        if network is not None:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as file:
+                file.write(f"host all all {network} trust\n")
 
     def _run(self, *command):
         subprocess.run(command, cwd=self.folder, user=self.user, check=True, capture_output=True)
@@ -49,14 +58,17 @@ class Postgres:
     def start(self):
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [find("postgres"), "-D", "data", "-p", str(self.port), "-k", str(self.folder)],
+                [
+                    *(find("postgres"), "-D", "data", "-k", str(self.folder)),
+                    *("-p", str(self.port), "-h", self.address),
+                ],
                 cwd=self.folder,
                 user=self.user,
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
-        ready = [find("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [find("pg_isready"), "-q", "-h", self.address, "-p", str(self.port)]
         while subprocess.run(ready).returncode != 0:
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)
@@ -94,9 +106,9 @@ def children(parent):
 
 
 @contextlib.contextmanager
-def postgres():
-    """A running server."""
-    server = Postgres()
+def postgres(**options):
+    """A running server; the options are those of `Postgres`."""
+    server = Postgres(**options)
     try:
         server.start()
         yield server

@@ -210,7 +210,14 @@ def variables_of(home, work):
 
 
 @contextlib.contextmanager
-def launched(*command, work_dir=None, python=sys.executable, start_seconds=START_SECONDS, **env):
+def launched(
+    *command,
+    work_dir=None,
+    python=sys.executable,
+    start_seconds=START_SECONDS,
+    machine=None,
+    **env,
+):
     """A server that has been started and may not be ready yet. It is killed at the end.
 
     Args:
@@ -218,8 +225,11 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
         work_dir: a directory that another server uses too; by default a new one.
         python: the interpreter, for example that of another environment.
         start_seconds: how long it may take to become ready.
+        machine: the network namespace in which it runs, and its address there.
         env: settings and other environment variables.
     """
+    namespace, address = machine or (None, "127.0.0.1")
+    wrapper = [] if namespace is None else ["ip", "netns", "exec", namespace]
     home = Path(tempfile.mkdtemp(prefix="serving-"))
     port, mark = free_port(), uuid.uuid4().hex
     work = home / "work" if work_dir is None else work_dir
@@ -234,7 +244,7 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
     }
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [python, *(command or FAKE)],
+            [*wrapper, python, *(command or FAKE)],
             env=clean_env(chosen | env),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -242,7 +252,7 @@ def launched(*command, work_dir=None, python=sys.executable, start_seconds=START
             stderr=log,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{address}:{port}"
     places = (home / "log", work, home / "engine.log", start_seconds)
     server = Server(url, *places, process=process, mark=mark)
     try:

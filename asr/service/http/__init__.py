@@ -9,6 +9,7 @@ Read in this order:
     disconnect    stops work when its client leaves
     sse           server-sent events
     middleware    request ids, the log line of each request, API keys
+    draining      answers requests for a while before the server ends
     connections   uvicorn's HTTP connections, with limits for each phase
     sockets       uvicorn's WebSockets, with limits for each phase
     slices        shares the event loop between connections that have much to parse

@@ -28,7 +28,7 @@ from asr.service.http.proxy import route_path
 from asr.service.observability.logs import is_well_formed, request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, MutableMapping
+    from collections.abc import AsyncGenerator, MutableMapping
 
     from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Send
@@ -265,7 +265,7 @@ class KeyCheck:
             return
         try:
             meter = self._meter(scope)
-            with _place(scope, meter):
+            async with self._place(scope, meter):
                 await self._app(scope, meter.counting(receive), send)
         except _Refused as refused:
             await _refuse(refused.problem, scope, receive, send)
@@ -288,6 +288,21 @@ class KeyCheck:
         meter = self._meters.of(key)
         scope.setdefault("state", {}).update(owner=key.name, weight=key.weight, meter=meter)
         return meter
+
+    @contextlib.asynccontextmanager
+    async def _place(self, scope: Scope_, meter: Meter) -> AsyncGenerator[None]:
+        """During a POST or a live session, count one open request of the key.
+
+        Raises:
+            _Refused: a limit of the key is reached.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if scope["type"] == "websocket" or scope["method"] == "POST":
+                try:
+                    await stack.enter_async_context(self._meters.place(meter))
+                except LimitReached as error:
+                    raise _Refused(problem_of(error)) from error
+            yield
 
     def _owner_of_secret(self, scope: Scope_, given: list[bytes]) -> Key | None:
         """The API key that asked for an ephemeral key among `given`, or None.
@@ -334,22 +349,6 @@ class _Refused(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
-
-
-@contextlib.contextmanager
-def _place(scope: Scope_, meter: Meter) -> Generator[None]:
-    """During a POST or a live session, count one open request of the key.
-
-    Raises:
-        _Refused: a limit of the key is reached.
-    """
-    with contextlib.ExitStack() as stack:
-        if scope["type"] == "websocket" or scope["method"] == "POST":
-            try:
-                stack.enter_context(meter.request())
-            except LimitReached as error:
-                raise _Refused(problem_of(error)) from error
-        yield
 
 
 async def _refuse(problem: Problem, scope: Scope_, receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ Modules in reading order:
     store.py       `JobStore`: jobs as their owners see them
     callbacks.py   `CallbackQueue`: the callbacks that are due
     leases.py      `Leases`: jobs as the runners see them
+    key_usage.py   what all servers count for the limits of keys
     recordings.py  the folder of recordings
     request.py     `JobRequest`: the options of a job
     attempt.py     one attempt at one job: writes results to the database as they arrive

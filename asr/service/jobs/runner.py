@@ -53,6 +53,9 @@ class JobRunner:
         weight_of: an owner's share of the engine.
         audio_wait: seconds until an owner may use more audio; 0 means now.
         error_body: OpenAI's error object for an error.
+
+    Attributes:
+        is_paused: claim no more jobs. Those in progress continue.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class JobRunner:
         self._weight_of = weight_of
         self._audio_wait = audio_wait
         self._error_body = error_body
+        self.is_paused = False
         self._suspicions = Suspicions(client)
         self._attempts: dict[str, Attempt] = {}
         self._repeats: dict[str, int] = {}  # by job: attempts in a row without a new chunk
@@ -107,11 +111,14 @@ class JobRunner:
 
     async def _claim_jobs(self) -> None:
         while True:
-            if len(self._tasks) >= self._settings.max_active_jobs or not await self._claim_one():
+            if not self._has_room() or not await self._claim_one():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._wake.wait()
                 self._wake.clear()
+
+    def _has_room(self) -> bool:
+        return not self.is_paused and len(self._tasks) < self._settings.max_active_jobs
 
     async def _claim_one(self) -> bool:
         """Claim a job and start a task for it. Returns whether there was one."""

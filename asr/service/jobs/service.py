@@ -16,6 +16,7 @@ from asr.service.jobs.callbacks import CallbackQueue
 from asr.service.jobs.creation import JobCreation
 from asr.service.jobs.database import Database
 from asr.service.jobs.edits import Edits
+from asr.service.jobs.key_usage import KeyUsage
 from asr.service.jobs.leases import Leases
 from asr.service.jobs.recordings import Recordings, is_id
 from asr.service.jobs.runner import JobRunner
@@ -60,6 +61,7 @@ class Jobs:
     Attributes:
         store: the jobs of all owners.
         edits: their corrected transcripts.
+        key_usage: what all servers count for the limits of keys.
         watch: news of jobs for clients that follow them.
         is_closing: whether `close` was called: new jobs are refused, and streams of events end.
     """
@@ -81,6 +83,7 @@ class Jobs:
         self.store = JobStore(database)
         self.edits = Edits(database)
         self.watch = Watch(self.store)
+        self.key_usage = KeyUsage(database)
         self.recordings = Recordings(settings.data_path / "recordings")
         self.runner = JobRunner(
             leases=Leases(database),
@@ -159,6 +162,7 @@ class Jobs:
                 for job in await self.store.expire(self._settings.job_ttl + lag):
                     await asyncio.to_thread(self.recordings.remove, job)
                 await self._sweep_recordings(wall_time() - lag)
+                await self.key_usage.forget()
             except (StoreUnavailable, OSError) as error:
                 logger.warning("old jobs are not removed: %s", error)
             await asyncio.sleep(min(SWEEP_SECONDS, max(1.0, self._settings.job_ttl / 4)))

@@ -141,14 +141,34 @@ deleted_jobs = sa.Table(
     sa.Column("deleted", sa.Double, nullable=False),
 )
 
+key_usage = sa.Table(
+    "asr_key_usage",  # what each server counts for the limits of each API key
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("server", sa.String(32), primary_key=True),
+    sa.Column("day", sa.BigInteger, nullable=False),  # of the next two, in days since 1970
+    sa.Column("n_bytes", sa.BigInteger, nullable=False),
+    sa.Column("audio_seconds", sa.Double, nullable=False),
+    sa.Column("n_open", sa.Integer, nullable=False),  # requests, at the time `seen`
+    sa.Column("seen", sa.Double, nullable=False),
+)
+
+key_rates = sa.Table(
+    "asr_key_rates",  # requests that a key may still send; the servers share them
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("tokens", sa.Double, nullable=False),
+    sa.Column("filled", sa.Double, nullable=False),
+)
+
 LATER_INDEXES: Final = (
     sa.Index("asr_callbacks_due", callbacks.c.state, callbacks.c.next_try),
     # Deleting a job looks for its keys.
     sa.Index("asr_idempotency_keys_of_job", idempotency_keys.c.job),
     sa.Index("asr_jobs_ended", jobs.c.finished),
 )
-"""Indexes that the first release lacked, as it lacked `deleted_jobs` and `edits`. An older service
-works with them, so the version of the tables stays the same."""
+"""Indexes that the first release lacked, as it lacked `deleted_jobs`, `edits`, `key_usage` and
+`key_rates`. An older service works with them, so the version of the tables stays the same."""
 
 LATER_COLUMNS: Final = (jobs.c.name, jobs.c.folded_name, jobs.c.metadata, jobs.c.kept_bytes)
 """Columns that the first release lacked. All may be null."""

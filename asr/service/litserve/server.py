@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 START_POLL_SECONDS = 0.05
 LOST_GRACE_SECONDS = 3.0
 """How long the API process may take to end without the manager. It returns its jobs meanwhile."""
+DRAIN_SIGNAL = signal.SIGUSR1
+"""The main process tells the API process with it that the service is about to end."""
+DRAIN_POLL_SECONDS = 0.5
 REPEAT_SECONDS = 0.5
 """An interrupt that Python dropped is raised again after this."""
 
@@ -240,12 +243,26 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # litserve has no types
 
     def _perform_graceful_shutdown(self, *args: Any, **kwargs: Any) -> None:
         self._interrupts.ending()
+        self._drain()
         self._shutdown_event.set()  # or LitServe would replace the workers it is ending
         if not self._manager._process.is_alive():  # no request in work can be answered any more
             self.uvicorn_graceful_timeout = LOST_GRACE_SECONDS
         for listener in self._sockets:  # the API process closes its own, and clients are refused
             listener.close()
         super()._perform_graceful_shutdown(*args, **kwargs)
+
+    def _drain(self) -> None:
+        """Answer requests for a while, so that proxies can choose other servers meanwhile.
+
+        It ends early at a second signal, and when the manager is dead: no request can be answered.
+        """
+        end = time.monotonic() + self._settings.drain_seconds
+        with contextlib.suppress(KeyboardInterrupt):
+            while (left := end - time.monotonic()) > 0 and self._manager._process.is_alive():
+                for api in self._apis.values():  # again and again: one may have been restarted
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(api.pid or 0, DRAIN_SIGNAL)
+                time.sleep(min(left, DRAIN_POLL_SECONDS))
 
 
 def make_server(settings: Settings, make_engine: EngineMaker, interrupts: Interrupts) -> Server:

@@ -48,17 +48,23 @@ class Readiness:
         folders: run directories, to which the service writes.
         ask_jobs: raises `StoreUnavailable` if the database is unavailable, and `OSError` if no
             recording of a job can be stored.
+
+    Attributes:
+        is_ending: whether the server is about to end.
     """
 
     def __init__(self, folders: Sequence[Path], ask_jobs: Callable[[], Awaitable[object]]) -> None:
         self._folders = folders
         self._ask_jobs = ask_jobs
+        self.is_ending = False
         self._found = Obstacles()
         self._until = 0.0
         self._checking = asyncio.Lock()
 
     async def obstacles(self) -> Obstacles:
         """What is wrong now."""
+        if self.is_ending:
+            return Obstacles("the server is about to end")
         async with self._checking:
             if time.monotonic() >= self._until:
                 self._found = Obstacles(await self._look(), await self._look_at_jobs())

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from asr.audio.growing import GrowingFile
 from asr.service.clock import CautiousClock
 from asr.service.errors import Conflict, LimitReached, Refused, TooLarge
-from asr.service.files import sync_folder
+from asr.service.files import fresh_stat, sync_folder
 from asr.service.uploads.files import (
     UploadFiles,
     UploadInfo,
@@ -143,7 +143,7 @@ class Uploads:
         files = self._files(upload_id, owner)
         info = files.read_info()
         try:
-            stat = files.data.stat()
+            stat = fresh_stat(files.data)  # another server may have written the last part
         except FileNotFoundError:
             raise expired() from None
         expires = stat.st_mtime + self.ttl

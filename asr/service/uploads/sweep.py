@@ -83,8 +83,10 @@ class Sweep:
 
     def _is_old(self, path: Path) -> bool:
         changed = path.stat().st_mtime
-        if changed > self._now + TOLERANCE_SECONDS:  # the clock was ahead
-            os.utime(path)
+        if changed > self._now + TOLERANCE_SECONDS:
+            # The clock was ahead, or that of the file server is. Without its own time, the latter
+            # would be set again, and each sweep would put off the end of the upload.
+            os.utime(path, (self._now, self._now))
         return changed + self._ttl < self._now
 
 

@@ -5,6 +5,8 @@ uploads, which remain the truth: if the file is missing or unreadable, the uploa
 process that is killed between a change of the uploads and a change of the file leaves the numbers
 off by one upload. So `Uploads.recount` counts when a server starts, and `Uploads.create` counts
 before it refuses.
+
+A change holds the lock of this file. On NFS that lock holds on all machines.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.service.errors import NotFound
-from asr.service.files import locked_folder
+from asr.service.files import locked_file
 from asr.service.uploads.files import UploadFiles, UploadInfo
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Ledger:
 
     def recount(self) -> Usage:
         """Count the uploads, store the result and return it."""
-        with locked_folder(self._home, wait=True):
+        with locked_file(self._file, wait=True):
             return self._count()
 
     def update(self, change: Callable[[Usage], Usage]) -> None:
@@ -91,7 +93,7 @@ class Ledger:
         Args:
             change: gets the usage and returns by how much it has changed the usage.
         """
-        with locked_folder(self._home, wait=True):
+        with locked_file(self._file, wait=True):
             now = self._read() or self._count()
             delta = change(now)
             if delta != Usage():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from asr.service.uploads import store as store_module
 from asr.service.uploads.files import UploadFiles
 from asr.service.uploads.routes import sweep_for_ever
 from asr.service.uploads.store import Uploads
+from asr.service.uploads.sweep import Sweep
 from asr.service.uploads.usage import Ledger, Usage
 from tests.service.uploads.test_store import age, append, make_store
 
@@ -230,3 +232,41 @@ def test_work_ends_before_a_cancelled_caller_goes_on():
         assert ended
 
     asyncio.run(run())
+
+
+def test_the_lock_of_a_usage_holds_on_other_machines(store, monkeypatch):
+    """On NFS the lock of a folder holds on one machine only, and that of its usage on all."""
+    store.create(ME, 10)
+    locked = []
+    lock = fcntl.flock
+
+    def flock(descriptor, operation):
+        locked.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store.create(ME, 10)
+    assert locked == [".usage"]
+    assert ledger_of(store).usage() == Usage(2, 0, 20)
+
+
+def test_the_offset_is_fresh_although_nfs_caches_the_status_of_files(store, monkeypatch):
+    """Another server has appended. NFS shows its size when the file is opened, but not to stat."""
+    upload = store.create(ME, 10)
+    path, stat = store._files(upload.id, ME).data, Path.stat
+    cached = path.stat()
+    with path.open("ab") as file:
+        file.write(b"12345")
+    monkeypatch.setattr(Path, "stat", lambda it, **k: cached if it == path else stat(it, **k))
+    assert store.status(upload.id, ME).offset == 5
+
+
+def test_a_file_server_whose_clock_is_ahead_keeps_no_upload_for_ever(store):
+    """Each sweep once set the time of the file server again, and so put off the end."""
+    upload = store.create(ME, 10)
+    files = store._files(upload.id, ME)
+    behind = files.data.stat().st_mtime - 600
+    assert sum(Sweep(100.0, behind).home(files.home, ledger_of(store))) == 0
+    assert files.data.stat().st_mtime == pytest.approx(behind, abs=0.01)
+    assert sum(Sweep(100.0, behind + 101).home(files.home, ledger_of(store))) == 1
+    assert not files.data.exists()
