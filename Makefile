@@ -7,6 +7,8 @@ VENV ?= .venv
 JOBS ?= $(shell nproc)
 VLLM_VENV ?= .venv-vllm
 REFERENCE_VENV ?= .venv-reference
+# The extras of the image. The speakers' extra belongs here too.
+IMAGE_EXTRAS := otel page postgres
 BIN := $(VENV)/bin
 DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 
@@ -124,6 +126,9 @@ lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" $(IMAGE_EXTRAS:%=--extra %) pyproject.toml \
+	  -c requirements-dev.lock -o requirements-image.lock
 
 lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
 	$(BIN)/python -m uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
