@@ -1,15 +1,18 @@
 # The service with the embedded CPU engine. The base needs Python 3.11 or newer with venv, nothing else.
 # Build and try it without Docker: make test-image (docs/deployment.md#the-image)
 ARG BASE=python:3.12-slim-bookworm
+# requirements.lock leaves out the extras: no traces, no Postgres, no clips and spectrograms on the page.
+ARG LOCK=requirements-image.lock
 
 # The dependencies. They change less often than the code and are most of the image, so they are a layer of their own.
 FROM ${BASE} AS dependencies
 WORKDIR /build
-COPY requirements-build.lock requirements-image.lock ./
+ARG LOCK
+COPY requirements-build.lock ${LOCK} ./
 # The secret is a pip.conf for builds that need another package index; without it nothing changes.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m venv /app \
-    && /app/bin/python -m pip install --require-hashes -r requirements-image.lock \
+    && /app/bin/python -m pip install --require-hashes -r ${LOCK} \
     && /app/bin/python -m pip install --require-hashes --target tools -r requirements-build.lock
 
 # The package, as a wheel would install it, under /code.

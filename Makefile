@@ -115,6 +115,17 @@ first-hour: $(VENV)/dev.stamp  ## measure a server with real weights (docs/first
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
 
+dist: build/tools/stamp  ## wheel and sdist in dist/, tried in an empty environment
+	$(BIN)/python scripts/distribution.py
+
+sbom: build/sbom/stamp requirements-image.lock  ## dist/sbom.cdx.json: the packages of the image, as CycloneDX
+	mkdir -p dist
+	build/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  --output-format JSON --output-file dist/sbom.cdx.json requirements-image.lock
+
+test-image:  ## build the image without Docker and run it (root; Debian: buildah debootstrap bubblewrap)
+	$(PYTHON) scripts/image.py
+
 docs: $(VENV)/runtime.stamp  ## write what is generated: the table of settings, the JSON Schema
 	$(BIN)/python scripts/docs.py
 
@@ -169,6 +180,11 @@ $(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/insta
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+build/sbom/stamp: | $(BIN)/python
+	$(MAKE) --no-print-directory VENV=build/sbom build/sbom/bin/python
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
 	touch $@
 
 # No hashes: torch for CPUs comes from another index than the rest, or from a folder of wheels.

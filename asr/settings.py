@@ -65,7 +65,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "live_keep_seconds": (0, math.inf),
     "upload_ttl": (1, math.inf),
     "worker_timeout": (2, math.inf),
-    "shutdown_grace": (0, 8),
+    "shutdown_grace": (0, 3600),
 }
 _POSITIVE: Final = (
     "max_audio_seconds",
@@ -201,7 +201,9 @@ class Settings:
     worker_timeout: float = described(
         10.0, "seconds without a sign of life after which a worker counts as dead"
     )
-    shutdown_grace: float = described(5.0, "seconds for running requests to finish after SIGTERM")
+    shutdown_grace: float = described(
+        5.0, "seconds for running requests to finish after SIGTERM, at most 3600"
+    )
     page: bool = described(True, "serve the web page at / (docs/api.md#the-web-page)")
     log_level: str = described("info", "debug, info, warning or error")
     log_format: LogFormat = described("text", "text or json")
