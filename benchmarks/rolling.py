@@ -66,6 +66,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.sent = asyncio.Event()
 
     def after(self) -> float:
         """Seconds since then."""
@@ -121,8 +122,8 @@ async def slow_body(http: httpx.AsyncClient, seconds: float) -> str:
 async def idle(http: httpx.AsyncClient, stop: Stop) -> str:
     """A request over a connection that was idle when SIGTERM came."""
     await http.get("/health")
-    while not stop.at or stop.after() < 1:
-        await asyncio.sleep(0.1)
+    await stop.sent.wait()
+    await asyncio.sleep(1)
     return told(await http.get("/health"))
 
 
@@ -184,6 +185,7 @@ async def measure(url: str, process: int, late: float) -> tuple[dict[str, Any], 
         await asyncio.sleep(BEFORE_SECONDS)
         stop.at = time.perf_counter()
         os.kill(process, signal.SIGTERM)
+        stop.sent.set()
         await asyncio.sleep(0.5)
         async with httpx.AsyncClient(base_url=url) as other:
             await note("new connection", lambda: request(other, 0))
@@ -242,7 +244,7 @@ def main() -> None:
     for row, value in rows.items():
         print(f"{row:<28}{value['seconds_after']:>6} s  {value['seen']}")
     print(after)
-    save("rolling", {"grace_s": options.grace, "clients": rows, "after_the_restart": after})
+    save("rolling", [{"client": row, **value} for row, value in rows.items()])
 
 
 if __name__ == "__main__":

@@ -94,7 +94,9 @@ def environment(folder: Path) -> str:
     done = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
     if done.returncode:  # a Debian without python3-venv
         tools = str(folder.with_name("virtualenv"))
-        subprocess.run([sys.executable, *PIP, "install", "--target", tools, "virtualenv"], check=True)
+        subprocess.run(
+            [sys.executable, *PIP, "install", "--target", tools, "virtualenv"], check=True
+        )
         env = {**os.environ, "PYTHONPATH": tools}
         command = [sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(folder)]
         subprocess.run(command, check=True, env=env)
