@@ -7,6 +7,7 @@ VENV ?= .venv
 JOBS ?= $(shell nproc)
 VLLM_VENV ?= .venv-vllm
 REFERENCE_VENV ?= .venv-reference
+IMAGE_EXTRAS := otel page postgres speakers
 BIN := $(VENV)/bin
 DEV := $(VENV)/dev.stamp $(VENV)/model.stamp
 
@@ -141,6 +142,17 @@ first-hour: $(VENV)/dev.stamp  ## measure a server with real weights (docs/first
 samples: $(VENV)/dev.stamp  ## make samples/ again (needs Debian's festival, see samples/README.md)
 	$(BIN)/python samples/generate.py --out samples
 
+dist: build/tools/stamp  ## wheel and sdist in dist/, tried in an empty environment
+	$(BIN)/python scripts/distribution.py
+
+sbom: build/sbom/stamp requirements-image.lock  ## dist/sbom.cdx.json: the packages of the image, as CycloneDX
+	mkdir -p dist
+	build/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  --output-format JSON --output-file dist/sbom.cdx.json requirements-image.lock
+
+test-image:  ## build the image without Docker and run it (root; Debian: buildah debootstrap bubblewrap)
+	$(PYTHON) scripts/image.py
+
 docs: $(VENV)/runtime.stamp  ## write what is generated: the table of settings, the JSON Schema
 	$(BIN)/python scripts/docs.py
 
@@ -152,6 +164,9 @@ lock: $(VENV)/dev.stamp  ## pin everything that pyproject.toml allows
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra speakers pyproject.toml \
 	  -c requirements.lock -o requirements-dev.lock
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" $(IMAGE_EXTRAS:%=--extra %) pyproject.toml \
+	  -c requirements-dev.lock -o requirements-image.lock
 
 lock-vllm: $(VENV)/dev.stamp  ## pin vLLM for CPUs together with the service (tests/vllm/README.md)
 	$(BIN)/python -m uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -163,7 +178,7 @@ runtime: $(VENV)/runtime.stamp  ## the environment of the service alone (the Doc
 
 model: $(VENV)/model.stamp  ## the embedded recogniser, 44 MB (the Dockerfile calls this)
 
-speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB (the Dockerfile calls this)
+speakers: $(VENV)/speakers.stamp  ## the speaker model, 28 MB
 
 clean:  ## remove environments and caches
 	rm -rf .venv .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -198,6 +213,11 @@ $(VENV)/speakers.stamp: asr/speakers/campplus.py asr/speakers/install.py $(VENV)
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+build/sbom/stamp: | $(BIN)/python
+	$(MAKE) --no-print-directory VENV=build/sbom build/sbom/bin/python
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
 	touch $@
 
 # No hashes: torch for CPUs comes from another index than the rest, or from a folder of wheels.

@@ -66,7 +66,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "upload_ttl": (1, math.inf),
     "worker_timeout": (2, math.inf),
     "drain_seconds": (0, 3600),
-    "shutdown_grace": (0, 8),
+    "shutdown_grace": (0, 3600),
 }
 _POSITIVE: Final = (
     "max_audio_seconds",
@@ -208,7 +208,9 @@ class Settings:
     drain_seconds: float = described(
         0.0, "seconds after SIGTERM in which /ready says 503 and requests are still answered"
     )
-    shutdown_grace: float = described(5.0, "seconds for running requests to finish after SIGTERM")
+    shutdown_grace: float = described(
+        5.0, "seconds for running requests to finish after SIGTERM, at most 3600"
+    )
     page: bool = described(True, "serve the web page at / (docs/api.md#the-web-page)")
     log_level: str = described("info", "debug, info, warning or error")
     log_format: LogFormat = described("text", "text or json")

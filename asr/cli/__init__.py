@@ -13,6 +13,7 @@ import argparse
 import io
 import logging
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from asr.cli import (
@@ -74,8 +75,21 @@ def _prepare_output() -> None:
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
+class _Version(argparse.Action):
+    """Prints the version. The package's metadata is read only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            number = version("asr-service")
+        except PackageNotFoundError:
+            parser.exit(1, "asr: the package asr-service is not installed here\n")
+        print(f"asr-service {number}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr", description="Speech to text with word times.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     transcribe.set_up(commands.add_parser("transcribe", help="transcribe files"))
     batch.set_up(commands.add_parser("batch", help="transcribe an archive, also on a cluster"))

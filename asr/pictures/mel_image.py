@@ -1,6 +1,6 @@
 """A mel spectrogram as a PNG without axes, for a page that draws it below the waveform.
 
-Needs the extra ``plot``: librosa for the spectrogram, matplotlib for the colours. It runs in a
+Needs the extra ``page``: librosa for the spectrogram, matplotlib for the colours. It runs in a
 child process of `asr.workers`.
 """
 
@@ -41,7 +41,7 @@ def draw_job(channel: Channel) -> None:
     try:
         pixels = image(pcm.to_float32(samples), request["width"], request["height"])
     except ImportError:
-        check(False, "spectrogram", "the server lacks it; pip install 'asr-service[plot]'")
+        check(False, "spectrogram", "the server lacks it; pip install 'asr-service[page]'")
     Path(request["target"]).write_bytes(_png(pixels))
     channel.send({})
 

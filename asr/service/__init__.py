@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 def serve(settings: Settings, make_engine: Callable[[Settings], Engine] = load_engine) -> None:
-    """Run until SIGTERM or Ctrl-C, then end every process within 10 seconds.
+    """Run until SIGTERM or Ctrl-C, then end every process.
+
+    The end takes at most 5 seconds more than ``ASR_SHUTDOWN_GRACE``.
 
     Args:
         settings: the settings of the service.
