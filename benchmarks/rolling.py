@@ -100,7 +100,7 @@ async def stream(http: httpx.AsyncClient, seconds: float) -> str:
             return told(answer)
         async for line in answer.aiter_lines():
             last = line if line.startswith("data:") else last
-    event = json.loads(last[5:]) if last.startswith("data: {") else {"type": last}
+    event: dict[str, Any] = json.loads(last[5:]) if last.startswith("data: {") else {"type": last}
     return str(event.get("type") or event["error"]["code"])
 
 
