@@ -132,6 +132,7 @@ def chat_server(delay):
         do(server.kill())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 def test_omni_over_http_survives_servers_that_are_away_for_a_minute(archive, tmp_path):
