@@ -8,13 +8,16 @@ import itertools
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from asr.cli.settings import settings_table
+from asr.engines.moonshine.folder import installed_folder as moonshine_folder
 from asr.service.transcriptions.bodies import TranscriptBody
+from asr.speakers.folder import installed_folder as speakers_folder
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
@@ -46,20 +49,27 @@ def test_every_linked_file_exists():
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_image_is_built_by_the_make_target_that_a_developer_uses():
+def test_image_installs_what_is_locked_and_both_models():
     commands = DOCKERFILE.replace("\\\n", "")
-    for target in ("runtime", "model", "speakers"):
-        assert re.search(rf"^RUN .*make {target} VENV=/app/.venv", commands, re.MULTILINE)
-        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+    lock = re.search(r"^ARG LOCK=(\S+)$", DOCKERFILE, re.MULTILINE)[1]
+    assert (ROOT / lock).exists()
+    assert re.search(r"^RUN .*pip install --require-hashes -r \$\{LOCK\}", commands, re.MULTILINE)
+    for command, folder in (("models", moonshine_folder()), ("speakers", speakers_folder())):
+        install = rf"^RUN .*-m asr {command} install --folder /models/{folder.name}"
+        assert re.search(install, commands, re.MULTILINE)
+        assert folder.parent == Path(sys.prefix) / "share" / "asr"
+    assert "COPY --from=models /models /app/share/asr" in DOCKERFILE
     assert re.search(r"^USER (?!0|root)", DOCKERFILE, re.MULTILINE)
     assert "HEALTHCHECK" in DOCKERFILE
 
 
 def test_image_gets_every_file_that_its_build_copies():
     """.dockerignore excludes everything that it does not name."""
+    lock = re.search(r"^ARG LOCK=(\S+)$", DOCKERFILE, re.MULTILINE)[1]
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    tops = {source.split("/")[0] for line in copied for source in line.split()}
+    names = " ".join(copied).replace("${LOCK}", lock).split()
+    tops = {name.split("/")[0] for name in names}
     assert len(tops) >= 6
     assert {f"!{top}" for top in tops} <= set(allowed)
 
