@@ -49,7 +49,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
         ("ASR_MAX_WAITING_REQUESTS", "-1"),
         ("ASR_WORK_DIR", "/nowhere/at/all"),
         ("ASR_WORKER_TIMEOUT", "0.1"),
-        ("ASR_SHUTDOWN_GRACE", "60"),
+        ("ASR_SHUTDOWN_GRACE", "3601"),
         ("ASR_LOG_LEVEL", "loud"),
         ("ASR_CPU_WORKERS", "-1"),
         ("ASR_MAX_AUDIO_SECONDS", "nan"),

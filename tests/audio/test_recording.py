@@ -16,7 +16,7 @@ from asr.audio.recording import (
     PRELOAD,
     REPORT_SAMPLES,
     Recording,
-    _blame,
+    blame,
     decode_job,
     decode_recording,
     scan_recording,
@@ -179,11 +179,11 @@ def test_a_vad_that_is_not_installed(tmp_path, monkeypatch):
 
 def test_a_decoder_that_crashes_is_the_fault_of_the_recording():
     for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE):
-        assert isinstance(_blame(WorkerDied("x", number), LIMITS), DamagedAudio)
-    assert isinstance(_blame(WorkerDied("x", signal.SIGXCPU), LIMITS), AudioTooLong)
-    assert isinstance(_blame(WorkerDied("x", out_of_memory=True), LIMITS), AudioTooLong)
+        assert isinstance(blame(WorkerDied("x", number), LIMITS), DamagedAudio)
+    assert isinstance(blame(WorkerDied("x", signal.SIGXCPU), LIMITS), AudioTooLong)
+    assert isinstance(blame(WorkerDied("x", out_of_memory=True), LIMITS), AudioTooLong)
     for other in (WorkerDied("x", signal.SIGKILL), WorkerDied("MemoryError")):
-        assert _blame(other, LIMITS) is other
+        assert blame(other, LIMITS) is other
 
 
 @pytest.mark.parametrize(("setting", "is_at_fault"), [("0", True), ("1", True), ("2", False)])
@@ -191,7 +191,7 @@ def test_a_system_that_rations_memory_may_refuse_it(tmp_path, monkeypatch, setti
     (tmp_path / "overcommit_memory").write_text(f"{setting}\n")
     monkeypatch.setattr("asr.audio.recording._OVERCOMMIT", tmp_path / "overcommit_memory")
     error = WorkerDied("x", out_of_memory=True)
-    assert isinstance(_blame(error, LIMITS), AudioTooLong if is_at_fault else WorkerDied)
+    assert isinstance(blame(error, LIMITS), AudioTooLong if is_at_fault else WorkerDied)
 
 
 def test_a_target_that_cannot_be_written_is_not_the_fault_of_the_recording(in_pool, tmp_path):
