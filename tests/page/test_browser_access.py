@@ -116,7 +116,7 @@ def test_the_whole_path_with_the_keyboard_alone(site, visit, tmp_path):
     page.keyboard.press("Enter")
     expect(page.locator("p.text:focus")).to_contain_text("typed word")
     wait_saved(page)
-    until(page, "document.querySelector('audio').readyState > 0")
+    until(page, "document.querySelector('audio')?.readyState > 0")
     page.keyboard.press("l")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")

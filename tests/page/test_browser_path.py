@@ -197,7 +197,7 @@ def test_a_click_on_a_word_seeks_and_the_place_is_remembered(site, visit):
     save(site, job, [line(0, "one two three four"), line(4, "five six seven eight")])
     visitor = visit(site)
     page = visitor.job(job)
-    until(page, "document.querySelector('audio').readyState > 0")
+    until(page, "document.querySelector('audio')?.readyState > 0")
     box = page.evaluate(
         """() => {
           const node = document.querySelectorAll("p.text")[1].firstChild;
@@ -208,7 +208,7 @@ def test_a_click_on_a_word_seeks_and_the_place_is_remembered(site, visit):
         }"""
     )
     page.mouse.click(*box)
-    until(page, "Math.abs(document.querySelector('audio').currentTime - 5) < 0.05")
+    until(page, "Math.abs(document.querySelector('audio')?.currentTime - 5) < 0.05")
     current = """() => [...CSS.highlights.get("current")].map(
       (it) => it.startContainer.data.slice(it.startOffset, it.endOffset))"""
     assert page.evaluate(current) == ["seven"]

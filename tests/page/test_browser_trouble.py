@@ -143,7 +143,7 @@ def test_keys(visit, tmp_path):
         page.locator(".state-succeeded").wait_for()
         page.get_by_role("link", name="private.wav").click()
         page.wait_for_selector("[data-ready]")
-        until(page, "document.querySelector('audio').readyState > 0")
+        until(page, "document.querySelector('audio')?.readyState > 0")
         kept = page.evaluate(
             "[JSON.stringify(localStorage), location.href, document.cookie].join()"
         )

@@ -18,7 +18,7 @@ for (const name of ["localStorage", "sessionStorage"])
     throw new DOMException("Access is denied for this document.", "SecurityError");
   } });
 """
-READY = "document.querySelector('audio').readyState > 0"
+READY = "document.querySelector('audio')?.readyState > 0"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_playing_goes_on_when_the_service_is_back(site, wire, visit):
     page.keyboard.press("Enter")
     page.wait_for_timeout(1500)  # several attempts fail
     wire.mend()
-    until(page, f"{READY} && Math.abs(document.querySelector('audio').currentTime - 30) < 0.1")
+    until(page, f"{READY} && Math.abs(document.querySelector('audio')?.currentTime - 30) < 0.1")
     page.keyboard.press(" ")
     until(page, "document.querySelector('audio').currentTime > 30.2")
 
@@ -218,7 +218,7 @@ def test_a_click_on_the_spectrogram_seeks(site, visit):
     expect(page.get_by_alt_text(re.compile("Mel spectrogram"))).to_be_visible()
     box = page.locator(".spectrum").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
-    until(page, "Math.abs(document.querySelector('audio').currentTime - 10) < 0.2")
+    until(page, "Math.abs(document.querySelector('audio')?.currentTime - 10) < 0.2")
     cursor = page.locator(".spectrum > .cursor").bounding_box()
     assert cursor["x"] == pytest.approx(box["x"] + box["width"] / 2, abs=8)
 
