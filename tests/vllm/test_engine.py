@@ -10,6 +10,7 @@ from asr.config import DecodeOptions
 from asr.engines.omni import http as vllm_http
 from asr.engines.omni.dialects import DIALECTS, request_body, to_wav
 from asr.engines.omni.http import VllmHttpEngine, VllmOptions
+from asr.engines.omni.instruction import Question
 from asr.errors import EngineFailed
 from asr.types import Audio, Chunk
 from tests.support.makers import tone
@@ -29,8 +30,9 @@ def chunk_of(audio, index=0):
 
 
 def body_of(audio, **changes):
-    """Our own request with some fields changed."""
-    body = json.loads(request_body(MODEL, audio, OPTIONS, DIALECTS["vllm"], "wav"))
+    """Our own request with some fields changed; the text says where the audio goes."""
+    question = Question(is_placed=True)
+    body = json.loads(request_body(MODEL, audio, OPTIONS, DIALECTS["vllm"], "wav", question))
     return json.dumps(body | changes)
 
 
