@@ -35,6 +35,7 @@ def main() -> None:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         sys.exit(f"missing: {', '.join(missing)}; apt-get install buildah debootstrap bubblewrap")
     builder = Builder(options.folder.resolve())
+    builder.tidy()
     with timed("base"):
         base = options.base or builder.base(options.suite)
     with timed("build"):
@@ -53,6 +54,10 @@ class Builder:
         self._folder = folder
         storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "run")]
         self._buildah = ["buildah", *storage, "--storage-driver", driver()]
+
+    def tidy(self) -> None:
+        """Unmount what an interrupted run left, or its folder could not be deleted."""
+        self._run("rm", "--all", quiet=True)
 
     def base(self, suite: str) -> str:
         """Make the base from debootstrap: Debian with its Python, about as python:slim."""
