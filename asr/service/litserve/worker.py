@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -63,7 +64,7 @@ from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
 
     from asr.pipeline.checkpoint import Checkpoint
     from asr.pipeline.run import Event
@@ -144,13 +145,14 @@ class Worker:
         reports: asyncio.Queue[Report | None] = asyncio.Queue()
         match command:
             case Transcribe():
-                task = asyncio.create_task(self._work(command, reports))
+                work = self._work(command, reports)
             case RecogniseInterim():
-                task = asyncio.create_task(self._recognise(command, reports))
+                work = self._answered(partial(self._recognise, command), reports)
             case AlignWords():
-                task = asyncio.create_task(self._align(command, reports))
+                work = self._answered(partial(self._align, command), reports)
             case EmbedVoice():
-                task = asyncio.create_task(self._embed(command, reports))
+                work = self._answered(partial(self._embed, command), reports)
+        task = asyncio.create_task(work)
         self._running[command.id] = task
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
@@ -198,55 +200,48 @@ class Worker:
             del self._memories[next(iter(self._memories))]
         return memory
 
-    async def _recognise(
-        self, command: RecogniseInterim, reports: asyncio.Queue[Report | None]
+    async def _answered(
+        self, work: Callable[[], Awaitable[Report]], reports: asyncio.Queue[Report | None]
     ) -> None:
-        """Carry out an interim request.
+        """Report the answer of a short command, or its error.
 
-        A failure is not logged, and it does not count as a failed recording: the final transcript
-        does not depend on it, and the next request follows soon.
+        An error is not logged, and it does not count as a failed recording.
         """
         try:
-            with self._metrics.interim_outcome() as outcome:
-                transcriber = await self._opened()
-                share = Share(command.owner, command.weight)
-                recording, interim = Recording(command.source), self._interim_engine
-                text = await transcriber.recognise_interim(
-                    recording, command.decode, command.job, share, interim
-                )
-                outcome.name = "doubtful" if text is None else "answered"
-            reports.put_nowait(InterimText(text))
+            reports.put_nowait(await work())
         except AsrError as error:
             reports.put_nowait(Failed(error))
         except Exception as error:  # noqa: BLE001  # for example, the client left with its files
             reports.put_nowait(Failed(_portable(error)))
 
-    async def _align(self, command: AlignWords, reports: asyncio.Queue[Report | None]) -> None:
-        """Carry out `AlignWords`. A failure is not logged: the words get estimated times."""
-        try:
-            aligner = (await self._opened()).aligner or Interpolator()
-            recording = Recording(command.source)
-            n_samples = await asyncio.to_thread(recording.count)
-            audio = await asyncio.to_thread(recording.read, 0, n_samples)
-            found = await aligner.align(audio, Hypothesis(0, " ".join(command.texts)))
-            reports.put_nowait(AlignedWords(found.words))
-        except AsrError as error:
-            reports.put_nowait(Failed(error))
-        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
-            reports.put_nowait(Failed(_portable(error)))
-
-    async def _embed(self, command: EmbedVoice, reports: asyncio.Queue[Report | None]) -> None:
-        """Carry out an `EmbedVoice`. A failure does not count as a failed recording."""
-        try:
+    async def _recognise(self, command: RecogniseInterim) -> InterimText:
+        """Carry out an interim request. The final transcript does not depend on it."""
+        with self._metrics.interim_outcome() as outcome:
             transcriber = await self._opened()
-            voice = await transcriber.embed_voice(
-                command.source, command.name, command.work_dir, command.length
+            share = Share(command.owner, command.weight)
+            recording, interim = Recording(command.source), self._interim_engine
+            text = await transcriber.recognise_interim(
+                recording, command.decode, command.job, share, interim
             )
-            reports.put_nowait(VoiceFound(voice))
-        except AsrError as error:
-            reports.put_nowait(Failed(error))
-        except Exception as error:  # noqa: BLE001  # for example, the client left with its files
-            reports.put_nowait(Failed(_portable(error)))
+            outcome.name = "doubtful" if text is None else "answered"
+        return InterimText(text)
+
+    async def _align(self, command: AlignWords) -> AlignedWords:
+        """Carry out `AlignWords`. After a failure the words get estimated times."""
+        aligner = (await self._opened()).aligner or Interpolator()
+        recording = Recording(command.source)
+        n_samples = await asyncio.to_thread(recording.count)
+        audio = await asyncio.to_thread(recording.read, 0, n_samples)
+        found = await aligner.align(audio, Hypothesis(0, " ".join(command.texts)))
+        return AlignedWords(found.words)
+
+    async def _embed(self, command: EmbedVoice) -> VoiceFound:
+        """Carry out an `EmbedVoice`."""
+        transcriber = await self._opened()
+        voice = await transcriber.embed_voice(
+            command.source, command.name, command.work_dir, command.length
+        )
+        return VoiceFound(voice)
 
     def _make_metered(self, settings: Settings) -> Engine:
         engine = self._make_engine(settings)
