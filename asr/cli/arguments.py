@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.files import FORMAT_OF_NAME
 from asr.config import DecodeOptions, Options, SubtitleOptions, VadOptions, read_speakers
+from asr.output.formats import EXTENSIONS
 from asr.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments for output folder and format."""
-    parser.add_argument("-f", "--format", choices=FORMAT_OF_NAME, default=default)
+    parser.add_argument("-f", "--format", choices=EXTENSIONS, default=default)
     parser.add_argument(
         "-o", "--output-dir", type=Path, help="write one file for each FILE into this folder"
     )

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from asr.output.formats import render
+from asr.output.formats import EXTENSIONS, render
 
 if TYPE_CHECKING:
     import argparse
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
     from asr.config import SubtitleOptions
     from asr.types import Transcript
-
-FORMAT_OF_NAME: Final = {
-    "srt": "srt",
-    "vtt": "vtt",
-    "json": "json",
-    "txt": "text",
-    "tsv": "tsv",
-    "rttm": "rttm",
-}
-
 
 _DESCRIPTOR: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 """Names of open files of this process. A shell makes them for ``<(command)``."""
@@ -80,7 +70,7 @@ def deliver(
     transcript: Transcript, name: str, subtitles: SubtitleOptions, options: argparse.Namespace
 ) -> None:
     """Write the transcript of the recording `name`, one of ``options.files``, and its warnings."""
-    _write(render(transcript, FORMAT_OF_NAME[options.format], subtitles), name, options)
+    _write(render(transcript, EXTENSIONS[options.format], subtitles), name, options)
     say_warnings(name, transcript)
 
 

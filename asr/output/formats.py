@@ -216,3 +216,13 @@ FORMATS: dict[str, Format] = {
     "rttm": Format("text/plain; charset=utf-8", "rttm", lambda t, _: to_rttm(t)),
 }
 """Every format by its name."""
+
+EXTENSIONS: Final = {
+    "srt": "srt",
+    "vtt": "vtt",
+    "json": "json",
+    "txt": "text",
+    "tsv": "tsv",
+    "rttm": "rttm",
+}
+"""The extension of a file or an address, and the name of the format that it asks for."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from asr.output.formats import FORMATS
-from asr.service.jobs.schemas import EXTENSIONS
+from asr.output.formats import EXTENSIONS, FORMATS
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, make_wav, wait_for
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from asr.service.jobs.schemas import EXTENSIONS
+from asr.output.formats import EXTENSIONS
 from tests.support.inprocess import serving
 from tests.support.serving import HTTP, make_wav, wait_for
 

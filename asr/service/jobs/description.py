@@ -6,11 +6,10 @@ from dataclasses import fields
 from typing import Any, Final
 
 from asr.config import SubtitleOptions
-from asr.output.formats import FORMATS
+from asr.output.formats import EXTENSIONS, FORMATS
 from asr.service.jobs.creation import MAX_KEY_LENGTH
 from asr.service.jobs.documents import ORIGINAL
 from asr.service.jobs.labels import MAX_PAIRS, MAX_VALUE_LENGTH
-from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.transcriptions.bodies import ErrorBody, transcription_body
 
 _RANGES: Final = {

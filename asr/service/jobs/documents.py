@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from asr.config import SubtitleOptions, check
 from asr.output import formats
+from asr.output.formats import EXTENSIONS
 from asr.pipeline.checkpoint import find_gaps, unpack_segment, unpack_summary
 from asr.service.collector import paused
 from asr.service.http.warning_header import warning_header
 from asr.service.jobs.edited import unpack
 from asr.service.jobs.request import JobRequest
-from asr.service.jobs.schemas import EXTENSIONS
 from asr.service.jobs.tables import SUCCEEDED
 from asr.service.names import attachment
 from asr.service.threads import FairThreads

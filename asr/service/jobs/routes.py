@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from asr.config import check
 from asr.errors import InvalidOption
+from asr.output.formats import EXTENSIONS
 from asr.service.errors import NotFound
 from asr.service.http.disconnect import client_left
 from asr.service.http.middleware import owner_of
@@ -30,7 +31,6 @@ from asr.service.jobs.description import (
 from asr.service.jobs.documents import document
 from asr.service.jobs.labels import is_label, read_metadata
 from asr.service.jobs.schemas import (
-    EXTENSIONS,
     DeletedJob,
     JobBody,
     JobList,

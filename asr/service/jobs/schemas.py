@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from asr.output.formats import EXTENSIONS
 from asr.output.numbers import rounded
 from asr.service.jobs.request import JobRequest
 from asr.service.transcriptions.bodies import (  # noqa: TC001  # pydantic looks them up
@@ -16,16 +17,6 @@ from asr.service.transcriptions.bodies import (  # noqa: TC001  # pydantic looks
 
 if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
-
-EXTENSIONS: Final = {
-    "srt": "srt",
-    "vtt": "vtt",
-    "json": "json",
-    "txt": "text",
-    "tsv": "tsv",
-    "rttm": "rttm",
-}
-"""The extension in a transcript's address -> the name of its format in `asr.output.formats`."""
 
 
 class _Answer(BaseModel):
