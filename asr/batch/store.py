@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from asr.batch.urls import filesystem, is_url
+from asr.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +100,7 @@ class LocalStore:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def tidy(self) -> None:
         """Delete the drafts of processes that were killed."""
@@ -209,12 +210,3 @@ class RemoteStore:
 
 def _below(path: str, top: str) -> str:
     return path.lstrip("/").removeprefix(top.lstrip("/")).lstrip("/")
-
-
-def _sync(folder: Path) -> None:
-    """Flush the names in a folder, so that a rename survives a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

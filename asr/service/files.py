@@ -57,15 +57,6 @@ def write_all(file: BinaryIO, data: bytes | bytearray) -> None:
         left = left[file.write(left) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that the names in it survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def locked_file(path: Path, *, wait: bool) -> Generator[int]:
     """Hold a lock on a file, which is made if it is missing; yields its descriptor.

@@ -15,8 +15,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Final
 
+from asr.durable import sync_folder
 from asr.service.errors import GivenUp
-from asr.service.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,10 +18,10 @@ from typing import Final
 import numpy as np
 
 from asr.config import SPEAKER_NAME_RULE, KnownVoice, check, is_speaker_name
+from asr.durable import sync_folder
 from asr.errors import InvalidOption
 from asr.service.clock import wall_time
 from asr.service.errors import NotFound
-from asr.service.files import sync_folder
 from asr.service.names import folded
 from asr.speakers.packing import unpack
 

@@ -27,9 +27,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from asr.audio.growing import GrowingFile
+from asr.durable import sync_folder
 from asr.service.clock import CautiousClock
 from asr.service.errors import Conflict, LimitReached, Refused, TooLarge
-from asr.service.files import fresh_stat, sync_folder
+from asr.service.files import fresh_stat
 from asr.service.uploads.files import (
     UploadFiles,
     UploadInfo,
