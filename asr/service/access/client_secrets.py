@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.service.access.keys import ANONYMOUS
-from asr.service.access.server_secret import ServerSecret
+from asr.service.access.server_secret import ServerSecret, of_owner
 from asr.service.clock import wall_time
 from asr.service.errors import Expired, LimitReached, TooLarge
 
@@ -119,10 +119,7 @@ class ClientSecrets:
         return value
 
     def _signature(self, secret: bytes, owner: str, content: bytes) -> bytes:
-        """The signature; it depends on the owner's API key, if the service has keys."""
-        key = self._keyring.named(owner)
-        owners = hmac.digest(secret, b"" if key is None else key.digest, "sha256")
-        return hmac.digest(owners, content, "sha256")
+        return hmac.digest(of_owner(secret, self._keyring, owner), content, "sha256")
 
     def _read(self, given: bytes) -> Grant | None:
         secret = self._server.load()

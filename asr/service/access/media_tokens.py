@@ -15,7 +15,7 @@ import hmac
 from typing import TYPE_CHECKING, Final
 
 from asr.service.access.keys import ANONYMOUS
-from asr.service.access.server_secret import ServerSecret
+from asr.service.access.server_secret import ServerSecret, of_owner
 from asr.service.clock import wall_time
 from asr.service.errors import Expired
 
@@ -84,8 +84,7 @@ class MediaTokens:
         return owner if self._is_owner(owner) else None
 
     def _signature(self, secret: bytes, owner: str, job: str, content: bytes) -> bytes:
-        key = self._keyring.named(owner)
-        owners = hmac.digest(secret, b"" if key is None else key.digest, "sha256")
+        owners = of_owner(secret, self._keyring, owner)
         # The name of the purpose, so that no other signed message can be taken for a token.
         return hmac.digest(owners, b"media token\0" + job.encode() + b"\0" + content, "sha256")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from asr.service.access.keys import Keyring
+
 _SECRET_BYTES: Final = 32
+
+
+def of_owner(secret: bytes, keyring: Keyring, owner: str) -> bytes:
+    """The secret that signs for an owner. It changes with the owner's API key, if it has one."""
+    key = keyring.named(owner)
+    return hmac.digest(secret, b"" if key is None else key.digest, "sha256")
 
 
 class ServerSecret:
