@@ -43,11 +43,12 @@ class Kernels(Steps):
         self._profiler: Any = None
         self._n_left = 0
         self._began = 0.0
-        self._n_planned = 0
         self._off: list[str] = []
 
-    def _switch(self, off: list[str]) -> None:
-        """Switch all parts of the plugin on, except those named."""
+    def change(self, settings: dict[str, Any]) -> None:
+        """Also switch all parts of the plugin on, except those in `off`."""
+        super().change(settings)
+        off = settings.get("off", [])
         if off != self._off:
             self._off = off
             for part, all_changes in plugin.changes.items():
@@ -56,9 +57,6 @@ class Kernels(Steps):
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Plan one step; start or end a profile before it."""
-        self._n_planned += 1
-        if self._n_planned % 50 == 0 and self._settings.exists():
-            self._switch(json.loads(self._settings.read_text()).get("off", []))
         order = self._folder / "profile"
         if self._profiler is None and order.exists():
             self._n_left = int(order.read_text() or 0)

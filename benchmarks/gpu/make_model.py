@@ -44,36 +44,9 @@ class OmniConfig(PretrainedConfig):
         return self.text_config
 """
 
-# Like NVIDIA's template, it puts a placeholder before the text for each audio, unless the text has
-# one.
-CHAT_TEMPLATE: Final = """\
-{%- for message in messages -%}
-{%- set turn = namespace(text='', n_audios=0) -%}
-{%- if message['content'] is string -%}
-{%- set turn.text = message['content'] -%}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'text' -%}
-{%- set turn.text = turn.text + part['text'] -%}
-{%- else -%}
-{%- set turn.n_audios = turn.n_audios + 1 -%}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{%- if '<so_embedding>' in turn.text -%}
-{%- set turn.n_audios = 0 -%}
-{%- endif -%}
-{{- '<|im_start|>' + message['role'] + '\\n' -}}
-{{- '<so_embedding>\\n' * turn.n_audios + turn.text.lstrip('\\n') | trim -}}
-{{- '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-<|im_start|>assistant
-{% if enable_thinking is defined and not enable_thinking -%}<think></think>
-{%- else -%}<think>
-{% endif -%}
-{%- endif -%}
-"""
+CHAT_TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+"""Thinking is on by default. If it is switched off, the answer begins with an empty thought. Like
+NVIDIA's template, it puts a placeholder before the text for each audio, unless the text has one."""
 
 TEXT: Final[dict[str, Any]] = {
     "architectures": ["NemotronHForCausalLM"],

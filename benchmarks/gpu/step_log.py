@@ -28,6 +28,11 @@ class Steps(GatheringScheduler):
         self._settings = self._folder / "settings.json"
         self._read_at = 0.0
 
+    def change(self, settings: dict[str, Any]) -> None:
+        """Follow the file of settings, which is read twice a second."""
+        self.share = settings.get("share", self.share)
+        self.patience = settings.get("patience", self.patience)
+
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Plan one step and log it."""
         now = time.monotonic()
@@ -35,9 +40,7 @@ class Steps(GatheringScheduler):
             self._read_at = now
             self._log.flush()
             if self._settings.exists():
-                settings = json.loads(self._settings.read_text())
-                self.share = settings.get("share", self.share)
-                self.patience = settings.get("patience", self.patience)
+                self.change(json.loads(self._settings.read_text()))
         n_running, _ = self.get_request_counts()
         plan = super().schedule(*args, **kwargs)
         n_new, n_tokens = len(plan.scheduled_new_reqs), plan.total_num_scheduled_tokens

@@ -34,36 +34,9 @@ LAYERS = "M*-"
 KINDS = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
 BOS, PAD, EOS = 1, 3, 5
 
-# Thinking is on by default. If it is switched off, the answer begins with an empty thought. Like
-# NVIDIA's template, it puts a placeholder before the text for each audio, unless the text has one.
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-{%- set turn = namespace(text='', n_audios=0) -%}
-{%- if message['content'] is string -%}
-{%- set turn.text = message['content'] -%}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'text' -%}
-{%- set turn.text = turn.text + part['text'] -%}
-{%- else -%}
-{%- set turn.n_audios = turn.n_audios + 1 -%}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{%- if '<so_embedding>' in turn.text -%}
-{%- set turn.n_audios = 0 -%}
-{%- endif -%}
-{{- '<|im_start|>' + message['role'] + '\\n' -}}
-{{- '<so_embedding>\\n' * turn.n_audios + turn.text.lstrip('\\n') | trim -}}
-{{- '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-<|im_start|>assistant
-{% if enable_thinking is defined and not enable_thinking -%}<think></think>
-{%- else -%}<think>
-{% endif -%}
-{%- endif -%}
-"""
+_ROOT = Path(__file__).parents[2]
+CHAT_TEMPLATE = (_ROOT / "benchmarks/gpu/chat_template.jinja").read_text(encoding="utf-8")
+"""The template of the full-size model without weights (`benchmarks.gpu.make_model`)."""
 
 CONFIG_CODE = '''\
 """The configuration class that the checkpoint brings with it."""
