@@ -1,5 +1,6 @@
 """Fixtures that several test modules share, among them one server: starting one takes seconds."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import settings
 
 import tests.support.bytecode  # noqa: F401  # first: it changes how later imports compile
+from asr.service.jobs.database import Database
+from asr.service.jobs.store import JobStore
 from tests.support.inprocess import serving
-from tests.support.postgres import postgres
+from tests.support.postgres import needs_postgres, postgres
 from tests.support.templates import forked_templates
 
 UPLOAD_LIMIT = 400 << 20
@@ -51,6 +54,20 @@ def postgres_url():
     """The URL of a real Postgres."""
     with postgres() as server:
         yield server.url
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
+)
+def database(request, tmp_path):
+    """An empty database of jobs, or one that other tests of the module used before."""
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    made = Database(url)
+    asyncio.run(JobStore(made).open())
+    yield made
+    asyncio.run(made.close())
 
 
 @pytest.fixture

@@ -20,26 +20,17 @@ from asr.service.access.shared import SharedMeters
 from asr.service.clock import SharedClock
 from asr.service.errors import LimitReached
 from asr.service.jobs import key_usage as key_usage_module
-from asr.service.jobs.database import Database
 from asr.service.jobs.key_usage import KeyUsage
-from asr.service.jobs.store import JobStore
 from asr.service.jobs.tables import key_rates, key_usage
 from asr.settings import Settings
-from tests.support.postgres import needs_postgres
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
-)
-def database(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/jobs.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    made = Database(url)
-    asyncio.run(JobStore(made).open())
-    asyncio.run(made.run(lambda c: (c.execute(key_usage.delete()), c.execute(key_rates.delete()))))
-    yield made
-    asyncio.run(made.close())
+@pytest.fixture
+def database(database):
+    """No usage is left of other tests, which share one Postgres."""
+    for table in (key_usage, key_rates):
+        asyncio.run(database.run(lambda c, table=table: c.execute(table.delete())))
+    return database
 
 
 @pytest.fixture(autouse=True)

@@ -12,31 +12,17 @@ import sqlalchemy as sa
 from asr.config import SubtitleOptions
 from asr.output.formats import render
 from asr.service.errors import Conflict, NotFound, TooLarge
-from asr.service.jobs.database import Database, now
+from asr.service.jobs.database import now
 from asr.service.jobs.edited import Edited, pack, text_of, unpack
 from asr.service.jobs.edits import Edits, Outdated, Version
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.store import JobStore
 from asr.service.jobs.tables import SUCCEEDED, edits, jobs
 from asr.types import Transcript
-from tests.support.postgres import needs_postgres
 
 WORD = {"word": "Hi", "start": 0.0, "end": 0.5, "confidence": 0.9, "timing": "edited"}
 SEGMENT = {"id": 0, "start": 0.0, "end": 1.0, "text": "Hi", "speaker": "A", "channel": None}
 LINE = SEGMENT | {"words": [WORD | {"doubtful": True}], "doubts": ["why"]}
-
-
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
-)
-def database(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/jobs.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    made = Database(url)
-    asyncio.run(JobStore(made).open())
-    yield made
-    asyncio.run(made.close())
 
 
 def new(owner, **fields):

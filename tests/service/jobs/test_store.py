@@ -24,20 +24,6 @@ from asr.service.jobs.store import JobStore
 from asr.service.jobs.tables import jobs
 from asr.service.litserve.messages import ChunkDone
 from asr.types import Segment, Word
-from tests.support.postgres import needs_postgres
-
-
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgres", marks=[needs_postgres, pytest.mark.slow])]
-)
-def database(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/jobs.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    made = Database(url)
-    asyncio.run(JobStore(made).open())
-    yield made
-    asyncio.run(made.close())
 
 
 @pytest.fixture
