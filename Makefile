@@ -75,7 +75,7 @@ test-reference: $(DEV) $(VLLM_VENV)/stamp $(REFERENCE_VENV)/stamp  ## vLLM and o
 test-ctc: .venv-ctc/ctc.stamp  ## the CTC aligner, in an environment of its own with torch for CPUs
 	.venv-ctc/bin/python -m pytest tests/align/ctc/test_aligner.py
 
-test-batch: .venv-batch/batch.stamp  ## archives on a Ray cluster of this machine, in an environment of its own
+test-batch: .venv-batch/batch.stamp  ## asr batch on a local Ray cluster, in a separate environment
 	.venv-batch/bin/python -m pytest tests/batch -m batch --ignore tests/batch/test_cluster.py
 
 test-batch-cluster: .venv-batch/batch.stamp  ## two hosts in network namespaces, 20 kills; as root, 20 minutes

@@ -13,7 +13,7 @@ _HAS_FRAMES, _HAS_BYTES = 1, 2
 _ID3_HEADER_BYTES: Final = 10
 _READ_BYTES: Final = 1 << 20
 _TOLERANCE: Final = 0.01
-"""Share by which the frames may outnumber those in the header. Encoders count them differently."""
+"""A file may have this share of frames more than its header says: encoders count differently."""
 
 # kbit/s by layer (1 to 3) and index: of MPEG 1, and of MPEG 2 and 2.5.
 _BITRATES: Final = {

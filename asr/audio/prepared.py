@@ -1,7 +1,7 @@
 """A recording prepared for a page that plays and shows it: FLAC at 16 kHz, and its peaks.
 
 Everything comes from the decoder that the transcript comes from, so both have the same time axis.
-A span can be read without decoding what is before it.
+A span can be read without decoding the audio before it.
 
     audio.flac    16 kHz mono, 16 bits: 60 to 90 MB per hour
     peaks.bin     the lowest and the highest sample of every 10 ms, one signed byte each
@@ -55,7 +55,7 @@ browsers are seconds off."""
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is known about a prepared recording.
+    """Facts about a prepared recording.
 
     Attributes:
         seconds: its length.
@@ -70,7 +70,7 @@ class Info:
 
 
 def read_info(folder: Path) -> Info | None:
-    """What is known about the recording prepared in a folder, or None if there is none."""
+    """The facts about the recording in a folder, or None if none was prepared there."""
     try:
         return Info(**json.loads((folder / INFO).read_text(encoding="ascii")))
     except FileNotFoundError:

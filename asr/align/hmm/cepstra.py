@@ -85,7 +85,7 @@ def _windows(samples: np.ndarray, start: int, end: int) -> np.ndarray:
 
 
 def noise_gains(bands: np.ndarray, gains: np.ndarray) -> None:
-    """Compute the factor by which each band is amplified in each frame, so that noise disappears.
+    """Compute a factor for each band of each frame. Multiplying with the factors removes noise.
 
     Args:
         bands: power, shape (n_frames, N_BANDS).

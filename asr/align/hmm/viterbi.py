@@ -179,7 +179,7 @@ class Trace(NamedTuple):
     Attributes:
         moved: whether the best path into a state comes from another state, shape
             (n_frames, n_states).
-        chosen: the arc by which the best path enters each node, shape (n_frames, n_nodes).
+        chosen: for each node the arc on which the best path enters it, shape (n_frames, n_nodes).
         skipped: whether the best path into a junction skips the token before it, shape
             (n_frames + 1, n_junctions). The first row is before the first frame.
         at_node: the score of the best path into each node after the last frame.

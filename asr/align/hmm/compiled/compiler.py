@@ -36,7 +36,7 @@ _OPTIONS: Final = {"error_model": "numpy", "fastmath": {"contract", "nnan", "nsz
 
 
 def compiled(signature: Any) -> Callable[[Any], Any]:
-    """Compile a function at once, for one signature, or read what was compiled before."""
+    """Compile a function for one signature now, or load its compiled code from the cache."""
 
     def decorate(function: Any) -> Any:
         try:
