@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from asr.align import load_aligner
-from asr.align.hmm import aligner as sphinx
 from asr.align.hmm.acoustics import Scorer
 from asr.align.hmm.aligner import SphinxAligner
 from asr.align.hmm.forced import ForcedAligner
@@ -27,6 +26,7 @@ from asr.types import SAMPLE_RATE, Audio, Hypothesis, ordered
 from asr.workers import call
 from asr.workers.pool import ProcessPool
 from tests.support import makers
+from tests.support.burning import burn
 from tests.support.paths import SAMPLES
 from tests.support.strategies import NASTY_TEXTS
 
@@ -268,10 +268,10 @@ def test_words_without_evidence_keep_the_confidence_of_the_engine(runner, aligne
 
 
 def test_text_is_kept_if_the_alignment_takes_too_long(runner, aligner, monkeypatch, caplog):
-    monkeypatch.setattr(sphinx, "CPU_SECONDS_BASE", 1)
-    monkeypatch.setattr(sphinx, "CPU_SECONDS_PER_SECOND", 0)
-    samples, words = sample("pauses")
-    timed = runner.run(aligner.align(Audio(samples), hypothesis_of(words)))
+    asked = burn(aligner._pool, monkeypatch)
+    audio, words = stretch("memo", 3)
+    timed = runner.run(aligner.align(audio, hypothesis_of(words)))
+    assert [limits.cpu_seconds for limits in asked] == [36]
     assert [word.text for word in timed.words] == texts(words)
     assert {word.timing for word in timed.words} == {"interpolated"}
     assert timed.warnings == ("the words could not be aligned; their times are estimates",)

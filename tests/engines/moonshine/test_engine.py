@@ -32,6 +32,7 @@ from asr.settings import Settings
 from asr.types import SAMPLE_RATE, Audio, Chunk
 from asr.workers import call
 from tests.support import makers
+from tests.support.burning import burn
 from tests.support.paths import SAMPLES
 
 PLAIN = DecodeOptions()
@@ -278,11 +279,10 @@ def test_a_chunk_survives_a_killed_template(runner, engine, meeting):
 
 
 def test_a_chunk_that_takes_too_long(runner, engine, meeting, monkeypatch):
-    monkeypatch.setattr(moonshine, "CPU_SECONDS_BASE", 1)
-    monkeypatch.setattr(moonshine, "CPU_SECONDS_PER_SECOND", 0)
-    loop_of_speech = np.tile(meeting, 3)
+    asked = burn(engine._pool, monkeypatch)
     with pytest.raises(EngineTimeout, match=r"chunk at 0\.0 s"):
-        runner.run(engine.transcribe(*chunk_of(loop_of_speech, 0, 0, 75), PLAIN))
+        runner.run(engine.transcribe(*chunk_of(meeting, 0, 0, 5), PLAIN))
+    assert [limits.cpu_seconds for limits in asked] == [80]
 
 
 def test_a_chunk_that_needs_too_much_memory(runner, engine, meeting, monkeypatch):
