@@ -263,11 +263,11 @@ def test_an_engine_that_fails_does_not_stop_an_alignment_that_is_possible_withou
     path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
 
     def fail(chunk):
-        raise EngineFailed("it is broken")
+        raise EngineFailed("gpu-1:8000 is broken")
 
     transcript, _ = align(path, "these are the words", FakeEngine(answer=fail), Doubtful())
     assert [word.timing for word in transcript.words] == ["aligned"] * 4
-    assert transcript.warnings == ("the engine could not check the text: it is broken",)
+    assert transcript.warnings == ("the engine could not check the text: (see the log) is broken",)
 
 
 def test_one_wrong_passage_of_many(align, talk):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from asr.errors import AsrError
+from asr.errors import AsrError, without_places
 from asr.service.errors import Malformed, TooLarge
 from asr.service.http.fields import (
     MAX_FIELD_BYTES,
@@ -17,7 +17,7 @@ from asr.service.http.fields import (
     check_query,
 )
 from asr.service.http.json_body import read_json
-from asr.service.http.problems import Problem, problem_of, without_places
+from asr.service.http.problems import Problem, problem_of
 from asr.service.json_text import MAX_DEPTH, MAX_MARKS, check_structure
 from asr.service.live.client_events import MAX_EVENT_CHARACTERS, parse_event
 
@@ -157,6 +157,8 @@ def test_only_audio_may_be_long():
         ("no server answers at 10.1.2.3", "no server answers at"),
         ("no server answers at [fe80::1]:8000", "no server answers at"),
         ("Moonshine has no a.onnx in /srv/models/moonshine: install it", "install it"),
+        ("Load model from /srv/campplus.onnx failed: Protobuf parsing failed.", "failed"),
+        ("Load model from ~/models/campplus.onnx failed", "failed"),
         ('connection to server at "db.internal" (10.0.0.7), port 5432 failed', "failed"),
         ('could not translate host name "db.internal" to address', "to address"),
     ],

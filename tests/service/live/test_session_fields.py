@@ -480,6 +480,12 @@ def test_events_that_are_not_served_get_a_reason(kind):
     assert str(refused.value) == f"{kind} is not served: {NOT_SERVED[kind]}"
 
 
+def test_a_missing_type_is_named():
+    with pytest.raises(InvalidOption) as refused:
+        parse_event('{"audio": ""}')
+    assert (refused.value.name, str(refused.value)) == ("type", "is missing")
+
+
 def test_a_conversation_is_refused_with_the_type_that_is_served():
     name, message = refusal({"type": "realtime"})
     assert name == "session.type"
