@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -125,6 +125,9 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 }
 
 
+NO_ID: Final = "must be an id that the service answered with: 32 digits and letters a to f"
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error. The message of an unexpected error is hidden from the client.
 
@@ -137,7 +140,8 @@ def problem_of(error: Exception) -> Problem:
             return _invalid(name, str(error))
         case RequestValidationError():
             first = error.errors()[0]
-            return _invalid(str(first["loc"][-1]), first["msg"])
+            is_id = first["type"] == "string_pattern_mismatch"  # nothing else has a pattern
+            return _invalid(str(first["loc"][-1]), NO_ID if is_id else first["msg"])
         case HTTPException(status_code=status, detail=detail, headers=headers):
             known = _no_route(status, headers or {}) if detail == HTTPStatus(status).phrase else ""
             return Problem(status, known or str(detail), "http_error", headers=headers or {})
