@@ -18,9 +18,10 @@ from asr.batch.campaign import Campaign, split_seconds
 from asr.batch.identity import fingerprint
 from asr.batch.index import Index
 from asr.batch.records import Records
-from asr.batch.results import INTERNAL, TOKEN, Results
+from asr.batch.results import INTERNAL, OUTPUTS, TOKEN, Results
 from asr.batch.signals import terminable
 from asr.batch.store import LocalStore, open_store
+from asr.batch.urls import is_url
 from asr.batch.worker import engine_of
 from asr.config import check
 from asr.engines.base import settle
@@ -81,26 +82,43 @@ class Outcome:
     is_interrupted: bool = False
 
 
-def prepare(job: Job) -> Job:
+def prepare(job: Job, *, is_here: bool = True) -> Job:
     """The job with its fingerprint, after checking what would fail for every recording.
+
+    Args:
+        job: as the user asked for it.
+        is_here: the workers run on this machine, so an embedded engine must work here.
 
     Raises:
         EngineUnavailable: the engine cannot be used now.
-        InvalidOption: the engine or the VAD does not support an option.
+        InvalidOption: the engine or the VAD does not support an option, or the output folder
+            cannot be used.
     """
     if job.options.vad.kind == "silero":
         load_classifier(job.options.vad)
     if job.options.speakers is not None:
         reason = obstacle(job.settings.speaker_model)
         check(not reason, "speakers", reason)
-    model = asyncio.run(_model(job))
+    folder = os.getcwd()  # noqa: PTH109  # the workers of a cluster have others
+    out = job.out if is_url(job.out) else os.path.join(folder, job.out)  # noqa: PTH118
+    store = open_store(out)
+    if isinstance(store, LocalStore):
+        store.make()
+    settings = replace(job.settings, work_dir=os.path.join(folder, job.settings.work_dir))  # noqa: PTH118
+    job = replace(job, out=out, folder=folder, settings=settings)
+    model = asyncio.run(_model(job, is_here=is_here))
     return replace(job, fingerprint=fingerprint(job.settings, job.options, model))
 
 
-async def _model(job: Job) -> str:
-    """The name of the model. Only a server knows it no sooner than it was asked."""
+async def _model(job: Job, *, is_here: bool) -> str:
+    """The name of the model. A server must be asked for it.
+
+    An embedded engine is opened only to see that it can be, because this takes two seconds, and a
+    worker would try for minutes.
+    """
     engine = engine_of(job)
-    if job.settings.engine_name != "omni" or job.engine:
+    is_tried = is_here and job.settings.engine_name != "omni-local"  # that one fills a GPU
+    if job.engine or not (is_tried or job.settings.engine_name == "omni"):
         settle(engine, job.options.decode)
         return engine.model
     try:
@@ -137,7 +155,7 @@ def run_batch(
     """
     store = open_store(job.out)
     with _locked(store), terminable() as signals:
-        job = replace(job, token=uuid.uuid4().hex)
+        job = replace(job, token=uuid.uuid4().hex, retry_failed=retry_failed)
         store.write(TOKEN, job.token.encode())
         index = Index(store, is_trusted=not rehash)
         results = Results(store, job.formats, job.subtitles)
@@ -223,9 +241,10 @@ class _Run:
                 self._campaign.take(answer)
                 self._draw()
                 self._records.save_sometimes()
-                if self._campaign.n_troubles >= most:
-                    told = f"{most} tasks in a row failed: {self._campaign.trouble}"
-                    raise EngineUnavailable(told)
+                if self._campaign.is_hopeless(most):
+                    self._campaign.give_up_away()
+                    n_troubles, trouble = self._campaign.n_troubles, self._campaign.trouble
+                    raise EngineUnavailable(f"{n_troubles} tasks in a row failed: {trouble}")
             tasks = self._campaign.tasks()
 
     def _answers(self, tasks: Sequence[Task]) -> Iterator[Answer]:
@@ -271,7 +290,7 @@ def _locked(store: object) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(f"another run uses {store.root}") from error
-        store.tidy()
+        store.tidy("manifest.*", f"{OUTPUTS}/*/*", f"{INTERNAL}/**/*")
         yield
     finally:
         os.close(descriptor)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from asr.batch.urls import is_url
 from asr.config import (
     AudioLimits,
     ChunkOptions,
@@ -37,6 +39,8 @@ class Job:
         token: content of a file in the output folder; a node that cannot read it has another one.
         engine: ``module:function`` that makes the engine instead of `load_engine`, for tests and
             benchmarks.
+        folder: of the driver. Relative paths start there; workers may run elsewhere.
+        retry_failed: try recordings again that an earlier run failed on.
     """
 
     settings: Settings
@@ -48,6 +52,12 @@ class Job:
     split_seconds: float
     token: str = ""
     engine: str = ""
+    folder: str = ""
+    retry_failed: bool = False
+
+    def located(self, path: str) -> str:
+        """The path or URL of a recording, independent of the current folder."""
+        return path if is_url(path) else os.path.join(self.folder, path)  # noqa: PTH118
 
     def pack(self) -> str:
         """As JSON. It contains the keys of the settings, so it must not be logged."""
@@ -125,9 +135,9 @@ class Answer:
         seconds: of audio.
         wall: seconds of work in this task.
         pieces: how many the recording was split into.
-        is_new: the work was done in this task, not found done.
         error: text for people.
         fault: "recording", "path" or "service".
+        is_away: it is the recording's server or disk that does not answer, not ours.
     """
 
     task: Task
@@ -137,9 +147,9 @@ class Answer:
     seconds: float = 0.0
     wall: float = 0.0
     pieces: int = 0
-    is_new: bool = True
     error: str = ""
     fault: str = ""
+    is_away: bool = False
 
     def pack(self) -> str:
         """As JSON."""

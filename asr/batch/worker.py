@@ -24,6 +24,7 @@ from asr.audio.recording import Recording, channel_path
 from asr.batch import pieces
 from asr.batch.faults import (
     HopelessRecording,
+    SourceAway,
     SourceError,
     SourceUnavailable,
     fault_of,
@@ -58,6 +59,9 @@ HOPELESS: Final = 10
 PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 300.0)
 """Seconds before each further try after trouble of the service, while servers restart or somebody
 clears a disk."""
+SOURCE_TRIES: Final = 3
+"""So many pauses if it is the recording's server that does not answer, and none for its hash.
+Later tasks try again."""
 SHORT_RATE: Final = 750
 """Bytes in a second of the most compressed speech. A smaller file is not worth a look inside."""
 LONG_RATE: Final = 4000
@@ -137,11 +141,13 @@ class Worker:
             "piece": self._piece,
             "stitch": self._piece,
         }[task.kind]
-        for pause in PAUSES:
+        for n_tried, pause in enumerate(PAUSES):
             try:
                 return work(task)
             except Exception as error:
-                if fault_of(error) != "service":
+                n_most = 0 if task.kind == "hash" else SOURCE_TRIES
+                is_over = isinstance(error, SourceAway) and n_tried == n_most
+                if is_over or fault_of(error) != "service":
                     raise
                 time.sleep(pause)
         return work(task)
@@ -152,14 +158,19 @@ class Worker:
         row = row_id(content, self._job.fingerprint) if content else ""
         if fault == "recording" and row and task.kind != "hash":
             self._results.fail(row, message)
-        return Answer(task, "failed", row, content, error=message, fault=fault)
+        is_away = isinstance(error, SourceAway)
+        return Answer(task, "failed", row, content, error=message, fault=fault, is_away=is_away)
+
+    def _fetched(self, task: Task) -> contextlib.AbstractContextManager[Fetched]:
+        job = self._job
+        return fetched(job.located(task.path), job.options.limits, self._folder)
 
     def _hash(self, task: Task) -> Answer:
-        with fetched(task.path, self._job.options.limits, self._folder) as source:
+        with self._fetched(task) as source:
             return Answer(task, "hashed", content=source.content)
 
     def _file(self, task: Task) -> Answer:
-        with fetched(task.path, self._job.options.limits, self._folder) as source:
+        with self._fetched(task) as source:
             if task.content not in (None, source.content):
                 raise SourceError("the file changed during this run; run again")
             try:
@@ -172,7 +183,8 @@ class Worker:
     def _transcribed(self, task: Task, source: Fetched) -> Answer:
         row = row_id(source.content, self._job.fingerprint)
         if (done := self._results.completed(row)) is not None:
-            return _done(task, row, done, is_new=False)
+            return _done(task, row, done)
+        self._meet_failure(row)
         found = self._plan_of(row)
         if found is None and self._is_long(source):
             found = self._planned(source, row)
@@ -185,6 +197,14 @@ class Worker:
         wall = time.perf_counter() - started
         source.verify()  # a transcript of another content must not get the name of this one
         return _done(task, row, self._results.finish(transcript, row, source.content, wall))
+
+    def _meet_failure(self, row: str) -> None:
+        """See whether an earlier run failed on the same content, perhaps at another path."""
+        failure = self._results.failure(row)
+        if failure is not None and not self._job.retry_failed:
+            raise HopelessRecording(failure)
+        if failure is not None:
+            self._results.forget_failure(row)
 
     def _is_long(self, source: Fetched) -> bool:
         """Whether a recording should be split, by the length in its header or by its size."""
@@ -238,7 +258,7 @@ class Worker:
         content = task.content or ""
         row = row_id(content, self._job.fingerprint)
         if (done := self._results.completed(row)) is not None:
-            return _done(task, row, done, is_new=False)
+            return _done(task, row, done)
         if (failure := self._results.failure(row)) is not None:
             raise HopelessRecording(failure)
         found = self._plan_of(row)
@@ -341,5 +361,5 @@ def _seconds(plan: Plan, number: int) -> float:
     return sum(chunk.duration for _, chunk in plan.pieces[number]) if plan.pieces else 0.0
 
 
-def _done(task: Task, row: str, done: Done, *, is_new: bool = True) -> Answer:
-    return Answer(task, "done", row, done.content, done.seconds, done.wall, is_new=is_new)
+def _done(task: Task, row: str, done: Done) -> Answer:
+    return Answer(task, "done", row, done.content, done.seconds, done.wall)

@@ -37,7 +37,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SOURCE",
         help="files, folders, globs, http(s):// and s3:// URLs, or lists of them: .txt with one in"
-        " each line, .jsonl with a field path; - is a list from standard input",
+        " each line, .jsonl with a field path, .csv with a column path; - reads a list from"
+        " standard input",
     )
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder or URL")
     parser.add_argument(
@@ -123,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             fingerprint="",
             split_seconds=0.0,
-        )
+        ),
+        is_here=not options.address,
     )
     size = cluster.size_for(job, options.workers, options.cpus, options.at_once)
     with cluster.RayExecutor(options.address, size) as executor:
