@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 
 from asr.batch.alone import run_alone
 from asr.batch.run import ExecutorLost
+from asr.batch.signals import unchanged
 from asr.batch.tasks import Answer, Job, Task
 from asr.batch.worker import Worker
 from asr.config import check
@@ -140,7 +141,8 @@ class RayExecutor:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-        self._connect({} if self._address else local)
+        with unchanged():
+            self._connect({} if self._address else local)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False

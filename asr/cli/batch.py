@@ -23,6 +23,7 @@ from asr.output.formats import FORMATS
 
 if TYPE_CHECKING:
     import argparse
+    from types import ModuleType
 
     from asr.batch.run import Outcome
     from asr.batch.sources import Listing
@@ -104,11 +105,19 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         told = f"Ray is not installed; pip install 'asr-service[batch]' ({error})"
         check(False, "batch", told)
+    from asr.batch.signals import terminable
+
+    with terminable():
+        return _run(options, cluster)
+
+
+def _run(options: argparse.Namespace, cluster: ModuleType) -> int:
     from asr.batch.progress import Progress
     from asr.batch.run import prepare, run_batch
     from asr.batch.sources import list_sources
     from asr.batch.tasks import Job
 
+    minutes = options.split_minutes
     settings = settings_of(options)
     chosen = options_of(options, settings)
     if options.known_speaker:
