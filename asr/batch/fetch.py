@@ -154,6 +154,8 @@ def _unfetched(error: Exception) -> Exception:
     """The error of a URL. fsspec's HTTP calls any error FileNotFoundError; its cause tells more."""
     causes = list(_causes(error))
     statuses = [it.status for it in causes if isinstance(getattr(it, "status", None), int)]
+    if 0 in statuses:
+        return SourceError("cannot be fetched: the server redirects for ever")
     if statuses:
         kind = SourceAway if statuses[0] in _PASSING else SourceError
         return kind(f"cannot be fetched: the server answers {statuses[0]}")

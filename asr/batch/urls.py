@@ -12,6 +12,10 @@ SCHEMES: Final = ("http", "https", "s3", "file", "memory", "gs", "az", "abfs", "
 READ_SECONDS: Final = 60.0
 """An HTTP server that sends nothing for this long counts as dead."""
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_ENCODED: Final = re.compile(
+    r"(%[0-9a-f]{2}|[\w.~:/?#\[\]@!$&'()*+,;=-])*", re.IGNORECASE | re.ASCII
+)
+"""A URL that is sent as it is, because a signature may cover each character."""
 _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
 
 
@@ -38,7 +42,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        fs, path = fsspec.core.url_to_fs(url, **_options(scheme))
+        fs, path = fsspec.core.url_to_fs(url, **_options(url))
     except ImportError as error:
         package = _PACKAGES.get(scheme, "'asr-service[batch]'")
         told = f"{scheme}:// needs a package: pip install {package} ({error})"
@@ -46,10 +50,14 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, path
 
 
-def _options(scheme: str) -> dict[str, Any]:
-    if not scheme.startswith("http"):
+def _options(url: str) -> dict[str, Any]:
+    if not scheme_of(url).startswith("http"):
         return {}
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=READ_SECONDS)
-    return {"client_kwargs": {"timeout": timeout}, "skip_instance_cache": True}
+    return {
+        "client_kwargs": {"timeout": timeout},
+        "skip_instance_cache": True,
+        "encoded": "%" in url and _ENCODED.fullmatch(url) is not None,
+    }

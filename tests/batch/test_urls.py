@@ -22,7 +22,7 @@ BODY = b"recording" * 1000
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers by the path: /ok.wav, /endless.wav, /STATUS.wav."""
+    """Answers by the path: /ok.wav, /endless.wav, /loop.wav, /STATUS.wav; /echo?... is itself."""
 
     def do_HEAD(self):
         self.send_response(200 if self.path in ("/ok.wav", "/endless.wav") else 404)
@@ -33,12 +33,19 @@ class Server(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = self.path.strip("/").removesuffix(".wav")
+        if name == "loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop.wav")
+            self.end_headers()
+            return
         self.send_response(int(name) if name.isdigit() else 200)
         if name == "ok":
             self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
         if name == "ok":
             self.wfile.write(BODY)
+        if name.startswith("echo"):
+            self.wfile.write(self.path.encode())
         while name == "endless":
             try:
                 self.wfile.write(BODY)
@@ -81,6 +88,26 @@ def test_an_endless_answer_is_cut_off(url, tmp_path):
 def test_an_error_of_the_server_lasts_or_passes(url, tmp_path, status, error):
     with pytest.raises(error), fetched(f"{url}/{status}.wav", AudioLimits(), tmp_path):
         pass
+
+
+def test_a_server_that_redirects_for_ever_is_given_up(url, tmp_path):
+    name = f"{url}/loop.wav"
+    with pytest.raises(SourceError, match="for ever"), fetched(name, LIMITS, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/echo?key=a%2Fb%2B%3D&x=1+2", "/echo?key=a%2Fb%2B%3D&x=1+2"),  # as it was signed
+        ("/echo/a b.wav", "/echo/a%20b.wav"),
+        ("/echo/100%.wav", "/echo/100%25.wav"),
+        ("/echo/é.wav", "/echo/%C3%A9.wav"),
+    ],
+)
+def test_a_url_is_sent_as_it_is_unless_it_is_none(url, tmp_path, path, sent):
+    with fetched(f"{url}{path}", LIMITS, tmp_path) as source:
+        assert source.path.read_text() == sent
 
 
 def test_a_server_that_is_gone_may_come_back(tmp_path):
