@@ -128,6 +128,8 @@ class SharedMeters(Meters):
             if key.requests_per_minute is not None:
                 check_tokens(tokens, key.requests_per_minute)
 
+        # Also if we never learn that it was written: then the next exchange corrects it.
+        self._written[key.name] = own
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 tokens = await self.store.take(key.name, key.requests_per_minute, own, check)
@@ -168,6 +170,8 @@ class SharedMeters(Meters):
         self._written |= changed
         for name, meter in self._meters.items():
             meter.elsewhere = self._elsewhere.get(name, KeyUse())
+            if name in changed and meter.here.n_open != changed[name].n_open:
+                self._wake.set()  # a request began or ended meanwhile, and we wrote over it
 
 
 def _is_limited(key: Key) -> bool:

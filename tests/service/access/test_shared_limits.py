@@ -110,6 +110,58 @@ def test_open_requests_count_at_both(two):
     asyncio.run(run())
 
 
+def test_the_place_of_a_short_request_is_free_at_once(two):
+    async def run():
+        key = key_of(concurrency=1)
+        two[0].of(key)
+        await two[0].exchange()  # it writes that nothing is open, as it is after the request
+        assert await passes(two[0], key)
+        await two[0].exchange()
+        assert await passes(two[1], key)
+
+    asyncio.run(run())
+
+
+def test_the_place_of_a_request_that_was_cancelled_is_free_at_once(two):
+    async def run():
+        key, take = key_of(concurrency=1), two[0].store.take
+
+        async def taken(*rest):
+            await take(*rest)
+            raise asyncio.CancelledError
+
+        two[0].of(key)
+        await two[0].exchange()
+        two[0].store.take = taken
+        with pytest.raises(asyncio.CancelledError):
+            await passes(two[0], key)
+        await two[0].exchange()
+        assert await passes(two[1], key)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_begins_during_an_exchange_is_written_again(two):
+    async def run():
+        key = key_of(concurrency=1)
+        meters, exchange = two[0], two[0].store.exchange
+        async with contextlib.AsyncExitStack() as request:
+
+            async def late(own):
+                await request.enter_async_context(meters.place(meters.of(key)))
+                return await exchange(own)
+
+            meters.of(key).add_bytes(1)
+            meters.store.exchange = late
+            await meters.exchange()  # it writes what was counted before the request began
+            meters.store.exchange = exchange
+            assert meters._wake.is_set()
+            await meters.exchange()
+            assert not await passes(two[1], key)
+
+    asyncio.run(run())
+
+
 def test_the_open_requests_of_a_dead_server_are_forgotten(two, monkeypatch):
     async def run():
         key, now = key_of(concurrency=1), key_usage_module._time
