@@ -189,10 +189,22 @@ class Campaign:
             item.n_pieces, item.pieces = answer.pieces, set(range(answer.pieces))
         elif answer.status == "piece":
             item.pieces.discard(number)
+        elif answer.status == "lost":
+            self._begin_again(item)
         elif answer.status == "suspect":
             item.alone.add(number)
         else:
             self._end(item, answer)
+
+    def _begin_again(self, item: Item) -> None:
+        """Do a recording from the beginning, because files of its pieces were lost."""
+        if item.state != "split":  # another piece has told
+            return
+        item.state, item.n_pieces, item.pieces, item.alone = "new", 0, set(), set()
+        item.n_troubles += 1
+        if item.n_troubles >= TRIES:
+            item.state, item.fault = "failed", "service"
+            item.error = "the files of its pieces in the output folder were lost again and again"
 
     def _count_trouble(self, item: Item, answer: Answer, *, is_trouble: bool) -> None:
         if not is_trouble:

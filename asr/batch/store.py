@@ -29,6 +29,10 @@ OBJECT_STORES: Final = ("s3", "gs", "az", "abfs", "memory")
 """Schemes whose servers replace an object at once."""
 
 
+class Lost(OSError):
+    """A file that was written before is missing or damaged."""
+
+
 class Store(Protocol):
     """Where results are kept."""
 
@@ -64,6 +68,9 @@ class Store(Protocol):
             start: offset of the first byte.
             end: offset after the last byte.
             folder: where a copy may be made.
+
+        Raises:
+            Lost: the file does not have these bytes.
         """
         ...
 
@@ -112,8 +119,10 @@ class LocalStore:
                 file.flush()
                 os.fsync(file.fileno())
             draft.rename(path)
-        except BaseException:
+        except BaseException as error:
             draft.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(path)  # a full disk does not tell which
             raise
         sync_folder(path.parent)
 
@@ -167,6 +176,8 @@ class LocalStore:
         draft = path.with_name(f"{path.name}{DRAFT}{uuid.uuid4().hex}")
         try:
             shutil.move(source, draft)
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
             draft.rename(path)
         finally:
             draft.unlink(missing_ok=True)
@@ -174,8 +185,8 @@ class LocalStore:
     def span(self, name: str, start: int, end: int, folder: Path) -> Path:  # noqa: ARG002
         """The file itself."""
         path = self.root / name
-        if path.stat().st_size < end:
-            raise OSError(f"{path} is shorter than it was")
+        if not path.is_file() or path.stat().st_size < end:
+            raise Lost(f"{path} is missing or shorter than it was")
         return path
 
 
@@ -250,9 +261,12 @@ class RemoteStore:
     @_told()
     def span(self, name: str, start: int, end: int, folder: Path) -> Path:
         """A sparse local file with these bytes at their offset."""
-        data: Any = self._fs.cat_file(self._path(name), start=start, end=end)
+        try:
+            data: Any = self._fs.cat_file(self._path(name), start=start, end=end)
+        except FileNotFoundError as error:
+            raise Lost(f"{name} is missing") from error
         if len(data) < end - start:
-            raise OSError(f"{name} is shorter than it was")
+            raise Lost(f"{name} is shorter than it was")
         path = folder / f"{uuid.uuid4().hex}.pcm"
         with path.open("wb") as file:
             file.seek(start)

@@ -21,7 +21,7 @@ from asr.config import (
 from asr.settings import Settings
 
 Kind = Literal["hash", "file", "piece", "stitch"]
-Status = Literal["hashed", "done", "planned", "piece", "failed", "suspect"]
+Status = Literal["hashed", "done", "planned", "piece", "lost", "failed", "suspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,9 @@ class Answer:
 
     Attributes:
         task: which.
-        status: "planned" means that the recording was split and its pieces come next; "suspect"
-            that the task was not begun, because processes died while they worked on it.
+        status: "planned" means that the recording was split and its pieces come next; "lost" that
+            files of the pieces are missing, so the recording begins again; "suspect" that the task
+            was not begun, because processes died while they worked on it.
         id: name of the result.
         content: SHA-256 of the recording.
         seconds: of audio.

@@ -36,7 +36,7 @@ from asr.batch.pieces import Plan
 from asr.batch.results import TOKEN, Results, work_folder
 from asr.batch.scratch import Scratch
 from asr.batch.stall import Beat, wait
-from asr.batch.store import open_store
+from asr.batch.store import Lost, open_store
 from asr.batch.tasks import Answer
 from asr.engines import load_engine
 from asr.pipeline.transcriber import collect, make_transcriber
@@ -254,16 +254,27 @@ class Worker:
         return Answer(task, "planned", row, content, seconds, wall=wall, pieces=n_pieces)
 
     def _piece(self, task: Task) -> Answer:
-        """Recognise a piece; the worker that finds all pieces recognised stitches them."""
+        """Do the task of a piece; if files of the pieces are lost, the recording begins again."""
         content = task.content or ""
         row = row_id(content, self._job.fingerprint)
+        try:
+            return self._pieced(task, row, content)
+        except Lost:
+            # Two workers may have stitched at once, and the first one has cleared up.
+            if (done := self._results.completed(row)) is not None:
+                return _done(task, row, done)
+            self._store.remove_folder(work_folder(row))
+            return Answer(task, "lost", row, content)
+
+    def _pieced(self, task: Task, row: str, content: str) -> Answer:
+        """Recognise a piece; the worker that finds all pieces recognised stitches them."""
         if (done := self._results.completed(row)) is not None:
             return _done(task, row, done)
         if (failure := self._results.failure(row)) is not None:
             raise HopelessRecording(failure)
         found = self._plan_of(row)
         if found is None:
-            raise SourceUnavailable("the plan of the recording was lost; run again")
+            raise Lost("the plan of the recording is missing")
         plan, wall = found
         own = _piece_name(row, task.number)
         if task.kind == "piece" and plan.pieces and self._store.read(own) is None:
@@ -297,7 +308,9 @@ class Worker:
         started = time.perf_counter()
         records: list[str] = []
         for name in names:
-            head, *lines = (self._store.read(name) or b"{}").decode().split("\n")
+            if (data := self._store.read(name)) is None:
+                raise Lost(f"{name} is missing")
+            head, *lines = data.decode().split("\n")
             wall += json.loads(head)["wall"]
             records += lines
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:

@@ -172,7 +172,7 @@ def test_damaged_notes_cost_no_more_than_work(speech, tmp_path):
     job = job_for(out, tmp_path)
     run(job, [speech])
     index = out / NAME
-    index.write_bytes(b"\xff{\n[1]\n" + index.read_bytes() + b'\n["half')
+    index.write_bytes(b'\xff{\n[1]\n[["a"], 1, "s", "c"]\n' + index.read_bytes() + b'\n["half')
     for note in out.glob(".batch/done/*/*.json"):
         note.write_text('{"content"')
     assert Index(LocalStore(out)).get(list_sources([str(speech)]).sources[0]) is not None
