@@ -130,6 +130,15 @@ class RayExecutor:
         self._size = size
 
     def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Connect to the cluster, or start one.
+
+        Raises:
+            ExecutorLost: it cannot be used.
+            InvalidOption: the address is none.
+        """
         if self._address:
             check_address(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -148,10 +157,9 @@ class RayExecutor:
         context.print_on_execution_start = False
         context.max_consecutive_actor_init_deaths = DEATHS
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        return self
 
     def _connect(self, local: dict[str, Any]) -> None:
-        """Connect to the cluster, or start one. A busy machine is tried several times.
+        """Connect. A busy machine is tried several times.
 
         Ray gives its own processes 30 s to start, and ends with a bare Exception.
         """

@@ -47,6 +47,14 @@ class ExecutorLost(AsrError):
 class Executor(Protocol):
     """Runs tasks somewhere."""
 
+    def start(self) -> None:
+        """Get ready. Not called if there is nothing to do.
+
+        Raises:
+            ExecutorLost: it cannot be used.
+        """
+        ...
+
     @property
     def n_workers(self) -> int:
         """How many tasks run at once."""
@@ -207,8 +215,10 @@ class _Run:
         try:
             with self._progress.ticking():
                 self._records.save()
-                self.hash_copies()
-                self.rounds(longest)
+                if self._campaign.tasks():
+                    self._executor.start()
+                    self.hash_copies()
+                    self.rounds(longest)
         except KeyboardInterrupt:
             is_interrupted = True
         except (EngineUnavailable, ExecutorLost, OSError) as error:

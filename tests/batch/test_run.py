@@ -10,6 +10,7 @@ import pytest
 from asr.batch import alone, worker
 from asr.batch.campaign import split_seconds
 from asr.batch.results import ATTEMPTS
+from asr.batch.run import ExecutorLost
 from asr.batch.store import LocalStore, Lost
 from asr.batch.tasks import Answer, Job, Task
 from asr.config import DecodeOptions, Options, SubtitleOptions
@@ -79,6 +80,7 @@ def test_each_content_is_transcribed_once_and_failures_are_rows(archive, tmp_pat
     again = Inline()
     assert run(job, [archive], again) == outcome
     assert again.tasks == []
+    assert (executor.n_starts, again.n_starts) == (1, 0)
     assert rows(out) == table
 
 
@@ -340,6 +342,18 @@ class Silent(Inline):
     def run(self, job, tasks):
         self.tasks += tasks
         return iter(())
+
+
+class Unusable(Inline):
+    """Cannot be started, as a cluster that does not answer."""
+
+    def start(self):
+        raise ExecutorLost("no cluster answers")
+
+
+def test_a_run_ends_if_its_executor_cannot_start(archive, tmp_path):
+    outcome = run(job_for(tmp_path / "out", tmp_path), [archive / "a.wav"], Unusable())
+    assert (outcome.trouble, outcome.n_pending) == ("no cluster answers", 1)
 
 
 def test_a_run_ends_if_the_workers_give_no_answers(archive, tmp_path):
