@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from asr.align import load_aligner
 from asr.audio.vad import load_classifier
 from asr.batch.campaign import Campaign, split_seconds
 from asr.batch.identity import fingerprint
@@ -98,7 +99,7 @@ def prepare(job: Job, *, is_here: bool = True) -> Job:
         is_here: the workers run on this machine, so an embedded engine must work here.
 
     Raises:
-        EngineUnavailable: the engine cannot be used now.
+        EngineUnavailable: the engine or the aligner cannot be used now.
         InvalidOption: the engine or the VAD does not support an option, or the output folder
             cannot be used.
     """
@@ -114,6 +115,8 @@ def prepare(job: Job, *, is_here: bool = True) -> Job:
         store.make()
     settings = replace(job.settings, work_dir=os.path.join(folder, job.settings.work_dir))  # noqa: PTH118
     job = replace(job, out=out, folder=folder, settings=settings)
+    if is_here:
+        load_aligner(job.settings)
     model = asyncio.run(_model(job, is_here=is_here))
     return replace(job, fingerprint=fingerprint(job.settings, job.options, model))
 
@@ -121,20 +124,25 @@ def prepare(job: Job, *, is_here: bool = True) -> Job:
 async def _model(job: Job, *, is_here: bool) -> str:
     """The name of the model. A server must be asked for it.
 
-    An embedded engine is opened only to see that it can be, because this takes two seconds, and a
-    worker would try for minutes.
+    An embedded engine is opened only to see that it can be, because a worker would try for minutes.
     """
-    engine = engine_of(job)
-    is_tried = is_here and job.settings.engine_name != "omni-local"  # that one fills a GPU
-    if job.engine or not (is_tried or job.settings.engine_name == "omni"):
+    name = job.settings.engine_name
+    is_server = name == "omni" and not job.engine
+    is_tried = is_here and not job.engine and name != "omni-local"  # that one fills a GPU
+    engine = engine_of(replace(job, settings=replace(job.settings, cpu_workers=1)))
+    model = engine.model
+    if not is_server:
         settle(engine, job.options.decode)
-        return engine.model
+    if not is_server and not is_tried:
+        return model
     try:
         await engine.open()
-        settle(engine, job.options.decode)
-        return engine.model
+        if is_server:
+            settle(engine, job.options.decode)
+            model = engine.model
     finally:
         await engine.close()
+    return model
 
 
 def run_batch(

@@ -2,16 +2,19 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from asr.batch import worker
 from asr.batch.faults import SourceAway
 from asr.batch.progress import Progress
-from asr.batch.run import run_batch
+from asr.batch.run import prepare, run_batch
 from asr.batch.scratch import Scratch
 from asr.batch.sources import Source, look_at
+from asr.engines.moonshine.engine import MoonshineEngine
 from asr.errors import EngineUnavailable, InvalidOption
+from asr.settings import Settings
 from tests.batch.inline import Inline, job_for, run, talk
 from tests.support import makers
 
@@ -81,6 +84,22 @@ def test_an_output_folder_without_permission_is_an_error_at_once(tmp_path, monke
 def test_an_engine_that_cannot_work_here_is_an_error_at_once(tmp_path):
     with pytest.raises(EngineUnavailable, match="Moonshine has no"):
         job_for(tmp_path, tmp_path, engine="", moonshine_model=str(tmp_path))
+
+
+def test_an_aligner_that_cannot_work_here_is_an_error_at_once(tmp_path):
+    job = replace(job_for(tmp_path, tmp_path), settings=Settings(aligner="ctc"))
+    with pytest.raises(EngineUnavailable, match="ASR_CTC_MODEL"):
+        prepare(job)
+    assert prepare(job, is_here=False).fingerprint  # workers of a cluster may have it
+
+
+def test_an_engine_that_works_here_has_the_same_name_on_a_cluster(tmp_path, monkeypatch):
+    async def opened(engine):
+        engine.closes = True
+
+    monkeypatch.setattr(MoonshineEngine, "open", opened)
+    job = replace(job_for(tmp_path, tmp_path), engine="")
+    assert prepare(job) == prepare(job, is_here=False)
 
 
 def test_a_recording_that_failed_and_was_renamed_is_not_tried_again(folder, tmp_path):
