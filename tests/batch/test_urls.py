@@ -11,6 +11,7 @@ from asr.batch.faults import SourceError, SourceUnavailable
 from asr.batch.fetch import fetched
 from asr.batch.sources import list_sources
 from asr.batch.store import LocalStore, RemoteStore, open_store
+from asr.batch.urls import filesystem
 from asr.config import AudioLimits
 from asr.errors import InvalidOption
 
@@ -88,6 +89,11 @@ def test_an_endless_answer_is_cut_off(url, tmp_path):
 def test_an_error_of_the_server_lasts_or_passes(url, tmp_path, status, error):
     with pytest.raises(error), fetched(f"{url}/{status}.wav", AudioLimits(), tmp_path):
         pass
+
+
+def test_all_urls_share_their_connections(url):
+    first, second = (filesystem(f"{url}/{name}.wav")[0] for name in ("a", "b"))
+    assert first is second
 
 
 def test_a_server_that_redirects_for_ever_is_given_up(url, tmp_path):
