@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PLAN: Final = "plan.json"
 SUSPECT: Final = 2
 """A task is refused after this many deaths beside it."""
 HOPELESS: Final = 10
@@ -236,11 +237,11 @@ class Worker:
                 self._store.put(path, f"{work_folder(row)}/{path.name}")
         wall = time.perf_counter() - started
         text = json.dumps({"wall": wall}) + "\n" + plan.pack()
-        self._store.write(f"{work_folder(row)}/plan.json", text.encode())
+        self._store.write(f"{work_folder(row)}/{PLAN}", text.encode())
         return plan, wall
 
     def _plan_of(self, row: str) -> tuple[Plan, float] | None:
-        data = self._store.read(f"{work_folder(row)}/plan.json")
+        data = self._store.read(f"{work_folder(row)}/{PLAN}")
         if data is None:
             return None
         head, _, body = data.partition(b"\n")
@@ -260,10 +261,10 @@ class Worker:
         try:
             return self._pieced(task, row, content)
         except Lost:
-            # Two workers may have stitched at once, and the first one has cleared up.
+            self._store.remove_folder(work_folder(row))
+            # Perhaps another worker did the same at the same time, was faster, and cleared up.
             if (done := self._results.completed(row)) is not None:
                 return _done(task, row, done)
-            self._store.remove_folder(work_folder(row))
             return Answer(task, "lost", row, content)
 
     def _pieced(self, task: Task, row: str, content: str) -> Answer:
@@ -280,6 +281,8 @@ class Worker:
         if task.kind == "piece" and plan.pieces and self._store.read(own) is None:
             self._recognise(plan, task.number, row)
         present = self._store.names(work_folder(row))
+        if PLAN not in present:
+            raise Lost("the plan of the recording was removed meanwhile")
         names = [_piece_name(row, number) for number in range(len(plan.pieces))]
         if not {name.rpartition("/")[2] for name in names} <= present:
             seconds = _seconds(plan, task.number)

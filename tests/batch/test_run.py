@@ -1,5 +1,6 @@
 """Whole runs with an executor in this process: exactly once, resume, failures, duplicates."""
 
+import hashlib
 import json
 import os
 import signal
@@ -172,6 +173,23 @@ def test_two_workers_that_stitch_at_once_are_no_failure(archive, tmp_path, monke
     out = tmp_path / "out"
     assert run(job_for(out, tmp_path), [archive / "long.wav"], longest=10.0).n_done == 1
     assert not list(out.glob(".batch/failed/*/*"))
+
+
+def test_a_late_piece_leaves_nothing_behind(archive, tmp_path, monkeypatch):
+    """As when Ray repeats a task although the first one lives."""
+    out, path = tmp_path / "out", archive / "long.wav"
+    job, real = job_for(out, tmp_path), worker.Worker._recognise
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def late(self, plan, number, row):
+        real(self, plan, number, row)
+        if number == len(plan.pieces) - 1:
+            self._pieced(Task("piece", str(path), content, number), row, content)  # and stitches
+            self._store.write(worker._piece_name(row, number), b"late")
+
+    monkeypatch.setattr(worker.Worker, "_recognise", late)
+    assert run(job, [path], longest=10.0).n_done == 1
+    assert not list((out / ".batch/work").iterdir())
 
 
 def test_moved_and_renamed_files_are_recognised(archive, tmp_path):
