@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LISTS: Final = (".txt", ".list", ".jsonl", ".csv", ".tsv")
 FIELDS: Final = ("path", "file", "url", "audio_filepath")
 """Fields of a line of JSON, or columns of CSV, that name the recording; the first one counts."""
-TOLD: Final = ", ".join(FIELDS)
+TOLD: Final = f"{', '.join(FIELDS[:-1])} or {FIELDS[-1]}"
 
 
 def entries(data: bytes, where: str) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _field(record: Any, where: str) -> str:
     reason = f"not JSON: {record}" if isinstance(record, Exception) else "not a JSON object"
     check(isinstance(record, dict), "source", f"{where}: {reason}")
     found = _found(record)
-    check(bool(found), "source", f"{where}: none of the fields {TOLD} is a text")
+    check(bool(found), "source", f"{where}: no field {TOLD} with a text")
     return found
 
 

@@ -134,6 +134,8 @@ class LocalStore:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            check(False, "out", f"{self.root} is not a folder")
         except OSError as error:
             reason = f"{self.root} cannot be made: {error.strerror}"
             check(False, "out", reason)

@@ -40,7 +40,7 @@ def test_what_a_list_names(name, data, found):
         ("a.jsonl", b'{"path": "a.wav"}\n"b.wav"', "line 2: not a JSON object"),
         ("a.jsonl", b'{"path": "a.wav"}\n{"pa', "line 2: not JSON"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
-        ("a.jsonl", b'{"path": ""}', "line 1: none of the fields"),
+        ("a.jsonl", b'{"path": ""}', "line 1: no field path, file, url or audio_filepath"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(name, data, told):
