@@ -79,7 +79,7 @@ def _blamed(job: Job, task: Task, folder: Path, message: str) -> Answer:
     content = task.content or ""
     if not content:
         try:
-            with fetched(task.path, job.options.limits, folder) as source:
+            with fetched(job.located(task.path), job.options.limits, folder) as source:
                 content = source.content
         except (SourceError, SourceUnavailable):
             content = ""

@@ -7,10 +7,11 @@ and at the end, one by one, tasks that may have killed processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from asr.batch.identity import row_id
+from asr.batch.item import Item
 from asr.batch.manifest import Row
 from asr.batch.progress import Rates
 from asr.batch.tasks import Answer, Task
@@ -19,61 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asr.batch.index import Index
+    from asr.batch.item import State
     from asr.batch.progress import Progress
     from asr.batch.results import Done, Results
     from asr.batch.sources import Source
 
 TRIES: Final = 3
 """Rounds in which a task may fail by the service's fault."""
-
-State = Literal["new", "split", "done", "failed"]
-
-
-@dataclass(slots=True)
-class Item:
-    """One recording, under all paths that have its content.
-
-    Attributes:
-        sources: its paths.
-        content: SHA-256, or None if it is not known yet.
-        seconds: of audio, perhaps estimated.
-        pieces: numbers of the pieces that are not recognised yet.
-        n_pieces: how many there are.
-        alone: numbers of pieces, or 0 for the recording, whose tasks must run alone.
-        n_troubles: how often a task failed by the service's fault.
-        is_kept: an earlier run did it.
-    """
-
-    sources: list[Source]
-    content: str | None = None
-    id: str = ""
-    state: State = "new"
-    seconds: float = 0.0
-    pieces: set[int] = field(default_factory=set)
-    n_pieces: int = 0
-    alone: set[int] = field(default_factory=set)
-    n_troubles: int = 0
-    is_kept: bool = False
-    error: str = ""
-    fault: str = ""
-
-    @property
-    def path(self) -> str:
-        """The path to read."""
-        return self.sources[0].path
-
-    def tasks(self) -> list[Task]:
-        """What can be done now."""
-        if self.state == "new":
-            return [Task("file", self.path, self.content, alone=0 in self.alone)]
-        if self.state == "split" and not self.pieces:
-            return [Task("stitch", self.path, self.content, alone=0 in self.alone)]
-        if self.state == "split":
-            return [
-                Task("piece", self.path, self.content, number, number in self.alone)
-                for number in sorted(self.pieces)
-            ]
-        return []
 
 
 class Campaign:
@@ -110,6 +63,7 @@ class Campaign:
         self._items: dict[int, Item] = {}  # by identity, in the order found
         self.n_troubles = 0  # in a row
         self.trouble = ""
+        self._away: set[str | None] = set()  # places, and None for ourselves
         for source in sources:
             self._add(source)
         self._known = results.known()
@@ -146,7 +100,7 @@ class Campaign:
         if item.id in self._known.done:
             done = self._results.done(item.id)
             if done and self._results.is_complete(item.id, done, self._known.outputs):
-                self._finish(item, done, is_kept=True)
+                self._finish(item, done)
                 return
         if item.id in self._known.failed:
             self._meet_failure(item)
@@ -156,7 +110,7 @@ class Campaign:
             self._results.forget_failure(item.id)
         else:
             item.error = self._results.failure(item.id) or "failed"
-            item.state, item.fault, item.is_kept = "failed", "recording", True
+            item.state, item.fault = "failed", "recording"
 
     # --- hashing ------------------------------------------------------------------------------
 
@@ -218,16 +172,16 @@ class Campaign:
 
     def remaining(self) -> float:
         """Estimated seconds of audio that are still to do."""
-        return sum(item.seconds for item in self.items if item.state in ("new", "split"))
+        return sum(item.seconds for item in self.items if item.is_open)
 
     def take(self, answer: Answer) -> None:
         """Take the answer to a task of a round."""
         item = self._by_path[answer.task.path]
-        if item.state in ("done", "failed"):
+        if not item.is_open:
             return
         number = answer.task.number
         is_trouble = answer.status == "failed" and answer.fault == "service"
-        self.n_troubles = self.n_troubles + 1 if is_trouble else 0
+        self._count_trouble(item, answer, is_trouble=is_trouble)
         if answer.content:
             item.content, item.id = answer.content, answer.id
         if answer.status == "planned":
@@ -235,23 +189,59 @@ class Campaign:
             item.n_pieces, item.pieces = answer.pieces, set(range(answer.pieces))
         elif answer.status == "piece":
             item.pieces.discard(number)
+        elif answer.status == "lost":
+            self._begin_again(item)
         elif answer.status == "suspect":
             item.alone.add(number)
         else:
             self._end(item, answer)
 
+    def _begin_again(self, item: Item) -> None:
+        """Do a recording from the beginning, because files of its pieces were lost."""
+        if item.state != "split":  # another piece has told
+            return
+        item.state, item.n_pieces, item.pieces, item.alone = "new", 0, set(), set()
+        item.n_troubles += 1
+        if item.n_troubles >= TRIES:
+            item.state, item.fault = "failed", "service"
+            item.error = "the files of its pieces in the output folder were lost again and again"
+
+    def _count_trouble(self, item: Item, answer: Answer, *, is_trouble: bool) -> None:
+        if not is_trouble:
+            self.n_troubles = 0
+            self._away.clear()
+            return
+        self.n_troubles += 1
+        item.is_away = answer.is_away
+        self._away.add(item.place if answer.is_away else None)
+
+    def is_hopeless(self, most: int) -> bool:
+        """Whether so many tasks failed in a row that all others will.
+
+        If only servers of recordings failed, those at other places are tried first.
+        """
+        if self.n_troubles < most:
+            return False
+        return None in self._away or all(it.place in self._away for it in self.items if it.is_open)
+
+    def give_up_away(self) -> None:
+        """Fail the recordings whose servers did not answer."""
+        for item in self.items:
+            if item.is_open and item.is_away:
+                item.state = "failed"
+
     def _end(self, item: Item, answer: Answer) -> None:
         """Take an answer that says that a recording is done, or that a task failed."""
         done = self._results.done(answer.id) if answer.status == "done" else None
         if done is not None:
-            self._finish(item, done, is_kept=not answer.is_new)
+            self._finish(item, done)
         elif answer.status == "done":
             self._fail(item, replace(answer, error="its result was lost", fault="service"))
         else:
             self._fail(item, answer)
 
-    def _finish(self, item: Item, done: Done, *, is_kept: bool) -> None:
-        item.state, item.seconds, item.is_kept = "done", done.seconds, is_kept
+    def _finish(self, item: Item, done: Done) -> None:
+        item.state, item.seconds = "done", done.seconds
         item.content = done.content
         self._facts[item.id] = done
         for source in item.sources:
@@ -275,8 +265,6 @@ class Campaign:
             item.n_troubles += 1
             if item.n_troubles < TRIES * max(1, item.n_pieces):
                 return
-        elif answer.content and not self._retry_failed:
-            item.is_kept = answer.content in self._known.failed
         item.state = "failed"
         if answer.content and answer.fault != "path":
             self._index.add(item.sources[0], answer.content, None)
@@ -313,8 +301,8 @@ class Campaign:
         if item.state == "failed":
             return replace(row, status="failed", error=item.error, fault=item.fault)
         done = self._facts.get(item.id)
-        if item.state != "done" or done is None:
-            return row
+        if item.state != "done" or done is None:  # perhaps it was tried, and the run ended
+            return replace(row, error=item.error or None, fault=item.fault or None)
         return replace(
             row,
             status="done",

@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 
 from asr.batch.alone import run_alone
 from asr.batch.run import ExecutorLost
+from asr.batch.signals import unchanged
 from asr.batch.tasks import Answer, Job, Task
 from asr.batch.worker import Worker
 from asr.config import check
@@ -129,6 +130,15 @@ class RayExecutor:
         self._size = size
 
     def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Connect to the cluster, or start one.
+
+        Raises:
+            ExecutorLost: it cannot be used.
+            InvalidOption: the address is none.
+        """
         if self._address:
             check_address(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -140,16 +150,16 @@ class RayExecutor:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-        self._connect({} if self._address else local)
+        with unchanged():
+            self._connect({} if self._address else local)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_consecutive_actor_init_deaths = DEATHS
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        return self
 
     def _connect(self, local: dict[str, Any]) -> None:
-        """Connect to the cluster, or start one. A busy machine is tried several times.
+        """Connect. A busy machine is tried several times.
 
         Ray gives its own processes 30 s to start, and ends with a bare Exception.
         """

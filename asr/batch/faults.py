@@ -35,6 +35,10 @@ class SourceUnavailable(Exception):
     """A recording cannot be read now; a later attempt may succeed."""
 
 
+class SourceAway(SourceUnavailable):
+    """Where a recording lies, nobody answers now. Recordings at other places may be readable."""
+
+
 _RECORDING: Final = (AudioError, InvalidOption, TooMuchMissing, HopelessRecording)
 _SERVICE: Final = (
     EngineUnavailable,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.batch.faults import SourceError, SourceUnavailable
+from asr.batch.faults import SourceAway, SourceError, SourceUnavailable
 from asr.batch.identity import BLOCK_BYTES
 from asr.batch.urls import filesystem, is_url, scheme_of
 
@@ -58,7 +58,7 @@ def fetched(name: str, limits: AudioLimits, folder: Path) -> Generator[Fetched]:
 
     Raises:
         SourceError: it cannot be read, is too large, or changed while it was hashed.
-        SourceUnavailable: it cannot be read now.
+        SourceAway: it cannot be read now.
     """
     if is_url(name):
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -108,7 +108,7 @@ def _unreadable(error: OSError) -> Exception:
     message = error.strerror or str(error)
     kinds = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
     is_lasting = isinstance(error, kinds) or message.startswith(("Too many levels", "File name"))
-    return (SourceError if is_lasting else SourceUnavailable)(f"cannot be read: {message}")
+    return (SourceError if is_lasting else SourceAway)(f"cannot be read: {message}")
 
 
 def _hashed(blocks: Iterator[bytes]) -> str:
@@ -120,8 +120,8 @@ def _hashed(blocks: Iterator[bytes]) -> str:
 
 def _copied(url: str, limits: AudioLimits, target: Path) -> Fetched:
     """Copy a URL to a file, hashing it on the way."""
-    fs, path = filesystem(url)
     try:
+        fs, path = filesystem(url)
         with target.open("wb") as copy:
             content = _hashed(_kept(_remote_blocks(fs, path, url), copy, limits))
     except (SourceError, SourceUnavailable):
@@ -154,13 +154,16 @@ def _unfetched(error: Exception) -> Exception:
     """The error of a URL. fsspec's HTTP calls any error FileNotFoundError; its cause tells more."""
     causes = list(_causes(error))
     statuses = [it.status for it in causes if isinstance(getattr(it, "status", None), int)]
+    if 0 in statuses:
+        return SourceError("cannot be fetched: the server redirects for ever")
     if statuses:
-        kind = SourceUnavailable if statuses[0] in _PASSING else SourceError
+        kind = SourceAway if statuses[0] in _PASSING else SourceError
         return kind(f"cannot be fetched: the server answers {statuses[0]}")
     root = causes[-1]
     message = f"cannot be fetched: {type(root).__name__} {' '.join(str(root).split())}".strip()
-    is_lasting = isinstance(root, (FileNotFoundError, PermissionError))
-    return (SourceError if is_lasting else SourceUnavailable)(message)
+    # A ValueError is a URL that means nothing, such as one with a port of letters.
+    is_lasting = isinstance(root, (FileNotFoundError, PermissionError, ValueError))
+    return (SourceError if is_lasting else SourceAway)(message)
 
 
 def _causes(error: BaseException | None) -> Iterator[Any]:

@@ -88,4 +88,4 @@ def _read(line: str) -> tuple[str, Entry] | None:
         entry: Any = Entry(*facts)
     except (ValueError, TypeError):
         return None
-    return path, entry
+    return (path, entry) if isinstance(path, str) else None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 INTERNAL: Final = ".batch"
 ATTEMPTS: Final = f"{INTERNAL}/attempts"
 TOKEN: Final = f"{INTERNAL}/token"
+OUTPUTS: Final = "transcripts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Known:
 
 def output_name(row: str, format_name: str) -> str:
     """The name of one output."""
-    return f"transcripts/{row[:2]}/{row}.{FORMATS[format_name].extension}"
+    return f"{OUTPUTS}/{row[:2]}/{row}.{FORMATS[format_name].extension}"
 
 
 def work_folder(row: str) -> str:
@@ -90,7 +91,7 @@ class Results:
     def known(self) -> Known:
         """List what exists."""
         done, failed = (self.store.names(f"{INTERNAL}/{name}") for name in ("done", "failed"))
-        outputs = frozenset(f"transcripts/{name}" for name in self.store.names("transcripts"))
+        outputs = frozenset(f"{OUTPUTS}/{name}" for name in self.store.names(OUTPUTS))
         return Known(_ids(done), _ids(failed), outputs)
 
     def done(self, row: str) -> Done | None:

@@ -13,14 +13,16 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from asr.align import load_aligner
 from asr.audio.vad import load_classifier
 from asr.batch.campaign import Campaign, split_seconds
 from asr.batch.identity import fingerprint
 from asr.batch.index import Index
 from asr.batch.records import Records
-from asr.batch.results import INTERNAL, TOKEN, Results
+from asr.batch.results import INTERNAL, OUTPUTS, TOKEN, Results
 from asr.batch.signals import terminable
 from asr.batch.store import LocalStore, open_store
+from asr.batch.urls import is_url
 from asr.batch.worker import engine_of
 from asr.config import check
 from asr.engines.base import settle
@@ -45,6 +47,14 @@ class ExecutorLost(AsrError):
 
 class Executor(Protocol):
     """Runs tasks somewhere."""
+
+    def start(self) -> None:
+        """Get ready. Not called if there is nothing to do.
+
+        Raises:
+            ExecutorLost: it cannot be used.
+        """
+        ...
 
     @property
     def n_workers(self) -> int:
@@ -81,34 +91,58 @@ class Outcome:
     is_interrupted: bool = False
 
 
-def prepare(job: Job) -> Job:
+def prepare(job: Job, *, is_here: bool = True) -> Job:
     """The job with its fingerprint, after checking what would fail for every recording.
 
+    Args:
+        job: as the user asked for it.
+        is_here: the workers run on this machine, so an embedded engine must work here.
+
     Raises:
-        EngineUnavailable: the engine cannot be used now.
-        InvalidOption: the engine or the VAD does not support an option.
+        EngineUnavailable: the engine or the aligner cannot be used now.
+        InvalidOption: the engine or the VAD does not support an option, or the output folder
+            cannot be used.
     """
     if job.options.vad.kind == "silero":
         load_classifier(job.options.vad)
     if job.options.speakers is not None:
         reason = obstacle(job.settings.speaker_model)
         check(not reason, "speakers", reason)
-    model = asyncio.run(_model(job))
+    folder = os.getcwd()  # noqa: PTH109  # the workers of a cluster have others
+    out = job.out if is_url(job.out) else os.path.join(folder, job.out)  # noqa: PTH118
+    store = open_store(out)
+    if isinstance(store, LocalStore):
+        store.make()
+    settings = replace(job.settings, work_dir=os.path.join(folder, job.settings.work_dir))  # noqa: PTH118
+    job = replace(job, out=out, folder=folder, settings=settings)
+    if is_here:
+        load_aligner(job.settings)
+    model = asyncio.run(_model(job, is_here=is_here))
     return replace(job, fingerprint=fingerprint(job.settings, job.options, model))
 
 
-async def _model(job: Job) -> str:
-    """The name of the model. Only a server knows it no sooner than it was asked."""
-    engine = engine_of(job)
-    if job.settings.engine_name != "omni" or job.engine:
+async def _model(job: Job, *, is_here: bool) -> str:
+    """The name of the model. A server must be asked for it.
+
+    An embedded engine is opened only to see that it can be, because a worker would try for minutes.
+    """
+    name = job.settings.engine_name
+    is_server = name == "omni" and not job.engine
+    is_tried = is_here and not job.engine and name != "omni-local"  # that one fills a GPU
+    engine = engine_of(replace(job, settings=replace(job.settings, cpu_workers=1)))
+    model = engine.model
+    if not is_server:
         settle(engine, job.options.decode)
-        return engine.model
+    if not is_server and not is_tried:
+        return model
     try:
         await engine.open()
-        settle(engine, job.options.decode)
-        return engine.model
+        if is_server:
+            settle(engine, job.options.decode)
+            model = engine.model
     finally:
         await engine.close()
+    return model
 
 
 def run_batch(
@@ -137,7 +171,7 @@ def run_batch(
     """
     store = open_store(job.out)
     with _locked(store), terminable() as signals:
-        job = replace(job, token=uuid.uuid4().hex)
+        job = replace(job, token=uuid.uuid4().hex, retry_failed=retry_failed)
         store.write(TOKEN, job.token.encode())
         index = Index(store, is_trusted=not rehash)
         results = Results(store, job.formats, job.subtitles)
@@ -189,8 +223,10 @@ class _Run:
         try:
             with self._progress.ticking():
                 self._records.save()
-                self.hash_copies()
-                self.rounds(longest)
+                if self._campaign.tasks():
+                    self._executor.start()
+                    self.hash_copies()
+                    self.rounds(longest)
         except KeyboardInterrupt:
             is_interrupted = True
         except (EngineUnavailable, ExecutorLost, OSError) as error:
@@ -223,9 +259,10 @@ class _Run:
                 self._campaign.take(answer)
                 self._draw()
                 self._records.save_sometimes()
-                if self._campaign.n_troubles >= most:
-                    told = f"{most} tasks in a row failed: {self._campaign.trouble}"
-                    raise EngineUnavailable(told)
+                if self._campaign.is_hopeless(most):
+                    self._campaign.give_up_away()
+                    n_troubles, trouble = self._campaign.n_troubles, self._campaign.trouble
+                    raise EngineUnavailable(f"{n_troubles} tasks in a row failed: {trouble}")
             tasks = self._campaign.tasks()
 
     def _answers(self, tasks: Sequence[Task]) -> Iterator[Answer]:
@@ -271,7 +308,7 @@ def _locked(store: object) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(f"another run uses {store.root}") from error
-        store.tidy()
+        store.tidy("manifest.*", f"{OUTPUTS}/*/*", f"{INTERNAL}/**/*")
         yield
     finally:
         os.close(descriptor)

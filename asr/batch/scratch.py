@@ -11,6 +11,8 @@ from typing import Final
 
 PREFIX: Final = "asr-batch-"
 NEW: Final = "asr-new-"
+MARK: Final = ".asr-batch-worker"
+"""A file in each such folder. Without it a folder may be the user's, whatever its name."""
 
 
 class Scratch:
@@ -24,10 +26,11 @@ class Scratch:
         made = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
         self._descriptor = os.open(made, os.O_RDONLY)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        (made / MARK).touch()
         # It gets its name when it is locked, so nobody takes it for abandoned.
         self.path = made.rename(parent / f"{PREFIX}{made.name.removeprefix(NEW)}")
         for other in parent.glob(f"{PREFIX}*"):
-            if other != self.path:
+            if other != self.path and (other / MARK).is_file():
                 _remove_abandoned(other)
 
     def close(self) -> None:

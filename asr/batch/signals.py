@@ -45,9 +45,11 @@ class Signals:
 def terminable() -> Generator[Signals]:
     """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once.
 
-    A signal that is ignored, as by nohup, stays ignored.
+    A signal that is ignored, as by nohup, stays ignored. Within another such block, its handler
+    goes on counting.
     """
-    handler = Signals()
+    outer = signal.getsignal(signal.SIGINT)
+    handler = outer if isinstance(outer, Signals) else Signals()
     if threading.current_thread() is not threading.main_thread():
         yield handler  # only the main thread may receive signals
         return
@@ -58,3 +60,19 @@ def terminable() -> Generator[Signals]:
     finally:
         for it, old in before.items():
             signal.signal(it, old)
+
+
+@contextlib.contextmanager
+def unchanged() -> Generator[None]:
+    """Keep the handlers of signals. Ray sets one for SIGTERM that ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {it: signal.getsignal(it) for it in ENDING}
+    try:
+        yield
+    except SystemExit as error:  # Ray's handler was called
+        raise KeyboardInterrupt from error
+    finally:
+        for it, handler in before.items():
+            signal.signal(it, handler)

@@ -1,4 +1,4 @@
-"""List the recordings that the command line names: files, folders, globs, manifests and URLs.
+"""List the recordings that the command line names: files, folders, globs, lists and URLs.
 
 A folder is searched for files with a usual suffix, following links but entering no folder twice.
 What is named one by one is taken whatever its suffix.
@@ -6,15 +6,16 @@ What is named one by one is taken whatever its suffix.
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from asr.batch.lists import LISTS, entries
 from asr.batch.urls import filesystem, is_url, scheme_of
 from asr.config import check
 from asr.errors import InvalidOption
@@ -29,9 +30,6 @@ SUFFIXES: Final = (
     *(".webm", ".wma", ".wmv"),
 )
 """Of recordings in a folder."""
-MANIFESTS: Final = (".txt", ".list", ".jsonl")
-FIELDS: Final = ("path", "file", "url", "audio_filepath")
-"""Fields of a line of JSON that name the recording; the first one counts."""
 PROBES: Final = 32
 """URLs whose size is asked for at once."""
 
@@ -72,7 +70,8 @@ def list_sources(names: Iterable[str]) -> Listing:
     """List the recordings behind arguments of the command line.
 
     Raises:
-        InvalidOption: a manifest cannot be read, or a glob matches nothing.
+        InvalidOption: a list cannot be read, a glob matches nothing, or URLs of a kind that cannot
+            be read.
     """
     listing = Listing()
     paths = dict.fromkeys(path for name in names for path in _expand(name, listing))
@@ -84,26 +83,60 @@ def list_sources(names: Iterable[str]) -> Listing:
     }
     remote = [path for path in paths if is_url(path)]
     if remote:
-        filesystem(remote[0])  # a missing package is an error of usage, not of each URL
+        for url in {scheme_of(url): url for url in reversed(remote)}.values():
+            _check_scheme(url)
         with ThreadPoolExecutor(PROBES) as pool:
             found |= zip(remote, pool.map(_look_at_url, remote), strict=True)
     listing.sources = [found[path] for path in paths]
     return listing
 
 
+def _check_scheme(url: str) -> None:
+    """A missing package is an error of usage, not of each URL. A wrong URL is only its own."""
+    with contextlib.suppress(ValueError):
+        filesystem(url)
+
+
 def _expand(name: str, listing: Listing) -> Iterator[str]:
     if name == "-":
-        yield from _manifest(_decoded(sys.stdin.buffer.read()), "", "standard input")
+        yield from _listed(sys.stdin.buffer.read(), "", "standard input", listing)
     elif is_url(name):
         yield from _url(name, listing)
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # noqa: PTH112  # Path's fails if the name is too long
         yield from _folder(name, listing)
-    elif name.lower().endswith(MANIFESTS):
-        yield from _manifest(_text(name), str(Path(name).parent), name)
-    elif not os.path.lexists(name) and glob.has_magic(name):
-        yield from _glob(name, listing)
+    elif name.lower().endswith(LISTS):
+        yield from _listed(_bytes(name), str(Path(name).parent), name, listing)
+    elif _is_glob(name):
+        matches = list(_glob(name, listing))
+        check(bool(matches), "source", f"nothing matches {name}")
+        yield from matches
     else:
         yield name
+
+
+def _is_glob(name: str) -> bool:
+    return glob.has_magic(name) and not os.path.lexists(name)
+
+
+def _listed(data: bytes, folder: str, where: str, listing: Listing) -> Iterator[str]:
+    """The recordings of a list. What does not exist becomes a row with its error."""
+    for entry in entries(data, where):
+        path = _beside(entry, folder)
+        if is_url(path):
+            yield path
+        elif os.path.isdir(path):  # noqa: PTH112
+            yield from _folder(path, listing)
+        elif _is_glob(path):
+            yield from list(_glob(path, listing)) or [path]
+        else:
+            yield path
+
+
+def _beside(entry: str, folder: str) -> str:
+    """A path or URL of a list in `folder`."""
+    if is_url(entry):
+        return entry
+    return f"{folder}/{entry}" if is_url(folder) else str(Path(folder, entry))
 
 
 def _url(url: str, listing: Listing) -> Iterator[str]:
@@ -112,20 +145,29 @@ def _url(url: str, listing: Listing) -> Iterator[str]:
     HTTP has neither folders nor globs.
     """
     is_http = scheme_of(url).startswith("http")
-    if url.partition("?")[0].lower().endswith(MANIFESTS):
-        yield from _manifest(_remote_text(url), url.rpartition("/")[0], url)
+    plain = url.partition("?")[0]
+    if plain.lower().endswith(LISTS):
+        yield from _listed(_remote_bytes(url), plain.rpartition("/")[0], url, listing)
     elif is_http or not (glob.has_magic(url) or _is_remote_folder(url)):
         yield url
     else:
-        fs, path = filesystem(url)
-        is_glob = glob.has_magic(url)
-        found = fs.glob(path) if is_glob else fs.find(path)
-        check(bool(found), "source", f"nothing matches {url}")
-        for name in sorted(found):
-            if is_glob or Path(name).suffix.lower() in SUFFIXES:
-                yield str(fs.unstrip_protocol(name))
-            else:
-                listing.n_skipped += 1
+        yield from _remote_folder(url, listing)
+
+
+def _remote_folder(url: str, listing: Listing) -> Iterator[str]:
+    """The recordings in a folder, or those that match a glob."""
+    fs, path = filesystem(url)
+    is_glob = glob.has_magic(url)
+    try:
+        found = sorted(fs.glob(path) if is_glob else fs.find(path))
+    except Exception as error:  # each file system has errors of its own
+        raise InvalidOption("source", f"cannot list {url}: {error}") from error
+    check(bool(found), "source", f"nothing matches {url}")
+    for name in found:
+        if is_glob or Path(name).suffix.lower() in SUFFIXES:
+            yield str(fs.unstrip_protocol(name))
+        else:
+            listing.n_skipped += 1
 
 
 def _is_remote_folder(url: str) -> bool:
@@ -138,60 +180,27 @@ def _is_remote_folder(url: str) -> bool:
         return False
 
 
-def _remote_text(url: str) -> str:
+def _remote_bytes(url: str) -> bytes:
     try:
         fs, path = filesystem(url)
         data: bytes = fs.cat_file(path)
-        return _decoded(data)
     except Exception as error:
         if isinstance(error, InvalidOption):
             raise
-        raise InvalidOption("source", f"cannot read the manifest {url}: {error}") from error
+        raise InvalidOption("source", f"cannot read the list {url}: {error}") from error
+    return data
 
 
-def _text(name: str) -> str:
+def _bytes(name: str) -> bytes:
     try:
-        return _decoded(Path(name).read_bytes())
+        return Path(name).read_bytes()
     except OSError as error:
-        raise InvalidOption("source", f"cannot read the manifest {name}: {error}") from error
-
-
-def _decoded(data: bytes) -> str:
-    """The text of a list. Names of files may have bytes that are not UTF-8."""
-    return data.decode("utf-8-sig", "surrogateescape")
-
-
-def _manifest(text: str, folder: str, where: str) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), 1):
-        entry = line.strip("\r")
-        if entry.lstrip().startswith("{"):
-            entry = _field(entry, f"{where}, line {number}")
-        if entry.strip() and not entry.startswith("#"):
-            yield _beside(entry, folder)
-
-
-def _beside(entry: str, folder: str) -> str:
-    """A path or URL of a manifest in `folder`."""
-    if is_url(entry):
-        return entry
-    return f"{folder}/{entry}" if is_url(folder) else str(Path(folder, entry))
-
-
-def _field(line: str, where: str) -> str:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise InvalidOption("source", f"{where}: not JSON: {error}") from error
-    found = [record[name] for name in FIELDS if isinstance(record.get(name), str)]
-    check(bool(found), "source", f"{where}: none of the fields {', '.join(FIELDS)} is a text")
-    return str(found[0])
+        raise InvalidOption("source", f"cannot read the list {name}: {error.strerror}") from error
 
 
 def _glob(pattern: str, listing: Listing) -> Iterator[str]:
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # may be absolute
-    check(bool(matches), "source", f"nothing matches {pattern}")
-    for match in matches:
-        if Path(match).is_dir():
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  # may be absolute
+        if os.path.isdir(match):  # noqa: PTH112
             yield from _folder(match, listing)
         else:
             yield match

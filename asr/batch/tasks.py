@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from asr.batch.urls import is_url
 from asr.config import (
     AudioLimits,
     ChunkOptions,
@@ -19,7 +21,7 @@ from asr.config import (
 from asr.settings import Settings
 
 Kind = Literal["hash", "file", "piece", "stitch"]
-Status = Literal["hashed", "done", "planned", "piece", "failed", "suspect"]
+Status = Literal["hashed", "done", "planned", "piece", "lost", "failed", "suspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Job:
             folder there.
         engine: ``module:function`` that makes the engine instead of `load_engine`, for tests and
             benchmarks.
+        folder: of the driver. Relative paths start there; workers may run elsewhere.
+        retry_failed: try recordings again that an earlier run failed on.
     """
 
     settings: Settings
@@ -49,6 +53,12 @@ class Job:
     split_seconds: float
     token: str = ""
     engine: str = ""
+    folder: str = ""
+    retry_failed: bool = False
+
+    def located(self, path: str) -> str:
+        """The path or URL of a recording, independent of the current folder."""
+        return path if is_url(path) else os.path.join(self.folder, path)  # noqa: PTH118
 
     def pack(self) -> str:
         """As JSON. It contains the keys of the settings, so it must not be logged."""
@@ -119,16 +129,17 @@ class Answer:
 
     Attributes:
         task: which.
-        status: "planned" means that the recording was split and its pieces come next; "suspect"
-            that the task was not begun, because processes died while they worked on it.
+        status: "planned" means that the recording was split and its pieces come next; "lost" that
+            files of the pieces are missing, so the recording begins again; "suspect" that the task
+            was not begun, because processes died while they worked on it.
         id: name of the result.
         content: SHA-256 of the recording.
         seconds: of audio.
         wall: seconds of work in this task.
         pieces: how many the recording was split into.
-        is_new: the work was done in this task, not found done.
         error: text for people.
         fault: "recording", "path" or "service".
+        is_away: it is the recording's server or disk that does not answer, not ours.
     """
 
     task: Task
@@ -138,9 +149,9 @@ class Answer:
     seconds: float = 0.0
     wall: float = 0.0
     pieces: int = 0
-    is_new: bool = True
     error: str = ""
     fault: str = ""
+    is_away: bool = False
 
     def pack(self) -> str:
         """As JSON."""

@@ -24,6 +24,7 @@ from asr.audio.recording import Recording, channel_path
 from asr.batch import pieces
 from asr.batch.faults import (
     HopelessRecording,
+    SourceAway,
     SourceError,
     SourceUnavailable,
     fault_of,
@@ -35,7 +36,7 @@ from asr.batch.pieces import Plan
 from asr.batch.results import TOKEN, Results, work_folder
 from asr.batch.scratch import Scratch
 from asr.batch.stall import Beat, wait
-from asr.batch.store import open_store
+from asr.batch.store import Lost, open_store
 from asr.batch.tasks import Answer
 from asr.engines import load_engine
 from asr.pipeline.transcriber import collect, make_transcriber
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PLAN: Final = "plan.json"
 SUSPECT: Final = 2
 """A task is refused after this many deaths beside it."""
 HOPELESS: Final = 10
@@ -58,6 +60,9 @@ HOPELESS: Final = 10
 PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 300.0)
 """Seconds before each further try after trouble of the service, while servers restart or somebody
 clears a disk."""
+SOURCE_TRIES: Final = 3
+"""So many pauses if it is the recording's server that does not answer, and none for its hash.
+Later tasks try again."""
 SHORT_RATE: Final = 750
 """Bytes in a second of the most compressed speech. A smaller file is not worth a look inside."""
 LONG_RATE: Final = 4000
@@ -137,11 +142,13 @@ class Worker:
             "piece": self._piece,
             "stitch": self._piece,
         }[task.kind]
-        for pause in PAUSES:
+        for n_tried, pause in enumerate(PAUSES):
             try:
                 return work(task)
             except Exception as error:
-                if fault_of(error) != "service":
+                n_most = 0 if task.kind == "hash" else SOURCE_TRIES
+                is_over = isinstance(error, SourceAway) and n_tried == n_most
+                if is_over or fault_of(error) != "service":
                     raise
                 time.sleep(pause)
         return work(task)
@@ -152,14 +159,19 @@ class Worker:
         row = row_id(content, self._job.fingerprint) if content else ""
         if fault == "recording" and row and task.kind != "hash":
             self._results.fail(row, message)
-        return Answer(task, "failed", row, content, error=message, fault=fault)
+        is_away = isinstance(error, SourceAway)
+        return Answer(task, "failed", row, content, error=message, fault=fault, is_away=is_away)
+
+    def _fetched(self, task: Task) -> contextlib.AbstractContextManager[Fetched]:
+        job = self._job
+        return fetched(job.located(task.path), job.options.limits, self._folder)
 
     def _hash(self, task: Task) -> Answer:
-        with fetched(task.path, self._job.options.limits, self._folder) as source:
+        with self._fetched(task) as source:
             return Answer(task, "hashed", content=source.content)
 
     def _file(self, task: Task) -> Answer:
-        with fetched(task.path, self._job.options.limits, self._folder) as source:
+        with self._fetched(task) as source:
             if task.content not in (None, source.content):
                 raise SourceError("the file changed during this run; run again")
             try:
@@ -172,7 +184,8 @@ class Worker:
     def _transcribed(self, task: Task, source: Fetched) -> Answer:
         row = row_id(source.content, self._job.fingerprint)
         if (done := self._results.completed(row)) is not None:
-            return _done(task, row, done, is_new=False)
+            return _done(task, row, done)
+        self._meet_failure(row)
         found = self._plan_of(row)
         if found is None and self._is_long(source):
             found = self._planned(source, row)
@@ -185,6 +198,14 @@ class Worker:
         wall = time.perf_counter() - started
         source.verify()  # a transcript of another content must not get the name of this one
         return _done(task, row, self._results.finish(transcript, row, source.content, wall))
+
+    def _meet_failure(self, row: str) -> None:
+        """See whether an earlier run failed on the same content, perhaps at another path."""
+        failure = self._results.failure(row)
+        if failure is not None and not self._job.retry_failed:
+            raise HopelessRecording(failure)
+        if failure is not None:
+            self._results.forget_failure(row)
 
     def _is_long(self, source: Fetched) -> bool:
         """Whether a recording should be split, by the length in its header or by its size."""
@@ -216,11 +237,11 @@ class Worker:
                 self._store.put(path, f"{work_folder(row)}/{path.name}")
         wall = time.perf_counter() - started
         text = json.dumps({"wall": wall}) + "\n" + plan.pack()
-        self._store.write(f"{work_folder(row)}/plan.json", text.encode())
+        self._store.write(f"{work_folder(row)}/{PLAN}", text.encode())
         return plan, wall
 
     def _plan_of(self, row: str) -> tuple[Plan, float] | None:
-        data = self._store.read(f"{work_folder(row)}/plan.json")
+        data = self._store.read(f"{work_folder(row)}/{PLAN}")
         if data is None:
             return None
         head, _, body = data.partition(b"\n")
@@ -234,21 +255,34 @@ class Worker:
         return Answer(task, "planned", row, content, seconds, wall=wall, pieces=n_pieces)
 
     def _piece(self, task: Task) -> Answer:
-        """Recognise a piece; the worker that finds all pieces recognised stitches them."""
+        """Do the task of a piece; if files of the pieces are lost, the recording begins again."""
         content = task.content or ""
         row = row_id(content, self._job.fingerprint)
+        try:
+            return self._pieced(task, row, content)
+        except Lost:
+            self._store.remove_folder(work_folder(row))
+            # Perhaps another worker did the same at the same time, was faster, and cleared up.
+            if (done := self._results.completed(row)) is not None:
+                return _done(task, row, done)
+            return Answer(task, "lost", row, content)
+
+    def _pieced(self, task: Task, row: str, content: str) -> Answer:
+        """Recognise a piece; the worker that finds all pieces recognised stitches them."""
         if (done := self._results.completed(row)) is not None:
-            return _done(task, row, done, is_new=False)
+            return _done(task, row, done)
         if (failure := self._results.failure(row)) is not None:
             raise HopelessRecording(failure)
         found = self._plan_of(row)
         if found is None:
-            raise SourceUnavailable("the plan of the recording was lost; run again")
+            raise Lost("the plan of the recording is missing")
         plan, wall = found
         own = _piece_name(row, task.number)
         if task.kind == "piece" and plan.pieces and self._store.read(own) is None:
             self._recognise(plan, task.number, row)
         present = self._store.names(work_folder(row))
+        if PLAN not in present:
+            raise Lost("the plan of the recording was removed meanwhile")
         names = [_piece_name(row, number) for number in range(len(plan.pieces))]
         if not {name.rpartition("/")[2] for name in names} <= present:
             seconds = _seconds(plan, task.number)
@@ -277,7 +311,9 @@ class Worker:
         started = time.perf_counter()
         records: list[str] = []
         for name in names:
-            head, *lines = (self._store.read(name) or b"{}").decode().split("\n")
+            if (data := self._store.read(name)) is None:
+                raise Lost(f"{name} is missing")
+            head, *lines = data.decode().split("\n")
             wall += json.loads(head)["wall"]
             records += lines
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
@@ -341,5 +377,5 @@ def _seconds(plan: Plan, number: int) -> float:
     return sum(chunk.duration for _, chunk in plan.pieces[number]) if plan.pieces else 0.0
 
 
-def _done(task: Task, row: str, done: Done, *, is_new: bool = True) -> Answer:
-    return Answer(task, "done", row, done.content, done.seconds, done.wall, is_new=is_new)
+def _done(task: Task, row: str, done: Done) -> Answer:
+    return Answer(task, "done", row, done.content, done.seconds, done.wall)

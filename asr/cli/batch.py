@@ -23,6 +23,7 @@ from asr.output.formats import FORMATS
 
 if TYPE_CHECKING:
     import argparse
+    from types import ModuleType
 
     from asr.batch.run import Outcome
     from asr.batch.sources import Listing
@@ -37,7 +38,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SOURCE",
         help="files, folders, globs, http(s):// and s3:// URLs, or lists of them: .txt with one in"
-        " each line, .jsonl with a field path; - is a list from standard input",
+        " each line, .jsonl with a field path, .csv with a column path; - reads a list from"
+        " standard input",
     )
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder or URL")
     parser.add_argument(
@@ -103,11 +105,19 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         told = f"Ray is not installed; pip install 'asr-service[batch]' ({error})"
         check(False, "batch", told)
+    from asr.batch.signals import terminable
+
+    with terminable():
+        return _run(options, cluster)
+
+
+def _run(options: argparse.Namespace, cluster: ModuleType) -> int:
     from asr.batch.progress import Progress
     from asr.batch.run import prepare, run_batch
     from asr.batch.sources import list_sources
     from asr.batch.tasks import Job
 
+    minutes = options.split_minutes
     settings = settings_of(options)
     chosen = options_of(options, settings)
     if options.known_speaker:
@@ -123,7 +133,8 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             fingerprint="",
             split_seconds=0.0,
-        )
+        ),
+        is_here=not options.address,
     )
     size = cluster.size_for(job, options.workers, options.cpus, options.at_once)
     with cluster.RayExecutor(options.address, size) as executor:
@@ -146,7 +157,7 @@ def _say_found(listing: Listing, options: argparse.Namespace) -> None:
     if listing.n_skipped:
         told = f"{listing.n_skipped} files without a suffix of recordings were skipped"
         print(f"asr: {told}; name them to transcribe them", file=sys.stderr)
-    print(f"asr: {len(listing.sources)} recordings found; starting Ray", file=sys.stderr)
+    print(f"asr: {len(listing.sources)} recordings found", file=sys.stderr)
 
 
 def _ended(outcome: Outcome, options: argparse.Namespace) -> int:

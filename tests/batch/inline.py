@@ -44,14 +44,19 @@ class Inline:
 
     Attributes:
         tasks: those that it was given.
+        n_starts: how often it was started.
     """
 
     n_workers = 1
 
     def __init__(self, change=None):
         self.tasks = []
+        self.n_starts = 0
         self._change = change
         self._job = self._worker = None
+
+    def start(self):
+        self.n_starts += 1
 
     def run(self, job, tasks):
         if job != self._job:

@@ -106,11 +106,9 @@ def test_a_cluster_that_starts_too_slowly_is_tried_again(monkeypatch):
         raise Exception("The current node timed out during startup")  # noqa: TRY002  # as Ray does
 
     monkeypatch.setattr(cluster.ray, "init", slow)
-    with (
-        pytest.raises(AsrError, match="on this machine: The current node timed out"),
-        cluster.RayExecutor(None, cluster.Size(1, 1, 0, 1)),
-    ):
-        pass
+    executor = cluster.RayExecutor(None, cluster.Size(1, 1, 0, 1))
+    with pytest.raises(AsrError, match="on this machine: The current node timed out"):
+        executor.start()
     assert len(tries) == cluster.START_TRIES
 
 

@@ -1,5 +1,6 @@
 """Whole runs with an executor in this process: exactly once, resume, failures, duplicates."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ import pytest
 from asr.batch import alone, worker
 from asr.batch.campaign import split_seconds
 from asr.batch.results import ATTEMPTS
-from asr.batch.store import LocalStore
+from asr.batch.run import ExecutorLost
+from asr.batch.store import LocalStore, Lost
 from asr.batch.tasks import Answer, Job, Task
 from asr.config import DecodeOptions, Options, SubtitleOptions
 from asr.errors import EngineUnavailable
@@ -79,6 +81,7 @@ def test_each_content_is_transcribed_once_and_failures_are_rows(archive, tmp_pat
     again = Inline()
     assert run(job, [archive], again) == outcome
     assert again.tasks == []
+    assert (executor.n_starts, again.n_starts) == (1, 0)
     assert rows(out) == table
 
 
@@ -109,6 +112,84 @@ def test_an_interrupted_run_continues(archive, tmp_path):
     assert executor.kinds[0] == "file"
     assert pieces == sorted(pieces)
     assert run(job, [archive], Inline()).n_pending == 0
+
+
+@pytest.fixture(scope="module")
+def whole(archive, tmp_path_factory):
+    """The transcript of the long recording, without pieces."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(job_for(folder, folder), [archive / "long.wav"])
+    return transcripts(folder)
+
+
+def _no_samples(work):
+    (work / "audio.pcm").unlink()
+
+
+def _short_samples(work):
+    os.truncate(work / "audio.pcm", 1000)
+
+
+def _no_plan(work):
+    (work / "plan.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [_no_samples, _short_samples, _no_plan])
+def test_a_recording_whose_pieces_were_damaged_begins_again(archive, whole, tmp_path, damage):
+    out = tmp_path / "out"
+    job, path = job_for(out, tmp_path), archive / "long.wav"
+
+    def hurt(task):
+        if task.kind == "piece" and task.number == 1 and not damaged:
+            damaged.append(task)
+            (work,) = out.glob(".batch/work/*")
+            damage(work)
+
+    damaged = []
+    outcome = run(job, [path], Inline(hurt), longest=10.0)
+    assert (outcome.n_done, outcome.trouble, len(damaged)) == (1, "", 1)
+    assert transcripts(out) == whole
+
+
+def test_pieces_that_are_always_lost_fail_the_recording(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker.Worker, "_pieced", _lose)
+    job = job_for(tmp_path / "out", tmp_path)
+    assert run(job, [archive / "long.wav"], longest=10.0).n_failed == 1
+    assert "lost" in rows(tmp_path / "out")["long.wav"]["error"]
+
+
+def _lose(*_):
+    raise Lost("gone")
+
+
+def test_two_workers_that_stitch_at_once_are_no_failure(archive, tmp_path, monkeypatch):
+    real = worker.Worker._stitch
+
+    def late(self, *rest):
+        real(self, *rest)  # another worker was faster, and cleared up
+        return real(self, *rest)
+
+    monkeypatch.setattr(worker.Worker, "_stitch", late)
+    out = tmp_path / "out"
+    assert run(job_for(out, tmp_path), [archive / "long.wav"], longest=10.0).n_done == 1
+    assert not list(out.glob(".batch/failed/*/*"))
+
+
+def test_a_late_piece_leaves_nothing_behind(archive, tmp_path, monkeypatch):
+    """As when Ray repeats a task although the first one lives."""
+    out, path = tmp_path / "out", archive / "long.wav"
+    job, real = job_for(out, tmp_path), worker.Worker._recognise
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def late(self, plan, number, row):
+        real(self, plan, number, row)
+        if number == len(plan.pieces) - 1:
+            self._pieced(Task("piece", str(path), content, number), row, content)  # and stitches
+            self._store.write(worker._piece_name(row, number), b"late")
+
+    monkeypatch.setattr(worker.Worker, "_recognise", late)
+    assert run(job, [path], longest=10.0).n_done == 1
+    assert not list((out / ".batch/work").iterdir())
 
 
 def test_moved_and_renamed_files_are_recognised(archive, tmp_path):
@@ -279,6 +360,18 @@ class Silent(Inline):
     def run(self, job, tasks):
         self.tasks += tasks
         return iter(())
+
+
+class Unusable(Inline):
+    """Cannot be started, as a cluster that does not answer."""
+
+    def start(self):
+        raise ExecutorLost("no cluster answers")
+
+
+def test_a_run_ends_if_its_executor_cannot_start(archive, tmp_path):
+    outcome = run(job_for(tmp_path / "out", tmp_path), [archive / "a.wav"], Unusable())
+    assert (outcome.trouble, outcome.n_pending) == ("no cluster answers", 1)
 
 
 def test_a_run_ends_if_the_workers_give_no_answers(archive, tmp_path):

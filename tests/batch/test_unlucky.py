@@ -15,7 +15,7 @@ from asr.batch.index import NAME, Index
 from asr.batch.manifest import Row, write_manifest
 from asr.batch.progress import Progress
 from asr.batch.results import ATTEMPTS
-from asr.batch.signals import Signals, terminable
+from asr.batch.signals import Signals, terminable, unchanged
 from asr.batch.sources import list_sources
 from asr.batch.store import LocalStore
 from asr.batch.tasks import Job
@@ -172,7 +172,7 @@ def test_damaged_notes_cost_no_more_than_work(speech, tmp_path):
     job = job_for(out, tmp_path)
     run(job, [speech])
     index = out / NAME
-    index.write_bytes(b"\xff{\n[1]\n" + index.read_bytes() + b'\n["half')
+    index.write_bytes(b'\xff{\n[1]\n[["a"], 1, "s", "c"]\n' + index.read_bytes() + b'\n["half')
     for note in out.glob(".batch/done/*/*.json"):
         note.write_text('{"content"')
     assert Index(LocalStore(out)).get(list_sources([str(speech)]).sources[0]) is not None
@@ -207,6 +207,30 @@ def test_a_closed_terminal_ends_a_run_unless_nohup_ignores_it():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_counts_signals_with_the_command_around_it():
+    with terminable() as outer:
+        with pytest.raises(KeyboardInterrupt), terminable() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # while Ray ends, say; it is ignored
+        assert inner is outer
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_handler_of_ray_is_replaced_by_ours():
+    def end(status, _):
+        raise SystemExit(status)
+
+    def start():
+        signal.signal(signal.SIGTERM, end)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with terminable() as ours:
+        with pytest.raises(KeyboardInterrupt), unchanged():
+            start()
+        assert signal.getsignal(signal.SIGTERM) is ours
 
 
 def test_ctrl_c_makes_no_task_suspect(speech, tmp_path):

@@ -6,21 +6,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from asr.batch import sources, store
 from asr.batch.faults import SourceError, SourceUnavailable
 from asr.batch.fetch import fetched
 from asr.batch.sources import list_sources
-from asr.batch.store import RemoteStore
+from asr.batch.store import LocalStore, RemoteStore, open_store
+from asr.batch.urls import filesystem
 from asr.config import AudioLimits
 from asr.errors import InvalidOption
 
-pytest.importorskip("fsspec")
+MemoryFileSystem = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
 pytest.importorskip("aiohttp")
 pytestmark = [pytest.mark.batch, pytest.mark.slow]
+LIMITS = AudioLimits()
 BODY = b"recording" * 1000
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers by the path: /ok.wav, /endless.wav, /STATUS.wav."""
+    """Answers by the path: /ok.wav, /endless.wav, /loop.wav, /STATUS.wav; /echo?... is itself."""
 
     def do_HEAD(self):
         self.send_response(200 if self.path in ("/ok.wav", "/endless.wav") else 404)
@@ -31,12 +34,19 @@ class Server(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = self.path.strip("/").removesuffix(".wav")
+        if name == "loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop.wav")
+            self.end_headers()
+            return
         self.send_response(int(name) if name.isdigit() else 200)
         if name == "ok":
             self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
         if name == "ok":
             self.wfile.write(BODY)
+        if name.startswith("echo"):
+            self.wfile.write(self.path.encode())
         while name == "endless":
             try:
                 self.wfile.write(BODY)
@@ -81,6 +91,31 @@ def test_an_error_of_the_server_lasts_or_passes(url, tmp_path, status, error):
         pass
 
 
+def test_all_urls_share_their_connections(url):
+    first, second = (filesystem(f"{url}/{name}.wav")[0] for name in ("a", "b"))
+    assert first is second
+
+
+def test_a_server_that_redirects_for_ever_is_given_up(url, tmp_path):
+    name = f"{url}/loop.wav"
+    with pytest.raises(SourceError, match="for ever"), fetched(name, LIMITS, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/echo?key=a%2Fb%2B%3D&x=1+2", "/echo?key=a%2Fb%2B%3D&x=1+2"),  # as it was signed
+        ("/echo/a b.wav", "/echo/a%20b.wav"),
+        ("/echo/100%.wav", "/echo/100%25.wav"),
+        ("/echo/é.wav", "/echo/%C3%A9.wav"),
+    ],
+)
+def test_a_url_is_sent_as_it_is_unless_it_is_none(url, tmp_path, path, sent):
+    with fetched(f"{url}{path}", LIMITS, tmp_path) as source:
+        assert source.path.read_text() == sent
+
+
 def test_a_server_that_is_gone_may_come_back(tmp_path):
     with (
         pytest.raises(SourceUnavailable, match="cannot be fetched"),
@@ -96,11 +131,11 @@ def test_sizes_and_stamps_of_urls(url):
 
 
 def test_lists_folders_and_globs_at_urls():
-    store = RemoteStore("memory://bucket")
-    store.write("a/x.wav", b"x")
-    store.write("a/notes.md", b"x")
-    store.write("b/y.mp3", b"y")
-    store.write("list.txt", b"a/x.wav\nmemory://bucket/b/y.mp3\n")
+    bucket = RemoteStore("memory://bucket")
+    bucket.write("a/x.wav", b"x")
+    bucket.write("a/notes.md", b"x")
+    bucket.write("b/y.mp3", b"y")
+    bucket.write("list.txt", b"a/x.wav\nmemory://bucket/b/y.mp3\n")
     found = {
         name: [source.path for source in list_sources([name]).sources]
         for name in ("memory://bucket/", "memory://bucket/*/*.mp3", "memory://bucket/list.txt")
@@ -114,20 +149,59 @@ def test_lists_folders_and_globs_at_urls():
     ]
     assert list_sources(["memory://bucket/"]).n_skipped == 2
     assert [source.path for source in list_sources(["memory://bucket/a"]).sources] == [x]
-    with pytest.raises(InvalidOption, match="cannot read the manifest"):
+    with pytest.raises(InvalidOption, match="cannot read the list"):
         list_sources(["memory://bucket/no.txt"])
 
 
+def test_every_kind_of_url_in_a_list_is_checked(tmp_path):
+    (tmp_path / "list.txt").write_text("memory://a/x.wav\ngopher://x/a.wav\n")
+    with pytest.raises(InvalidOption, match="gopher:// is not supported"):
+        list_sources([str(tmp_path / "list.txt")])
+
+
+def test_a_url_that_means_nothing_fails_alone(tmp_path):
+    name = "http://127.0.0.1:port/a.wav"
+    assert [source.path for source in list_sources([name]).sources] == [name]
+    with pytest.raises(SourceError, match="cannot be fetched"), fetched(name, LIMITS, tmp_path):
+        pass
+
+
+class Refusing(MemoryFileSystem):
+    """Has errors of its own, as the libraries of object stores."""
+
+    def _refuse(self, *_, **__):
+        raise RuntimeError("no credentials")
+
+    find = glob = cat_file = pipe_file = makedirs = _refuse
+
+
+def test_errors_of_a_library_are_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(sources, "filesystem", lambda _: (Refusing(), "/b/"))
+    monkeypatch.setattr(store, "filesystem", lambda _: (Refusing(), "/b"))
+    with pytest.raises(InvalidOption, match="cannot list s3://b/: no credentials"):
+        list_sources(["s3://b/"])
+    for work in (lambda it: it.read("a"), lambda it: it.write("a", b""), lambda it: it.names("a")):
+        with pytest.raises(OSError, match="no credentials"):
+            work(RemoteStore("s3://b"))
+
+
+def test_a_file_url_as_output_is_a_folder(tmp_path):
+    found = open_store(f"file://{tmp_path}/out")
+    assert isinstance(found, LocalStore)
+    assert found.root == tmp_path / "out"
+    assert isinstance(open_store("memory://out"), RemoteStore)
+
+
 def test_a_store_at_a_url(tmp_path):
-    store = RemoteStore("memory://archive")
-    store.write("a/b", b"xyz")
+    archive = RemoteStore("memory://archive")
+    archive.write("a/b", b"xyz")
     (tmp_path / "big").write_bytes(b"0123456789")
-    store.put(tmp_path / "big", "a/c/big")
-    assert store.read("a/b") == b"xyz"
-    assert store.read("no") is None
-    assert store.names("a") == {"b", "c/big"}
-    assert store.names("no") == set()
-    assert store.span("a/c/big", 2, 5, tmp_path).read_bytes() == b"\0\x00234"
-    store.remove(["a/b", "no"])
-    store.remove_folder("a/c")
-    assert store.names("a") == set()
+    archive.put(tmp_path / "big", "a/c/big")
+    assert archive.read("a/b") == b"xyz"
+    assert archive.read("no") is None
+    assert archive.names("a") == {"b", "c/big"}
+    assert archive.names("no") == set()
+    assert archive.span("a/c/big", 2, 5, tmp_path).read_bytes() == b"\0\x00234"
+    archive.remove(["a/b", "no"])
+    archive.remove_folder("a/c")
+    assert archive.names("a") == set()

@@ -77,6 +77,11 @@ class Meter:
         self.elsewhere = KeyUse()
 
     @property
+    def n_open(self) -> int:
+        """The open requests in this process."""
+        return self._n_open
+
+    @property
     def here(self) -> KeyUse:
         """What this process counts."""
         self._begin_day()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from asr.errors import StoreUnavailable
@@ -38,8 +39,15 @@ RETRY_SECONDS: Final = 5.0
 class UsageStore(Protocol):
     """The counts of all servers."""
 
-    async def exchange(self, own: Mapping[str, KeyUse]) -> tuple[float, dict[str, KeyUse]]:
+    async def exchange(
+        self, own: Mapping[str, KeyUse], n_open: Callable[[str], int]
+    ) -> tuple[float, dict[str, KeyUse]]:
         """Write what this server counts for each owner, and read what the others count.
+
+        Args:
+            own: what this server counts.
+            n_open: the open requests of an owner, asked when no `take` of this server can write.
+                Called in another thread.
 
         Returns:
             The time in seconds since 1970, and the counts of the others by owner.
@@ -84,6 +92,7 @@ class SharedMeters(Meters):
         self._elsewhere: dict[str, KeyUse] = {}
         self._written: dict[str, KeyUse] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._taking: set[str] = set()
         self._wake = asyncio.Event()
         self._away_until = 0.0
 
@@ -106,8 +115,12 @@ class SharedMeters(Meters):
             stack.callback(self._wake.set)
             # One at a time, so that the next request sees this one in the meter.
             async with self._locks.setdefault(meter.key.name, asyncio.Lock()):
-                has_token = await self._take(meter)
-                stack.enter_context(meter.request(has_token=has_token))
+                self._taking.add(meter.key.name)
+                try:
+                    has_token = await self._take(meter)
+                    stack.enter_context(meter.request(has_token=has_token))
+                finally:
+                    self._taking.discard(meter.key.name)
             yield
 
     async def _take(self, meter: Meter) -> bool:
@@ -128,6 +141,8 @@ class SharedMeters(Meters):
             if key.requests_per_minute is not None:
                 check_tokens(tokens, key.requests_per_minute)
 
+        # Also if we never learn that it was written: then the next exchange corrects it.
+        self._written[key.name] = own
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 tokens = await self.store.take(key.name, key.requests_per_minute, own, check)
@@ -160,14 +175,24 @@ class SharedMeters(Meters):
         changed = {
             name: use for name, use in own.items() if use.n_open or use != self._written.get(name)
         }
+        meters = {name: self._meters[name] for name in changed}
+
+        def n_open(name: str) -> int:
+            # A request that takes its place counts already, lest we write over what it wrote.
+            n_open = meters[name].n_open + (name in self._taking)
+            changed[name] = replace(changed[name], n_open=n_open)
+            return n_open
+
         try:
-            now, self._elsewhere = await self.store.exchange(changed)
+            now, self._elsewhere = await self.store.exchange(changed, n_open)
         except StoreUnavailable:
             return
         self._clock.set_to(now)
         self._written |= changed
         for name, meter in self._meters.items():
             meter.elsewhere = self._elsewhere.get(name, KeyUse())
+            if name in meters and meter.n_open != changed[name].n_open:
+                self._wake.set()
 
 
 def _is_limited(key: Key) -> bool:

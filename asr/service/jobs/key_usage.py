@@ -29,12 +29,19 @@ class KeyUsage:
         self._database = database
         self._server = uuid.uuid4().hex
 
-    async def exchange(self, own: Mapping[str, KeyUse]) -> tuple[float, dict[str, KeyUse]]:
+    async def exchange(
+        self, own: Mapping[str, KeyUse], n_open: Callable[[str], int]
+    ) -> tuple[float, dict[str, KeyUse]]:
         """As `UsageStore.exchange`."""
+        uses = sorted(own.items())
 
         def work(connection: sa.Connection) -> tuple[float, dict[str, KeyUse]]:
             moment = _time(connection)
-            rows = [self._row(owner, use, moment) for owner, use in sorted(own.items())]
+            rows = [self._row(owner, use, moment) for owner, use in uses]
+            if rows:
+                upsert(connection, key_usage, rows)
+                self._lock(connection, [owner for owner, _ in uses])
+            rows = [row | {"n_open": n_open(row["owner"])} for row in rows]
             upsert(connection, key_usage, rows, *_COUNTS)
             return moment, self._others(connection, moment)
 
@@ -67,6 +74,13 @@ class KeyUsage:
     def _row(self, owner: str, use: KeyUse, moment: float) -> dict[str, Any]:
         counts = (use.day, use.n_bytes, use.audio_seconds, use.n_open, moment)
         return {"owner": owner, "server": self._server} | dict(zip(_COUNTS, counts, strict=True))
+
+    def _lock(self, connection: sa.Connection, owners: list[str]) -> None:
+        """Let each `take` for these owners wait. What the earlier ones wrote is known by now."""
+        table = key_usage.c
+        is_ours = (table.server == self._server) & table.owner.in_(owners)
+        query = sa.select(table.owner).where(is_ours).order_by(table.owner)
+        connection.execute(query.with_for_update())
 
     def _others(
         self, connection: sa.Connection, moment: float, owner: str | None = None

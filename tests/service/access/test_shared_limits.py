@@ -110,6 +110,76 @@ def test_open_requests_count_at_both(two):
     asyncio.run(run())
 
 
+def test_the_place_of_a_short_request_is_free_at_once(two):
+    async def run():
+        key = key_of(concurrency=1)
+        two[0].of(key)
+        await two[0].exchange()  # it writes that nothing is open, as it is after the request
+        assert await passes(two[0], key)
+        await two[0].exchange()
+        assert await passes(two[1], key)
+
+    asyncio.run(run())
+
+
+def test_the_place_of_a_request_that_was_cancelled_is_free_at_once(two):
+    async def run():
+        key, take = key_of(concurrency=1), two[0].store.take
+
+        async def taken(*rest):
+            await take(*rest)
+            raise asyncio.CancelledError
+
+        two[0].of(key)
+        await two[0].exchange()
+        two[0].store.take = taken
+        with pytest.raises(asyncio.CancelledError):
+            await passes(two[0], key)
+        await two[0].exchange()
+        assert await passes(two[1], key)
+
+    asyncio.run(run())
+
+
+def test_an_exchange_does_not_forget_a_request_that_began_meanwhile(two):
+    async def run():
+        key = key_of(concurrency=1)
+        meters, exchange = two[0], two[0].store.exchange
+        async with contextlib.AsyncExitStack() as request:
+
+            async def late(*rest):
+                await request.enter_async_context(meters.place(meters.of(key)))
+                return await exchange(*rest)
+
+            meters.of(key).add_bytes(1)
+            meters.store.exchange = late
+            await meters.exchange()  # it has read the counts before the request began
+            assert not await passes(two[1], key)
+
+    asyncio.run(run())
+
+
+def test_an_exchange_counts_a_request_that_takes_its_place(two):
+    async def run():
+        key = key_of(concurrency=1)
+        meters, take = two[0], two[0].store.take
+        meters.of(key).add_bytes(1)
+
+        async def taken(*rest):
+            tokens = await take(*rest)
+            await meters.exchange()  # before the request counts here
+            assert not await passes(two[1], key)
+            return tokens
+
+        meters.store.take = taken
+        assert await passes(meters, key)
+        assert meters._wake.is_set()
+        await meters.exchange()
+        assert await passes(two[1], key)
+
+    asyncio.run(run())
+
+
 def test_the_open_requests_of_a_dead_server_are_forgotten(two, monkeypatch):
     async def run():
         key, now = key_of(concurrency=1), key_usage_module._time
@@ -212,7 +282,7 @@ class Away:
             await asyncio.Event().wait()
         raise StoreUnavailable("away")
 
-    async def exchange(self, _):
+    async def exchange(self, *_):
         raise StoreUnavailable("away")
 
 
