@@ -146,17 +146,21 @@ class Diariser:
         windows = tuple((start, end) for start, end in answer["windows"])
         return Voices(windows, answer["embeddings"])
 
-    async def embed_voice(self, speech: Audio) -> str:
-        """The embedding of a known voice as text.
+    async def embed_voice(
+        self, speech: Audio, stretches: Sequence[Span] = ()
+    ) -> tuple[str, int]:
+        """The embedding of a known voice as text, and the number of voices in the recording.
 
         Args:
             speech: of one person, without pauses.
+            stretches: start and end in seconds of the parts between which pauses were.
 
         Raises:
             AsrError: it failed.
         """
-        answer = await self._call("voice_job", {}, speech.pcm16(), EMBED_LIMITS)
-        return str(answer["embedding"])
+        request = {"stretches": list(stretches)}
+        answer = await self._call("voice_job", request, speech.pcm16(), EMBED_LIMITS)
+        return str(answer["embedding"]), int(answer["n_voices"])
 
     async def label(
         self, log: VoiceLog, words: Sequence[Word], options: SpeakerOptions

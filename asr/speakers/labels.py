@@ -22,6 +22,9 @@ MOST: Final = 10
 """More voices than this are suspicious where no number was asked for."""
 ALONE: Final = 1.0
 """The confidence where there is only one voice."""
+CERTAIN: Final = 0.87
+"""Where one voice is expected, two clusters are two voices only if their ratio is below this part
+of `Thresholds.relative`: 2 of 1,710 stretches of one reader have two voices then."""
 NEAR: Final = 0.4
 """Seconds from the middle of a word within which the speaker must change if the word is marked as
 overlapped."""
@@ -112,6 +115,7 @@ def label(
     means = means[:, spoken]
     path = np.searchsorted(spoken, path)
     names = name_voices(by_order(path), centres[spoken], known, thresholds)
+    warnings += _why_letters(centres[spoken], known, names, thresholds)
     margins = _margins(means, path)
     return Labels(
         tuple(names[voice] for voice in by_order(path)),
@@ -187,12 +191,38 @@ def _known_names(
     }
 
 
+def _why_letters(
+    centres: np.ndarray, known: Sequence[Known], names: dict[int, str], thresholds: Thresholds
+) -> tuple[str, ...]:
+    """Warnings about voices that are near to a known one and yet got a letter."""
+    if not known:
+        return ()
+    cosines = centres @ np.array([person.embedding for person in known]).T
+    near = cosines >= [_least(person.seconds, thresholds) for person in known]
+    near[[voice for voice, name in names.items() if name in {it.name for it in known}]] = False
+    warnings = []
+    for voice in np.flatnonzero(near.sum(axis=1) > 1):
+        alike = " and ".join(repr(known[person].name) for person in np.flatnonzero(near[voice]))
+        warnings.append(f"{names[int(voice)]} sounds like {alike}, so it got no name")
+    for person in np.flatnonzero(near.sum(axis=0) > 1):
+        alike = " and ".join(sorted(names[int(voice)] for voice in np.flatnonzero(near[:, person])))
+        name = known[person].name
+        if name not in names.values():
+            warnings.append(f"{alike} sound like {name!r}, so neither got the name")
+    return tuple(warnings)
+
+
+def _least(seconds: float, thresholds: Thresholds) -> float:
+    """The least cosine of a voice and a known voice with so many seconds of speech."""
+    is_long = seconds >= thresholds.long_reference
+    return thresholds.known_long if is_long else thresholds.known_short
+
+
 def _is_certain(
     cosines: np.ndarray, voice: int, person: int, seconds: float, thresholds: Thresholds
 ) -> bool:
     """Whether a known voice is near enough, and nearer than any other pair with one of the two."""
-    is_long = seconds >= thresholds.long_reference
-    least = thresholds.known_long if is_long else thresholds.known_short
+    least = _least(seconds, thresholds)
     others = np.append(np.delete(cosines[voice], person), np.delete(cosines[:, person], voice))
     second = others.max(initial=-1.0)
     found = cosines[voice, person]
@@ -227,6 +257,13 @@ def _overlaps(
         bool(unclear and len(times) and np.abs(times - (start + end) / 2).min() < NEAR)
         for (start, end), unclear in zip(words, is_unclear, strict=True)
     )
+
+
+def count_voices(windows: np.ndarray, embeddings: np.ndarray, thresholds: Thresholds) -> int:
+    """The voices in a recording that should have one. In doubt it is one."""
+    strict = replace(thresholds, relative=CERTAIN * thresholds.relative)
+    heard = Heard(windows, embeddings, ())
+    return len(find_voices(heard, strict, 1, None)[0]) if len(windows) else 1
 
 
 @dataclass(frozen=True, slots=True)

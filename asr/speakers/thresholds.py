@@ -20,6 +20,27 @@ MAX_BYTES: Final = 65536
 """A longer file of thresholds is refused."""
 
 
+RANGES: Final = {
+    "shortest": (0.05, 10.0),
+    "pause": (0.0, 10.0),
+    "reliable": (0.0, 10.0),
+    "pure": (-1.0, 1.0),
+    "relative": (0.0, 1.0),
+    "smallest": (1, 1000),
+    "smallest_share": (0.0, 1.0),
+    "smallest_most": (1, 1000),
+    "change": (0.0, 1000.0),
+    "known_short": (-1.0, 1.0),
+    "known_long": (-1.0, 1.0),
+    "long_reference": (0.0, 300.0),
+    "known_margin": (0.0, 2.0),
+    "overlap": (0.0, 2.0),
+}
+"""The least and the greatest value of each number that no other number bounds."""
+_TOP_LEVEL: Final = ("source", "sha256", "thresholds")
+"""What a file may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The numbers for CAM++, measured on the development conversations of docs/speakers.md.
@@ -78,6 +99,9 @@ class Thresholds:
         return max(self.smallest, min(share, self.smallest_most))
 
     def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be {low:g} to {high:g}")
         if not 0 < self.hop <= self.window <= 10:
             raise ValueError("hop and window must be 0 < hop <= window <= 10 seconds")
         if len(self.margins) != len(self.confidences) or not self.margins:
@@ -97,17 +121,28 @@ def read_thresholds(path: Path) -> Thresholds:
     if not path.is_file():
         return Thresholds()
     try:
-        given = json.loads(path.read_text("utf-8")[:MAX_BYTES]).get("thresholds", {})
-        return Thresholds(**{name: _number(name, value) for name, value in given.items()})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        found = json.loads(path.read_text("utf-8")[:MAX_BYTES])
+        if unknown := [name for name in found if name not in _TOP_LEVEL]:
+            raise ValueError(f"{unknown[0]} is not known; it may have {', '.join(_TOP_LEVEL)}")
+        given = found.get("thresholds", {})
+        return Thresholds(**{name: _value(name, value) for name, value in given.items()})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EngineUnavailable(f"{path} is no file of thresholds: {error}") from error
 
 
-def _number(name: str, value: Any) -> Any:
-    if name not in {item.name for item in fields(Thresholds)}:
+def _value(name: str, value: Any) -> Any:
+    default = {item.name: item.default for item in fields(Thresholds)}.get(name)
+    if default is None:
         raise ValueError(f"{name} is not known")
-    if isinstance(value, list):
-        return tuple(_number(name, item) for item in value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a number")
+    if not isinstance(default, tuple):
+        return _number(name, value, int if isinstance(default, int) else float)
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list of numbers")
+    return tuple(_number(name, item, float) for item in value)
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise ValueError(f"{name} must be a {'whole ' if kind is int else ''}number")
     return value

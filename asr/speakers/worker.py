@@ -9,7 +9,7 @@ import numpy as np
 
 from asr import pcm
 from asr.errors import EngineUnavailable
-from asr.speakers.labels import Heard, Known, label, snapshot
+from asr.speakers.labels import Heard, Known, count_voices, label, snapshot
 from asr.speakers.model import SpeakerModel
 from asr.speakers.packing import from_bytes, pack, unpack
 from asr.speakers.thresholds import Thresholds, read_thresholds
@@ -48,10 +48,18 @@ def embed_job(channel: Channel) -> None:
 
 
 def voice_job(channel: Channel) -> None:
-    """Embed the speech of a known voice, PCM16."""
-    model, _ = _loaded()
-    _, data = channel.receive()
-    channel.send({"embedding": pack(model.embed_voice(pcm.to_float32(pcm.from_bytes(data))))})
+    """Embed the speech of a known voice, PCM16, and count the voices in it."""
+    model, thresholds = _loaded()
+    request, data = channel.receive()
+    samples = pcm.to_float32(pcm.from_bytes(data))
+    windows = [
+        window
+        for start, end in request["stretches"]
+        for window in cut_windows([(start, end)], thresholds)
+    ]
+    spans = np.array(windows).reshape(-1, 2)
+    n_voices = count_voices(spans, model.embed(samples, windows), thresholds)
+    channel.send({"embedding": pack(model.embed_voice(samples)), "n_voices": n_voices})
 
 
 def label_job(channel: Channel) -> None:

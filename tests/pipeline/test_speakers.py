@@ -286,7 +286,10 @@ def test_a_conversation_and_its_continuation(conversation, tmp_path):
             kept = Records(records, "fake engine", lambda *found: new.append(found[-1]))
             events, told = transcriber.transcribe_file(conversation, OPTIONS, checkpoint=kept), []
             found = await collect(events, told.append)
-            known = await transcriber.embed_voice(conversation, "Ann")
+            soundfile.write(tmp_path / "ann.wav", voice(300, 9), 16_000)
+            known = await transcriber.embed_voice(tmp_path / "ann.wav", "Ann")
+            with pytest.raises(InvalidOption, match="several voices"):
+                await transcriber.embed_voice(conversation, "Ben")
             return found, told, known
 
     found, told, known = asyncio.run(work([]))
@@ -317,7 +320,17 @@ def test_a_conversation_and_its_continuation(conversation, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("off", None), ("auto", (1, None)), ("3", (3, 3)), ("2-5", (2, 5)), ("20", (20, 20))],
+    [
+        ("off", None),
+        ("auto", (1, None)),
+        ("3", (3, 3)),
+        ("2-5", (2, 5)),
+        ("20", (20, 20)),
+        (" AUTO ", (1, None)),
+        ("Off", None),
+        (" 2 - 5 ", (2, 5)),
+        ("4-4", (4, 4)),
+    ],
 )
 def test_the_number_of_speakers(text, expected):
     found = read_speakers(text)

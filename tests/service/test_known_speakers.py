@@ -95,14 +95,22 @@ def test_a_damaged_voice_counts_as_missing(store, tmp_path):
         store.get("", "Ann")
 
 
-@pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "", "a\nb"])
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "", "a\nb", "\ufffd"])
 def test_names_that_no_client_could_delete_are_not_stored(name):
     with pytest.raises(InvalidOption) as caught:
         check_name(name)
     assert caught.value.name == "name"
 
 
-@pytest.mark.parametrize("name", ["", " a", "a\nb", "a\x00", "x" * 101])
+@pytest.mark.parametrize("name", ["Ann Müller", "علی\u200cرضا", "क्\u200dष", "x" * 100])
+def test_names_of_all_scripts(name):
+    check_name(name)
+    assert voice(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a\nb", "a\x00", "x" * 101, "\u200d", "\u202ea", "\u200b"]
+)
 def test_names_that_are_refused(store, name):
     with pytest.raises(InvalidOption):
         store.get("", name)

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from asr.speakers import clustering
 from asr.speakers.clustering import by_appearance, cluster
-from asr.speakers.labels import MOST, Heard, Known, label, snapshot
+from asr.speakers.labels import MOST, Heard, Known, count_voices, label, snapshot
 from asr.speakers.letters import letter_of
 from asr.speakers.scores import best_path, word_scores
 from asr.speakers.thresholds import Thresholds
@@ -176,6 +176,28 @@ def test_a_name_between_two_voices_is_given_to_neither():
     voices = directions(2)
     heard, _ = conversation([(0, 20), (1, 20)], voices)
     assert label(heard, T, known=[known("Ann", voices[0] + voices[1])]).names == ("A", "B")
+
+
+def test_a_warning_says_why_a_voice_got_no_name():
+    voices = directions(3)
+    heard, _ = conversation([(0, 20), (1, 20)], voices)
+    found = label(heard, T, known=[known("Ann", voices[0]), known("Anne", voices[0])])
+    assert found.names == ("A", "B")
+    assert found.warnings == ("A sounds like 'Ann' and 'Anne', so it got no name",)
+    found = label(heard, T, known=[known("Ann", voices[0] + voices[1])])
+    assert found.warnings == ("A and B sound like 'Ann', so neither got the name",)
+    clear = [known("Ann", voices[0]), known("Zoe", voices[2])]
+    assert label(heard, T, known=clear).warnings == ()
+
+
+@pytest.mark.parametrize(("n_each", "expected"), [(2, 1), (6, 2), (20, 2)])
+def test_a_recording_of_one_person_may_hold_two(n_each, expected):
+    numbers = np.repeat([0, 1], n_each)
+    windows = np.stack((np.arange(2 * n_each), np.arange(2 * n_each) + 1.5), axis=1) * 0.75
+    embeddings = around(directions(2), numbers)
+    assert count_voices(windows, embeddings, T) == expected
+    assert count_voices(windows, around(directions(1), numbers * 0), T) == 1
+    assert count_voices(windows[:0], embeddings[:0], T) == 1
 
 
 def test_one_known_voice_names_one_speaker():
