@@ -231,7 +231,8 @@ _JOINERS = "\u200c\u200d"
 def is_speaker_name(text: str) -> bool:
     """Whether a speaker may have this name."""
     visible = text.translate(dict.fromkeys(map(ord, _JOINERS)))
-    return visible != "" and text == text.strip() and len(text) <= MAX_NAME and visible.isprintable()
+    is_short = len(visible) > 0 and len(text) <= MAX_NAME
+    return is_short and text == text.strip() and visible.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

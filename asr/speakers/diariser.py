@@ -146,9 +146,7 @@ class Diariser:
         windows = tuple((start, end) for start, end in answer["windows"])
         return Voices(windows, answer["embeddings"])
 
-    async def embed_voice(
-        self, speech: Audio, stretches: Sequence[Span] = ()
-    ) -> tuple[str, int]:
+    async def embed_voice(self, speech: Audio, stretches: Sequence[Span] = ()) -> tuple[str, int]:
         """The embedding of a known voice as text, and the number of voices in the recording.
 
         Args:

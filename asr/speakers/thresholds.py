@@ -121,13 +121,17 @@ def read_thresholds(path: Path) -> Thresholds:
     if not path.is_file():
         return Thresholds()
     try:
-        found = json.loads(path.read_text("utf-8")[:MAX_BYTES])
-        if unknown := [name for name in found if name not in _TOP_LEVEL]:
-            raise ValueError(f"{unknown[0]} is not known; it may have {', '.join(_TOP_LEVEL)}")
-        given = found.get("thresholds", {})
+        given = _given(json.loads(path.read_text("utf-8")[:MAX_BYTES]))
         return Thresholds(**{name: _value(name, value) for name, value in given.items()})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EngineUnavailable(f"{path} is no file of thresholds: {error}") from error
+
+
+def _given(found: Any) -> Any:
+    """The thresholds of a file."""
+    if unknown := [name for name in found if name not in _TOP_LEVEL]:
+        raise ValueError(f"{unknown[0]} is not known; it may have {', '.join(_TOP_LEVEL)}")
+    return found.get("thresholds", {})
 
 
 def _value(name: str, value: Any) -> Any:
@@ -137,7 +141,7 @@ def _value(name: str, value: Any) -> Any:
     if not isinstance(default, tuple):
         return _number(name, value, int if isinstance(default, int) else float)
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list of numbers")
+        raise TypeError(f"{name} must be a list of numbers")
     return tuple(_number(name, item, float) for item in value)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from asr import pcm
 from asr.errors import EngineUnavailable
-from asr.speakers.labels import Heard, Known, count_voices, label, snapshot
+from asr.speakers.labels import Heard, count_voices, label, snapshot
 from asr.speakers.model import SpeakerModel
+from asr.speakers.naming import Known
 from asr.speakers.packing import from_bytes, pack, unpack
 from asr.speakers.thresholds import Thresholds, read_thresholds
 from asr.speakers.windows import cut_windows

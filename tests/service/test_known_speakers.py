@@ -102,7 +102,7 @@ def test_names_that_no_client_could_delete_are_not_stored(name):
     assert caught.value.name == "name"
 
 
-@pytest.mark.parametrize("name", ["Ann Müller", "علی\u200cرضا", "क्\u200dष", "x" * 100])
+@pytest.mark.parametrize("name", ["Ann Müller", "क्\u200dष", "می\u200cنم", "x" * 100])
 def test_names_of_all_scripts(name):
     check_name(name)
     assert voice(name).name == name
@@ -220,6 +220,27 @@ def test_openais_fields_ask_for_speakers_where_there_is_a_model():
     assert len(without.warnings) == 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "warns"),
+    [
+        ([("response_format", "text")], True),
+        ([("response_format", "tsv")], True),
+        ([], True),  # json
+        ([("stream", "true")], False),
+        ([("timestamp_granularities[]", "word")], False),
+        ([("response_format", "srt")], False),
+        ([("response_format", "rttm")], False),
+        ([("response_format", "text"), ("speakers", "off")], False),
+    ],
+)
+def test_a_format_without_speakers_is_named(fields, warns):
+    chosen = fields if dict(fields).get("speakers") else [*fields, ("speakers", "2")]
+    found = parsed(*chosen).warnings
+    assert [it for it in found if it.startswith("speakers has no effect")] == list(found)
+    assert bool(found) == warns
+    assert not [it for it in parsed(*chosen, kind=JobForm).warnings if it.startswith("speakers")]
+
+
 def test_speakers_without_a_model_are_an_error():
     with pytest.raises(InvalidOption, match="run it") as caught:
         parsed(("speakers", "auto"), no_speakers="no model: run it")
@@ -227,10 +248,11 @@ def test_speakers_without_a_model_are_an_error():
     assert parsed(("speakers", "off"), no_speakers="no model").options.speakers is None
 
 
-def test_speakers_of_an_alignment_give_a_warning():
+def test_an_alignment_may_ask_for_speakers():
     asked = parsed(("speakers", "2"), ("text", "hello"), kind=AlignmentForm)
-    assert asked.options.speakers is None
-    assert asked.warnings == ("speakers has no effect on an alignment",)
+    assert asked.options.speakers == SpeakerOptions(2, 2)
+    assert asked.warnings == ()
+    assert parsed(("text", "hello"), kind=AlignmentForm).options.speakers is None
     with pytest.raises(InvalidOption, match="off, auto"):
         parsed(("speakers", "zz"), ("text", "hello"), kind=AlignmentForm)
 

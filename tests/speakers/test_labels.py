@@ -6,8 +6,9 @@ from hypothesis import given, settings, strategies as st
 
 from asr.speakers import clustering
 from asr.speakers.clustering import by_appearance, cluster
-from asr.speakers.labels import MOST, Heard, Known, count_voices, label, snapshot
+from asr.speakers.labels import MOST, Heard, count_voices, label, snapshot
 from asr.speakers.letters import letter_of
+from asr.speakers.naming import Known
 from asr.speakers.scores import best_path, word_scores
 from asr.speakers.thresholds import Thresholds
 from asr.speakers.windows import cut_windows
