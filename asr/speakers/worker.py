@@ -1,4 +1,8 @@
-"""Runs in the child processes: the template loads the model, each fork does one job."""
+"""Runs in the child processes: the template loads the model, each fork does one job.
+
+A job takes its request before it says that the model did not load. Otherwise the parent, which is
+still sending, would see a closed socket and not the reason.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +45,8 @@ def _loaded() -> tuple[SpeakerModel, Thresholds]:
 
 def embed_job(channel: Channel) -> None:
     """Embed the windows over the words of one chunk of PCM16."""
-    model, thresholds = _loaded()
     request, data = channel.receive()
+    model, thresholds = _loaded()
     windows = cut_windows([(start, end) for start, end in request["words"]], thresholds)
     embeddings = model.embed(pcm.to_float32(pcm.from_bytes(data)), windows)
     channel.send({"windows": windows, "embeddings": pack(embeddings)})
@@ -50,8 +54,8 @@ def embed_job(channel: Channel) -> None:
 
 def voice_job(channel: Channel) -> None:
     """Embed the speech of a known voice, PCM16, and count the voices in it."""
-    model, thresholds = _loaded()
     request, data = channel.receive()
+    model, thresholds = _loaded()
     samples = pcm.to_float32(pcm.from_bytes(data))
     windows = [
         window
@@ -65,8 +69,8 @@ def voice_job(channel: Channel) -> None:
 
 def label_job(channel: Channel) -> None:
     """Label the words of one channel."""
-    _, thresholds = _loaded()
     request, data = channel.receive()
+    _, thresholds = _loaded()
     known = [
         Known(voice["name"], unpack(voice["embedding"])[0].astype(np.float32), voice["seconds"])
         for voice in request["known"]
@@ -85,8 +89,8 @@ def label_job(channel: Channel) -> None:
 
 def snapshot_job(channel: Channel) -> None:
     """Find the voices of a recording that is still being read."""
-    _, thresholds = _loaded()
     request, data = channel.receive()
+    _, thresholds = _loaded()
     found = snapshot(
         _heard(request, data), thresholds, request["fewest"], request["most"], request["earlier"]
     )

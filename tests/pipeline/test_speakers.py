@@ -15,7 +15,7 @@ from asr.pipeline.speakers import SpeakerMemory, SpeakerTracker
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.speakers.diariser import Diariser, Provisional, SpokenWord
 from asr.speakers.packing import pack, unpack
-from asr.types import Chunk, Hypothesis, Segment, Voices, Word
+from asr.types import Audio, Chunk, Hypothesis, Segment, Voices, Word
 from tests.support.fakes import FakeEngine
 from tests.support.voices import voice, write_model
 
@@ -214,6 +214,23 @@ def test_a_model_that_does_not_load_is_tried_once():
     diariser.fails = ()
     assert asyncio.run(tracker.hear(None, heard)) is heard
     assert diariser.n_embedded == 0
+
+
+@pytest.mark.parametrize("seconds", [1, 60])
+def test_the_reason_why_a_model_does_not_load(tmp_path, seconds):
+    """Also if the audio does not fit into the socket, so that the parent is still sending it."""
+    path = tmp_path / "mine.onnx"
+    path.write_text("no model")
+
+    async def work():
+        diariser = Diariser(1, str(path))
+        try:
+            await diariser.embed(Audio(np.zeros(seconds * 16_000, np.float32)), [Word("a", 0, 1)])
+        finally:
+            await diariser.close()
+
+    with pytest.raises(EngineUnavailable, match="did not load"):
+        asyncio.run(work())
 
 
 def test_a_request_without_a_model_names_the_command(tmp_path):

@@ -71,6 +71,25 @@ def test_noise_without_voices_ends_in_bounded_memory(monkeypatch):
     assert len(cluster(embeddings, T)) == 300
 
 
+@pytest.mark.parametrize("n_odd", [1, 2, 4])
+@pytest.mark.parametrize("n_loops", [1, 5, 40])
+def test_a_loop_has_no_more_voices_than_the_recording(n_odd, n_loops):
+    """Odd windows are played again and again, so that there are many of them."""
+    voices = directions(2)
+    once = around(voices, np.repeat([0, 1, 0], [60, n_odd, 60]))
+    loops = np.concatenate(
+        [once + 0.005 * around(voices, [0] * len(once), seed=i) for i in range(n_loops)]
+    )
+    assert cluster(loops, T).max() == (n_odd >= T.least_windows(len(loops)))
+
+
+def test_a_steady_sound_is_no_voice_in_a_long_recording():
+    voices = directions(3)
+    talk = around(voices, np.repeat([0, 2], 150))
+    tone = np.repeat(voices[1:2], 30, axis=0)
+    assert cluster(np.concatenate((talk[:200], tone, talk[200:])), T).max() == 1
+
+
 def test_a_short_odd_sound_is_no_voice():
     truth = np.array([0] * 80 + [1] * 80 + [2] * 3)
     embeddings = around(directions(3), truth)
