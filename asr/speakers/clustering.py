@@ -34,8 +34,8 @@ BLOCK: Final = 600
 MAX_CLUSTERS: Final = 1000
 """Clusters that are compared with each other. The smallest ones beyond go to the nearest voice."""
 REPEATED: Final = 0.85
-"""Cosine from which on two windows are the same sound, played again. Windows of one voice with other
-words stay below 0.81."""
+"""Cosine from which on two windows are the same sound, played again. Windows of one voice with
+other words stay below 0.81."""
 NEIGHBOURS: Final = 2
 """Windows so near to each other overlap. They are alike, but not repeated."""
 STRICTEST: Final = 0.95
