@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asr.audio.recording import Recording
     from asr.config import SpeakerOptions
     from asr.speakers.diariser import Diariser
-    from asr.types import Hypothesis, Transcript
+    from asr.types import Audio, Hypothesis, Transcript
 
 NAMED: Final = "speakers were not told apart by voice, because the text names them"
 
@@ -39,11 +39,15 @@ async def with_speakers(
     """
     if any(segment.speaker for segment in transcript.segments):
         return replace(transcript, warnings=(*transcript.warnings, NAMED))
-    tracker = SpeakerTracker(diariser, options)
+
+    async def read(_channel: int, chunk: Chunk) -> Audio:
+        return await asyncio.to_thread(recording.read, chunk.start_sample, chunk.end_sample)
+
+    tracker = SpeakerTracker(diariser, options, read=read)
     for number, (piece, found) in enumerate(pieces):
-        audio = await asyncio.to_thread(recording.read, piece.start_sample, piece.end_sample)
-        heard = await tracker.hear(audio, found)
-        tracker.add(0, Chunk(number, piece.start_sample, piece.end_sample), heard.voices)
+        chunk = Chunk(number, piece.start_sample, piece.end_sample)
+        heard = await tracker.hear(await read(0, chunk), found)
+        tracker.add(0, chunk, heard.voices, found.words)
     segments = await tracker.finish(transcript.segments)
     warnings = (*transcript.warnings, *tracker.warnings)
     return replace(transcript, segments=segments, warnings=warnings)

@@ -33,6 +33,8 @@ BLOCK: Final = 600
 """Windows that are clustered at once: 7.5 minutes of speech."""
 MAX_CLUSTERS: Final = 1000
 """Clusters that are compared with each other. The smallest ones beyond go to the nearest voice."""
+FEW: Final = 3
+"""Embeddings. The mean cosine inside a smaller group says nothing."""
 REPEATED: Final = 0.85
 """Cosine from which on two windows are the same sound, played again. Windows of one voice with
 other words stay below 0.81."""
@@ -105,11 +107,25 @@ def by_appearance(labels: np.ndarray) -> np.ndarray:
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean direction of each label's embeddings, as unit vectors."""
+    return unit(_sums(embeddings, labels))
+
+
+def least_inside(embeddings: np.ndarray, labels: np.ndarray) -> float:
+    """The least mean cosine inside a label with at least `FEW` embeddings; 1.0 without one."""
+    counts = np.bincount(labels)
+    large = counts >= FEW
+    squares = (_sums(embeddings, labels)[large] ** 2).sum(axis=1)
+    inside = (squares - counts[large]) / (counts[large] * (counts[large] - 1))
+    return float(inside.min(initial=1.0))
+
+
+def _sums(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The sum of the unit vectors of each label."""
     sums = np.zeros((int(labels.max()) + 1, embeddings.shape[1]))
     for start in range(0, len(labels), BLOCK):
         block = slice(start, start + BLOCK)
         np.add.at(sums, labels[block], unit(embeddings[block].astype(np.float32)))
-    return unit(sums)
+    return sums
 
 
 def _pure_clusters(embeddings: np.ndarray, pure: float) -> _Clusters:

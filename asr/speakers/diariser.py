@@ -20,7 +20,7 @@ from asr.workers.call import call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from asr.config import SpeakerOptions
     from asr.speakers.windows import Span
@@ -33,6 +33,8 @@ LABEL_LIMITS: Final = ProcessLimits(cpu_seconds=300, memory_bytes=4 << 30)
 """For a whole recording. Ten hours take about 10 s of CPU time."""
 
 
+MOST_REFINED: Final = 4800
+"""Windows, an hour of speech. Fine windows of longer recordings would take too long at the end."""
 RECENT_CHUNKS: Final = 8
 """Chunks in which provisional labels look for windows."""
 
@@ -133,15 +135,15 @@ class Diariser:
             await pool.open()
             self._pool = pool
 
-    async def embed(self, audio: Audio, words: Sequence[Word]) -> Voices:
-        """The windows over the words of a chunk and their embeddings.
+    async def embed(self, audio: Audio, words: Sequence[Word], *, fine: bool = False) -> Voices:
+        """The windows over the words of a chunk and their embeddings; `fine` ones are shorter.
 
         Raises:
             AsrError: it failed.
         """
         if not words:
             return Voices((), "")
-        request = {"words": [(word.start, word.end) for word in words]}
+        request = {"words": [(word.start, word.end) for word in words], "fine": fine}
         answer = await self._call("embed_job", request, audio.pcm16(), EMBED_LIMITS)
         windows = tuple((start, end) for start, end in answer["windows"])
         return Voices(windows, answer["embeddings"])
@@ -161,25 +163,44 @@ class Diariser:
         return str(answer["embedding"]), int(answer["n_voices"])
 
     async def label(
-        self, log: VoiceLog, words: Sequence[Word], options: SpeakerOptions
+        self,
+        log: VoiceLog,
+        words: Sequence[Word],
+        options: SpeakerOptions,
+        refine: Callable[[], Awaitable[VoiceLog | None]] | None = None,
     ) -> tuple[list[SpokenWord], tuple[str, ...]]:
         """Who says each word, and warnings.
+
+        Args:
+            log: the windows of the channel.
+            words: of the channel, in order.
+            options: how many speakers there are, and which are known.
+            refine: gives fine windows of the channel. It is called if a voice may be several.
 
         Raises:
             AsrError: it failed.
         """
-        request = {
-            **_request(log, options),
-            "words": [(word.start, word.end) for word in words],
-            "known": [asdict(voice) for voice in options.known],
-        }
-        answer = await self._call("label_job", request, to_bytes(log.embeddings), LABEL_LIMITS)
+        answer = await self._label(log, words, options, fine=False)
+        is_worth_it = answer["is_loose"] and len(log.windows) <= MOST_REFINED
+        if is_worth_it and refine is not None and (finer := await refine()) is not None:
+            answer = await self._label(finer, words, options, fine=True)
         parts = zip(answer["voices"], answer["confidences"], answer["overlapped"], strict=True)
         spoken = [
             SpokenWord(answer["names"][voice], sure, overlapped)
             for voice, sure, overlapped in parts
         ]
         return spoken, tuple(answer["warnings"])
+
+    async def _label(
+        self, log: VoiceLog, words: Sequence[Word], options: SpeakerOptions, *, fine: bool
+    ) -> dict[str, Any]:
+        request = {
+            **_request(log, options),
+            "words": [(word.start, word.end) for word in words],
+            "known": [asdict(voice) for voice in options.known],
+            "fine": fine,
+        }
+        return await self._call("label_job", request, to_bytes(log.embeddings), LABEL_LIMITS)
 
     async def snapshot(
         self, log: VoiceLog, options: SpeakerOptions, earlier: Sequence[int]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from asr.speakers.clustering import BLOCK, by_appearance, centroids, cluster, unit
+from asr.speakers.clustering import (
+    BLOCK,
+    by_appearance,
+    centroids,
+    cluster,
+    least_inside,
+    unit,
+)
 from asr.speakers.naming import name_voices, why_letters
 from asr.speakers.scores import best_path, word_scores
 
@@ -61,6 +68,7 @@ class Labels:
         confidences: of each word's voice, 0 to 1.
         overlapped: whether another voice may be active during the word.
         warnings: as text for people.
+        is_loose: a voice may be several, so that fine windows are worth their cost.
     """
 
     names: tuple[str, ...]
@@ -68,6 +76,21 @@ class Labels:
     confidences: tuple[float, ...]
     overlapped: tuple[bool, ...]
     warnings: tuple[str, ...] = ()
+    is_loose: bool = False
+
+
+class Found(NamedTuple):
+    """The voices of a channel.
+
+    Attributes:
+        centres: of the voices, unit vectors.
+        inside: the least mean cosine inside a voice.
+        warnings: as text for people.
+    """
+
+    centres: np.ndarray
+    inside: float
+    warnings: tuple[str, ...]
 
 
 def label(
@@ -93,7 +116,7 @@ def label(
         warnings = _too_few(len(alone), fewest)
         return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words, warnings)
     heard = heard.ordered()
-    centres, warnings = find_voices(heard, thresholds, fewest, most)
+    centres, inside, warnings = find_voices(heard, thresholds, fewest, most)
     cosines = cosines_of(heard.embeddings, centres)
     sums, means = word_scores(heard.words, heard.windows, cosines)
     path = best_path(sums, thresholds.change)
@@ -109,6 +132,7 @@ def label(
         _confidences(margins, len(spoken), thresholds),
         _overlaps(heard.words, path, margins, thresholds),
         warnings + _too_few(len(spoken), fewest),
+        is_loose=inside < thresholds.loose,
     )
 
 
@@ -125,10 +149,8 @@ def by_order(path: np.ndarray) -> list[int]:
     return [int(voice) for voice in values[np.argsort(first)]]
 
 
-def find_voices(
-    heard: Heard, thresholds: Thresholds, fewest: int, most: int | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The centroids of the voices, and warnings."""
+def find_voices(heard: Heard, thresholds: Thresholds, fewest: int, most: int | None) -> Found:
+    """The voices, and warnings."""
     lengths = np.diff(heard.windows, axis=1)[:, 0]
     is_reliable = lengths >= thresholds.reliable
     if is_reliable.sum() < max(thresholds.smallest, fewest):
@@ -140,7 +162,7 @@ def find_voices(
         note = f"{labels.max() + 1} voices were found, and the nearest were joined to {MOST}"
         warnings = (f"{note}: send speakers with their number if there are more",)
         labels = cluster(reliable, thresholds, fewest, MOST)
-    return centroids(reliable, labels), warnings
+    return Found(centroids(reliable, labels), least_inside(reliable, labels), warnings)
 
 
 def cosines_of(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -184,7 +206,7 @@ def count_voices(windows: np.ndarray, embeddings: np.ndarray, thresholds: Thresh
     """The voices in a recording that should have one. In doubt it is one."""
     strict = replace(thresholds, relative=CERTAIN * thresholds.relative)
     heard = Heard(windows, embeddings, ())
-    return len(find_voices(heard, strict, 1, None)[0]) if len(windows) else 1
+    return len(find_voices(heard, strict, 1, None).centres) if len(windows) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +240,7 @@ def snapshot(
         most: voices; None for `MOST`.
         earlier: the numbers of the first windows in the previous snapshot.
     """
-    centres, _ = find_voices(heard, thresholds, fewest, most or MOST)
+    centres = find_voices(heard, thresholds, fewest, most or MOST).centres
     nearest = cosines_of(heard.embeddings, centres).argmax(axis=1)
     numbers = _kept_numbers(nearest, len(centres), np.array(earlier, np.int64))
     return Snapshot(centres, tuple(numbers), tuple(numbers[voice] for voice in nearest))

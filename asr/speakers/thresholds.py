@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from asr.errors import EngineUnavailable
@@ -34,6 +34,9 @@ RANGES: Final = {
     "known_long": (-1.0, 1.0),
     "long_reference": (0.0, 300.0),
     "known_margin": (0.0, 2.0),
+    "loose": (-1.0, 1.0),
+    "fine_reliable": (0.0, 10.0),
+    "fine_relative": (0.0, 1.0),
     "overlap": (0.0, 2.0),
 }
 """The least and the greatest value of each number that no other number bounds."""
@@ -68,6 +71,12 @@ class Thresholds:
         known_long: likewise for longer recordings.
         long_reference: seconds.
         known_margin: how much nearer than the second nearest a known voice must be.
+        loose: if the mean cosine inside a voice is less than this, it may be several, because the
+            turns are short, and the recording is labelled again with fine windows.
+        fine_window: seconds of a fine window.
+        fine_hop: seconds from one fine window to the next one.
+        fine_reliable: as `reliable`, for fine windows.
+        fine_relative: as `relative`, for fine windows.
         overlap: a word whose voice leads the next one by a smaller cosine than this may be spoken
             by both, if the other voice speaks just before or after it.
         margins: by how much the cosine of a word's voice exceeds that of the next voice, ascending.
@@ -89,6 +98,11 @@ class Thresholds:
     known_long: float = 0.40
     long_reference: float = 5.0
     known_margin: float = 0.10
+    loose: float = 0.42
+    fine_window: float = 1.0
+    fine_hop: float = 0.5
+    fine_reliable: float = 0.5
+    fine_relative: float = 0.60
     overlap: float = 0.15
     margins: tuple[float, ...] = (-0.1, 0.0, 0.05, 0.1, 0.15, 0.3, 0.4)
     confidences: tuple[float, ...] = (0.5, 0.7, 0.78, 0.86, 0.94, 0.97, 0.99)
@@ -98,12 +112,24 @@ class Thresholds:
         share = math.ceil(self.smallest_share * n_windows)
         return max(self.smallest, min(share, self.smallest_most))
 
+    def fine(self) -> Thresholds:
+        """The thresholds for fine windows."""
+        return replace(
+            self,
+            window=self.fine_window,
+            hop=self.fine_hop,
+            reliable=self.fine_reliable,
+            relative=self.fine_relative,
+        )
+
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be {low:g} to {high:g}")
         if not 0 < self.hop <= self.window <= 10:
             raise ValueError("hop and window must be 0 < hop <= window <= 10 seconds")
+        if not 0 < self.fine_hop <= self.fine_window <= 10:
+            raise ValueError("fine_hop and fine_window must be 0 < hop <= window <= 10 seconds")
         if len(self.margins) != len(self.confidences) or not self.margins:
             raise ValueError("margins and confidences must have as many numbers as each other")
         if list(self.margins) != sorted(self.margins):

@@ -47,7 +47,8 @@ def embed_job(channel: Channel) -> None:
     """Embed the windows over the words of one chunk of PCM16."""
     request, data = channel.receive()
     model, thresholds = _loaded()
-    windows = cut_windows([(start, end) for start, end in request["words"]], thresholds)
+    chosen = thresholds.fine() if request["fine"] else thresholds
+    windows = cut_windows([(start, end) for start, end in request["words"]], chosen)
     embeddings = model.embed(pcm.to_float32(pcm.from_bytes(data)), windows)
     channel.send({"windows": windows, "embeddings": pack(embeddings)})
 
@@ -75,7 +76,8 @@ def label_job(channel: Channel) -> None:
         Known(voice["name"], unpack(voice["embedding"])[0].astype(np.float32), voice["seconds"])
         for voice in request["known"]
     ]
-    found = label(_heard(request, data), thresholds, request["fewest"], request["most"], known)
+    chosen = thresholds.fine() if request["fine"] else thresholds
+    found = label(_heard(request, data), chosen, request["fewest"], request["most"], known)
     channel.send(
         {
             "names": found.names,
@@ -83,6 +85,7 @@ def label_job(channel: Channel) -> None:
             "confidences": found.confidences,
             "overlapped": found.overlapped,
             "warnings": found.warnings,
+            "is_loose": found.is_loose,
         }
     )
 

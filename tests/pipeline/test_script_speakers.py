@@ -33,12 +33,12 @@ class FakeDiariser:
     def __init__(self, error=None):
         self.error = error
 
-    async def embed(self, audio, words):
+    async def embed(self, audio, words, *, fine=False):
         if self.error:
             raise self.error
         return Voices(tuple((word.start, word.end) for word in words), pack(np.ones((2, 4))))
 
-    async def label(self, log, words, options):
+    async def label(self, log, words, options, refine=None):
         assert log.windows == [(0.0, 0.9), (1.0, 1.9), (2.0, 2.9), (3.0, 3.9)]
         return [SpokenWord("A" if word.start < 2 else "B", 0.9, False) for word in words], ()
 

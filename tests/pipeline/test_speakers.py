@@ -42,7 +42,7 @@ class FakeDiariser:
         if name in self.fails:
             raise self.error
 
-    async def embed(self, audio, words):
+    async def embed(self, audio, words, *, fine=False):
         self._check("embed")
         self.n_embedded += 1
         windows = tuple((word.start, word.end) for word in words)
@@ -52,7 +52,7 @@ class FakeDiariser:
         self._check("snapshot")
         return Provisional(np.eye(2, dtype=np.float32)[:1], (0,), (0,) * len(log.windows))
 
-    async def label(self, log, words, options):
+    async def label(self, log, words, options, refine=None):
         self._check("label")
         numbers = [sum(change <= word.start for change in self.changes) % 2 for word in words]
         return [SpokenWord("AB"[n], 0.9, overlapped=False) for n in numbers], ("told",)
