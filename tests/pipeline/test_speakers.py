@@ -1,6 +1,7 @@
 """Speakers in the pipeline: labels, splits, checkpoints, failures."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from asr.pcm import to_bytes, to_int16
 from asr.pipeline.checkpoint import Records, pack_chunk, unpack_chunk
 from asr.pipeline.speakers import SpeakerMemory, SpeakerTracker
 from asr.pipeline.transcriber import Transcriber, collect
-from asr.speakers.diariser import Diariser, Provisional, SpokenWord
+from asr.speakers.diariser import Diariser, Provisional, SpokenWord, VoiceLog
 from asr.speakers.packing import pack, unpack
 from asr.types import Audio, Chunk, Hypothesis, Segment, Voices, Word
 from tests.support.fakes import FakeEngine
@@ -206,6 +207,66 @@ def test_the_text_is_delivered_although_the_diariser_fails(fails, tmp_path):
     assert all(word.speaker is None for word in found.words)
 
 
+class RefiningDiariser(FakeDiariser):
+    """Always wants fine windows. The speakers are told apart in them only."""
+
+    async def embed(self, audio, words, *, fine=False):
+        if fine:
+            self._check("fine")
+        return await super().embed(audio, words)
+
+    async def label(self, log, words, options, refine=None):
+        finer = refine and await refine()
+        self.changes = (1.0,) if finer else ()
+        self.n_windows = finer and len(finer.windows)
+        return await super().label(log, words, options)
+
+
+@pytest.mark.parametrize(
+    ("fails", "has_audio", "expected"),
+    [((), True, ["A", "B"]), (("fine",), True, ["A"]), ((), False, ["A"])],
+)
+def test_fine_windows_are_an_improvement_that_may_fail(fails, has_audio, expected):
+    diariser = RefiningDiariser(fails=fails, error=OSError("no disk"))
+    places = []
+
+    async def read(channel, chunk):
+        places.append((channel, chunk.index))
+
+    tracker = SpeakerTracker(diariser, SpeakerOptions(), read=read if has_audio else None)
+    whole = segment(0, 0.0, "a b c d")
+    for index in range(6):
+        words = whole.words if index % 2 else ()  # some chunks have no words
+        tracker.add(0, Chunk(index, 0, 16_000), Voices(((0.0, 1.0),), pack(np.ones((1, 2)))), words)
+    found = asyncio.run(tracker.finish([whole]))
+    assert [it.speaker for it in found] == expected
+    assert tracker.warnings == ["told"]
+    assert places == [(0, 1), (0, 3), (0, 5)][: len(places)]
+    assert diariser.n_windows == (12 if expected == ["A", "B"] else None)
+
+
+@pytest.mark.parametrize(("is_loose", "n_windows"), [(True, 1), (False, 1), (True, 4801)])
+def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_windows):
+    diariser, asked = Diariser(1), []
+
+    async def answer(job, request, payload, limits):
+        asked.append(request["fine"])
+        names = ["B"] if request["fine"] else ["A"]
+        found = {"names": names, "voices": [0], "confidences": [1.0], "overlapped": [False]}
+        return {**found, "warnings": [], "is_loose": is_loose}
+
+    async def refine():
+        return VoiceLog()
+
+    monkeypatch.setattr(diariser, "_call", answer)
+    log = VoiceLog()
+    log.windows = [(0.0, 1.0)] * n_windows
+    work = diariser.label(log, [Word("a", 0, 1)], SpeakerOptions(), refine)
+    (spoken,), _ = asyncio.run(work)
+    is_refined = is_loose and n_windows == 1
+    assert (spoken.speaker, asked) == (("B", [False, True]) if is_refined else ("A", [False]))
+
+
 def test_a_model_that_does_not_load_is_tried_once():
     diariser = FakeDiariser(fails=("embed",), error=EngineUnavailable("no model"))
     tracker = SpeakerTracker(diariser, SpeakerOptions())
@@ -292,9 +353,14 @@ def conversation(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_conversation_and_its_continuation(conversation, tmp_path):
-    """With a real model in real processes. A resumed attempt gives the same transcript."""
+@pytest.mark.parametrize("loose", [0.0, 1.0])
+def test_a_conversation_and_its_continuation(conversation, tmp_path, loose):
+    """With a real model in real processes. A resumed attempt gives the same transcript.
+
+    With `loose` 1 all recordings get fine windows.
+    """
     model = write_model(tmp_path / "tiny.onnx")
+    model.with_suffix(".json").write_text(json.dumps({"thresholds": {"loose": loose}}))
     new = []
 
     async def work(records):

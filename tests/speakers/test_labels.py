@@ -1,11 +1,13 @@
 """From embeddings to voices, from voices to words: laws on synthetic embeddings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from asr.speakers import clustering
-from asr.speakers.clustering import by_appearance, cluster
+from asr.speakers.clustering import by_appearance, cluster, least_inside
 from asr.speakers.labels import MOST, Heard, count_voices, label, snapshot
 from asr.speakers.letters import letter_of
 from asr.speakers.naming import Known
@@ -122,6 +124,29 @@ def test_fewer_speakers_than_asked_for_give_a_warning(fewest, n_words):
     assert len(found.voices) == n_words
     assert any("asked for" in it for it in found.warnings) == (len(found.names) < fewest)
     assert label(heard, T, 1, 1).warnings == ()
+
+
+def test_a_voice_with_different_windows_is_loose():
+    tight, _ = conversation([(0, 20), (1, 20)], directions(2), spread=0.6)
+    loose, _ = conversation([(0, 20), (1, 20)], directions(2), spread=1.3)
+    assert [label(it, T).is_loose for it in (tight, loose)] == [False, True]
+    assert not label(loose, replace(T, loose=0.0)).is_loose
+    alone = Heard(tight.windows[:1], tight.embeddings[:1], tight.words[:1])
+    assert not label(alone, T).is_loose  # one window tells nothing
+
+
+def test_the_mean_cosine_inside_a_voice():
+    pair = np.array([[1.0, 0.0], [0.6, 0.8]])
+    embeddings = np.concatenate((pair, pair[:1], [[0.0, 1.0]]))
+    assert least_inside(embeddings, np.array([0, 0, 0, 1])) == pytest.approx((1 + 0.6 + 0.6) / 3)
+    assert least_inside(embeddings, np.array([0, 0, 1, 1])) == 1.0
+
+
+def test_fine_thresholds_replace_the_window():
+    fine = Thresholds(fine_window=0.8, fine_relative=0.5).fine()
+    assert (fine.window, fine.hop, fine.reliable, fine.relative) == (0.8, 0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="fine_hop"):
+        Thresholds(fine_hop=2.0)
 
 
 def test_one_voice_is_one_speaker():
