@@ -22,7 +22,7 @@ import numpy as np
 from asr.errors import AsrError, EngineUnavailable
 from asr.pipeline.channels import speaker_of
 from asr.spacing import join_words
-from asr.speakers.diariser import VoiceLog
+from asr.speakers.diariser import MOST_REFINED, VoiceLog
 from asr.speakers.letters import letter_of
 from asr.speakers.scores import best_path, word_scores
 from asr.types import LineSegment, Segment, Voices
@@ -130,7 +130,10 @@ class SpeakerTracker:
     ) -> None:
         """Take the voices and the words of the next chunk of a channel."""
         log = self._logs.setdefault(channel, VoiceLog())
-        self._heard.setdefault(channel, []).append((chunk, words))
+        kept = self._heard.setdefault(channel, [])
+        kept.append((chunk, words))
+        if len(log.windows) > MOST_REFINED:
+            kept.clear()  # they are not needed then
         if voices is None:
             return
         try:
