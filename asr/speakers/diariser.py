@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asr.errors import EngineUnavailable
-from asr.speakers.folder import find_model, obstacle
+from asr.speakers.folder import find_model, model_id, obstacle
 from asr.speakers.packing import to_bytes, unpack
 from asr.types import Voices
 from asr.workers.call import call
@@ -115,6 +115,17 @@ class Diariser:
     def obstacle(self) -> str:
         """Why speakers cannot be told apart, with the fix; empty if they can."""
         return obstacle(self._model)
+
+    def other_model(self) -> str:
+        """What identifies a chosen model; empty for the installed one, or if it cannot be read.
+
+        Embeddings of two models cannot be compared, so an attempt of a job that has another model
+        than the one before cannot use what that one kept.
+        """
+        try:
+            return model_id(self._model) if self._model else ""
+        except (EngineUnavailable, OSError):
+            return ""
 
     async def close(self) -> None:
         """End the template process and its children."""

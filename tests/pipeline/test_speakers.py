@@ -267,6 +267,17 @@ def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_wind
     assert (spoken.speaker, asked) == (("B", [False, True]) if is_refined else ("A", [False]))
 
 
+def test_a_chosen_model_is_identified_by_its_content(tmp_path):
+    path = write_model(tmp_path / "tiny.onnx")
+    first = Diariser(1, str(path)).other_model()
+    assert first
+    path.write_bytes(b"another")
+    assert Diariser(1, str(path)).other_model() not in ("", first)
+    path.with_suffix(".json").write_text("{")
+    assert Diariser(1, str(path)).other_model() == ""
+    assert Diariser(1).other_model() == ""
+
+
 def test_a_model_that_does_not_load_is_tried_once():
     diariser = FakeDiariser(fails=("embed",), error=EngineUnavailable("no model"))
     tracker = SpeakerTracker(diariser, SpeakerOptions())
