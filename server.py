@@ -1,7 +1,12 @@
-"""Start the service: ``python server.py``. docs/settings.md lists the ``ASR_*`` settings."""
+"""Start the service: ``python server.py [--port 9000 ...]`` is the same as ``asr serve``.
 
-from asr.service import serve
-from asr.settings import Settings
+docs/settings.md lists the settings. Each is a flag and an ``ASR_*`` variable.
+"""
+
+import sys
 
 if __name__ == "__main__":
-    serve(Settings.from_env())
+    # Imported here, because the worker process imports this file too but needs no command line.
+    from asr.cli import main
+
+    sys.exit(main(["serve", *sys.argv[1:]]))

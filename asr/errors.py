@@ -25,7 +25,8 @@ statuses, `asr.cli` maps them to exit codes.
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 
 class AsrError(Exception):
@@ -194,3 +195,17 @@ class WorkerLost(WorkerDied):
 def lacks_threads(error: Exception) -> bool:
     """Whether the system refused a thread. Python raises a plain RuntimeError then."""
     return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+_PLACES: Final = re.compile(
+    r"""\w+://[^\s,;'")]+ | \[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](:\d+)?     # URLs, IPv6
+    | \b\d{1,3}(\.\d{1,3}){3}\b(:\d+)? | \b[\w-]*[a-zA-Z][\w.-]*:\d{2,5}\b  # IPv4, host:port
+    | (?<=name\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
+    | (?<![\w/.])(/[\w.@+-]+){2,}/?""",  # paths
+    re.VERBOSE,
+)
+
+
+def without_places(message: str) -> str:
+    """The message without addresses of servers and paths of files, for clients of the service."""
+    return _PLACES.sub("(see the log)", message)

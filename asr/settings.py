@@ -145,7 +145,7 @@ class Settings:
         "", "path under which a proxy publishes the service, such as /speech (docs/operations.md)"
     )
     api_key: str = described(
-        "", "if set, every route except /health and /ready requires it", secret=True
+        "", "one key that may do everything; if set, requests need a key", secret=True
     )
     api_keys_file: str = described(
         "", "file of API keys with scopes and limits (docs/operations.md)"

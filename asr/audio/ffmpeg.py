@@ -170,7 +170,12 @@ def _frames(
                 raise damaged(seconds, error) from error
     if n_bad:
         decoding.is_damaged = True
-        decoding.warnings.append(f"{n_bad} damaged packets of audio were skipped")
+        decoding.warnings.append(_skipped(n_bad))
+
+
+def _skipped(n_packets: int) -> str:
+    what = "packet of audio was" if n_packets == 1 else "packets of audio were"
+    return f"{n_packets} damaged {what} skipped"
 
 
 def _decoder_of(

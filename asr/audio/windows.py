@@ -25,10 +25,10 @@ def window_frames(rate: int) -> int:
 
 
 def in_windows(source: RatedBlocks) -> RatedBlocks:
-    """Regroup blocks. At most one window is held back.
+    """Regroup blocks so that they have whole windows. At most one window is held back.
 
-    A block may end in a part of a window only at the end, before a change of the rate or of the
-    number of channels, and before a `silence`, which passes as it is.
+    The last window is shorter if the audio ends, changes its rate or number of channels, or goes
+    over into a `silence`. A `silence` is passed on unchanged.
     """
     held = np.zeros((0, 0), np.float32)
     held_rate = 0

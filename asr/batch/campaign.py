@@ -161,7 +161,7 @@ class Campaign:
     # --- hashing ------------------------------------------------------------------------------
 
     def unhashed(self) -> list[Task]:
-        """Tasks for recordings that may be copies of each other: they have the same size.
+        """Tasks for recordings that may be copies of each other, because they have the same size.
 
         All others are hashed when they are transcribed, so that they are read only once.
         """
@@ -175,7 +175,7 @@ class Campaign:
         ]
 
     def hashed(self, answer: Answer) -> None:
-        """Take the hash of a recording. A failure is met again when it is transcribed."""
+        """Hash a recording. A failure is ignored: transcribing the recording meets it again."""
         item = self._by_path[answer.task.path]
         if answer.status != "hashed" or item.content is not None:
             return

@@ -121,7 +121,7 @@ async def make_plan(
     """Decode a recording and cut it into pieces.
 
     Args:
-        transcriber: its decoders work; its engine does not.
+        transcriber: decodes the recording. Its engine is not used.
         source: the recording.
         target: for the samples of channel 0; those of others go to their `channel_path`.
         options: how to transcribe.
@@ -147,7 +147,7 @@ async def make_plan(
 
 
 def cut(places: Sequence[Place], piece_seconds: float) -> tuple[tuple[Place, ...], ...]:
-    """Group chunks into pieces, ended in silence if possible."""
+    """Group chunks into pieces that end in silence if possible."""
     pieces: list[tuple[Place, ...]] = []
     piece: list[Place] = []
     for place in sorted(places, key=lambda it: (it[1].start_sample, it[0])):

@@ -59,7 +59,7 @@ class Listing:
 
     Attributes:
         sources: one for each path, in the order found.
-        n_skipped: files in folders without a suffix of recordings.
+        n_skipped: files in folders whose suffix is not that of a recording.
         errors: folders that cannot be listed, each with the reason.
     """
 

@@ -34,7 +34,8 @@ class Job:
         out: folder or URL of the results.
         fingerprint: see `asr.batch.identity`.
         split_seconds: a longer recording is split; pieces are about half as long.
-        token: content of a file in the output folder; a node that cannot read it has another one.
+        token: content of a file in the output folder. A node that does not find it has another
+            folder there.
         engine: ``module:function`` that makes the engine instead of `load_engine`, for tests and
             benchmarks.
     """

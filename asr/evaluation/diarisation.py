@@ -55,13 +55,13 @@ class SpeakerScore(Pooled):
     """Words by whether their speaker is right, and the numbers of speakers.
 
     Attributes:
-        alone: words during which one speaker of the reference speaks, or the nearest one to them.
-        alone_wrong: those with another speaker.
+        alone: words with one speaker in the reference. In a pause that is the nearest speaker.
+        alone_wrong: those to which the hypothesis gives another speaker.
         overlapped: words during which several speak.
         overlapped_wrong: those whose speaker is none of the several.
         files: recordings with a reference.
         count_right: those with the right number of speakers.
-        count_error: by how many speakers the numbers differ, summed.
+        count_error: sum of the absolute errors of the number of speakers.
     """
 
     alone: int = 0

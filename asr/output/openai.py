@@ -196,7 +196,7 @@ def speaker_of(segment: Segment) -> str:
 
 
 def is_channel_label(speaker: str | None, channel: int | None) -> bool:
-    """Whether a speaker has no name but that of the channel, or none at all."""
+    """Whether the speaker is unknown, or named only after the channel."""
     return not speaker or (channel is not None and _CHANNEL_LABEL.fullmatch(speaker) is not None)
 
 

@@ -336,7 +336,7 @@ class _Paragraph:
         return [self._join(start, end) for start, end in pairwise(bounds[::-1])]
 
     def _fitting(self, start: int) -> Iterator[tuple[int, int, int]]:
-        """Each possible end of a cue from `start`, its characters, the end of its speech."""
+        """Yield each end that a cue from `start` may have, its characters and the end of speech."""
         latest = self._words[start].start_ms + self._limits.max_ms
         width = total = sum(map(len, self._label)) or -1
         n_lines, said_ms = 1, 0

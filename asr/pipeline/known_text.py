@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from asr.align.mismatch import compare, is_suspicious, joined, without_trust
 from asr.audio.recording import Recording
 from asr.config import Options, check
 from asr.engines.base import settle
-from asr.errors import EngineError
+from asr.errors import EngineError, without_places
 from asr.pipeline.chunking import make_chunks
 from asr.pipeline.recognition import speaks
 from asr.pipeline.run import Progress
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from asr.align.base import Aligner
     from asr.pipeline.run import Event
     from asr.text.script import Script
+
+logger = logging.getLogger(__name__)
 
 MAX_RATE: Final = 100.0
 """Characters per second of audio, four times as fast as anybody speaks. A text that would have to
@@ -225,7 +228,9 @@ class _Run:
         except EngineError as error:
             if not may_fail:
                 raise
-            self._warnings.append(f"the engine could not check the text: {error}")
+            logger.warning("the engine could not check the text: %s", error)
+            reason = without_places(str(error))
+            self._warnings.append(f"the engine could not check the text: {reason}")
             return
         self._heard = await asyncio.to_thread(_words, chunks, hypotheses)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.errors import AsrError, EngineUnavailable
+from asr.errors import AsrError, EngineUnavailable, without_places
 from asr.pipeline.channels import speaker_of
 from asr.spacing import join_words
 from asr.speakers.diariser import MOST_REFINED, VoiceLog
@@ -240,7 +240,7 @@ class SpeakerTracker:
             return {channel: await self._label_words(channel, segments) for channel in channels}
         except Exception as error:  # noqa: BLE001  # as in `hear`
             logger.warning("speakers: %s", _reason(error))
-            self._failure = _reason(error)
+            self._failure = without_places(_reason(error))
             return None
 
     async def _label_words(self, channel: int, segments: Sequence[Segment]) -> list[Word]:
@@ -299,8 +299,8 @@ class SpeakerTracker:
 
     def _fail(self, error: Exception) -> None:
         """Take note of a chunk that failed. Without a model, nothing else is tried."""
-        self._last_error = _reason(error)
-        logger.warning("speakers: %s", self._last_error)
+        logger.warning("speakers: %s", _reason(error))
+        self._last_error = without_places(_reason(error))
         self._n_failures += 1
         has_any = any(log.windows for log in self._logs.values())
         is_hopeless = not has_any and self._n_failures >= MAX_FAILURES

@@ -35,7 +35,8 @@ def _unsaid(script: Script, span: Span) -> str:
         which = f"word {last} of the text was"
     else:
         which = f"words {first + 1} to {last} of the text were"
-    place = f"between {span.start:.1f} and {span.end:.1f} s"
+    start, end = f"{span.start:.1f}", f"{span.end:.1f}"
+    place = f"at {start} s" if start == end else f"between {start} and {end} s"
     return f"{which} not said {place} ({_lines(script, first, last)}{_quoted(script, first, last)})"
 
 

@@ -177,7 +177,7 @@ class Application:
         """Run the background work: load the engine, run jobs, remove expired uploads."""
         background = [
             asyncio.create_task(self.client.cancel_all()),
-            asyncio.create_task(_log_ready(self.service)),
+            asyncio.create_task(_await_engine(self.service, self.live)),
             asyncio.create_task(sweep_for_ever(self.uploads)),
         ]
         async with self._limits_shared(), self.jobs.working(), self.page.working():
@@ -236,8 +236,10 @@ async def _client_left(request: Request, error: Exception) -> Response:  # noqa:
     return Response(status_code=499)
 
 
-async def _log_ready(service: Service) -> None:
+async def _await_engine(service: Service, live: Live) -> None:
+    """Log when the engine is ready, and tell the live sessions what it can do."""
     while not (state := await service.engine_state()).ready:
         logger.info("waiting for the engine: %s", state.reason)
         await asyncio.sleep(1)
+    live.engine_loaded(state.capabilities)
     logger.info("ready: engine %s", state.name)

@@ -82,7 +82,7 @@ class CautiousClock:
         return steady - self._doubt_since < DOUBT_SECONDS
 
     def _remembered(self, wall: float) -> float:
-        """The time to begin with: the last reading if it is long ago, otherwise the wall time."""
+        """The wall time; after a long stop the last reading, because the clock may have jumped."""
         try:
             last = float(self._memory.read_text(encoding="ascii"))
         except (OSError, ValueError):

@@ -43,11 +43,12 @@ def model_path(chosen: str) -> Path:
 def obstacle(chosen: str) -> str:
     """Why speakers cannot be told apart here, with the fix; empty if they can.
 
-    It looks whether the files are there, not at what is in them.
+    It looks whether the files are there, not at what is in them. The text names no folder, because
+    the service sends it to clients.
     """
-    path = model_path(chosen)
-    if not path.is_file():
-        return f"there is no speaker model in {path}: {CORRECT if chosen else f'run {INSTALL}'}"
+    if not model_path(chosen).is_file():
+        missing = f"the file of the speaker model is missing: {CORRECT}"
+        return missing if chosen else f"no speaker model is installed: run {INSTALL}"
     if importlib.util.find_spec("scipy") is None:
         return f"telling speakers apart needs the extra: {EXTRA}"
     return ""

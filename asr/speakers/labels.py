@@ -247,7 +247,7 @@ def snapshot(
 
 
 def _kept_numbers(nearest: np.ndarray, n_voices: int, earlier: np.ndarray) -> list[int]:
-    """A number for each voice: that of the earlier voice with most of its windows, or a new one."""
+    """Number the voices: as the earlier voice that shares most windows, or with a new number."""
     n_earlier = int(earlier.max(initial=-1)) + 1
     shared = np.zeros((n_voices, n_earlier))
     np.add.at(shared, (nearest[: len(earlier)], earlier), 1)

@@ -147,7 +147,7 @@ class Script:
 
 
 def _beside(tokens: Sequence[str], known: Sequence[Word | None]) -> list[Word | None]:
-    """Give each token before the first known word its start, and each later one the last end."""
+    """Place unknown tokens at the end of the known word before, or at the first word's start."""
     first = next(word for word in known if word is not None)
     time, placed = first.start, list(known)
     for place, word in enumerate(known):

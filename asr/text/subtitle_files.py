@@ -123,7 +123,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _has_no_cue(first: int, block: Sequence[str], kind: str, *, has_begun: bool) -> bool:
-    """Whether a block without times is no text, such as a comment.
+    """Whether a block without times may be left out, as a comment may.
 
     Raises:
         InvalidOption: it should have times.

@@ -176,6 +176,7 @@ def test_a_flac_that_is_cut_off_is_damaged_by_both_routes(tmp_path, rest):
             list(decoding.blocks)
         assert 2 < caught.value.seconds < 3.1
         assert decoding.promised_seconds == 6
+        assert decoding.warnings == ["1 damaged packet of audio was skipped"]
 
 
 def test_a_flac_with_a_damaged_place_is_heard_before_and_after_it(tmp_path):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import runpy
 import signal
 import struct
 import subprocess
@@ -161,6 +162,19 @@ def test_a_recording_that_is_none_is_named(run, command, name, why, tmp_path):
 def test_misspelt_setting_is_told():
     done = run_process("transcribe", MEETING, env={"ASR_ENGIN": "omni"}, check=2)
     assert "ASR_ENGIN: no such setting" in done.stderr.decode()
+
+
+def test_server_py_takes_the_flags_of_serve_and_names_a_misspelt_variable(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["server.py", "--port", "9000"])
+    monkeypatch.setenv("ASR_PROT", "9000")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "server.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert "ASR_PROT: no such setting" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["server.py", "--prot", "9000"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "server.py"), run_name="__main__")
+    assert "unrecognized arguments: --prot 9000" in capsys.readouterr().err
 
 
 def test_every_setting_is_a_flag_of_serve(run):

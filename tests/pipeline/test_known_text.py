@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import asr
 from asr import cli
+from asr.align.mismatch import Mismatch, Span
 from asr.config import Options, SubtitleOptions
 from asr.errors import EmptyAudio, EngineFailed, InvalidOption
 from asr.evaluation import score_times
@@ -24,6 +25,7 @@ from asr.pipeline import transcriber as pipeline
 from asr.pipeline.known_text import MAX_TEXT, align_file, tokens_of
 from asr.pipeline.run import Progress
 from asr.pipeline.script_segments import script_segments
+from asr.pipeline.text_warnings import text_warnings
 from asr.pipeline.transcriber import Transcriber, collect
 from asr.settings import Settings
 from asr.text.script import read_script
@@ -257,17 +259,23 @@ def test_the_engine_is_asked_about_a_text_that_the_aligner_doubts(align, tmp_pat
     assert transcript.engine == "given text, found with fake engine"
 
 
+def test_words_without_time_are_not_said_to_lie_between_two_equal_times():
+    script = read_script("these were never said")
+    (told,) = text_warnings(script, Mismatch(unsaid=(Span(1, 4, 3.21, 3.24),)))
+    assert told == 'words 2 to 4 of the text were not said at 3.2 s ("were never said")'
+
+
 def test_an_engine_that_fails_does_not_stop_an_alignment_that_is_possible_without_it(
     align, tmp_path
 ):
     path = makers.write(tmp_path / "a.wav", makers.bursts(10, [(1, 8)]))
 
     def fail(chunk):
-        raise EngineFailed("it is broken")
+        raise EngineFailed("gpu-1:8000 is broken")
 
     transcript, _ = align(path, "these are the words", FakeEngine(answer=fail), Doubtful())
     assert [word.timing for word in transcript.words] == ["aligned"] * 4
-    assert transcript.warnings == ("the engine could not check the text: it is broken",)
+    assert transcript.warnings == ("the engine could not check the text: (see the log) is broken",)
 
 
 def test_one_wrong_passage_of_many(align, talk):

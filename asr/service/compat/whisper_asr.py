@@ -30,7 +30,9 @@ OUTPUTS: Final = {
     "json": "verbose_json",
 }
 TEXTS: Final = frozenset(OUTPUTS.values()) - {"verbose_json"}
-_SPEAKERS: Final = ("diarize", "enable_diarization", "return_speaker_embeddings")
+EMBEDDINGS: Final = "return_speaker_embeddings"
+NO_EMBEDDINGS: Final = "embeddings are never sent"
+_SPEAKERS: Final = ("diarize", "enable_diarization", EMBEDDINGS)
 BY_CHANNEL: Final = "speakers are told apart by channel only; send channels=split"
 _NOT_HERE: Final = (
     "response_format",
@@ -68,7 +70,7 @@ def _translate_speakers(fields: Fields) -> None:
     if not fields.tells_speakers:
         for name in _SPEAKERS:
             if fields.flag(name):
-                fields.warn(name, BY_CHANNEL)
+                fields.warn(name, NO_EMBEDDINGS if name == EMBEDDINGS else BY_CHANNEL)
         fields.ignore(("min_speakers", "max_speakers"), BY_CHANNEL)
         return
     wanted = [name for name in _SPEAKERS if fields.flag(name)]
@@ -76,8 +78,8 @@ def _translate_speakers(fields: Fields) -> None:
     if not wanted:
         return
     fields.give("speakers", _range(low, high), wanted[0])
-    if "return_speaker_embeddings" in wanted:
-        fields.warn("return_speaker_embeddings", "embeddings are never sent")
+    if EMBEDDINGS in wanted:
+        fields.warn(EMBEDDINGS, NO_EMBEDDINGS)
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -10,8 +10,8 @@ retry would fail in the same way.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +31,7 @@ from asr.errors import (
     TooMuchMissing,
     UnsupportedAudio,
     WorkerDied,
+    without_places,
 )
 from asr.service import errors
 from asr.service.faults import errno_of, explain
@@ -124,18 +125,7 @@ _REFUSALS: dict[type[errors.Refused], int] = {
 }
 
 
-_PLACES: Final = re.compile(
-    r"""\w+://[^\s,;'")]+ | \[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](:\d+)?     # URLs, IPv6
-    | \b\d{1,3}(\.\d{1,3}){3}\b(:\d+)? | \b[\w-]*[a-zA-Z][\w.-]*:\d{2,5}\b  # IPv4, host:port
-    | (?<=name\ )"[^"]+" | (?<=at\ )"[^"]+"                            # as Postgres names hosts
-    | (?<![\w/.])(/[\w.@+-]+){2,}/?""",  # paths
-    re.VERBOSE,
-)
-
-
-def without_places(message: str) -> str:
-    """A message without addresses of servers and paths of files. The log has the whole message."""
-    return _PLACES.sub("(see the server's log)", message)
+NO_ID: Final = "must be an id that the service answered with: 32 digits and letters a to f"
 
 
 def problem_of(error: Exception) -> Problem:
@@ -150,10 +140,24 @@ def problem_of(error: Exception) -> Problem:
             return _invalid(name, str(error))
         case RequestValidationError():
             first = error.errors()[0]
-            return _invalid(str(first["loc"][-1]), first["msg"])
+            is_id = first["type"] == "string_pattern_mismatch"  # nothing else has a pattern
+            return _invalid(str(first["loc"][-1]), NO_ID if is_id else first["msg"])
         case HTTPException(status_code=status, detail=detail, headers=headers):
-            return Problem(status, str(detail), "http_error", headers=headers or {})
+            known = _no_route(status, headers or {}) if detail == HTTPStatus(status).phrase else ""
+            return Problem(status, known or str(detail), "http_error", headers=headers or {})
     return _look_up(error)
+
+
+def _no_route(status: int, headers: Mapping[str, str]) -> str:
+    """What to tell a client whose path or method no route has; empty for other errors.
+
+    A base URL without ``/v1`` is the usual mistake.
+    """
+    if status == HTTPStatus.NOT_FOUND:
+        return "there is no such route; most begin with /v1, and /docs lists all"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and "Allow" in headers:
+        return f"this route accepts {headers['Allow']}"
+    return ""
 
 
 def _invalid(name: str, message: str) -> Problem:

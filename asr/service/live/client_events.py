@@ -137,7 +137,9 @@ def _explain(error: ValidationError, text: str, *, is_session: bool) -> AsrError
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         names.append("type")
         kind = str(first.get("ctx", {}).get("tag"))
-        if not location and kind in NOT_SERVED:
+        if first["type"] == "union_tag_not_found":
+            message = "is missing"
+        elif not location and kind in NOT_SERVED:
             message = f"{kind} is not served: {NOT_SERVED[kind]}"
     if not names:
         return Malformed(message, "invalid_value")

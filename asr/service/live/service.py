@@ -27,6 +27,7 @@ from asr.service.live.transcripts import Transcripts
 from asr.speakers.folder import obstacle
 
 if TYPE_CHECKING:
+    from asr.engines.base import Capabilities
     from asr.service.access.client_secrets import ClientSecrets
     from asr.service.litserve.client import WorkerClient
     from asr.service.live.session_config import SessionName
@@ -62,6 +63,15 @@ class Live:
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._closing = False
+        self._recognised: tuple[str, ...] = ()
+
+    def engine_loaded(self, able: Capabilities | None) -> None:
+        """Take note of the languages, to warn of others before the first turn.
+
+        An engine that detects the language refuses none.
+        """
+        if able is not None and not able.detects_language:
+            self._recognised = able.languages
 
     async def counts(self) -> dict[str, float]:
         """The number of open sessions, as the metrics show it."""
@@ -103,6 +113,7 @@ class Live:
             self._settings.vad,
             self._settings.live_partials,
             no_speakers=obstacle(self._settings.speaker_model),
+            recognised=self._recognised,
         )
 
     def _config(self, websocket: WebSocket) -> SessionConfig:

@@ -53,6 +53,7 @@ class SessionConfig:
         is_beta: whether events have the beta form.
         name: how events about the session begin.
         no_speakers: why speakers cannot be told apart; empty if they can.
+        recognised: the languages of an engine that refuses all others; empty if it is not known.
     """
 
     vad: VadKind
@@ -64,6 +65,7 @@ class SessionConfig:
     is_beta: bool = False
     name: SessionName = "session"
     no_speakers: str = ""
+    recognised: tuple[str, ...] = ()
 
     def updated(self, update: SessionUpdate) -> SessionConfig:
         """The settings with the client's changes. A null `turn_detection` disables the VAD.
@@ -116,8 +118,13 @@ class SessionConfig:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """About values for the engine that are left out."""
-        return tuple(f"{INPUT}.transcription.{note}" for note in self._decode_options()[1])
+        """About values for the engine that are left out, or that it will refuse."""
+        options, notes = self._decode_options()
+        wanted = [options.language] if options.language else options.languages
+        if wanted and self.recognised and not set(wanted) & set(self.recognised):
+            only = f"the engine recognises {', '.join(self.recognised)}, so each turn will fail"
+            notes = (*notes, f"{'language' if options.language else 'languages'}: {only}")
+        return tuple(f"{INPUT}.transcription.{note}" for note in notes)
 
     def _decode_options(self) -> tuple[DecodeOptions, tuple[str, ...]]:
         options = self.transcription

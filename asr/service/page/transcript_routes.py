@@ -303,7 +303,7 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a model with everything in place, as OpenAPI needs it inside a route."""
+    """The schema of a model, with each ``$ref`` replaced by what it refers to."""
     schema = model.model_json_schema()
     parts = schema.pop("$defs", {})
 

@@ -147,7 +147,7 @@ def _decode(name: str, url: str) -> bytes:
     """The recording in a data URL. Its format is found from its bytes, not from the media type.
 
     Raises:
-        Problem: 400, it is none.
+        Problem: 400, it is not such a URL.
     """
     head, comma, text = url.strip().partition(",")
     scheme, encoding = head[:5].lower(), head[-7:].lower()

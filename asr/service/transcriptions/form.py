@@ -25,7 +25,7 @@ from asr.config import (
     VadOptions,
 )
 from asr.service.http.fields import check_fields
-from asr.service.http.problems import Problem
+from asr.service.http.problems import NO_ID, Problem
 from asr.service.transcriptions.decoding import decode_options
 from asr.service.transcriptions.gather import gather
 from asr.service.transcriptions.speakers import NOT_CHECKED, choose_speakers
@@ -347,6 +347,8 @@ def _explain(error: ValidationError) -> Problem:
     name = str(place[0]) if place else "body"
     inside = f"{found['loc'][-1]}: " if len(found["loc"]) > 2 else ""
     message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "string_pattern_mismatch":  # only ids have a pattern
+        message = NO_ID
     code = NOT_TRANSLATED if found["type"] == NOT_TRANSLATED else "invalid_value"
     return Problem(400, f"{name}: {inside}{message}", code, name)
 

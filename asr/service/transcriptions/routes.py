@@ -10,8 +10,9 @@ from starlette.requests import Request  # noqa: TC002  # FastAPI evaluates the a
 from starlette.responses import JSONResponse, Response
 
 from asr.engines.base import MODEL_ALIASES
+from asr.errors import without_places
 from asr.service.http.body import drain
-from asr.service.http.problems import Problem, without_places
+from asr.service.http.problems import Problem
 from asr.service.transcriptions.bodies import ErrorBody, TranscriptBody, transcription_body
 from asr.service.transcriptions.form import (
     NOT_TRANSLATED,

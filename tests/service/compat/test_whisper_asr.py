@@ -100,6 +100,13 @@ def test_speakr_gets_segments(server):
         assert any(f"field '{name}' was ignored" in text for text in body["warnings"])
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_embeddings_are_not_promised_by_another_field(able):
+    asked = Fields([("return_speaker_embeddings", "true")], "webrtc", tells_speakers=able)
+    told = "field 'return_speaker_embeddings' was ignored: embeddings are never sent"
+    assert list(translate(asked).warnings) == [told]
+
+
 def test_speakers_are_channels(server):
     body = post(server, {"output": "json", "channels": "split"}).json()
     assert [segment["speaker"] for segment in body["segments"]] == ["channel 0"]

@@ -5,8 +5,10 @@ import threading
 import time
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 
-from asr.errors import AsrError
+from asr.config import AudioLimits
+from asr.errors import AsrError, without_places
 from asr.service.errors import Malformed, TooLarge
 from asr.service.http.fields import (
     MAX_FIELD_BYTES,
@@ -17,9 +19,10 @@ from asr.service.http.fields import (
     check_query,
 )
 from asr.service.http.json_body import read_json
-from asr.service.http.problems import Problem, problem_of, without_places
+from asr.service.http.problems import Problem, problem_of
 from asr.service.json_text import MAX_DEPTH, MAX_MARKS, check_structure
 from asr.service.live.client_events import MAX_EVENT_CHARACTERS, parse_event
+from asr.service.transcriptions.form import parse_fields
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,8 @@ def test_only_audio_may_be_long():
         ("no server answers at 10.1.2.3", "no server answers at"),
         ("no server answers at [fe80::1]:8000", "no server answers at"),
         ("Moonshine has no a.onnx in /srv/models/moonshine: install it", "install it"),
+        ("Load model from /srv/campplus.onnx failed: Protobuf parsing failed.", "failed"),
+        ("Load model from ~/models/campplus.onnx failed", "failed"),
         ('connection to server at "db.internal" (10.0.0.7), port 5432 failed', "failed"),
         ('could not translate host name "db.internal" to address', "to address"),
     ],
@@ -174,3 +179,12 @@ def test_answers_name_no_address_and_no_path(message, shown):
 )
 def test_other_messages_stay(message):
     assert without_places(message) == message
+
+
+def test_a_malformed_id_gets_an_error_without_a_pattern():
+    message = "must be an id that the service answered with: 32 digits and letters a to f"
+    with pytest.raises(Problem) as refused:
+        parse_fields([("upload_id", "xyz")], "webrtc", AudioLimits())
+    assert refused.value.message == f"upload_id: {message}"
+    found = {"loc": ("query", "after"), "msg": "no match", "type": "string_pattern_mismatch"}
+    assert problem_of(RequestValidationError([found])).message == f"after: {message}"

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,12 +58,17 @@ def ended(client, job, seconds=60):
     return wait_for(look, seconds, "the end of the job")
 
 
-def events(client, job, seen=None, upto=None):
-    """(event, id, data) of a job's stream until its end, or until `upto` segments were read."""
+def events(client, job, seen=None, upto=None, begun=None):
+    """(event, id, data) of a job's stream until its end, or until `upto` segments were read.
+
+    The event `begun` is set when the answer begins.
+    """
     headers = {} if seen is None else {"last-event-id": str(seen)}
     found, fields = [], {}
     with client.stream("GET", f"/v1/jobs/{job['id']}/events", headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        if begun:
+            begun.set()
         for line in answer.iter_lines():
             name, _, value = line.partition(": ")
             if line and not line.startswith(":"):
@@ -341,13 +345,12 @@ def test_cancel_frees_the_engine_at_once(client, server, forget):
 
 def test_delete_ends_the_streams_of_a_job(client, server):
     job = create(client, recording(20), prompt="60")
-    told = []
-    reader = threading.Thread(target=lambda: told.extend(events(server.client(), job)))
-    reader.start()
-    time.sleep(0.5)
-    client.delete(job["urls"]["self"])
-    reader.join(10)
-    assert told[-1][2]["error"]["code"] == "job_deleted"
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(events, server.client(), job, begun=begun)
+        assert begun.wait(60)
+        client.delete(job["urls"]["self"])
+        assert told.result(60)[-1][2]["error"]["code"] == "job_deleted"
 
 
 @pytest.mark.slow

@@ -20,12 +20,15 @@ from openai.types.realtime.realtime_transcription_session_audio_input_turn_detec
     ServerVad,
 )
 
+from asr.engines.base import Capabilities
 from asr.errors import AsrError, InvalidOption
 from asr.service.live.beta import FIELDS, FORMATS
 from asr.service.live.client_events import NOT_SERVED, event_id_of, parse_event
 from asr.service.live.formats import AudioFormat
+from asr.service.live.service import Live
 from asr.service.live.session_config import MAX_WARNINGS, SessionConfig, warnings_of
 from asr.service.live.session_fields import LOGPROBS, SessionUpdate
+from asr.settings import Settings
 
 FRESH = SessionConfig("webrtc")
 SERVER_VAD = {
@@ -492,6 +495,12 @@ def test_events_that_are_not_served_get_a_reason(kind):
     assert str(refused.value) == f"{kind} is not served: {NOT_SERVED[kind]}"
 
 
+def test_a_missing_type_is_named():
+    with pytest.raises(InvalidOption) as refused:
+        parse_event('{"audio": ""}')
+    assert (refused.value.name, str(refused.value)) == ("type", "is missing")
+
+
 def test_a_conversation_is_refused_with_the_type_that_is_served():
     name, message = refusal({"type": "realtime"})
     assert name == "session.type"
@@ -546,3 +555,42 @@ def test_any_session_is_applied_or_refused(session, given_input, has_input):
         json.dumps([config.body("sess"), warnings_of(event.session, config)], allow_nan=False)
         again = SessionUpdate.model_validate(json.loads(json.dumps(event.session.sent())))
         assert heard(FRESH.updated(again)) == heard(config)
+
+
+# --- languages that the engine refuses ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "field"),
+    [
+        ({"language": "de"}, "language"),
+        ({"language": "German"}, "language"),
+        ({"languages": ["de", "fr"]}, "languages"),
+        ({"language": "en_GB"}, None),
+        ({"languages": ["de", "en"]}, None),
+        ({"language": "auto"}, None),
+        ({}, None),
+    ],
+)
+def test_a_language_that_the_engine_refuses_is_warned_of(chosen, field):
+    update = SessionUpdate.model_validate(nested(transcription=chosen))
+    config = SessionConfig("webrtc", recognised=("en",)).updated(update)
+    told = [note for note in warnings_of(update, config) if "each turn will fail" in note]
+    place = f"session.audio.input.transcription.{field}: the engine recognises en,"
+    assert [note.startswith(place) for note in told] == ([True] if field else [])
+    unknown = warnings_of(update, FRESH.updated(update))  # the engine is still loading
+    assert not any("will fail" in note for note in unknown)
+
+
+@pytest.mark.parametrize(
+    ("able", "known"),
+    [
+        (Capabilities(languages=("en",)), ("en",)),
+        (Capabilities(languages=("en",), detects_language=True), ()),  # it refuses none
+        (None, ()),
+    ],
+)
+def test_the_engine_tells_its_languages(able, known, tmp_path):
+    live = Live(None, Settings(), tmp_path, None)
+    live.engine_loaded(able)
+    assert live._defaults.recognised == known

@@ -403,8 +403,12 @@ def test_stream_of_silence_is_done_at_once(http):
 def test_no_such_route(http, method, path, status):
     answer = http.request(method, path)
     assert_problem(answer, status)
+    message = answer.json()["error"]["message"]
     if status == 405:
         assert answer.headers["allow"] == {"GET": "POST", "POST": "GET, HEAD"}[method]
+        assert message == "this route accepts " + {"GET": "POST", "POST": "GET"}[method]
+    else:
+        assert "begin with /v1" in message
 
 
 def test_an_error_is_in_the_log_under_its_id(server, http):

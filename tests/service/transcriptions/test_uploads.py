@@ -174,10 +174,9 @@ def test_an_upload_is_transcribed_while_it_arrives(server, http, recording):
     half = len(recording) * 2 // 3
     assert patch(http, location, recording[:half]).status_code == 204
     following.wait_segments(1)
-    before = len(following.segments())
-    time.sleep(1.2)  # without new bytes no new segment may appear
+    time.sleep(1.2)  # without new bytes no further segment may appear
     assert following.status == 200
-    assert len(following.segments()) == before
+    assert following.segments()[-1]["end"] <= SECONDS * half / len(recording)
     assert patch(http, location, recording[half:], half).status_code == 204
     done = following.end()[-1]
     assert done["type"] == "transcript.text.done"

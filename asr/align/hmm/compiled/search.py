@@ -67,7 +67,7 @@ def _enter_nodes(graph: Any, best: Any, at_node: Any, chosen: Any) -> None:
 
 @inlined
 def _skip_tokens(graph: Any, at_node: Any, skipped: Any) -> None:
-    """Let every junction be reached from earlier ones at the price of the tokens between."""
+    """Let paths skip tokens: from any earlier junction, at the price of the tokens between."""
     highest = -np.inf
     for place in range(len(graph.junctions)):
         node = graph.junctions[place]
