@@ -88,6 +88,6 @@ def test_a_missing_model_is_an_error_at_once(tmp_path):
         async with Transcriber(FakeEngine(), diariser=diariser) as transcriber:
             return await collect(align_file(transcriber, path, "Hello there", options))
 
-    with pytest.raises(InvalidOption, match="no speaker model") as caught:
+    with pytest.raises(InvalidOption, match="correct ASR_SPEAKER_MODEL") as caught:
         asyncio.run(work(Diariser(1, str(tmp_path / "none.onnx"))))
     assert caught.value.name == "speakers"
