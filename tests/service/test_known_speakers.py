@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr.config import AudioLimits, KnownVoice, Options, SpeakerOptions
-from asr.errors import DamagedAudio, InvalidOption
+from asr.errors import DamagedAudio, EngineUnavailable, InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.fields import MAX_REFERENCES, check_fields
 from asr.service.http.json_body import read_json
@@ -130,6 +130,13 @@ def test_references_become_embeddings_and_nothing_is_kept(store, tmp_path):
     assert client.received == [(b"a recording", (2.0, 10.0))] * 2
     assert list(tmp_path.glob("*.reference")) == []
     assert resolve(store, tmp_path, ["Ann"], [URL], options=Options()).speakers is None
+
+
+def test_a_speaker_model_that_does_not_load_costs_the_names_only(store, tmp_path):
+    """The text is delivered all the same, with a warning of the diariser."""
+    client = FakeClient(EngineUnavailable("it did not load"))
+    assert resolve(store, tmp_path, ["Ann"], [URL], client) == SPEAKERS
+    assert list(tmp_path.glob("*.reference")) == []
 
 
 @pytest.mark.parametrize(
