@@ -221,12 +221,18 @@ class KnownVoice:
         check(is_speaker_name(self.name), "known_speaker_names", SPEAKER_NAME_RULE)
 
 
-SPEAKER_NAME_RULE = f"each must be one line of 1 to {MAX_NAME} printable characters"
+SPEAKER_NAME_RULE = (
+    f"a name must have 1 to {MAX_NAME} printable characters in one line, and no space at its ends"
+)
+_JOINERS = "\u200c\u200d"
+"""They are invisible, but names in Persian and in Indian scripts need them."""
 
 
 def is_speaker_name(text: str) -> bool:
     """Whether a speaker may have this name."""
-    return 0 < len(text) <= MAX_NAME and text == text.strip() and text.isprintable()
+    visible = text.translate(dict.fromkeys(map(ord, _JOINERS)))
+    is_short = len(visible) > 0 and len(text) <= MAX_NAME
+    return is_short and text == text.strip() and visible.isprintable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,24 +257,25 @@ class SpeakerOptions:
         check(len(names) == len(self.known), "known_speaker_names", "must differ from each other")
 
 
-SPEAKERS_RULE = f"must be off, auto, a number up to {MAX_SPEAKERS}, or a range such as 2-5"
+SPEAKERS_RULE = f"must be off, auto, a number from 1 to {MAX_SPEAKERS}, or a range such as 2-5"
 
 
 def read_speakers(text: str) -> SpeakerOptions | None:
-    """Read ``off``, ``auto``, ``3`` or ``2-5``; None for ``off``.
+    """Read ``off``, ``auto``, ``3`` or ``2-5``; None for ``off``. Case and spaces do not matter.
 
     Raises:
         InvalidOption: the text is none of these.
     """
+    text = text.strip().lower()
     if text == "off":
         return None
     if text == "auto":
         return SpeakerOptions()
     low, dash, high = text.partition("-")
-    parts = (low, high) if dash else (low,)
+    parts = [part.strip() for part in ((low, high) if dash else (low,))]
     are_numbers = all(part.isascii() and part.isdigit() and len(part) <= 3 for part in parts)
     check(are_numbers, "speakers", SPEAKERS_RULE)
-    return SpeakerOptions(int(low), int(high or low))
+    return SpeakerOptions(int(parts[0]), int(parts[-1]))
 
 
 @dataclass(frozen=True, slots=True)

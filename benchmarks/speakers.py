@@ -155,10 +155,16 @@ def measure_clustering() -> None:
     )
 
 
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
+
+
 def main() -> int:
     """Run what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="recordings with an RTTM of the same name")
+    parser.add_argument("--folder", type=_folder, help="recordings with an RTTM of the same name")
     parser.add_argument("--speakers", default="auto", help="as in a request")
     parser.add_argument("--files", type=int, default=6, help="conversations of synthetic voices")
     parser.add_argument("--clustering", action="store_true", help="measure clustering alone")
@@ -170,7 +176,10 @@ def main() -> int:
         folder = options.folder or Path(name)
         if options.folder is None:
             make_conversations(folder, options.files, seed=1)
-        asyncio.run(measure(find_pairs(folder), options.speakers))
+        pairs = find_pairs(folder)
+        if not pairs:
+            parser.error(f"{folder} has no recording with an RTTM file of the same name")
+        asyncio.run(measure(pairs, options.speakers))
     return 0
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
+    add_known_speakers,
     add_output,
     add_recognition,
     add_recording,
+    add_speakers,
     add_subtitles,
     options_of,
     settings_of,
@@ -18,6 +20,7 @@ from asr.cli.arguments import (
 )
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
+from asr.cli.speakers import known_voices, with_known
 from asr.errors import InvalidOption
 from asr.pipeline.known_text import align_file
 from asr.pipeline.transcriber import collect, make_transcriber
@@ -44,6 +47,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         help="make each line of the text one cue (default: only for SRT, WebVTT and LRC)",
     )
     add_output(parser, "srt")
+    add_speakers(parser)
+    add_known_speakers(parser)
     add_recognition(parser)
     add_subtitles(parser)
     parser.set_defaults(run=run)
@@ -63,13 +68,11 @@ def run(options: argparse.Namespace) -> int:
 
     async def work(path: Path, bar: Bar) -> Transcript:
         async with make_transcriber(settings) as transcriber:
-            events = align_file(
-                transcriber,
-                path,
-                text,
-                options_of(options, settings),
-                keep_lines=options.keep_lines,
-            )
+            chosen = options_of(options, settings)
+            if options.known_speaker:
+                known = await known_voices(transcriber, options.known_speaker, settings)
+                chosen = with_known(chosen, known)
+            events = align_file(transcriber, path, text, chosen, keep_lines=options.keep_lines)
             return await collect(events, bar.on_event)
 
     with source(options.audio) as path, Bar(options.audio, hidden=options.quiet) as bar:

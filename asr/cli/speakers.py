@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asr.cli.files import source
 from asr.cli.installing import Installation
 from asr.config import SpeakerOptions, check
+from asr.errors import AudioError, InvalidOption
 from asr.pipeline.transcriber import Transcriber, make_transcriber
 from asr.settings import Settings
 from asr.speakers.folder import MODEL, installed_folder, model_id
@@ -19,6 +19,7 @@ from asr.speakers.install import REQUIREMENT, install, is_installed
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from pathlib import Path
 
     from asr.config import KnownVoice, Options
     from asr.service.speakers.store import VoiceStore
@@ -102,13 +103,35 @@ async def known_voices(
     for text in wanted:
         name, has_file, file = text.partition("=")
         if has_file:
-            found.append(await transcriber.embed_voice(Path(file), name))
-            continue
-        stored = _store(settings).get("", name)
-        message = f"{name!r} was stored with another speaker model: enrol it again"
-        check(stored.model == model_id(settings.speaker_model), "known-speaker", message)
-        found.append(stored.voice)
+            found.append(await _voice_in(file, name, transcriber))
+        else:
+            found.append(_stored_voice(name, settings))
     return tuple(found)
+
+
+async def _voice_in(file: str, name: str, transcriber: Transcriber) -> KnownVoice:
+    try:
+        with source(file) as path:
+            return await transcriber.embed_voice(path, name)
+    except (AudioError, OSError) as error:
+        raise InvalidOption("known-speaker", f"{file}: {error}") from error
+    except InvalidOption as error:
+        if error.name == "file":  # the recording
+            raise InvalidOption("known-speaker", f"{file} {error}") from error
+        raise
+
+
+def _stored_voice(name: str, settings: Settings) -> KnownVoice:
+    from asr.service.errors import NotFound  # of the service, which is heavy
+
+    try:
+        stored = _store(settings).get("", name)
+    except NotFound as error:
+        message = f"{name!r} is no stored voice: write NAME=FILE, or run asr speakers enrol"
+        raise InvalidOption("known-speaker", message) from error
+    message = f"{name!r} was stored with another speaker model: enrol it again"
+    check(stored.model == model_id(settings.speaker_model), "known-speaker", message)
+    return stored.voice
 
 
 def with_known(options: Options, known: tuple[KnownVoice, ...]) -> Options:

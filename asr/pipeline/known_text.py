@@ -31,6 +31,7 @@ from asr.pipeline.chunking import make_chunks
 from asr.pipeline.recognition import speaks
 from asr.pipeline.run import Progress
 from asr.pipeline.script_segments import script_segments
+from asr.pipeline.script_speakers import with_speakers
 from asr.pipeline.stitch import stitch
 from asr.pipeline.text_warnings import text_warnings
 from asr.pipeline.transcriber import Transcriber, collect, make_transcriber, run_apart
@@ -131,6 +132,7 @@ async def align_file(
         EngineError: the engine failed on a chunk.
         InvalidOption: the text or an option cannot be used.
     """
+    transcriber.check_speakers(options)
     script = await asyncio.to_thread(read_script, text)
     keeps = script.is_timed if keep_lines is None else keep_lines
     decode, ignored = settle(transcriber.engine, options.decode)
@@ -194,7 +196,9 @@ class _Run:
             async for piece, found in _in_order(self._align(piece) for piece in plan.pieces):
                 self._found.append(found)
                 yield self._progress((seconds + piece.end) / 2)
-        transcript = await asyncio.to_thread(self._transcript, chunks, plan)
+        transcript = await self._spoken(
+            await asyncio.to_thread(self._transcript, chunks, plan), plan
+        )
         for segment in transcript.segments:
             yield segment
         yield self._progress(seconds)
@@ -271,6 +275,15 @@ class _Run:
                 self._recording.read, piece.start_sample, piece.end_sample
             )
             return piece, await self._aligner.align(audio, Hypothesis(0, text))
+
+    async def _spoken(self, transcript: Transcript, plan: Plan) -> Transcript:
+        """The transcript with speakers, if they are told apart."""
+        if self._options.speakers is None:
+            return transcript
+        pieces = zip(plan.pieces, self._found, strict=True)
+        return await with_speakers(
+            transcript, self._owner.diariser, self._options.speakers, self._recording, pieces
+        )
 
     def _transcript(self, chunks: Sequence[Chunk], plan: Plan) -> Transcript:
         engine = self._owner.engine

@@ -33,7 +33,7 @@ from asr.pipeline.channels import ChannelPipeline, Merger
 from asr.pipeline.missing import Missing, check_share, merged, reason_of
 from asr.pipeline.speakers import SpeakerTracker
 from asr.pipeline.wordless import why_wordless
-from asr.types import SAMPLE_RATE, Chunk, Gap, Hypothesis, Segment, Transcript
+from asr.types import SAMPLE_RATE, Audio, Chunk, Gap, Hypothesis, Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
@@ -193,8 +193,11 @@ class Run:
         if self._options.speakers is not None:
             names = self._merger.labels if is_split else ()
             self._speakers = SpeakerTracker(
-                self._owner.diariser, self._options.speakers, names, self._memory
+                self._owner.diariser, self._options.speakers, names, self._memory, self._audible
             )
+
+    async def _audible(self, channel: int, chunk: Chunk) -> Audio:
+        return await self._owner.audible(chunk, self._channels[channel].recording)
 
     def _note(self, report: Decoded) -> None:
         self._decoded_samples = report.n_samples
@@ -260,7 +263,7 @@ class Run:
         """Add the voices if speakers are told apart; store what is new."""
         found = hypothesis
         if self._speakers is not None and hypothesis.voices is None:
-            audio = await self._owner.audible(chunk, self._channels[channel].recording)
+            audio = await self._audible(channel, chunk)
             found = await self._speakers.hear(audio, hypothesis)
         if self._checkpoint and (is_new or found is not hypothesis):
             self._checkpoint.put(channel, chunk, found)
@@ -291,7 +294,8 @@ class Run:
             segments = self._channels[channel].stitch(chunk, heard)
             if self._speakers is not None:
                 voices = None if isinstance(heard, Missing) else heard.voices
-                self._speakers.add(channel, chunk, voices)
+                words = () if isinstance(heard, Missing) else heard.words
+                self._speakers.add(channel, chunk, voices, words)
                 await self._speakers.refresh(channel)
             self._tell_gaps(channel)
             self._release(channel, segments)

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -21,17 +22,17 @@ import numpy as np
 from asr.errors import AsrError, EngineUnavailable, without_places
 from asr.pipeline.channels import speaker_of
 from asr.spacing import join_words
-from asr.speakers.diariser import VoiceLog
+from asr.speakers.diariser import MOST_REFINED, VoiceLog
 from asr.speakers.letters import letter_of
 from asr.speakers.scores import best_path, word_scores
-from asr.types import LineSegment, Segment
+from asr.types import LineSegment, Segment, Voices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from asr.config import SpeakerOptions
     from asr.speakers.diariser import Diariser, Provisional, SpokenWord
-    from asr.types import Audio, Chunk, Hypothesis, Voices, Word
+    from asr.types import Audio, Chunk, Hypothesis, Word
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ LIVE_SHARE: Final = 0.05
 """In a live session, after new windows that are more than this part of the known ones."""
 TURN_SECONDS: Final = 100_000.0
 """Longer than any turn of a live session."""
+REFINED_AT_ONCE: Final = 4
+"""Chunks whose samples are in memory for fine windows."""
 MAX_FAILURES: Final = 3
 """Chunks that may fail before the first success. Then no further chunk is tried."""
 PROVISIONAL_CHANGE: Final = 3.0
@@ -81,6 +84,7 @@ class SpeakerTracker:
         options: how many speakers there are, and which are known.
         labels: the name of each channel if the channels are kept apart, else empty.
         memory: of the live session, if the recording is a turn of one.
+        read: gives the samples of a chunk of a channel again, for fine windows.
 
     Attributes:
         warnings: why speakers are missing or doubtful, as text for people.
@@ -92,8 +96,11 @@ class SpeakerTracker:
         options: SpeakerOptions,
         labels: Sequence[str] = (),
         memory: SpeakerMemory | None = None,
+        read: Callable[[int, Chunk], Awaitable[Audio]] | None = None,
     ) -> None:
         self.warnings: list[str] = []
+        self._read = read
+        self._heard: dict[int, list[tuple[Chunk, Sequence[Word]]]] = {}  # of each channel
         self._diariser = diariser
         self._options = options
         self._labels = labels
@@ -118,9 +125,15 @@ class SpeakerTracker:
             return hypothesis
         return replace(hypothesis, voices=voices)
 
-    def add(self, channel: int, chunk: Chunk, voices: Voices | None) -> None:
-        """Take the voices of the next chunk of a channel."""
+    def add(
+        self, channel: int, chunk: Chunk, voices: Voices | None, words: Sequence[Word] = ()
+    ) -> None:
+        """Take the voices and the words of the next chunk of a channel."""
         log = self._logs.setdefault(channel, VoiceLog())
+        kept = self._heard.setdefault(channel, [])
+        kept.append((chunk, words))
+        if len(log.windows) > MOST_REFINED:
+            kept.clear()  # they are not needed then
         if voices is None:
             return
         try:
@@ -236,7 +249,8 @@ class SpeakerTracker:
         log = self._logs.get(channel, VoiceLog())
         if not words:
             return []
-        spoken, warnings = await self._diariser.label(log, words, self._options)
+        refine = partial(self._fine_log, channel) if self._read else None
+        spoken, warnings = await self._diariser.label(log, words, self._options, refine)
         self.warnings += warnings
         names = self._channel_names(channel, spoken)
         return [
@@ -248,6 +262,26 @@ class SpeakerTracker:
             )
             for word, who in zip(words, spoken, strict=True)
         ]
+
+    async def _fine_log(self, channel: int) -> VoiceLog | None:
+        """The fine windows of a channel; None if that fails."""
+        log = VoiceLog()
+        chunks = self._heard.get(channel, [])
+        try:
+            for first in range(0, len(chunks), REFINED_AT_ONCE):
+                batch = chunks[first : first + REFINED_AT_ONCE]
+                found = [self._fine_voices(channel, chunk, words) for chunk, words in batch]
+                for (chunk, _), voices in zip(batch, await asyncio.gather(*found), strict=True):
+                    log.add(chunk.start, voices)
+        except Exception as error:  # noqa: BLE001  # as in `hear`
+            logger.warning("fine windows: %s", _reason(error))
+            return None
+        return log if log.windows else None
+
+    async def _fine_voices(self, channel: int, chunk: Chunk, words: Sequence[Word]) -> Voices:
+        if self._read is None or not words:
+            return Voices((), "")
+        return await self._diariser.embed(await self._read(channel, chunk), words, fine=True)
 
     def _channel_names(self, channel: int, spoken: Iterable[SpokenWord]) -> dict[str, str]:
         """The final name of each speaker. A channel with one unknown speaker is its speaker."""

@@ -229,7 +229,7 @@ class Transcriber:
         """
         decode, warnings = settle(self.engine, options.decode)
         options = replace(options, decode=decode)
-        self._check_speakers(options)
+        self.check_speakers(options)
         if options.vad.kind == "silero":
             # a missing extra should fail before any work
             await asyncio.to_thread(load_classifier, options.vad)
@@ -254,14 +254,14 @@ class Transcriber:
         """
         decode, warnings = settle(self.engine, options.decode)
         options = replace(options, decode=decode)
-        self._check_speakers(options)
+        self.check_speakers(options)
         reports = scan_recording(Recording(source), options.vad)
         run = Run(self, source, reports, options, share, memory=memory)
         async with contextlib.aclosing(run.events(warnings)) as events:
             async for event in events:
                 yield event
 
-    def _check_speakers(self, options: Options) -> None:
+    def check_speakers(self, options: Options) -> None:
         """Check that a model is there, if speakers are to be told apart.
 
         Raises:

@@ -5,8 +5,11 @@
 2. Two clusters are joined while the mean cosine *between* them is more than `Thresholds.relative`
    of the mean cosine *inside* them. A telephone or a room raises the cosines of all voices alike,
    so a fixed number would fail, and this ratio does not.
+   The cosine inside counts for at most that inside the largest cluster: a loop or a steady sound is
+   more like itself than any voice.
 3. Clusters with fewer than `Thresholds.least_windows` windows have no cosines inside that could be
-   trusted. They go to the nearest voice.
+   trusted. They go to the nearest voice. Repetitions of a window count once, so that a recording
+   that is played in a loop has no more voices than the recording.
 
 A cluster is kept as the sum of its unit vectors and their number. The mean cosine between two
 clusters is the product of their sums divided by both numbers, so it is exact. Memory grows with
@@ -30,6 +33,13 @@ BLOCK: Final = 600
 """Windows that are clustered at once: 7.5 minutes of speech."""
 MAX_CLUSTERS: Final = 1000
 """Clusters that are compared with each other. The smallest ones beyond go to the nearest voice."""
+FEW: Final = 3
+"""Embeddings. The mean cosine inside a smaller group says nothing."""
+REPEATED: Final = 0.85
+"""Cosine from which on two windows are the same sound, played again. Windows of one voice with
+other words stay below 0.81."""
+NEIGHBOURS: Final = 2
+"""Windows so near to each other overlap. They are alike, but not repeated."""
 STRICTEST: Final = 0.95
 """Cosine. Where a number of speakers is asked for, the first step gets stricter up to this."""
 _NEVER: Final = -9.0
@@ -82,7 +92,8 @@ def cluster(
     while len(found.counts) < min(fewest, len(embeddings)) and pure < STRICTEST:
         pure = min(pure + 0.1, STRICTEST)
         found = _pure_clusters(embeddings, pure)
-    return by_appearance(_join_by_ratio(found, thresholds, fewest, most).labels)
+    sizes = _sizes(found, embeddings, thresholds.least_windows(len(embeddings)))
+    return by_appearance(_join_by_ratio(found, sizes, thresholds, fewest, most).labels)
 
 
 def by_appearance(labels: np.ndarray) -> np.ndarray:
@@ -96,11 +107,25 @@ def by_appearance(labels: np.ndarray) -> np.ndarray:
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean direction of each label's embeddings, as unit vectors."""
+    return unit(_sums(embeddings, labels))
+
+
+def least_inside(embeddings: np.ndarray, labels: np.ndarray) -> float:
+    """The least mean cosine inside a label with at least `FEW` embeddings; 1.0 without one."""
+    counts = np.bincount(labels)
+    large = counts >= FEW
+    squares = (_sums(embeddings, labels)[large] ** 2).sum(axis=1)
+    inside = (squares - counts[large]) / (counts[large] * (counts[large] - 1))
+    return float(inside.min(initial=1.0))
+
+
+def _sums(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The sum of the unit vectors of each label."""
     sums = np.zeros((int(labels.max()) + 1, embeddings.shape[1]))
     for start in range(0, len(labels), BLOCK):
         block = slice(start, start + BLOCK)
         np.add.at(sums, labels[block], unit(embeddings[block].astype(np.float32)))
-    return unit(sums)
+    return sums
 
 
 def _pure_clusters(embeddings: np.ndarray, pure: float) -> _Clusters:
@@ -207,11 +232,28 @@ def _means(gram: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return means
 
 
+def _sizes(found: _Clusters, embeddings: np.ndarray, enough: int) -> np.ndarray:
+    """The windows of each cluster without repetitions, counted up to `enough`."""
+    sizes = found.counts.copy()
+    for number in np.flatnonzero(sizes >= enough):
+        members = np.flatnonzero(found.labels == number)[:BLOCK]
+        vectors = unit(embeddings[members].astype(np.float32))
+        fresh, n_fresh = np.ones(len(members), bool), 0
+        while n_fresh < enough and fresh.any():
+            first = int(fresh.argmax())
+            is_near = np.abs(members - members[first]) <= NEIGHBOURS
+            fresh &= is_near | (vectors @ vectors[first] < REPEATED)
+            fresh[first] = False
+            n_fresh += 1
+        sizes[number] = n_fresh
+    return sizes
+
+
 def _join_by_ratio(
-    found: _Clusters, thresholds: Thresholds, fewest: int, most: int | None
+    found: _Clusters, sizes: np.ndarray, thresholds: Thresholds, fewest: int, most: int | None
 ) -> _Clusters:
     """The second and third step."""
-    large = np.flatnonzero(found.counts >= thresholds.least_windows(len(found.labels)))
+    large = np.flatnonzero(sizes >= thresholds.least_windows(len(found.labels)))
     if len(large) < fewest:
         large = _largest(found.counts, fewest)
     large = large[_largest(found.counts[large], MAX_CLUSTERS)]
@@ -255,6 +297,7 @@ def _ratios(gram: np.ndarray, counts: np.ndarray, live: np.ndarray) -> np.ndarra
     """The mean cosine between clusters, divided by the geometric mean of that inside them."""
     pairs = np.maximum(counts * (counts - 1), 1.0)
     inside = np.where(counts > 1, (np.diag(gram) - counts) / pairs, 1.0)
+    inside = np.minimum(inside, inside[np.where(live, counts, 0).argmax()])
     root = np.sqrt(np.maximum(inside, 1e-3))
     ratios: np.ndarray = _means(gram, counts) / np.outer(root, root)
     ratios[~live] = _NEVER

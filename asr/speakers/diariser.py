@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asr.errors import EngineUnavailable
-from asr.speakers.folder import find_model, obstacle
+from asr.speakers.folder import find_model, model_id, obstacle
 from asr.speakers.packing import to_bytes, unpack
 from asr.types import Voices
 from asr.workers.call import call
 from asr.workers.pool import ProcessLimits, ProcessPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from asr.config import SpeakerOptions
     from asr.speakers.windows import Span
@@ -33,6 +33,8 @@ LABEL_LIMITS: Final = ProcessLimits(cpu_seconds=300, memory_bytes=4 << 30)
 """For a whole recording. Ten hours take about 10 s of CPU time."""
 
 
+MOST_REFINED: Final = 4800
+"""Windows, an hour of speech. Fine windows of longer recordings would take too long at the end."""
 RECENT_CHUNKS: Final = 8
 """Chunks in which provisional labels look for windows."""
 
@@ -114,6 +116,17 @@ class Diariser:
         """Why speakers cannot be told apart, with the fix; empty if they can."""
         return obstacle(self._model)
 
+    def other_model(self) -> str:
+        """What identifies a chosen model; empty for the installed one, or if it cannot be read.
+
+        Embeddings of two models cannot be compared, so an attempt of a job that has another model
+        than the one before cannot use what that one kept.
+        """
+        try:
+            return model_id(self._model) if self._model else ""
+        except (EngineUnavailable, OSError):
+            return ""
+
     async def close(self) -> None:
         """End the template process and its children."""
         if self._pool is not None:
@@ -133,51 +146,72 @@ class Diariser:
             await pool.open()
             self._pool = pool
 
-    async def embed(self, audio: Audio, words: Sequence[Word]) -> Voices:
-        """The windows over the words of a chunk and their embeddings.
+    async def embed(self, audio: Audio, words: Sequence[Word], *, fine: bool = False) -> Voices:
+        """The windows over the words of a chunk and their embeddings; `fine` ones are shorter.
 
         Raises:
             AsrError: it failed.
         """
         if not words:
             return Voices((), "")
-        request = {"words": [(word.start, word.end) for word in words]}
+        request = {"words": [(word.start, word.end) for word in words], "fine": fine}
         answer = await self._call("embed_job", request, audio.pcm16(), EMBED_LIMITS)
         windows = tuple((start, end) for start, end in answer["windows"])
         return Voices(windows, answer["embeddings"])
 
-    async def embed_voice(self, speech: Audio) -> str:
-        """The embedding of a known voice as text.
+    async def embed_voice(self, speech: Audio, stretches: Sequence[Span] = ()) -> tuple[str, int]:
+        """The embedding of a known voice as text, and the number of voices in the recording.
 
         Args:
             speech: of one person, without pauses.
+            stretches: start and end in seconds of the parts between which pauses were.
 
         Raises:
             AsrError: it failed.
         """
-        answer = await self._call("voice_job", {}, speech.pcm16(), EMBED_LIMITS)
-        return str(answer["embedding"])
+        request = {"stretches": list(stretches)}
+        answer = await self._call("voice_job", request, speech.pcm16(), EMBED_LIMITS)
+        return str(answer["embedding"]), int(answer["n_voices"])
 
     async def label(
-        self, log: VoiceLog, words: Sequence[Word], options: SpeakerOptions
+        self,
+        log: VoiceLog,
+        words: Sequence[Word],
+        options: SpeakerOptions,
+        refine: Callable[[], Awaitable[VoiceLog | None]] | None = None,
     ) -> tuple[list[SpokenWord], tuple[str, ...]]:
         """Who says each word, and warnings.
 
+        Args:
+            log: the windows of the channel.
+            words: of the channel, in order.
+            options: how many speakers there are, and which are known.
+            refine: gives fine windows of the channel. It is called if a voice may be several.
+
         Raises:
             AsrError: it failed.
         """
-        request = {
-            **_request(log, options),
-            "words": [(word.start, word.end) for word in words],
-            "known": [asdict(voice) for voice in options.known],
-        }
-        answer = await self._call("label_job", request, to_bytes(log.embeddings), LABEL_LIMITS)
+        answer = await self._label(log, words, options, fine=False)
+        is_worth_it = answer["is_loose"] and len(log.windows) <= MOST_REFINED
+        if is_worth_it and refine is not None and (finer := await refine()) is not None:
+            answer = await self._label(finer, words, options, fine=True)
         parts = zip(answer["voices"], answer["confidences"], answer["overlapped"], strict=True)
         spoken = [
             SpokenWord(answer["names"][voice], sure, overlapped)
             for voice, sure, overlapped in parts
         ]
         return spoken, tuple(answer["warnings"])
+
+    async def _label(
+        self, log: VoiceLog, words: Sequence[Word], options: SpeakerOptions, *, fine: bool
+    ) -> dict[str, Any]:
+        request = {
+            **_request(log, options),
+            "words": [(word.start, word.end) for word in words],
+            "known": [asdict(voice) for voice in options.known],
+            "fine": fine,
+        }
+        return await self._call("label_job", request, to_bytes(log.embeddings), LABEL_LIMITS)
 
     async def snapshot(
         self, log: VoiceLog, options: SpeakerOptions, earlier: Sequence[int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.speakers.diariser import Diariser
+    from asr.speakers.windows import Span
     from asr.types import SpeechRegion
     from asr.workers.pool import ProcessPool
 
@@ -50,7 +52,7 @@ async def embed_file(
 
     Raises:
         AudioError: the recording cannot be used.
-        InvalidOption: it has too little speech, or the name cannot be used.
+        InvalidOption: it has too little speech or several voices, or the name cannot be used.
     """
     regions: list[SpeechRegion] = []
     seconds = 0.0
@@ -63,18 +65,21 @@ async def embed_file(
     is_fitting = low - TOLERANCE <= seconds <= high + TOLERANCE
     message = f"has {seconds:.1f} s; send {low:g} to {high:g} s"
     check(is_fitting, field, message)
-    speech = await asyncio.to_thread(_speech, Recording(target), regions)
+    speech, stretches = await asyncio.to_thread(_speech, Recording(target), regions)
     message = f"has {speech.duration:.1f} s of speech; send at least {MIN_SECONDS:.0f} s"
     check(speech.duration >= MIN_SECONDS, field, message)
-    return KnownVoice(name, await diariser.embed_voice(speech), round(speech.duration, 2))
+    embedding, n_voices = await diariser.embed_voice(speech, stretches)
+    check(n_voices < 2, field, "has several voices; send a recording of this person alone")
+    return KnownVoice(name, embedding, round(speech.duration, 2))
 
 
-def _speech(recording: Recording, regions: list[SpeechRegion]) -> Audio:
-    """The speech without the pauses, at most `MAX_SECONDS`."""
+def _speech(recording: Recording, regions: list[SpeechRegion]) -> tuple[Audio, list[Span]]:
+    """The speech without the pauses, at most `MAX_SECONDS`, and its parts in seconds."""
     left = round(MAX_SECONDS * SAMPLE_RATE)
     parts = [np.zeros(0, np.float32)]
     for region in regions:
         end = min(region.end_sample, region.start_sample + left)
         parts.append(recording.read(region.start_sample, end).samples)
         left -= end - region.start_sample
-    return Audio(np.concatenate(parts))
+    edges = np.cumsum([len(part) for part in parts]) / SAMPLE_RATE
+    return Audio(np.concatenate(parts)), list(pairwise(edges.tolist()))

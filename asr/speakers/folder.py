@@ -92,15 +92,19 @@ def read_digest(description: Path) -> str | None:
     """The SHA-256 that a description names; None if it names none.
 
     Raises:
-        EngineUnavailable: the description cannot be read.
+        EngineUnavailable: the description cannot be read, or its value is none.
     """
     if not description.is_file():
         return None
     try:
         found = json.loads(description.read_text("utf-8")[:MAX_BYTES]).get("sha256")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise EngineUnavailable(f"{description} cannot be read: {error}") from error
-    return found if isinstance(found, str) else None
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        raise EngineUnavailable(f"{description}: sha256 must be a string of hex digits")
+    return found.lower()
 
 
 def digest_of(path: Path) -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from asr.speakers.clustering import BLOCK, by_appearance, centroids, cluster, unit
-from asr.speakers.letters import letter_of
+from asr.speakers.clustering import (
+    BLOCK,
+    by_appearance,
+    centroids,
+    cluster,
+    least_inside,
+    unit,
+)
+from asr.speakers.naming import name_voices, why_letters
 from asr.speakers.scores import best_path, word_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asr.speakers.naming import Known
     from asr.speakers.thresholds import Thresholds
     from asr.speakers.windows import Span
 
@@ -22,24 +30,12 @@ MOST: Final = 10
 """More voices than this are suspicious where no number was asked for."""
 ALONE: Final = 1.0
 """The confidence where there is only one voice."""
+CERTAIN: Final = 0.87
+"""Where one voice is expected, two clusters are two voices only if their ratio is below this part
+of `Thresholds.relative`: 2 of 1,710 stretches of one reader have two voices then."""
 NEAR: Final = 0.4
 """Seconds from the middle of a word within which the speaker must change if the word is marked as
 overlapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A voice with a name.
-
-    Attributes:
-        name: of the speaker.
-        embedding: a unit vector.
-        seconds: of speech from which it was made.
-    """
-
-    name: str
-    embedding: np.ndarray
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +68,7 @@ class Labels:
         confidences: of each word's voice, 0 to 1.
         overlapped: whether another voice may be active during the word.
         warnings: as text for people.
+        is_loose: a voice may be several, so that fine windows are worth their cost.
     """
 
     names: tuple[str, ...]
@@ -79,6 +76,21 @@ class Labels:
     confidences: tuple[float, ...]
     overlapped: tuple[bool, ...]
     warnings: tuple[str, ...] = ()
+    is_loose: bool = False
+
+
+class Found(NamedTuple):
+    """The voices of a channel.
+
+    Attributes:
+        centres: of the voices, unit vectors.
+        inside: the least mean cosine inside a voice.
+        warnings: as text for people.
+    """
+
+    centres: np.ndarray
+    inside: float
+    warnings: tuple[str, ...]
 
 
 def label(
@@ -104,7 +116,7 @@ def label(
         warnings = _too_few(len(alone), fewest)
         return Labels(alone, (0,) * n_words, (sure,) * n_words, (False,) * n_words, warnings)
     heard = heard.ordered()
-    centres, warnings = find_voices(heard, thresholds, fewest, most)
+    centres, inside, warnings = find_voices(heard, thresholds, fewest, most)
     cosines = cosines_of(heard.embeddings, centres)
     sums, means = word_scores(heard.words, heard.windows, cosines)
     path = best_path(sums, thresholds.change)
@@ -112,6 +124,7 @@ def label(
     means = means[:, spoken]
     path = np.searchsorted(spoken, path)
     names = name_voices(by_order(path), centres[spoken], known, thresholds)
+    warnings += why_letters(centres[spoken], known, names, thresholds)
     margins = _margins(means, path)
     return Labels(
         tuple(names[voice] for voice in by_order(path)),
@@ -119,6 +132,7 @@ def label(
         _confidences(margins, len(spoken), thresholds),
         _overlaps(heard.words, path, margins, thresholds),
         warnings + _too_few(len(spoken), fewest),
+        is_loose=inside < thresholds.loose,
     )
 
 
@@ -135,10 +149,8 @@ def by_order(path: np.ndarray) -> list[int]:
     return [int(voice) for voice in values[np.argsort(first)]]
 
 
-def find_voices(
-    heard: Heard, thresholds: Thresholds, fewest: int, most: int | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The centroids of the voices, and warnings."""
+def find_voices(heard: Heard, thresholds: Thresholds, fewest: int, most: int | None) -> Found:
+    """The voices, and warnings."""
     lengths = np.diff(heard.windows, axis=1)[:, 0]
     is_reliable = lengths >= thresholds.reliable
     if is_reliable.sum() < max(thresholds.smallest, fewest):
@@ -150,7 +162,7 @@ def find_voices(
         note = f"{labels.max() + 1} voices were found, and the nearest were joined to {MOST}"
         warnings = (f"{note}: send speakers with their number if there are more",)
         labels = cluster(reliable, thresholds, fewest, MOST)
-    return centroids(reliable, labels), warnings
+    return Found(centroids(reliable, labels), least_inside(reliable, labels), warnings)
 
 
 def cosines_of(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -158,45 +170,6 @@ def cosines_of(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
     starts = range(0, len(embeddings), BLOCK)
     blocks = [unit(embeddings[it : it + BLOCK].astype(np.float32)) @ centres.T for it in starts]
     return np.concatenate(blocks)
-
-
-def name_voices(
-    order: Sequence[int], centres: np.ndarray, known: Sequence[Known], thresholds: Thresholds
-) -> dict[int, str]:
-    """The name of each voice: that of a known voice, otherwise a letter in order of appearance."""
-    names = _known_names(centres, known, thresholds)
-    letters = (letter for i in range(len(order) + len(known)) if (letter := letter_of(i)))
-    taken = {person.name for person in known}
-    free = (letter for letter in letters if letter not in taken)
-    return {voice: names.get(voice) or next(free) for voice in order}
-
-
-def _known_names(
-    centres: np.ndarray, known: Sequence[Known], thresholds: Thresholds
-) -> dict[int, str]:
-    """The voices that certainly are known ones. Each known voice names at most one."""
-    if not known:
-        return {}
-    cosines = centres @ np.array([person.embedding for person in known]).T
-    voices, people = linear_sum_assignment(-cosines)
-    pairs = [(int(voice), int(person)) for voice, person in zip(voices, people, strict=True)]
-    return {
-        voice: known[person].name
-        for voice, person in pairs
-        if _is_certain(cosines, voice, person, known[person].seconds, thresholds)
-    }
-
-
-def _is_certain(
-    cosines: np.ndarray, voice: int, person: int, seconds: float, thresholds: Thresholds
-) -> bool:
-    """Whether a known voice is near enough, and nearer than any other pair with one of the two."""
-    is_long = seconds >= thresholds.long_reference
-    least = thresholds.known_long if is_long else thresholds.known_short
-    others = np.append(np.delete(cosines[voice], person), np.delete(cosines[:, person], voice))
-    second = others.max(initial=-1.0)
-    found = cosines[voice, person]
-    return bool(found >= least and found - second >= thresholds.known_margin)
 
 
 def _margins(means: np.ndarray, path: np.ndarray) -> np.ndarray:
@@ -227,6 +200,13 @@ def _overlaps(
         bool(unclear and len(times) and np.abs(times - (start + end) / 2).min() < NEAR)
         for (start, end), unclear in zip(words, is_unclear, strict=True)
     )
+
+
+def count_voices(windows: np.ndarray, embeddings: np.ndarray, thresholds: Thresholds) -> int:
+    """The voices in a recording that should have one. In doubt it is one."""
+    strict = replace(thresholds, relative=CERTAIN * thresholds.relative)
+    heard = Heard(windows, embeddings, ())
+    return len(find_voices(heard, strict, 1, None).centres) if len(windows) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +240,7 @@ def snapshot(
         most: voices; None for `MOST`.
         earlier: the numbers of the first windows in the previous snapshot.
     """
-    centres, _ = find_voices(heard, thresholds, fewest, most or MOST)
+    centres = find_voices(heard, thresholds, fewest, most or MOST).centres
     nearest = cosines_of(heard.embeddings, centres).argmax(axis=1)
     numbers = _kept_numbers(nearest, len(centres), np.array(earlier, np.int64))
     return Snapshot(centres, tuple(numbers), tuple(numbers[voice] for voice in nearest))

@@ -1,4 +1,8 @@
-"""Runs in the child processes: the template loads the model, each fork does one job."""
+"""Runs in the child processes: the template loads the model, each fork does one job.
+
+A job takes its request before it says that the model did not load. Otherwise the parent, which is
+still sending, would see a closed socket and not the reason.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import numpy as np
 
 from asr import pcm
 from asr.errors import EngineUnavailable
-from asr.speakers.labels import Heard, Known, label, snapshot
+from asr.speakers.labels import Heard, count_voices, label, snapshot
 from asr.speakers.model import SpeakerModel
+from asr.speakers.naming import Known
 from asr.speakers.packing import from_bytes, pack, unpack
 from asr.speakers.thresholds import Thresholds, read_thresholds
 from asr.speakers.windows import cut_windows
@@ -40,29 +45,39 @@ def _loaded() -> tuple[SpeakerModel, Thresholds]:
 
 def embed_job(channel: Channel) -> None:
     """Embed the windows over the words of one chunk of PCM16."""
-    model, thresholds = _loaded()
     request, data = channel.receive()
-    windows = cut_windows([(start, end) for start, end in request["words"]], thresholds)
+    model, thresholds = _loaded()
+    chosen = thresholds.fine() if request["fine"] else thresholds
+    windows = cut_windows([(start, end) for start, end in request["words"]], chosen)
     embeddings = model.embed(pcm.to_float32(pcm.from_bytes(data)), windows)
     channel.send({"windows": windows, "embeddings": pack(embeddings)})
 
 
 def voice_job(channel: Channel) -> None:
-    """Embed the speech of a known voice, PCM16."""
-    model, _ = _loaded()
-    _, data = channel.receive()
-    channel.send({"embedding": pack(model.embed_voice(pcm.to_float32(pcm.from_bytes(data))))})
+    """Embed the speech of a known voice, PCM16, and count the voices in it."""
+    request, data = channel.receive()
+    model, thresholds = _loaded()
+    samples = pcm.to_float32(pcm.from_bytes(data))
+    windows = [
+        window
+        for start, end in request["stretches"]
+        for window in cut_windows([(start, end)], thresholds)
+    ]
+    spans = np.array(windows).reshape(-1, 2)
+    n_voices = count_voices(spans, model.embed(samples, windows), thresholds)
+    channel.send({"embedding": pack(model.embed_voice(samples)), "n_voices": n_voices})
 
 
 def label_job(channel: Channel) -> None:
     """Label the words of one channel."""
-    _, thresholds = _loaded()
     request, data = channel.receive()
+    _, thresholds = _loaded()
     known = [
         Known(voice["name"], unpack(voice["embedding"])[0].astype(np.float32), voice["seconds"])
         for voice in request["known"]
     ]
-    found = label(_heard(request, data), thresholds, request["fewest"], request["most"], known)
+    chosen = thresholds.fine() if request["fine"] else thresholds
+    found = label(_heard(request, data), chosen, request["fewest"], request["most"], known)
     channel.send(
         {
             "names": found.names,
@@ -70,14 +85,15 @@ def label_job(channel: Channel) -> None:
             "confidences": found.confidences,
             "overlapped": found.overlapped,
             "warnings": found.warnings,
+            "is_loose": found.is_loose,
         }
     )
 
 
 def snapshot_job(channel: Channel) -> None:
     """Find the voices of a recording that is still being read."""
-    _, thresholds = _loaded()
     request, data = channel.receive()
+    _, thresholds = _loaded()
     found = snapshot(
         _heard(request, data), thresholds, request["fewest"], request["most"], request["earlier"]
     )

@@ -1,6 +1,7 @@
 """Speakers in the pipeline: labels, splits, checkpoints, failures."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,9 @@ from asr.pcm import to_bytes, to_int16
 from asr.pipeline.checkpoint import Records, pack_chunk, unpack_chunk
 from asr.pipeline.speakers import SpeakerMemory, SpeakerTracker
 from asr.pipeline.transcriber import Transcriber, collect
-from asr.speakers.diariser import Diariser, Provisional, SpokenWord
+from asr.speakers.diariser import Diariser, Provisional, SpokenWord, VoiceLog
 from asr.speakers.packing import pack, unpack
-from asr.types import Chunk, Hypothesis, Segment, Voices, Word
+from asr.types import Audio, Chunk, Hypothesis, Segment, Voices, Word
 from tests.support.fakes import FakeEngine
 from tests.support.voices import voice, write_model
 
@@ -42,7 +43,7 @@ class FakeDiariser:
         if name in self.fails:
             raise self.error
 
-    async def embed(self, audio, words):
+    async def embed(self, audio, words, *, fine=False):
         self._check("embed")
         self.n_embedded += 1
         windows = tuple((word.start, word.end) for word in words)
@@ -52,7 +53,7 @@ class FakeDiariser:
         self._check("snapshot")
         return Provisional(np.eye(2, dtype=np.float32)[:1], (0,), (0,) * len(log.windows))
 
-    async def label(self, log, words, options):
+    async def label(self, log, words, options, refine=None):
         self._check("label")
         numbers = [sum(change <= word.start for change in self.changes) % 2 for word in words]
         return [SpokenWord("AB"[n], 0.9, overlapped=False) for n in numbers], ("told",)
@@ -207,6 +208,77 @@ def test_the_text_is_delivered_although_the_diariser_fails(fails, tmp_path):
     assert all(word.speaker is None for word in found.words)
 
 
+class RefiningDiariser(FakeDiariser):
+    """Always wants fine windows. The speakers are told apart in them only."""
+
+    async def embed(self, audio, words, *, fine=False):
+        if fine:
+            self._check("fine")
+        return await super().embed(audio, words)
+
+    async def label(self, log, words, options, refine=None):
+        finer = refine and await refine()
+        self.changes = (1.0,) if finer else ()
+        self.n_windows = finer and len(finer.windows)
+        return await super().label(log, words, options)
+
+
+@pytest.mark.parametrize(
+    ("fails", "has_audio", "expected"),
+    [((), True, ["A", "B"]), (("fine",), True, ["A"]), ((), False, ["A"])],
+)
+def test_fine_windows_are_an_improvement_that_may_fail(fails, has_audio, expected):
+    diariser = RefiningDiariser(fails=fails, error=OSError("no disk"))
+    places = []
+
+    async def read(channel, chunk):
+        places.append((channel, chunk.index))
+
+    tracker = SpeakerTracker(diariser, SpeakerOptions(), read=read if has_audio else None)
+    whole = segment(0, 0.0, "a b c d")
+    for index in range(6):
+        words = whole.words if index % 2 else ()  # some chunks have no words
+        tracker.add(0, Chunk(index, 0, 16_000), Voices(((0.0, 1.0),), pack(np.ones((1, 2)))), words)
+    found = asyncio.run(tracker.finish([whole]))
+    assert [it.speaker for it in found] == expected
+    assert tracker.warnings == ["told"]
+    assert places == [(0, 1), (0, 3), (0, 5)][: len(places)]
+    assert diariser.n_windows == (12 if expected == ["A", "B"] else None)
+
+
+@pytest.mark.parametrize(("is_loose", "n_windows"), [(True, 1), (False, 1), (True, 4801)])
+def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_windows):
+    diariser, asked = Diariser(1), []
+
+    async def answer(job, request, payload, limits):
+        asked.append(request["fine"])
+        names = ["B"] if request["fine"] else ["A"]
+        found = {"names": names, "voices": [0], "confidences": [1.0], "overlapped": [False]}
+        return {**found, "warnings": [], "is_loose": is_loose}
+
+    async def refine():
+        return VoiceLog()
+
+    monkeypatch.setattr(diariser, "_call", answer)
+    log = VoiceLog()
+    log.windows = [(0.0, 1.0)] * n_windows
+    work = diariser.label(log, [Word("a", 0, 1)], SpeakerOptions(), refine)
+    (spoken,), _ = asyncio.run(work)
+    is_refined = is_loose and n_windows == 1
+    assert (spoken.speaker, asked) == (("B", [False, True]) if is_refined else ("A", [False]))
+
+
+def test_a_chosen_model_is_identified_by_its_content(tmp_path):
+    path = write_model(tmp_path / "tiny.onnx")
+    first = Diariser(1, str(path)).other_model()
+    assert first
+    path.write_bytes(b"another")
+    assert Diariser(1, str(path)).other_model() not in ("", first)
+    path.with_suffix(".json").write_text("{")
+    assert Diariser(1, str(path)).other_model() == ""
+    assert Diariser(1).other_model() == ""
+
+
 def test_a_model_that_does_not_load_is_tried_once():
     diariser = FakeDiariser(fails=("embed",), error=EngineUnavailable("no model"))
     tracker = SpeakerTracker(diariser, SpeakerOptions())
@@ -215,6 +287,23 @@ def test_a_model_that_does_not_load_is_tried_once():
     diariser.fails = ()
     assert asyncio.run(tracker.hear(None, heard)) is heard
     assert diariser.n_embedded == 0
+
+
+@pytest.mark.parametrize("seconds", [1, 60])
+def test_the_reason_why_a_model_does_not_load(tmp_path, seconds):
+    """Also if the audio does not fit into the socket, so that the parent is still sending it."""
+    path = tmp_path / "mine.onnx"
+    path.write_text("no model")
+
+    async def work():
+        diariser = Diariser(1, str(path))
+        try:
+            await diariser.embed(Audio(np.zeros(seconds * 16_000, np.float32)), [Word("a", 0, 1)])
+        finally:
+            await diariser.close()
+
+    with pytest.raises(EngineUnavailable, match="did not load"):
+        asyncio.run(work())
 
 
 def test_a_request_without_a_model_names_the_command(tmp_path):
@@ -276,9 +365,14 @@ def conversation(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_conversation_and_its_continuation(conversation, tmp_path):
-    """With a real model in real processes. A resumed attempt gives the same transcript."""
+@pytest.mark.parametrize("loose", [0.0, 1.0])
+def test_a_conversation_and_its_continuation(conversation, tmp_path, loose):
+    """With a real model in real processes. A resumed attempt gives the same transcript.
+
+    With `loose` 1 all recordings get fine windows.
+    """
     model = write_model(tmp_path / "tiny.onnx")
+    model.with_suffix(".json").write_text(json.dumps({"thresholds": {"loose": loose}}))
     new = []
 
     async def work(records):
@@ -287,7 +381,10 @@ def test_a_conversation_and_its_continuation(conversation, tmp_path):
             kept = Records(records, "fake engine", lambda *found: new.append(found[-1]))
             events, told = transcriber.transcribe_file(conversation, OPTIONS, checkpoint=kept), []
             found = await collect(events, told.append)
-            known = await transcriber.embed_voice(conversation, "Ann")
+            soundfile.write(tmp_path / "ann.wav", voice(300, 9), 16_000)
+            known = await transcriber.embed_voice(tmp_path / "ann.wav", "Ann")
+            with pytest.raises(InvalidOption, match="several voices"):
+                await transcriber.embed_voice(conversation, "Ben")
             return found, told, known
 
     found, told, known = asyncio.run(work([]))
@@ -318,7 +415,17 @@ def test_a_conversation_and_its_continuation(conversation, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("off", None), ("auto", (1, None)), ("3", (3, 3)), ("2-5", (2, 5)), ("20", (20, 20))],
+    [
+        ("off", None),
+        ("auto", (1, None)),
+        ("3", (3, 3)),
+        ("2-5", (2, 5)),
+        ("20", (20, 20)),
+        (" AUTO ", (1, None)),
+        ("Off", None),
+        (" 2 - 5 ", (2, 5)),
+        ("4-4", (4, 4)),
+    ],
 )
 def test_the_number_of_speakers(text, expected):
     found = read_speakers(text)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr.config import AudioLimits, KnownVoice, Options, SpeakerOptions
-from asr.errors import DamagedAudio, InvalidOption
+from asr.errors import DamagedAudio, EngineUnavailable, InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.fields import MAX_REFERENCES, check_fields
 from asr.service.http.json_body import read_json
@@ -95,14 +95,22 @@ def test_a_damaged_voice_counts_as_missing(store, tmp_path):
         store.get("", "Ann")
 
 
-@pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "", "a\nb"])
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "", "a\nb", "\ufffd"])
 def test_names_that_no_client_could_delete_are_not_stored(name):
     with pytest.raises(InvalidOption) as caught:
         check_name(name)
     assert caught.value.name == "name"
 
 
-@pytest.mark.parametrize("name", ["", " a", "a\nb", "a\x00", "x" * 101])
+@pytest.mark.parametrize("name", ["Ann Müller", "क्\u200dष", "می\u200cنم", "x" * 100])
+def test_names_of_all_scripts(name):
+    check_name(name)
+    assert voice(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a\nb", "a\x00", "x" * 101, "\u200d", "\u202ea", "\u200b"]
+)
 def test_names_that_are_refused(store, name):
     with pytest.raises(InvalidOption):
         store.get("", name)
@@ -122,6 +130,13 @@ def test_references_become_embeddings_and_nothing_is_kept(store, tmp_path):
     assert client.received == [(b"a recording", (2.0, 10.0))] * 2
     assert list(tmp_path.glob("*.reference")) == []
     assert resolve(store, tmp_path, ["Ann"], [URL], options=Options()).speakers is None
+
+
+def test_a_speaker_model_that_does_not_load_costs_the_names_only(store, tmp_path):
+    """The text is delivered all the same, with a warning of the diariser."""
+    client = FakeClient(EngineUnavailable("it did not load"))
+    assert resolve(store, tmp_path, ["Ann"], [URL], client) == SPEAKERS
+    assert list(tmp_path.glob("*.reference")) == []
 
 
 @pytest.mark.parametrize(
@@ -212,6 +227,27 @@ def test_openais_fields_ask_for_speakers_where_there_is_a_model():
     assert len(without.warnings) == 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "warns"),
+    [
+        ([("response_format", "text")], True),
+        ([("response_format", "tsv")], True),
+        ([], True),  # json
+        ([("stream", "true")], False),
+        ([("timestamp_granularities[]", "word")], False),
+        ([("response_format", "srt")], False),
+        ([("response_format", "rttm")], False),
+        ([("response_format", "text"), ("speakers", "off")], False),
+    ],
+)
+def test_a_format_without_speakers_is_named(fields, warns):
+    chosen = fields if dict(fields).get("speakers") else [*fields, ("speakers", "2")]
+    found = parsed(*chosen).warnings
+    assert [it for it in found if it.startswith("speakers has no effect")] == list(found)
+    assert bool(found) == warns
+    assert not [it for it in parsed(*chosen, kind=JobForm).warnings if it.startswith("speakers")]
+
+
 def test_speakers_without_a_model_are_an_error():
     with pytest.raises(InvalidOption, match="run it") as caught:
         parsed(("speakers", "auto"), no_speakers="no model: run it")
@@ -219,10 +255,11 @@ def test_speakers_without_a_model_are_an_error():
     assert parsed(("speakers", "off"), no_speakers="no model").options.speakers is None
 
 
-def test_speakers_of_an_alignment_give_a_warning():
+def test_an_alignment_may_ask_for_speakers():
     asked = parsed(("speakers", "2"), ("text", "hello"), kind=AlignmentForm)
-    assert asked.options.speakers is None
-    assert asked.warnings == ("speakers has no effect on an alignment",)
+    assert asked.options.speakers == SpeakerOptions(2, 2)
+    assert asked.warnings == ()
+    assert parsed(("text", "hello"), kind=AlignmentForm).options.speakers is None
     with pytest.raises(InvalidOption, match="off, auto"):
         parsed(("speakers", "zz"), ("text", "hello"), kind=AlignmentForm)
 

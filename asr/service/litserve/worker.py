@@ -378,6 +378,9 @@ async def _checkpoint(
     aligner = transcriber.aligner.name if transcriber.aligner else "no aligner"
     asked = getattr(transcriber.engine, "question_id", "")
     key = f"{transcriber.engine.name}, {aligner}" + (f", asked {asked}" if asked else "")
+    if command.options.speakers is not None:
+        voices = await asyncio.to_thread(transcriber.diariser.other_model)
+        key += f", voices of {voices}" if voices else ""
 
     def report(channel: int, chunk: Chunk, record: str) -> ChunkDone:
         seconds = (chunk.end_sample - chunk.start_sample - chunk.overlap) / SAMPLE_RATE

@@ -115,6 +115,11 @@ class Transcription(_Given):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @field_validator("speakers", mode="before")
+    @classmethod
+    def _number_is_text(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
+
     @field_validator("languages", mode="before")
     @classmethod
     def _without_empty(cls, value: Any) -> Any:

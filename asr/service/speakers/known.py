@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from asr.config import MAX_KNOWN, KnownVoice, SpeakerOptions, check
-from asr.errors import AudioError, InvalidOption
+from asr.errors import AudioError, EngineUnavailable, InvalidOption
 from asr.service.errors import NotFound
 from asr.service.http.problems import Problem
 from asr.service.litserve.messages import EmbedVoice
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from asr.service.litserve.client import WorkerClient
     from asr.service.speakers.store import VoiceStore
     from asr.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 NAMES: Final = "known_speaker_names"
 REFERENCES: Final = "known_speaker_references"
@@ -87,11 +90,21 @@ class KnownSpeakers:
         if references:
             message = f"send as many as {NAMES}: {len(names)}, not {len(references)}"
             check(len(names) == len(references), REFERENCES, message)
-            pairs = zip(names, references, strict=True)
-            known = [await self._embed(name, url, folder) for name, url in pairs]
-        else:
-            known = await asyncio.to_thread(self._stored, owner, names)
+        try:
+            known = await self._voices(names, references, owner, folder)
+        except EngineUnavailable as error:
+            # The text shall be delivered all the same. A warning will tell that the model is bad.
+            logger.warning("known speakers: %s", error)
+            return options
         return replace(options, speakers=replace(options.speakers, known=tuple(known)))
+
+    async def _voices(
+        self, names: Sequence[str], references: Sequence[str], owner: str, folder: Path
+    ) -> list[KnownVoice]:
+        if not references:
+            return await asyncio.to_thread(self._stored, owner, names)
+        pairs = zip(names, references, strict=True)
+        return [await self._embed(name, url, folder) for name, url in pairs]
 
     def _stored(self, owner: str, names: Sequence[str]) -> list[KnownVoice]:
         found = []

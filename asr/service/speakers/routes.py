@@ -15,7 +15,7 @@ from asr.config import MAX_NAME, check
 from asr.errors import AsrError
 from asr.service.access.admission import Admission
 from asr.service.files import temporary_folder
-from asr.service.http.body import drain, receive_body
+from asr.service.http.body import Body, drain, receive_body
 from asr.service.http.middleware import owner_of
 from asr.service.http.problems import Problem
 from asr.service.speakers.store import check_name
@@ -158,7 +158,7 @@ class _Enrolment:
 
     async def _receive(self, request: Request, name: str, folder: Path) -> Response:
         target, owner = folder / "voice", owner_of(request)
-        body = await receive_body(request, target, LIMITS.max_bytes)
+        body = await _received(request, target, self._settings.max_upload_bytes)
         if not body.has_file:
             message = "file: the recording is missing; send a file"
             raise Problem(400, message, "invalid_value", "file")
@@ -167,6 +167,17 @@ class _Enrolment:
         put, model = self._known.store.put, self._known.model
         stored, is_new = await asyncio.to_thread(put, owner, voice, model)
         return JSONResponse(_body(stored).model_dump(), 201 if is_new else 200)
+
+
+async def _received(request: Request, target: Path, max_upload_bytes: int) -> Body:
+    """Receive a recording within the limit of voices, or of all uploads if that is lower."""
+    try:
+        return await receive_body(request, target, min(LIMITS.max_bytes, max_upload_bytes))
+    except Problem as error:
+        if error.code != "too_large" or max_upload_bytes < LIMITS.max_bytes:
+            raise
+        message = f"file: the recording of a voice may have at most {LIMITS.max_bytes >> 20} MiB"
+        raise Problem(413, message, error.code, "file") from error
 
 
 def _body(stored: StoredVoice) -> SpeakerBody:

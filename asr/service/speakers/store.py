@@ -55,6 +55,7 @@ def check_name(name: str) -> None:
     check(is_speaker_name(name), "name", SPEAKER_NAME_RULE)
     is_part = name not in (".", "..") and not set(name) & {"/", "\\"}
     check(is_part, "name", "must not be . or .. and have no / or \\, because URLs contain it")
+    check("\ufffd" not in name, "name", "is not UTF-8")
 
 
 class VoiceStore:
@@ -123,7 +124,7 @@ class VoiceStore:
             path.parent.rmdir()
 
     def _path(self, owner: str, name: str) -> Path:
-        check(is_speaker_name(name), "name", "must be one line of 1 to 100 printable characters")
+        check(is_speaker_name(name), "name", SPEAKER_NAME_RULE)
         return self._folder_of(owner) / f"{_digest(folded(name))}.json"
 
     def _folder_of(self, owner: str) -> Path:

@@ -26,11 +26,9 @@ def choose_speakers(form: TranscriptionForm, no_speakers: str) -> SpeakerOptions
         InvalidOption: the value is wrong, or there is no speaker model.
     """
     chosen = read_speakers(form.speakers or "off")
-    if form.purpose == "alignment":
-        return None
     if form.speakers is not None:
         check(chosen is None or not no_speakers, "speakers", no_speakers)
         return chosen
-    asks = form.response_format == "diarized_json" and form.purpose == "transcription"
+    asks = form.response_format == "diarized_json" and form.purpose != "job"
     asks = asks or bool(form.known_speaker_names or form.known_speaker_references)
     return SpeakerOptions() if asks and form.channels == "mix" and not no_speakers else None

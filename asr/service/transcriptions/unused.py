@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _SUBTITLES: Final = tuple(item.name for item in fields(SubtitleOptions))
 _TO_THE_ENGINE: Final = ("prompt", "keywords", "temperature")
+_PLAIN: Final = ("json", "text", "tsv")
+"""Formats that do not name speakers. With `timestamp_granularities`, json does."""
 _ONE_SPEAKER: Final = (
     "speakers are not told apart, so all segments have the speaker A; channels=split names the "
     "channels"
@@ -32,7 +34,7 @@ def without_effect(
         by_voice: speakers are told apart by their voices.
     """
     sent = form.model_fields_set
-    yield from _speakers(form, sent, by_voice=by_voice)
+    yield from _speakers(sent, by_voice=by_voice)
     yield from _voice_activity(form, sent, form.vad or default_vad)
     if form.purpose == "alignment":
         for name in _TO_THE_ENGINE:
@@ -47,13 +49,11 @@ def without_effect(
         yield from _format(form, sent, by_voice=by_voice)
 
 
-def _speakers(form: TranscriptionForm, sent: set[str], *, by_voice: bool) -> Iterator[str]:
+def _speakers(sent: set[str], *, by_voice: bool) -> Iterator[str]:
     """Fields about speakers that are not told apart."""
     for name in ("known_speaker_names", "known_speaker_references"):
         if name in sent and not by_voice:
             yield f"{name} was ignored: speakers are not told apart"
-    if form.purpose == "alignment" and form.speakers not in (None, "off"):
-        yield "speakers has no effect on an alignment"
 
 
 def _format(form: TranscriptionForm, sent: set[str], *, by_voice: bool) -> Iterator[str]:
@@ -72,6 +72,9 @@ def _format(form: TranscriptionForm, sent: set[str], *, by_voice: bool) -> Itera
         yield f"{field} has no effect with {name}"
     if form.response_format == "diarized_json" and form.channels == "mix" and not by_voice:
         yield _ONE_SPEAKER
+    names_them = form.stream or form.timestamp_granularities or form.response_format not in _PLAIN
+    if "speakers" in sent and by_voice and not names_them:
+        yield f"speakers has no effect with {name}, which does not name them"
 
 
 def unused_subtitle_fields(sent: Container[str], response_format: str) -> list[str]:

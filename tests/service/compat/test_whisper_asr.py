@@ -19,6 +19,7 @@ from asr.service.compat import receive, whisper_asr, whisper_cpp
 from asr.service.compat.fields import Fields
 from asr.service.compat.receive import Asked
 from asr.service.compat.whisper_asr import translate
+from asr.service.http.problems import Problem
 from asr.service.transcriptions.form import parse_fields
 from asr.types import Segment, Transcript
 from tests.support.inprocess import serving
@@ -199,6 +200,42 @@ def test_translation_of_fields():
     assert "vad" not in given({})
     assert parsed({"language": "auto"}).options.decode.language is None
     assert parsed({"language": "en"}).options.decode.language == "en"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (None, None, "auto"),
+        ("2", "5", "2-5"),
+        ("3", None, "3-20"),
+        (None, "4", "1-4"),
+        ("0", "0", "1-20"),
+        ("2", "99", "2-20"),
+    ],
+)
+def test_bounds_of_the_number_of_speakers(low, high, expected):
+    query = {"diarize": "true", "min_speakers": low or "", "max_speakers": high or ""}
+    found = translate(Fields(query.items(), "off", tells_speakers=True))
+    assert dict(found.pairs)["speakers"] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "name"),
+    [
+        ("5", "2", "max_speakers"),
+        ("21", "", "min_speakers"),
+        ("-1", "", "min_speakers"),
+        ("", "-1", "max_speakers"),
+        ("nan", "", "min_speakers"),
+        ("", "inf", "max_speakers"),
+        ("two", "", "min_speakers"),
+    ],
+)
+def test_wrong_bounds_of_the_number_of_speakers(low, high, name):
+    query = {"diarize": "true", "min_speakers": low, "max_speakers": high}
+    with pytest.raises(Problem, match=name) as caught:
+        translate(Fields(query.items(), "off", tells_speakers=True))
+    assert caught.value.param == name
 
 
 def test_flags_that_are_off_give_no_warning():

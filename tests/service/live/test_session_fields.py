@@ -49,6 +49,18 @@ def after(*sessions, config=FRESH):
     return config
 
 
+@pytest.mark.parametrize(("sent", "expected"), [(2, (2, 2)), ("2-5", (2, 5)), (" AUTO", (1, None))])
+def test_the_number_of_speakers(sent, expected):
+    found = after(nested(transcription={"model": "m", "speakers": sent})).speakers
+    assert (found.fewest, found.most) == expected
+
+
+@pytest.mark.parametrize("sent", [0, -1, 2.5, True, [2], "many"])
+def test_a_wrong_number_of_speakers(sent):
+    with pytest.raises((ValueError, InvalidOption), match=r"speakers|off, auto"):
+        after(nested(transcription={"model": "m", "speakers": sent}))
+
+
 def heard(config):
     return config.body("sess")["audio"]["input"]
 
