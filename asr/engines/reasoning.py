@@ -24,10 +24,13 @@ _TASK: Final = (
     r"(?:transcri\w+|audio|recording|clip|speech|spoken|speaker|punctuat\w+|capitali[sz]\w+|"
     r"written\s+(?:\w+\s+)?text|instructions?|verbatim|word\s+for\s+word)\b"
 )
+_TRANSCRIPT: Final = r"(?:transcri\w+|written\s+(?:\w+\s+)?text|verbatim|word\s+for\s+word)\b"
 _ASKED: Final = (
     r"(?:wants?|wanted|asks?|asked|is\s+asking|has\s+asked|needs?|would\s+like|requests?|requested|"
     r"is\s+requesting|gave|has\s+given|provided|has\s+provided|sent|uploaded|expects?)"
 )
+_SAME: Final = r"[^.!?\u2026\n]{0,200}?"
+"""Skips words of the same sentence."""
 _FOREIGN: Final = (
     r"(?:el\s+usuario|o\s+usu[\u00e1a]rio|l['\u2019]utilisateur|l['\u2019]utente|"
     r"der\s+(?:be)?nutzer|\u7528\u6237|\u4f7f\u7528\u8005|\u30e6\u30fc\u30b6\u30fc)"
@@ -47,24 +50,25 @@ _DO: Final = (
 _TRANSCRIBE: Final = r"transcrib(?:e|ing)\b(?=\s+(?:it|this|what|everything|exactly|now)\b|\W*\Z)"
 _STRONG: Final = re.compile(
     rf"""{_OPENER}(?:
-      the\s+user(?:'s|\u2019s)?\s+(?:request|message|prompt)\b
-      |(?:the\s+)?user\s+{_ASKED}\b(?=.{{0,200}}?{_TASK}|\W*\Z|\s+(?:me|us)\W*(?:to)?\W*\Z)
-      |they\s+{_ASKED}\s+(?:me|us)\s+to\s+{_DO}\b(?=.{{0,200}}?{_TASK})
+      the\s+user(?:'s|\u2019s)?\s+(?:request|message|prompt)\b(?={_SAME}{_TASK}|\W*\Z)
+      |(?:the\s+)?user\s+{_ASKED}\b(?={_SAME}{_TASK}|\W*\Z|\s+(?:me|us)\W*(?:to)?\W*\Z)
+      |they\s+{_ASKED}\s+(?:me|us)\s+to\s+{_DO}\b(?={_SAME}{_TASK})
       |{_FOREIGN}
-      |(?:i|we)(?:\s+|(?='|\u2019)){_MUST}\s+(?:{_TRANSCRIBE}|{_DO}\b(?=.{{0,200}}?{_TASK}))
-      |let(?:\s+me|'s|\u2019s|\s+us)\s+(?:\w+\s+)?(?:{_TRANSCRIBE}|{_DO}\b(?=.{{0,200}}?{_TASK}))
+      |(?:i|we)(?:\s+|(?='|\u2019)){_MUST}\s+(?:{_TRANSCRIBE}|{_DO}\b(?={_SAME}{_TASK}))
+      |let(?:\s+me|'s|\u2019s|\s+us)\s+(?:\w+\s+)?(?:{_TRANSCRIBE}|{_DO}\b(?={_SAME}{_TASK}))
       |to\s+transcribe\s+(?:this|the)\s+(?:audio|recording|clip|speech)\W+(?:i|we)\b
       |(?:this|it)\s+is\s+an?\s+(?:\w+\s+)?transcription\s+(?:task|request)\b
       |(?:this|the)\s+(?:audio|recording|clip|speech)\s+(?:needs|has|is)\s+to\s+be\s+transcribed\b
       |(?:listening\s+(?:\w+\s+)?to|transcrib(?:e|ing))\s+(?:the|this)\s+(?:audio|recording|clip|speech)\b
+        (?=\s*(?:[.!:\u2026\n]|\Z)|\s+(?:now|carefully|word)\b)
       |transcribing\s+(?:it\s+)?now\b
       |(?:based\s+on|from|in)\s+(?:the|this)\s+(?:audio|recording|clip)(?:\s+\w+)?,?\s+
-        (?:(?:i|we)\s+(?:can\s+)?hear|(?:here\s+is|here.s)?\s*the\s+transcri\w+)\b
+        (?:(?:i|we)\s+(?:can\s+)?hear(?=\s*:|\s+the\s+following|\W*\Z)|(?:here\s+is|here.s)?\s*the\s+transcri\w+)\b
       |(?:(?:step\s+)?[1I][.):]|\*|-)\s*(?:\*\*)?(?:listen\s+to|analy[sz]e|transcribe|identify)\s+
         (?:the|this)\s+(?:request|audio|task|recording|clip|speech|input)\b
-      |(?:thinking\s+process|my\s+thought\s+process|reasoning)\s*:
+      |(?:thinking\s+process|my\s+thought\s+process|reasoning)\s*:(?=\s*\n|.{{0,200}}?{_TASK})
       |(?:the|my|our)\s+(?:task|instruction|request|prompt|goal|job)s?\s+(?:here\s+)?
-        (?:is|says?|asks?|requires?|states?|are)\b(?=.{{0,200}}?{_TASK})
+        (?:is|says?|asks?|requires?|states?|are)\b(?={_SAME}{_TRANSCRIPT})
       |.{{0,60}}?transcribe\s+the\s+spoken\s+content\s+to\s+written\b
     )""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
@@ -206,10 +210,15 @@ def split_reasoning(text: str) -> Split | None:
     return _split(text, end)
 
 
+def unquoted(text: str) -> str:
+    """Return the text without white space and quotes around it."""
+    text = text.strip()
+    is_quoted = _QUOTES.get(text[:1]) == text[-1:] and len(text) > 1
+    return text[1:-1].strip() if is_quoted else text
+
+
 def _split(text: str, end: int) -> Split:
-    rest = text[end:].strip()
-    if _QUOTES.get(rest[:1]) == rest[-1:] and len(rest) > 1:
-        rest = rest[1:-1].strip()
+    rest = unquoted(text[end:])
     is_apart = "\n" in text[len(text[:end].rstrip()) : end]
     return Split(len(text[:end].split()), rest, is_apart)
 

@@ -3,6 +3,11 @@
 "Final answer:" and "Let me know if you need anything else" may be a model's words or a speaker's.
 The aligner knows: it skips words that are not in the audio, or gives them low confidences. Without
 an aligner for the language, a remark is removed only if nobody can have said it.
+
+1. A remark in a known wording (`asr.engines.reasoning`) is removed if it was not heard.
+2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if it was
+   not heard, although the rest was, and if the audio has no time for it. So a distant voice, which
+   the aligner may not hear either, loses nothing.
 """
 
 from __future__ import annotations
@@ -10,29 +15,54 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from asr.engines.reasoning import split_heading, split_tail
+from asr.engines.edges import (
+    first_sentences,
+    last_sentences,
+    may_be_the_models,
+    may_have_remarks,
+)
+from asr.engines.guards import CUT, REASONING, THOUGHTS_ALONE, Finding, findings
+from asr.engines.reasoning import split_heading, split_tail, unquoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from asr.types import Hypothesis, Word
+    from asr.engines.reasoning import Split
+    from asr.types import Chunk, Hypothesis, Word
 
+Findings = tuple[Finding, ...]
 HEARD: Final = 0.5
 """The aligner hears a word with at least this confidence."""
+MIN_WORDS: Final = 3
+"""Fewer words at an edge are removed only as a heading or on a line of their own, because a short
+word at the edge of a chunk may be unclear although somebody said it."""
+EDGE_SECONDS: Final = 0.3
+"""A chunk has about this much silence before its first and after its last word."""
+WORDS_PER_SECOND: Final = 7.0
+"""Nobody speaks faster."""
 NOTE: Final = "words of the model to the user were removed, because they were not heard"
 
 
 def has_remarks(text: str) -> bool:
-    """Whether a text begins with a heading or ends with a remark to the user."""
-    return split_heading(text) is not None or split_tail(text) is not None
+    """Whether a text may begin or end with a remark to the user."""
+    return may_have_remarks(text) or split_heading(text) is not None or split_tail(text) is not None
 
 
-def without_remarks(timed: Hypothesis) -> Hypothesis:
-    """Remove the heading and the remark at the end.
+def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
+    """Remove the heading and the remarks to the user at the start and the end.
 
     Args:
         timed: the answer, whose words have times.
+        seconds: duration of the chunk.
     """
+    found = _without_known(timed)
+    found = _without_last_sentences(found, timed, seconds)
+    found = _without_first_sentences(found, timed)
+    return found if found is timed else replace(found, warnings=(*found.warnings, NOTE))
+
+
+def _without_known(timed: Hypothesis) -> Hypothesis:
+    """Remove a heading and a remark at the end in known wordings."""
     found = timed
     tail = split_tail(found.text)
     if tail is not None:
@@ -46,7 +76,88 @@ def without_remarks(timed: Hypothesis) -> Hypothesis:
         is_said = was_said(found.words[: heading.n_words], timed.words)
         if is_said is False:
             found = part(found, heading.rest, heading.n_words)
-    return found if found is timed else replace(found, warnings=(*found.warnings, NOTE))
+    return found
+
+
+def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis:
+    """Remove the first sentences that are the model's: as many as were not heard."""
+    end = n_words = 0
+    for start, stop in _unheard(found, timed, first_sentences(found.text)):
+        if may_be_the_models(found.text[start:stop]):
+            end, n_words = stop, len(found.text[:stop].split())
+    rest = found.words[n_words:]
+    if not _is_worth_it(found.text[:end], n_words) or not _are_heard(rest, timed):
+        return found
+    room = next(filter(_is_heard, rest)).start
+    is_possible = room >= EDGE_SECONDS + n_words / WORDS_PER_SECOND
+    return found if is_possible else part(found, unquoted(found.text[end:]), n_words)
+
+
+def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float) -> Hypothesis:
+    """Remove the last sentences that are the model's: as many as were not heard."""
+    start, n_before = len(found.text), len(found.words)
+    for begin, stop in _unheard(found, timed, last_sentences(found.text)):
+        if may_be_the_models(found.text[begin:stop]):
+            start, n_before = begin, len(found.text[:begin].split())
+    rest, said = found.words[:n_before], found.text[start:]
+    n_words = len(found.words) - n_before
+    is_apart = found.text[:start].endswith("\n")
+    if not _is_worth_it(said, n_words, is_apart=is_apart) or not _are_heard(rest, timed):
+        return found
+    room = seconds - next(filter(_is_heard, reversed(rest))).end
+    is_possible = room >= EDGE_SECONDS + n_words / WORDS_PER_SECOND
+    return found if is_possible else part(found, unquoted(found.text[:start]), 0, n_before)
+
+
+def _are_heard(words: Sequence[Word], timed: Hypothesis) -> bool:
+    return any(map(_is_heard, words)) and bool(was_said(words, timed.words))
+
+
+def _unheard(
+    found: Hypothesis, timed: Hypothesis, sentences: Iterable[tuple[int, int]]
+) -> Iterable[tuple[int, int]]:
+    """Yield the sentences up to the first one that was heard."""
+    for start, stop in sentences:
+        first = len(found.text[:start].split())
+        words = found.words[first : first + len(found.text[start:stop].split())]
+        if was_said(words, timed.words) is not False:
+            return
+        yield start, stop
+
+
+def _is_worth_it(said: str, n_words: int, *, is_apart: bool = False) -> bool:
+    """Whether the words are enough for a decision."""
+    is_heading = said.rstrip(" *\"'").endswith((":", "\uff1a", "\n"))
+    return bool(n_words) and (n_words >= MIN_WORDS or is_heading or is_apart)
+
+
+def without_thoughts(
+    chunk: Chunk, heard: Hypothesis, timed: Hypothesis, thoughts: Split, found: Findings
+) -> tuple[Hypothesis, Findings]:
+    """Remove what reads like thoughts of the model, unless the aligner hears it.
+
+    Without an aligner for the language, thoughts are removed only if the rest is on a line of
+    its own. Without a rest the finding stays, and the answer does not become text.
+
+    Args:
+        chunk: the chunk.
+        heard: the answer.
+        timed: the same, with times.
+        thoughts: where the thoughts in the answer end.
+        found: the findings on the answer.
+    """
+    others = tuple(it for it in found if it.guard != "reasoning")
+    is_said = was_said(timed.words[: thoughts.n_words], timed.words)
+    if is_said:
+        return timed, others
+    is_rest_said = was_said(timed.words[thoughts.n_words :], timed.words)
+    if is_rest_said is False or (is_rest_said is None and heard.is_cut):
+        return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
+    if not thoughts.rest or (is_said is None and not thoughts.is_apart):
+        return heard, found
+    rest = part(heard, thoughts.rest, thoughts.n_words)
+    removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
+    return rest, (removed, *findings(rest, chunk))
 
 
 def was_said(words: Sequence[Word], everything: Sequence[Word]) -> bool | None:
@@ -61,8 +172,11 @@ def was_said(words: Sequence[Word], everything: Sequence[Word]) -> bool | None:
     if not any(_is_measured(word) for word in everything):
         return None
     readable = [word for word in words if any(map(str.isalnum, word.text))]
-    n_heard = sum(_is_measured(word) and (word.confidence or 0) >= HEARD for word in readable)
-    return 2 * n_heard >= len(readable)
+    return 2 * sum(map(_is_heard, readable)) >= len(readable)
+
+
+def _is_heard(word: Word) -> bool:
+    return _is_measured(word) and (word.confidence or 0) >= HEARD
 
 
 def _is_measured(word: Word) -> bool:
@@ -70,11 +184,21 @@ def _is_measured(word: Word) -> bool:
 
 
 def part(heard: Hypothesis, text: str, first: int, last: int | None = None) -> Hypothesis:
-    """Return the hypothesis with the words [first, last). Words with times keep them."""
-    sure = heard.word_confidences
-    return replace(
-        heard,
-        text=text,
-        words=heard.words[first:last],
-        word_confidences=None if sure is None else sure[first:last],
-    )
+    """Return the hypothesis with the words [first, last). Words with times keep them.
+
+    Args:
+        heard: the answer.
+        text: the text of these words, perhaps without the quotes around them.
+        first: index of the first word.
+        last: index after the last word.
+    """
+    texts, words, sure = text.split(), heard.words[first:last], heard.word_confidences
+    is_same = len(words) == len(texts)  # a quote between spaces is a word of its own
+    words = tuple(map(_renamed, words, texts)) if is_same else ()
+    sure = None if sure is None else sure[first:last]
+    sure = sure if sure and len(sure) == len(texts) else None
+    return replace(heard, text=text, words=words, word_confidences=sure)
+
+
+def _renamed(word: Word, text: str) -> Word:
+    return word if word.text == text else replace(word, text=text)
