@@ -16,7 +16,8 @@ MAX_SENTENCES: Final = 12
 """At most this many sentences at each edge are examined."""
 
 _SENTENCE_END: Final = re.compile(
-    r"(?:(?<=[.!?\u2026:])[\"'\u201d\u2019)\]*]*\s+|(?<=[\u3002\uff01\uff1f\uff1a])\s*|\n+)"
+    r"(?:(?<=[.!?\u2026:\])>])[\"'\u201d\u2019)\]*]*\s+|(?<=[\u3002\uff01\uff1f\uff1a])\s*|\n+"
+    r"|\s+(?=[\[(<]))"
 )
 _ABOUT: Final = re.compile(
     r"""(?<!\w)(?:
@@ -39,13 +40,19 @@ _BRIEF: Final = re.compile(
 )
 
 
+_MARKED: Final = re.compile(
+    r"\s*(?:[\[(<][^\[\]()<>]{1,80}[\])>]\W*|\w+(?:\W{1,2}\w+){0,2}\s*:\W*)\Z"
+)
+"""Text in brackets, and a short heading or label: "[English]", "(sighs)", "Host:"."""
+
+
 def may_be_the_models(sentence: str) -> bool:
     """Whether a model may say this to its user."""
-    return bool(_ABOUT.search(sentence) or _BRIEF.match(sentence))
+    return bool(_ABOUT.search(sentence) or _BRIEF.match(sentence) or _MARKED.match(sentence))
 
 
 def first_sentences(text: str) -> list[tuple[int, int]]:
-    """Return (start, end) of the first sentences in order; a colon ends a sentence, too."""
+    """Return (start, end) of the first sentences in order; colons and brackets end one, too."""
     return _sentences(text)[:MAX_SENTENCES]
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from asr.align.interpolate import interpolate
 from asr.config import ChunkOptions, DecodeOptions
 from asr.counters import COUNTS
+from asr.engines.base import Scrubbed
 from asr.engines.guards import (
     REASONING,
     UNHEARD,
@@ -33,7 +34,7 @@ from asr.engines.reasoning import split_reasoning
 from asr.errors import EngineError, EngineFailed
 from asr.pipeline.chunking import quietest
 from asr.pipeline.loudness import audible
-from asr.pipeline.remarks import has_remarks, without_remarks, without_thoughts
+from asr.pipeline.remarks import has_remarks, restored, without_remarks, without_thoughts
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
@@ -230,6 +231,9 @@ class Recogniser:
 
     async def cleaned(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
         """Remove what the model said to the user, unless the aligner hears it."""
+        if isinstance(heard, Scrubbed):
+            timed = await self.timed(heard.uncut, audio, language)
+            heard = replace(restored(heard, timed), is_cut=heard.is_cut)
         if not self.is_remarked(heard):
             return heard
         timed = await self.timed(heard, audio, language)

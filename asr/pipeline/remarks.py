@@ -12,7 +12,9 @@ an aligner for the language, a remark is removed only if nobody can have said it
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from asr.engines.edges import (
@@ -27,6 +29,7 @@ from asr.engines.reasoning import split_heading, split_tail, unquoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from asr.engines.base import Scrubbed
     from asr.engines.reasoning import Split
     from asr.types import Chunk, Hypothesis, Word
 
@@ -34,8 +37,8 @@ Findings = tuple[Finding, ...]
 HEARD: Final = 0.5
 """The aligner hears a word with at least this confidence."""
 MIN_WORDS: Final = 3
-"""Fewer words at an edge are removed only as a heading or on a line of their own, because a short
-word at the edge of a chunk may be unclear although somebody said it."""
+"""Fewer words at an edge are removed only as a heading, in brackets, or on a line of their own. A
+short word at the edge of a chunk may be unclear although somebody said it."""
 EDGE_SECONDS: Final = 0.3
 """A chunk has about this much silence before its first and after its last word."""
 WORDS_PER_SECOND: Final = 7.0
@@ -59,6 +62,30 @@ def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
     found = _without_last_sentences(found, timed, seconds)
     found = _without_first_sentences(found, timed)
     return found if found is timed else replace(found, warnings=(*found.warnings, NOTE))
+
+
+def restored(heard: Scrubbed, timed: Hypothesis) -> Hypothesis:
+    """Return the uncut answer if the words that were removed were said, and the answer otherwise.
+
+    Args:
+        heard: the answer.
+        timed: the uncut answer, whose words have times.
+    """
+    kept = _letters(heard.text)
+    begin = _letters(timed.text).find(kept)
+    if begin < 0:
+        return heard.plain
+    ends = list(accumulate(len(_letters(word.text)) for word in timed.words))
+    first = bisect_right(ends, begin)
+    last = bisect_left(ends, begin + len(kept)) + 1 if kept else first
+    is_said = was_said((*timed.words[:first], *timed.words[last:]), timed.words)
+    if is_said:
+        return timed
+    return heard.plain if is_said is None else part(timed, heard.text, first, last)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
 
 
 def _without_known(timed: Hypothesis) -> Hypothesis:
@@ -127,8 +154,9 @@ def _unheard(
 
 def _is_worth_it(said: str, n_words: int, *, is_apart: bool = False) -> bool:
     """Whether the words are enough for a decision."""
-    is_heading = said.rstrip(" *\"'").endswith((":", "\uff1a", "\n"))
-    return bool(n_words) and (n_words >= MIN_WORDS or is_heading or is_apart)
+    bare = said.strip(" *\"'")
+    is_marked = bare.endswith((":", "\uff1a", "\n", "]", ")", ">")) or bare[:1] in ("[", "(", "<")
+    return bool(n_words) and (n_words >= MIN_WORDS or is_marked or is_apart)
 
 
 def without_thoughts(
