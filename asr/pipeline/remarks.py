@@ -4,10 +4,12 @@
 The aligner knows: it skips words that are not in the audio, or gives them low confidences. Without
 an aligner for the language, a remark is removed only if nobody can have said it.
 
-1. A remark in a known wording (`asr.engines.reasoning`) is removed if it was not heard.
-2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if it was
-   not heard, although the rest was, and if the audio has no time for it. So a distant voice, which
-   the aligner may not hear either, loses nothing.
+1. A remark in a known wording (`asr.engines.reasoning`) is removed if it was not heard, although
+   the rest was. In a noisy chunk the aligner may hear nothing.
+2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if, in
+   addition, the audio has no time for it. So a distant voice, which the aligner may not hear,
+   loses nothing.
+3. A heading or role that the engine removed already (`Scrubbed`) comes back if it was heard.
 """
 
 from __future__ import annotations
@@ -94,14 +96,15 @@ def _without_known(timed: Hypothesis) -> Hypothesis:
     tail = split_tail(found.text)
     if tail is not None:
         is_said = was_said(found.words[tail.n_words :], timed.words)
-        if is_said is False or (is_said is None and tail.is_certain):
+        is_unsaid = is_said is False and _are_heard(found.words[: tail.n_words], timed)
+        if is_unsaid or (is_said is None and tail.is_certain):
             found = part(found, tail.before, 0, tail.n_words)
             # Without an aligner the times were spread over all words.
             found = replace(found, words=()) if is_said is None else found
     heading = split_heading(found.text)
     if heading is not None:
         is_said = was_said(found.words[: heading.n_words], timed.words)
-        if is_said is False:
+        if is_said is False and _are_heard(found.words[heading.n_words :], timed):
             found = part(found, heading.rest, heading.n_words)
     return found
 
@@ -145,9 +148,7 @@ def _unheard(
 ) -> Iterable[tuple[int, int]]:
     """Yield the sentences up to the first one that was heard."""
     for start, stop in sentences:
-        first = len(found.text[:start].split())
-        words = found.words[first : first + len(found.text[start:stop].split())]
-        if was_said(words, timed.words) is not False:
+        if was_said(_words_of(found, start, stop), timed.words) is not False:
             return
         yield start, stop
 
@@ -201,6 +202,12 @@ def was_said(words: Sequence[Word], everything: Sequence[Word]) -> bool | None:
         return None
     readable = [word for word in words if any(map(str.isalnum, word.text))]
     return 2 * sum(map(_is_heard, readable)) >= len(readable)
+
+
+def _words_of(timed: Hypothesis, start: int, stop: int) -> Sequence[Word]:
+    """Return the words of text[start:stop], which starts and ends between words."""
+    first = len(timed.text[:start].split())
+    return timed.words[first : first + len(timed.text[start:stop].split())]
 
 
 def _is_heard(word: Word) -> bool:
