@@ -61,8 +61,8 @@ _MARKDOWN: Final = re.compile(
     r"|\A\s*\*\*(?:final\s+)?(?:answer|transcript(?:ion)?)\s*\*\*"
     rf"|^[ \t]*{_RULE}[ \t]*(?:(?:start|beginning|end)\s+of\s+)?(?:the\s+)?"
     rf"transcript(?:ion)?(?:\s+(?:begins|starts|ends))?[ \t]*{_RULE}"
-    # A list, a rule in a line with text, and the quotes around our own notes.
-    r"|^[ \t]*[-*\u2022\u2013\u2014][ \t]+(?=\S)|(?<=\s)-{3,}\s*\Z|\"{3}"
+    # A list, and a rule in a line with text.
+    r"|^[ \t]*[-*\u2022\u2013\u2014][ \t]+(?=\S)|(?<=\s)-{3,}\s*\Z"
     r"|\*\*|^#{1,6}\s+(?:transcript(?:ion)?\s*$)?|[♪♫]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -184,8 +184,10 @@ _CERTAIN: Final = (
     *_UNPAIRED,
     _LABEL,
 )
-_REMOVED: Final = (*_CERTAIN, _UNCLOSED, _ROLE, _PREAMBLE, _ECHO)
-_SAYABLE: Final = (*_CERTAIN, re.compile(_OPEN, _FLAGS))
+_FENCE: Final = re.compile(r"\"{3}")
+"""The quotes around the user's context. `_ECHO` needs them, so they are removed after it."""
+_REMOVED: Final = (*_CERTAIN, _UNCLOSED, _ROLE, _PREAMBLE, _ECHO, _FENCE)
+_SAYABLE: Final = (*_CERTAIN, re.compile(_OPEN, _FLAGS), _FENCE)
 """Leaves what somebody may have said: a heading, a role, and the text after a tag that nothing
 closes. An aligner can tell whether it was said."""
 _QUOTES: Final = {
