@@ -32,12 +32,16 @@ _ASKED: Final = (
 _SAME: Final = r"[^.!?\u2026\n]{0,200}?"
 """Skips words of the same sentence."""
 _FOREIGN: Final = (
-    r"(?:el\s+usuario|o\s+usu[\u00e1a]rio|l['\u2019]utilisateur|l['\u2019]utente|"
-    r"der\s+(?:be)?nutzer|\u7528\u6237|\u4f7f\u7528\u8005|\u30e6\u30fc\u30b6\u30fc)"
-    r"(?=.{0,120}?(?:trans[ck]ri|trascri|\u8f6c\u5f55|\u8f49\u9304|\u6587\u5b57|\u5b57\u8d77))"
+    r"(?:(?:el\s+usuario|o\s+usu[\u00e1a]rio|l['\u2019]utilisateur|l['\u2019]utente|"
+    r"der\s+(?:be)?nutzer)\s+(?:m[eih]\s+|mich\s+)?(?:ha\s+|a\s+|hat\s+)?"
+    r"(?:qui[ie]re|pide|solicit\w+|desea|necesita|pedido|quer|ped[ei]\w*|deseja|precisa|veut|demand\w+|"
+    r"souhait\w+|voudrait|vuole|chie(?:de|sto)|desidera|richie\w+|m\u00f6chte|will|bittet|w\u00fcnscht|"
+    r"verlangt|fordert|gebeten)\b|\u7528\u6237|\u4f7f\u7528\u8005|\u30e6\u30fc\u30b6\u30fc)"
+    rf"(?={_SAME}(?:trans[ck]ri|trascri|\u8f6c\u5f55|\u8f49\u9304|\u6587\u5b57|\u5b57\u8d77))"
 )
 """The user, in other languages that the model may think in: Spanish, Portuguese, French, Italian,
 German, Chinese and Japanese."""
+_IS_FOREIGN: Final = re.compile(rf"\W*{_FOREIGN}", re.IGNORECASE)
 _MUST: Final = (
     r"(?:need|have|should|must|will|am|are|was|were|can|could|'?ll|'?m|'?re|'?ve|"
     r"\u2019ll|\u2019m|\u2019re|\u2019ve)"
@@ -69,7 +73,7 @@ _STRONG: Final = re.compile(
       |(?:thinking\s+process|my\s+thought\s+process|reasoning)\s*:(?=\s*\n|.{{0,200}}?{_TASK})
       |(?:the|my|our)\s+(?:task|instruction|request|prompt|goal|job)s?\s+(?:here\s+)?
         (?:is|says?|asks?|requires?|states?|are)\b(?={_SAME}{_TRANSCRIPT})
-      |.{{0,60}}?transcribe\s+the\s+spoken\s+content\s+to\s+written\b
+      |[^.!?\u2026\n]{{0,60}}?transcribe\s+the\s+spoken\s+content\s+to\s+written\b
     )""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -152,11 +156,13 @@ class Split(NamedTuple):
         n_words: words of the thoughts.
         rest: the text after them; empty if there is nothing else.
         is_apart: whether the rest is on a line of its own.
+        is_foreign: whether the thoughts are not English. An aligner for English cannot hear them.
     """
 
     n_words: int
     rest: str
     is_apart: bool
+    is_foreign: bool = False
 
 
 class Tail(NamedTuple):
@@ -207,7 +213,8 @@ def split_reasoning(text: str) -> Split | None:
     labels = [match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match)]
     if labels:
         end = labels[-1]
-    return _split(text, end)
+    found = _split(text, end)
+    return found._replace(is_foreign=bool(_IS_FOREIGN.match(text))) if found.n_words else None
 
 
 def unquoted(text: str) -> str:

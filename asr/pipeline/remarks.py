@@ -9,11 +9,14 @@ an aligner for the language, a remark is removed only if nobody can have said it
 2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if, in
    addition, the audio has no time for it. So a distant voice, which the aligner may not hear,
    loses nothing.
-3. A heading or role that the engine removed already (`Scrubbed`) comes back if it was heard.
+3. An answer that says everything twice loses the copy that was not heard, if there is no time
+   for it.
+4. A heading or role that the engine removed already (`Scrubbed`) comes back if it was heard.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from itertools import accumulate
@@ -25,7 +28,7 @@ from asr.engines.edges import (
     may_be_the_models,
     may_have_remarks,
 )
-from asr.engines.guards import CUT, REASONING, THOUGHTS_ALONE, Finding, findings
+from asr.engines.guards import CUT, REASONING, THOUGHTS_ALONE, Finding, findings, has_run
 from asr.engines.reasoning import split_heading, split_tail, unquoted
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 Findings = tuple[Finding, ...]
 HEARD: Final = 0.5
 """The aligner hears a word with at least this confidence."""
+MIN_COPY: Final = 4
+"""People do say a few words twice."""
 MIN_WORDS: Final = 3
 """Fewer words at an edge are removed only as a heading, in brackets, or on a line of their own. A
 short word at the edge of a chunk may be unclear although somebody said it."""
@@ -49,18 +54,22 @@ NOTE: Final = "words of the model to the user were removed, because they were no
 
 
 def has_remarks(text: str) -> bool:
-    """Whether a text may begin or end with a remark to the user."""
-    return may_have_remarks(text) or split_heading(text) is not None or split_tail(text) is not None
+    """Whether a text may begin or end with a remark to the user. A loop is replaced in any case."""
+    if has_run(text.split()):
+        return False
+    is_known = split_heading(text) is not None or split_tail(text) is not None
+    return is_known or may_have_remarks(text) or _is_doubled(text)
 
 
 def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
-    """Remove the heading and the remarks to the user at the start and the end.
+    """Remove the heading, the remarks to the user at the start and the end, and a second copy.
 
     Args:
         timed: the answer, whose words have times.
         seconds: duration of the chunk.
     """
-    found = _without_known(timed)
+    found = _without_copy(timed, seconds)
+    found = _without_known(found)
     found = _without_last_sentences(found, timed, seconds)
     found = _without_first_sentences(found, timed)
     return found if found is timed else replace(found, warnings=(*found.warnings, NOTE))
@@ -109,6 +118,36 @@ def _without_known(timed: Hypothesis) -> Hypothesis:
     return found
 
 
+def _is_doubled(text: str) -> bool:
+    """Whether the second half of the words repeats the first."""
+    words = [_letters(word).casefold() for word in text.split()]
+    half = len(words) // 2
+    return half >= MIN_COPY and words[:half] == words[half:]
+
+
+def _without_copy(timed: Hypothesis, seconds: float) -> Hypothesis:
+    """Return the half that was heard, if the text is there twice and was heard once."""
+    if not _is_doubled(timed.text):
+        return timed
+    half = len(timed.words) // 2
+    first, second = timed.words[:half], timed.words[half:]
+    middle = [word.start() for word in re.finditer(r"\S+", timed.text)][half]
+    if was_said(second, timed.words) is False and _are_heard(first, timed):
+        room = seconds - next(filter(_is_heard, reversed(first))).end
+        kept = part(timed, timed.text[:middle].strip(), 0, half)
+    elif was_said(first, timed.words) is False and _are_heard(second, timed):
+        room = next(filter(_is_heard, second)).start
+        kept = part(timed, timed.text[middle:], half)
+    else:
+        return timed
+    return timed if _has_time(room, half) else kept
+
+
+def _has_time(room: float, n_words: int) -> bool:
+    """Whether somebody may have said the words in so many seconds at an edge of the chunk."""
+    return room >= EDGE_SECONDS + n_words / WORDS_PER_SECOND
+
+
 def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis:
     """Remove the first sentences that are the model's: as many as were not heard."""
     end = n_words = 0
@@ -118,8 +157,7 @@ def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis
     rest = found.words[n_words:]
     if not _is_worth_it(found.text[:end], n_words) or not _are_heard(rest, timed):
         return found
-    room = next(filter(_is_heard, rest)).start
-    is_possible = room >= EDGE_SECONDS + n_words / WORDS_PER_SECOND
+    is_possible = _has_time(next(filter(_is_heard, rest)).start, n_words)
     return found if is_possible else part(found, unquoted(found.text[end:]), n_words)
 
 
@@ -135,8 +173,11 @@ def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float
     if not _is_worth_it(said, n_words, is_apart=is_apart) or not _are_heard(rest, timed):
         return found
     room = seconds - next(filter(_is_heard, reversed(rest))).end
-    is_possible = room >= EDGE_SECONDS + n_words / WORDS_PER_SECOND
-    return found if is_possible else part(found, unquoted(found.text[:start]), 0, n_before)
+    return (
+        found
+        if _has_time(room, n_words)
+        else part(found, unquoted(found.text[:start]), 0, n_before)
+    )
 
 
 def _are_heard(words: Sequence[Word], timed: Hypothesis) -> bool:
@@ -180,6 +221,8 @@ def without_thoughts(
     if is_said:
         return timed, others
     is_rest_said = was_said(timed.words[thoughts.n_words :], timed.words)
+    if thoughts.is_foreign and not is_rest_said:
+        is_said = is_rest_said = None  # the aligner may not know the language
     if is_rest_said is False or (is_rest_said is None and heard.is_cut):
         return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
     if not thoughts.rest or (is_said is None and not thoughts.is_apart):

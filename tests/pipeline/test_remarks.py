@@ -193,6 +193,28 @@ def test_without_an_aligner_a_meeting_loses_no_sentence(speech):
     assert heard.text == speech
 
 
+def test_an_answer_that_says_everything_twice_loses_the_copy():
+    for gap in (" ", "\n\n"):
+        heard = transcribed(f"{SPEECH}{gap}{SPEECH}", Ears())
+        assert heard.text == SPEECH
+        assert [word.text for word in heard.words] == SPEECH.split()
+    twice = f"{SPEECH} {SPEECH}"
+    assert transcribed(twice, Ears(twice)).text == twice
+    assert transcribed(twice, Ears(room=2.7)).text == twice, "a second voice may repeat it"
+    assert transcribed("No way. No way.", Ears("No way.")).text == "No way. No way."
+
+
+@pytest.mark.parametrize("gap", [" ", "\n"])
+def test_an_aligner_that_does_not_know_the_language_costs_no_speech(gap):
+    speech = "Wir trafen uns am Mittag, und es hat geregnet."
+    thought = "Der Nutzer m\u00f6chte, dass wir das Treffen transkribieren."
+    heard = transcribed(f"{thought}{gap}{speech}", Ears("nothing of it"))
+    assert heard.text.endswith(speech)
+    assert (thought in heard.text) == (gap == " ")
+    used = "Der Nutzer kann das Transkript herunterladen, und es hat geregnet."
+    assert transcribed(used, Ears("nothing of it")).text == used
+
+
 def test_each_half_of_a_chunk_loses_its_own_remarks():
     doubtful = "thank you " * 40
     first, second = "We met at noon, and it rained.", "The shop was closed, so we went home by bus."
