@@ -34,7 +34,7 @@ from asr.engines.reasoning import split_reasoning
 from asr.errors import EngineError, EngineFailed
 from asr.pipeline.chunking import quietest
 from asr.pipeline.loudness import audible
-from asr.pipeline.remarks import has_remarks, restored, without_remarks, without_thoughts
+from asr.pipeline.remarks import has_remarks, milder, restored, without_remarks, without_thoughts
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
@@ -215,7 +215,7 @@ class Recogniser:
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
         heard = await self.cleaned(heard, audio, language)
-        found = self.doubts(heard, chunk)
+        found = milder(self.doubts(heard, chunk), heard)
         thoughts = split_reasoning(heard.text)
         if thoughts is not None and any(finding.guard == "reasoning" for finding in found):
             timed = await self.timed(heard, audio, language)

@@ -28,7 +28,15 @@ from asr.engines.edges import (
     may_be_the_models,
     may_have_remarks,
 )
-from asr.engines.guards import CUT, REASONING, THOUGHTS_ALONE, Finding, findings, has_run
+from asr.engines.guards import (
+    CUT,
+    REASONING,
+    THOUGHTS_ALONE,
+    WITNESS,
+    Finding,
+    findings,
+    has_run,
+)
 from asr.engines.reasoning import split_heading, split_tail, unquoted
 
 if TYPE_CHECKING:
@@ -41,6 +49,8 @@ if TYPE_CHECKING:
 Findings = tuple[Finding, ...]
 HEARD: Final = 0.5
 """The aligner hears a word with at least this confidence."""
+CLEAR: Final = 0.7
+"""It hears a word clearly with this confidence. Most words that were said reach it."""
 MIN_COPY: Final = 4
 """People do say a few words twice."""
 MIN_WORDS: Final = 3
@@ -230,6 +240,24 @@ def without_thoughts(
     rest = part(heard, thoughts.rest, thoughts.n_words)
     removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
     return rest, (removed, *findings(rest, chunk))
+
+
+def milder(found: Findings, timed: Hypothesis) -> Findings:
+    """Return the findings; a reply that the aligner heard clearly weighs little.
+
+    Otherwise an empty second attempt would replace real speech that only reads like a reply.
+    """
+    if not any(it.guard == "commentary" for it in found) or not _is_clearly_said(timed):
+        return found
+    return tuple(replace(it, weight=WITNESS) if it.guard == "commentary" else it for it in found)
+
+
+def _is_clearly_said(timed: Hypothesis) -> bool:
+    """Whether the aligner heard every sentence, and most words clearly."""
+    n_clear = sum(_is_heard(word) and (word.confidence or 0) >= CLEAR for word in timed.words)
+    sentences = (*first_sentences(timed.text), *last_sentences(timed.text))
+    each = (was_said(_words_of(timed, *span), timed.words) for span in sentences)
+    return 2 * n_clear > len(timed.words) and all(each)
 
 
 def was_said(words: Sequence[Word], everything: Sequence[Word]) -> bool | None:

@@ -167,6 +167,16 @@ def test_a_meeting_about_users_and_transcripts_loses_nothing(text):
     assert len(heard.words) == len(heard.text.split())
 
 
+@pytest.mark.parametrize("second", ["", "thank you " * 40, "So."])
+def test_speech_that_reads_like_a_reply_is_not_replaced_by_less(second):
+    speech = "Here is a summary of what the audio contains, and what they sent us on Monday."
+    heard = transcribed([speech, second], Ears(speech))
+    assert heard.text == speech
+    assert any("in doubt" in note for note in heard.warnings)
+    unsaid = transcribed([speech, SPEECH], Ears())
+    assert unsaid.text == SPEECH, "what nobody said is replaced"
+
+
 @pytest.mark.parametrize("head", ["Transcript:", "Here is the transcript:", "Narrator:", "<think>"])
 def test_what_the_scrubber_removes_stays_away_if_it_was_not_said(head):
     assert transcribed(f"{head} {SPEECH}", Ears()).text == SPEECH
