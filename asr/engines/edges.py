@@ -16,8 +16,7 @@ MAX_SENTENCES: Final = 12
 """At most this many sentences at each edge are examined."""
 
 _SENTENCE_END: Final = re.compile(
-    r"(?:(?<=[.!?\u2026:\])>])[\"'\u201d\u2019)\]*]*\s+|(?<=[\u3002\uff01\uff1f\uff1a])\s*|\n+"
-    r"|\s+(?=[\[(<]))"
+    r"(?:(?<=[.!?\u2026:\])>])[\"'\u201d\u2019)\]*]{0,3}\s|(?<=[\u3002\uff01\uff1f\uff1a])|\n|\s(?=[\[(<]))"
 )
 _ABOUT: Final = re.compile(
     r"""(?<!\w)(?:

@@ -231,4 +231,7 @@ def test_each_half_of_a_chunk_loses_its_own_remarks():
     halves = [f"{first} That is the transcription.", f"Okay, here is what I heard: {second}"]
     heard = transcribed([doubtful, doubtful, *halves], Ears())
     assert heard.text == f"{first} {second}"
+    starts = [word.start for word in heard.words]
+    assert starts == sorted(starts)
+    assert starts[len(first.split())] > SECONDS / 3
     assert "each half" in heard.warnings[-1]
