@@ -89,10 +89,14 @@ _SOUND: Final = (
     r"unintelligible|indistinct|crosstalk|coughs?|coughing|sighs|sighing|static|beeps?|beeping|"
     r"cheering|cheers|clears throat|sniffles|sobbing|gasps|screams|footsteps|ringing|barking|"
     r"blank[_ ]audio|foreign language|no (?:speech|audio|sound)|pause|chatter|humming|whispering|"
-    r"(?:(?:start|beginning|end) of (?:the )?)?(?:transcript(?:ion)?|recording|audio|speech)"
-    r"(?: (?:begins|starts|ends))?|(?:bird|birds) (?:chirping|singing)|door (?:opens|closes|slams)|"
-    r"wind(?: blowing)?|typing|thunder|siren|engine|birdsong|laugh"
+    r"end of (?:the )?(?:transcript(?:ion)?|recording|audio|speech)"
 )
+_NOTED: Final = (
+    r"(?:(?:start|beginning) of (?:the )?)?(?:transcript(?:ion)?|recording|audio|speech)"
+    r"(?: (?:begins|starts|ends))?|birds? (?:chirping|singing)|door (?:opens|closes|slams)|"
+    r"wind(?: blowing)?|typing|thunder|sirens?|engine|birdsong|laugh"
+)
+"""Only in square brackets: asterisks may stand around a word that was said with emphasis."""
 _MANNER: Final = (
     r"soft|loud|upbeat|dramatic|background|gentle|instrumental|classical|electronic|piano|guitar|"
     r"audience|crowd|phone|telephone|dog|heavy|light|faint|distant|long|short|brief|ambient|tense|"
@@ -104,7 +108,7 @@ _HAPPENS: Final = r"(?=[^()\n]*\s[^()\n]*)(?=[^()\n]*(?:ing|plays|fades|laughs)\
 _ASIDE: Final = re.compile(
     # Round brackets may hold spoken words, as in "a (static) field". They are removed where a
     # sentence begins.
-    rf"\[{_NAMED}\]|\*(?!\*){_NAMED}\*|<(?:music|noise|laughter|laugh|silence|applause|cough|breath)>"
+    rf"\[(?:{_NAMED}|\s*(?:{_NOTED})\s*)\]|\*(?!\*){_NAMED}\*|<(?:music|noise|laughter|laugh|silence|applause|cough|breath)>"
     rf"|(?:\A\s*|(?<=[\n.!?>\u2026\"\u201d])[ \t]*)\({_NAMED}\)(?:\s*\({_NAMED}\))*"
     # If they describe an event, also after a comma or semicolon and at the end of a line.
     rf"|(?<=[,;])\s*\({_HAPPENS}{_NAMED}\)|\({_HAPPENS}{_NAMED}\)(?=\s*$)",

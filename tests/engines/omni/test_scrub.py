@@ -220,6 +220,8 @@ def test_a_paragraph_that_may_be_speech_stays(speech):
         "the speaker one: two",
         "I thinking of a tag called </thing>",
         "put a <div> into the <body>",
+        "we need *audio* and *speech*, and the *engine* hummed",
+        "It broke. (Recording) is off.",
         "a - b - c",
         "the shop is open 9:00 - 17:00",
         "The transcript is a mess: half of the words are missing.",
