@@ -68,7 +68,8 @@ class Ears:
                 at += step
             else:
                 words.append(Word(text, at, at, 0.09, "interpolated"))
-        fields = {"avg_logprob": heard.avg_logprob, "is_cut": heard.is_cut}
+        names = ("avg_logprob", "is_cut", "word_confidences")
+        fields = {name: getattr(heard, name) for name in names}
         return type(heard)(heard.chunk_index, heard.text, tuple(words), **fields)
 
 
