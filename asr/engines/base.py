@@ -54,14 +54,16 @@ class Scrubbed(Hypothesis):
 
     Attributes:
         uncut: the answer with these words.
+        is_kept: for each word of `uncut`, whether the answer has it.
     """
 
     uncut: Hypothesis
+    is_kept: tuple[bool, ...]
 
     @classmethod
-    def of(cls, heard: Hypothesis, uncut: Hypothesis) -> Scrubbed:
+    def of(cls, heard: Hypothesis, uncut: Hypothesis, is_kept: tuple[bool, ...]) -> Scrubbed:
         """Return the answer together with the uncut one."""
-        return cls(**_fields(heard), uncut=uncut)
+        return cls(**_fields(heard), uncut=uncut, is_kept=is_kept)
 
     @property
     def plain(self) -> Hypothesis:

@@ -17,9 +17,9 @@ an aligner for the language, a remark is removed only if nobody can have said it
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from itertools import accumulate
+from itertools import compress, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from asr.engines.edges import (
@@ -86,23 +86,39 @@ def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
 
 
 def restored(heard: Scrubbed, timed: Hypothesis) -> Hypothesis:
-    """Return the uncut answer if the words that were removed were said, and the answer otherwise.
+    """Return the answer with those of the removed words that were said.
 
     Args:
         heard: the answer.
         timed: the uncut answer, whose words have times.
     """
-    kept = _letters(heard.text)
-    begin = _letters(timed.text).find(kept)
-    if begin < 0:
+    if not any(map(_is_measured, timed.words)):
         return heard.plain
-    ends = list(accumulate(len(_letters(word.text)) for word in timed.words))
-    first = bisect_right(ends, begin)
-    last = bisect_left(ends, begin + len(kept)) + 1 if kept else first
-    is_said = was_said((*timed.words[:first], *timed.words[last:]), timed.words)
-    if is_said:
-        return timed
-    return heard.plain if is_said is None else part(timed, heard.text, first, last)
+    is_kept: list[bool] = []
+    pairs = zip(heard.is_kept, timed.words, strict=True)
+    for was_kept, some in groupby(pairs, key=itemgetter(0)):
+        words = [word for _, word in some]
+        is_kept += [was_kept or bool(was_said(words, timed.words))] * len(words)
+    kept = list(compress(range(len(is_kept)), is_kept))
+    if is_kept != list(heard.is_kept):
+        return _with_words(timed, _text_of(timed.text, is_kept), kept)
+    if len(kept) == len(heard.text.split()):
+        return _with_words(timed, heard.text, kept)
+    return heard.plain
+
+
+def _text_of(text: str, is_kept: Sequence[bool]) -> str:
+    """Return the text of some words, with the white space before each."""
+    words = re.findall(r"\s*\S+", text)
+    return "".join(compress(words, is_kept)).strip()
+
+
+def _with_words(heard: Hypothesis, text: str, kept: Sequence[int]) -> Hypothesis:
+    """Return the hypothesis with the words at the indexes `kept`, which make the text."""
+    words = tuple(map(_renamed, (heard.words[index] for index in kept), text.split()))
+    sure = heard.word_confidences
+    sure = None if sure is None else tuple(sure[index] for index in kept)
+    return replace(heard, text=text, words=words, word_confidences=sure)
 
 
 def _letters(text: str) -> str:

@@ -154,6 +154,7 @@ MEETING = [
     "User: I cannot log in. Agent: have you tried turning it off?",
     "Narrator: once upon a time there was a king.",
     "Speaker: order, order in the house.",
+    "It was late.\nUser: I cannot log in.\nNarrator: nobody answered.",
     "So the tag is <think> and then you close it.",
     "The user wants me to transcribe the audio, but I told him no.",
     f"Our prompt is: {INSTRUCTION}",

@@ -90,12 +90,13 @@ def hypothesis(
     heard = _hypothesis(chunk_index, answer, draft, tokens, is_cut=is_cut)
     if len(draft.text.split()) == len(answer.split()):
         return heard
-    uncut = _hypothesis(chunk_index, answer, sayable(answer), tokens, is_cut=is_cut)
-    return Scrubbed.of(heard, uncut) if _n_letters(uncut) > _n_letters(heard) else heard
-
-
-def _n_letters(heard: Hypothesis) -> int:
-    return sum(map(str.isalnum, heard.text))
+    more = sayable(answer)
+    left = frozenset(draft.places)
+    is_kept = tuple(not left.isdisjoint(word) for word in _words(more))
+    if all(is_kept):
+        return heard
+    uncut = _hypothesis(chunk_index, answer, more, tokens, is_cut=is_cut)
+    return Scrubbed.of(heard, uncut, is_kept)
 
 
 def _hypothesis(
