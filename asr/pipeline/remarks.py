@@ -38,19 +38,18 @@ from asr.engines.guards import (
     has_run,
 )
 from asr.engines.reasoning import split_heading, split_tail, unquoted
+from asr.pipeline.said import are_heard, is_heard, is_measured, part, was_said, with_words, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from asr.engines.base import Scrubbed
     from asr.engines.reasoning import Split
-    from asr.types import Chunk, Hypothesis, Word
+    from asr.types import Chunk, Hypothesis
 
 Findings = tuple[Finding, ...]
-HEARD: Final = 0.5
-"""The aligner hears a word with at least this confidence."""
 CLEAR: Final = 0.7
-"""It hears a word clearly with this confidence. Most words that were said reach it."""
+"""The aligner hears a word clearly with this confidence. Most words that were said reach it."""
 MIN_COPY: Final = 4
 """People do say a few words twice."""
 MIN_WORDS: Final = 3
@@ -92,7 +91,7 @@ def restored(heard: Scrubbed, timed: Hypothesis) -> Hypothesis:
         heard: the answer.
         timed: the uncut answer, whose words have times.
     """
-    if not any(map(_is_measured, timed.words)):
+    if not any(map(is_measured, timed.words)):
         return heard.plain
     is_kept: list[bool] = []
     pairs = zip(heard.is_kept, timed.words, strict=True)
@@ -101,9 +100,9 @@ def restored(heard: Scrubbed, timed: Hypothesis) -> Hypothesis:
         is_kept += [was_kept or bool(was_said(words, timed.words))] * len(words)
     kept = list(compress(range(len(is_kept)), is_kept))
     if is_kept != list(heard.is_kept):
-        return _with_words(timed, _text_of(timed.text, is_kept), kept)
+        return with_words(timed, _text_of(timed.text, is_kept), kept)
     if len(kept) == len(heard.text.split()):
-        return _with_words(timed, heard.text, kept)
+        return with_words(timed, heard.text, kept)
     return heard.plain
 
 
@@ -111,14 +110,6 @@ def _text_of(text: str, is_kept: Sequence[bool]) -> str:
     """Return the text of some words, with the white space before each."""
     words = re.findall(r"\s*\S+", text)
     return "".join(compress(words, is_kept)).strip()
-
-
-def _with_words(heard: Hypothesis, text: str, kept: Sequence[int]) -> Hypothesis:
-    """Return the hypothesis with the words at the indexes `kept`, which make the text."""
-    words = tuple(map(_renamed, (heard.words[index] for index in kept), text.split()))
-    sure = heard.word_confidences
-    sure = None if sure is None else tuple(sure[index] for index in kept)
-    return replace(heard, text=text, words=words, word_confidences=sure)
 
 
 def _letters(text: str) -> str:
@@ -131,7 +122,7 @@ def _without_known(timed: Hypothesis) -> Hypothesis:
     tail = split_tail(found.text)
     if tail is not None:
         is_said = was_said(found.words[tail.n_words :], timed.words)
-        is_unsaid = is_said is False and _are_heard(found.words[: tail.n_words], timed)
+        is_unsaid = is_said is False and are_heard(found.words[: tail.n_words], timed)
         if is_unsaid or (is_said is None and tail.is_certain):
             found = part(found, tail.before, 0, tail.n_words)
             # Without an aligner the times were spread over all words.
@@ -139,7 +130,7 @@ def _without_known(timed: Hypothesis) -> Hypothesis:
     heading = split_heading(found.text)
     if heading is not None:
         is_said = was_said(found.words[: heading.n_words], timed.words)
-        if is_said is False and _are_heard(found.words[heading.n_words :], timed):
+        if is_said is False and are_heard(found.words[heading.n_words :], timed):
             found = part(found, heading.rest, heading.n_words)
     return found
 
@@ -158,11 +149,11 @@ def _without_copy(timed: Hypothesis, seconds: float) -> Hypothesis:
     half = len(timed.words) // 2
     first, second = timed.words[:half], timed.words[half:]
     middle = [word.start() for word in re.finditer(r"\S+", timed.text)][half]
-    if was_said(second, timed.words) is False and _are_heard(first, timed):
-        room = seconds - next(filter(_is_heard, reversed(first))).end
+    if was_said(second, timed.words) is False and are_heard(first, timed):
+        room = seconds - next(filter(is_heard, reversed(first))).end
         kept = part(timed, timed.text[:middle].strip(), 0, half)
-    elif was_said(first, timed.words) is False and _are_heard(second, timed):
-        room = next(filter(_is_heard, second)).start
+    elif was_said(first, timed.words) is False and are_heard(second, timed):
+        room = next(filter(is_heard, second)).start
         kept = part(timed, timed.text[middle:], half)
     else:
         return timed
@@ -181,9 +172,9 @@ def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis
         if may_be_the_models(found.text[start:stop]):
             end, n_words = stop, len(found.text[:stop].split())
     rest = found.words[n_words:]
-    if not _is_worth_it(found.text[:end], n_words) or not _are_heard(rest, timed):
+    if not _is_worth_it(found.text[:end], n_words) or not are_heard(rest, timed):
         return found
-    is_possible = _has_time(next(filter(_is_heard, rest)).start, n_words)
+    is_possible = _has_time(next(filter(is_heard, rest)).start, n_words)
     return found if is_possible else part(found, unquoted(found.text[end:]), n_words)
 
 
@@ -196,9 +187,9 @@ def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float
     rest, said = found.words[:n_before], found.text[start:]
     n_words = len(found.words) - n_before
     is_apart = found.text[:start].endswith("\n")
-    if not _is_worth_it(said, n_words, is_apart=is_apart) or not _are_heard(rest, timed):
+    if not _is_worth_it(said, n_words, is_apart=is_apart) or not are_heard(rest, timed):
         return found
-    room = seconds - next(filter(_is_heard, reversed(rest))).end
+    room = seconds - next(filter(is_heard, reversed(rest))).end
     return (
         found
         if _has_time(room, n_words)
@@ -206,16 +197,12 @@ def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float
     )
 
 
-def _are_heard(words: Sequence[Word], timed: Hypothesis) -> bool:
-    return any(map(_is_heard, words)) and bool(was_said(words, timed.words))
-
-
 def _unheard(
     found: Hypothesis, timed: Hypothesis, sentences: Iterable[tuple[int, int]]
 ) -> Iterable[tuple[int, int]]:
     """Yield the sentences up to the first one that was heard."""
     for start, stop in sentences:
-        if was_said(_words_of(found, start, stop), timed.words) is not False:
+        if was_said(words_of(found, start, stop), timed.words) is not False:
             return
         yield start, stop
 
@@ -270,57 +257,7 @@ def milder(found: Findings, timed: Hypothesis) -> Findings:
 
 def _is_clearly_said(timed: Hypothesis) -> bool:
     """Whether the aligner heard every sentence, and most words clearly."""
-    n_clear = sum(_is_heard(word) and (word.confidence or 0) >= CLEAR for word in timed.words)
+    n_clear = sum(is_heard(word) and (word.confidence or 0) >= CLEAR for word in timed.words)
     sentences = (*first_sentences(timed.text), *last_sentences(timed.text))
-    each = (was_said(_words_of(timed, *span), timed.words) for span in sentences)
+    each = (was_said(words_of(timed, *span), timed.words) for span in sentences)
     return 2 * n_clear > len(timed.words) and all(each)
-
-
-def was_said(words: Sequence[Word], everything: Sequence[Word]) -> bool | None:
-    """Whether the aligner heard most of the words; None if it aligned no word of the answer.
-
-    A word that the aligner skipped has an interpolated time, and was not heard.
-
-    Args:
-        words: a part of the answer.
-        everything: all words of the answer.
-    """
-    if not any(_is_measured(word) for word in everything):
-        return None
-    readable = [word for word in words if any(map(str.isalnum, word.text))]
-    return 2 * sum(map(_is_heard, readable)) >= len(readable)
-
-
-def _words_of(timed: Hypothesis, start: int, stop: int) -> Sequence[Word]:
-    """Return the words of text[start:stop], which starts and ends between words."""
-    first = len(timed.text[:start].split())
-    return timed.words[first : first + len(timed.text[start:stop].split())]
-
-
-def _is_heard(word: Word) -> bool:
-    return _is_measured(word) and (word.confidence or 0) >= HEARD
-
-
-def _is_measured(word: Word) -> bool:
-    return word.timing == "aligned" and word.confidence is not None
-
-
-def part(heard: Hypothesis, text: str, first: int, last: int | None = None) -> Hypothesis:
-    """Return the hypothesis with the words [first, last). Words with times keep them.
-
-    Args:
-        heard: the answer.
-        text: the text of these words, perhaps without the quotes around them.
-        first: index of the first word.
-        last: index after the last word.
-    """
-    texts, words, sure = text.split(), heard.words[first:last], heard.word_confidences
-    is_same = len(words) == len(texts)  # a quote between spaces is a word of its own
-    words = tuple(map(_renamed, words, texts)) if is_same else ()
-    sure = None if sure is None else sure[first:last]
-    sure = sure if sure and len(sure) == len(texts) else None
-    return replace(heard, text=text, words=words, word_confidences=sure)
-
-
-def _renamed(word: Word, text: str) -> Word:
-    return word if word.text == text else replace(word, text=text)
