@@ -137,7 +137,7 @@ _SPEAKER: Final = (
     r"(?:\s+in\s+(?:the|this)\s+(?:audio|recording|clip))?)"
 )
 _ABROAD: Final = (
-    r"(?:(?:voici|aqu[\u00ed i]\s*est[\u00e1a]|aqui\s+est[\u00e1a]|hier\s+ist|ecco|esta\s+es|"
+    r"(?:(?:voici|aqu[\u00edi]\s+est[\u00e1a]|aqui\s+est[\u00e1a]|hier\s+ist|ecco|esta\s+es|"
     r"dies\s+ist)\s+(?:(?:la|die|das|a|o|el|il|una)\s+)?)?"
     r"(?:transcripci[\u00f3o]n|transcri\u00e7\u00e3o|trascrizione|transkript(?:ion)?|"
     r"transcription\s+en|(?<=\bla\s)transcription)\b[^:\n]{0,40}:"

@@ -37,7 +37,7 @@ from asr.engines.guards import (
     findings,
     has_run,
 )
-from asr.engines.reasoning import split_heading, split_tail, unquoted
+from asr.engines.reasoning import split_heading, split_reasoning, split_tail, unquoted
 from asr.pipeline.said import are_heard, is_heard, is_measured, part, was_said, with_words, words_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
     found = _without_copy(timed, seconds)
     found = _without_known(found)
     found = _without_last_sentences(found, timed, seconds)
-    found = _without_first_sentences(found, timed)
+    if split_reasoning(found.text) is None:  # `without_thoughts` removes thoughts
+        found = _without_first_sentences(found, timed)
     return found if found is timed else replace(found, warnings=(*found.warnings, NOTE))
 
 
@@ -240,7 +241,7 @@ def without_thoughts(
         return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
     if not thoughts.rest or (is_said is None and not thoughts.is_apart):
         return heard, found
-    rest = part(heard, thoughts.rest, thoughts.n_words)
+    rest = without_remarks(part(heard, thoughts.rest, thoughts.n_words), chunk.duration)
     removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
     return rest, (removed, *findings(rest, chunk))
 

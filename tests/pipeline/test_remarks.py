@@ -110,7 +110,7 @@ def test_a_heading_in_any_wording_goes_if_it_was_not_said(head):
         heard = transcribed(f"{head}{gap}{SPEECH}", Ears())
         assert heard.text == SPEECH
         assert [word.text for word in heard.words] == SPEECH.split()
-        assert any("were not heard" in note for note in heard.warnings)
+        assert any("not heard" in note or "thoughts" in note for note in heard.warnings)
     assert transcribed(f'{head} "{SPEECH}"', Ears()).text == SPEECH
 
 
@@ -205,6 +205,22 @@ def test_what_the_scrubber_removes_stays_away_if_it_was_not_said(head):
 def test_without_an_aligner_a_meeting_loses_no_sentence(speech):
     heard = transcribed(speech)
     assert heard.text == speech
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"The user wants me to transcribe the audio. Here is the transcript: {SPEECH}",
+        f"The user wants me to transcribe it.\n\nFinal answer: {SPEECH}\n\nI hope that helps.",
+        f"The user wants me to transcribe the audio. {SPEECH} Would you like a summary?",
+    ],
+)
+def test_thoughts_go_together_with_remarks_and_the_chunk_is_asked_again(answer):
+    heard = transcribed(answer, Ears())
+    assert heard.text == SPEECH
+    assert [word.text for word in heard.words] == SPEECH.split()
+    assert any("thoughts, which are removed" in note for note in heard.warnings)
+    assert transcribed([answer, SPEECH], Ears()).text == SPEECH
 
 
 def test_an_answer_that_says_everything_twice_loses_the_copy():
