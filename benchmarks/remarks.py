@@ -25,7 +25,7 @@ from asr.engines.omni.prompt import hypothesis
 from asr.evaluation import read_manifest
 from asr.pipeline import remarks
 from asr.pipeline.recognition import Recogniser
-from asr.types import SAMPLE_RATE, Audio
+from asr.types import SAMPLE_RATE, Audio, Chunk
 from benchmarks.first_hour.recordings import SAMPLES
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ def stretches(recording: Utterance) -> Iterator[tuple[np.ndarray, str]]:
 async def cleaned(aligner: SphinxAligner, samples: np.ndarray, answer: str) -> str:
     """The answer without what the aligner does not hear."""
     recogniser = Recogniser(_Silent(), aligner)  # type: ignore[arg-type]
-    heard = hypothesis(0, answer)
-    return (await recogniser.cleaned(heard, Audio(samples.astype(np.float32)), None)).text
+    chunk = Chunk(0, 0, len(samples))
+    audio = Audio(samples.astype(np.float32))
+    attempt = await recogniser.judge(chunk, audio, hypothesis(0, answer), None)
+    return attempt.hypothesis.text
 
 
 async def lost(aligner: SphinxAligner, found: list[tuple[np.ndarray, str]]) -> dict[str, int]:
