@@ -6,15 +6,16 @@ the number of chunks that the pipeline keeps in flight.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from asr.config import check
 from asr.text.languages import Language, read_language
+from asr.types import Hypothesis
 
 if TYPE_CHECKING:
     from asr.config import DecodeOptions
-    from asr.types import Audio, Chunk, Hypothesis
+    from asr.types import Audio, Chunk
 
 
 MODEL_ALIASES: Final = (
@@ -45,6 +46,33 @@ class Capabilities:
     prompt: bool = False
     keywords: bool = False
     temperature: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrubbed(Hypothesis):
+    """An answer from which words were removed that somebody may have said after all.
+
+    Attributes:
+        uncut: the answer with these words.
+        is_kept: for each word of `uncut`, whether the answer has it.
+    """
+
+    uncut: Hypothesis
+    is_kept: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, heard: Hypothesis, uncut: Hypothesis, is_kept: tuple[bool, ...]) -> Scrubbed:
+        """Return the answer together with the uncut one."""
+        return cls(**_fields(heard), uncut=uncut, is_kept=is_kept)
+
+    @property
+    def plain(self) -> Hypothesis:
+        """The answer alone."""
+        return Hypothesis(**_fields(self))
+
+
+def _fields(heard: Hypothesis) -> dict[str, Any]:
+    return {it.name: getattr(heard, it.name) for it in fields(Hypothesis)}
 
 
 class Engine(Protocol):

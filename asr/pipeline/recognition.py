@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Final
 from asr.align.interpolate import interpolate
 from asr.config import ChunkOptions, DecodeOptions
 from asr.counters import COUNTS
+from asr.engines.base import Scrubbed
 from asr.engines.guards import (
-    CUT,
     REASONING,
-    THOUGHTS_ALONE,
     UNHEARD,
     WITNESS,
     Finding,
@@ -35,7 +34,7 @@ from asr.engines.reasoning import split_reasoning
 from asr.errors import EngineError, EngineFailed
 from asr.pipeline.chunking import quietest
 from asr.pipeline.loudness import audible
-from asr.pipeline.remarks import has_remarks, part, was_said, without_remarks
+from asr.pipeline.remarks import has_remarks, milder, restored, without_remarks, without_thoughts
 from asr.pipeline.scheduler import NOBODY, FairSlots, Share
 from asr.types import SAMPLE_RATE, Audio, Chunk, Hypothesis, Word
 
@@ -215,11 +214,12 @@ class Recogniser:
         self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
     ) -> _Attempt:
         """Check the text, time the words, and let the witness check them."""
-        if self.is_remarked(heard):
-            heard = without_remarks(await self.timed(heard, audio, language))
-        found = self.doubts(heard, chunk)
-        if any(finding.guard == "reasoning" for finding in found):
-            heard, found = await self._without_reasoning(chunk, audio, heard, language)
+        heard = await self.cleaned(heard, audio, language)
+        found = milder(self.doubts(heard, chunk), heard)
+        thoughts = split_reasoning(heard.text)
+        if thoughts is not None and any(finding.guard == "reasoning" for finding in found):
+            timed = await self.timed(heard, audio, language)
+            heard, found = without_thoughts(chunk, heard, timed, thoughts, found)
         if not found:  # otherwise it will probably be replaced, and alignment is slow
             heard = await self.timed(heard, audio, language)
             if self._witness is not None and self.engine.guarded:
@@ -229,31 +229,15 @@ class Recogniser:
         COUNTS.update({f"guard_{finding.guard}" for finding in found})
         return _Attempt(heard, found)
 
-    async def _without_reasoning(
-        self, chunk: Chunk, audio: Audio, heard: Hypothesis, language: str | None
-    ) -> tuple[Hypothesis, tuple[Finding, ...]]:
-        """Remove what reads like thoughts of the model, unless the aligner hears it.
-
-        Without an aligner for the language, thoughts are removed only if the rest is on a line of
-        its own. Without a rest the finding stays, and the answer does not become text.
-        """
-        found = findings(heard, chunk)
-        thoughts = split_reasoning(heard.text)
-        if thoughts is None:
-            return heard, found
+    async def cleaned(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
+        """Remove what the model said to the user, unless the aligner hears it."""
+        if isinstance(heard, Scrubbed):
+            timed = await self.timed(heard.uncut, audio, language)
+            heard = replace(restored(heard, timed), is_cut=heard.is_cut)
+        if not self.is_remarked(heard):
+            return heard
         timed = await self.timed(heard, audio, language)
-        others = tuple(it for it in found if it.guard != "reasoning")
-        is_said = was_said(timed.words[: thoughts.n_words], timed.words)
-        if is_said:
-            return timed, others
-        is_rest_said = was_said(timed.words[thoughts.n_words :], timed.words)
-        if is_rest_said is False or (is_rest_said is None and heard.is_cut):
-            return heard, (*others, Finding("reasoning", THOUGHTS_ALONE, REASONING))
-        if not thoughts.rest or (is_said is None and not thoughts.is_apart):
-            return heard, found
-        rest = part(heard, thoughts.rest, thoughts.n_words)
-        removed = Finding("reasoning", "its first words were thoughts, which are removed", CUT)
-        return rest, (removed, *findings(rest, chunk))
+        return replace(without_remarks(timed, audio.duration), is_cut=heard.is_cut)
 
     async def timed(self, heard: Hypothesis, audio: Audio, language: str | None) -> Hypothesis:
         """Time every word; interpolate if no aligner knows the language."""
@@ -321,19 +305,22 @@ class _Work:
             return None
         COUNTS["attempts_split"] += 1
         left, right = await asyncio.to_thread(_halves, self._chunk, self._read)
-        _, first = await self._hear(left, self.engine.transcribe)
-        _, second = await self._hear(right, self.engine.transcribe)
+        first, second = await self._half(left), await self._half(right)
         offset = (right.start_sample - self._chunk.start_sample) / SAMPLE_RATE
         both = ((first, left), (second, right))
         found = chain.from_iterable(self._recogniser.doubts(*half) for half in both)
-        remarked = self._recogniser.is_remarked(first)
-        if remarked or any(it.guard == "reasoning" for it in found):
+        if any(it.guard == "reasoning" for it in found):
             return None  # in the middle of a text they would not be noticed
         whole = _concatenated(first, second, offset)
         attempt = await self._recogniser.judge(
             self._chunk, await self.audio(), whole, self._options.language
         )
         return replace(attempt, how="an attempt at each half of the chunk")
+
+    async def _half(self, half: Chunk) -> Hypothesis:
+        """The answer to one half, without remarks: in the middle they would not be noticed."""
+        audio, heard = await self._hear(half, self.engine.transcribe)
+        return await self._recogniser.cleaned(heard, audio, self._options.language)
 
     async def _hear(self, chunk: Chunk, ask: Ask) -> tuple[Audio, Hypothesis]:
         async with self._recogniser.slot(chunk, self._job, self._share):

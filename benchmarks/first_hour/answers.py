@@ -95,7 +95,7 @@ class Store:
         self._path = path
         self.answers: dict[str, Answer] = {}
         if path.exists():
-            for line in path.read_text("utf-8").splitlines():
+            for line in path.read_text("utf-8").split("\n"):  # JSON may hold other line breaks
                 try:
                     answer = read_answer(line)
                 except (ValueError, TypeError, KeyError):
@@ -112,5 +112,5 @@ class Store:
         self.answers[answer.clip] = answer
         line = json.dumps(asdict(answer), ensure_ascii=False)
         self._path.touch(mode=0o600)
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"\n{line}\n")

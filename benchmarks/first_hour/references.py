@@ -12,7 +12,7 @@ import soundfile
 
 from asr.audio.resample import decode
 from asr.config import AudioLimits, check
-from asr.errors import AsrError
+from asr.errors import AsrError, InvalidOption
 from asr.evaluation import Utterance, normalise, read_manifest
 from asr.types import SAMPLE_RATE
 
@@ -29,7 +29,7 @@ class Clip:
     """A recording with its reference.
 
     Attributes:
-        id: hash of name, size and text, the same in every run.
+        id: hash of folder, name, size and text, the same in every run.
         seconds: length of the audio.
     """
 
@@ -39,7 +39,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         file = self.utterance.file
-        text = f"{file.name}\0{file.stat().st_size}\0{self.utterance.text}"
+        # Speakers who read the same words may have files of equal names and sizes.
+        name = f"{file.resolve().parent.name}/{file.name}"
+        text = f"{name}\0{file.stat().st_size}\0{self.utterance.text}"
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:16])
 
     @property
@@ -52,8 +54,9 @@ def find_clips(place: Path) -> list[Clip]:
     """Return all clips of a manifest or a folder, those without words left out.
 
     Raises:
-        InvalidOption: there are none, or a manifest is wrong.
+        InvalidOption: there are none, or a file of references is wrong.
     """
+    check(place.exists(), "references", f"{place} does not exist")
     found = [it for it in _utterances(place) if normalise(it.text)]
     told = (
         f"{place}: no manifest (*.jsonl), no LibriSpeech tree (*.trans.txt), and no audio with a "
@@ -65,15 +68,36 @@ def find_clips(place: Path) -> list[Clip]:
 
 
 def _utterances(place: Path) -> Iterator[Utterance]:
+    """Yield the references of a folder. What a manifest names is not read in another way, too."""
     if place.is_file():
         yield from _named(read_manifest(place), place.stem)
         return
-    manifests = sorted(place.rglob("*.jsonl"))
-    for manifest in manifests:
-        yield from _named(read_manifest(manifest), manifest.parent.name)
-    if not manifests:
-        yield from _librispeech(place)
-        yield from _beside(place)
+    files = _files(place)
+    named: set[Path] = set()
+    for manifest in (file for file in files if file.suffix == ".jsonl"):
+        for each in _named(read_manifest(manifest), manifest.resolve().parent.name):
+            named.add(each.file.resolve())
+            yield each
+    for each in (*_librispeech(place, files), *_beside(files)):
+        if each.file.resolve() not in named:
+            yield each
+
+
+def _files(place: Path) -> list[Path]:
+    """Return the files in a folder. Hidden ones, and those of an earlier run, do not count."""
+    runs = {it.parent for it in place.rglob("run.json") if (it.parent / "answers").is_dir()}
+    return [
+        file
+        for file in sorted(place.rglob("*"))
+        if not file.name.startswith(".") and runs.isdisjoint(file.parents) and file.is_file()
+    ]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption("references", f"cannot read {file}: {error}") from error
 
 
 def _named(utterances: Iterable[Utterance], name: str) -> Iterator[Utterance]:
@@ -82,25 +106,25 @@ def _named(utterances: Iterable[Utterance], name: str) -> Iterator[Utterance]:
         yield each if each.categories else replace(each, categories=(name,))
 
 
-def _librispeech(place: Path) -> Iterator[Utterance]:
+def _librispeech(place: Path, files: Iterable[Path]) -> Iterator[Utterance]:
     """``test-clean/61/70968/61-70968.trans.txt`` has lines with id and text."""
-    for texts in sorted(place.rglob("*.trans.txt")):
+    for texts in (file for file in files if file.name.endswith(".trans.txt")):
         category = next(
             (part for part in texts.parts if part.endswith(("-clean", "-other"))), place.name
         )
-        for line in texts.read_text("utf-8").splitlines():
+        for line in _read(texts).splitlines():
             name, _, text = line.partition(" ")
             for file in (texts.with_name(name + ending) for ending in AUDIO):
-                if file.exists():
+                if file.is_file():
                     yield Utterance(file, text, categories=(f"librispeech {category}",))
 
 
-def _beside(place: Path) -> Iterator[Utterance]:
-    for file in sorted(place.rglob("*")):
+def _beside(files: Iterable[Path]) -> Iterator[Utterance]:
+    for file in files:
         text = file.with_suffix(".txt")
-        if file.suffix.lower() in AUDIO and text.exists():
-            category = file.parent.name or UNNAMED
-            yield Utterance(file, text.read_text("utf-8"), categories=(category,))
+        if file.suffix.lower() in AUDIO and text.is_file():
+            category = file.resolve().parent.name or UNNAMED
+            yield Utterance(file, _read(text), categories=(category,))
 
 
 def _seconds(utterance: Utterance) -> float:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.first_hour.section import Section
+from benchmarks.first_hour.section import Section, in_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ def to_markdown(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
     for it in verdicts:
         level = it.level if it.level == "pass" else f"**{it.level}**"
         cells = (it.item, level, it.found, it.next)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(in_cell, cells))} |")
     return "\n".join([*lines, "", "\n\n".join(it.to_markdown() for it in sections), ""])
 
 
 def write(folder: Path, facts: Mapping[str, Any], sections: Sequence[Section]) -> Path:
     """Write report.md and report.json, and return the path of the first."""
     body = {"facts": dict(facts), "sections": [it.to_json() for it in sections]}
-    _write(folder / "report.json", json.dumps(body, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "report.md", to_markdown(facts, sections))
+    put(folder / "report.json", json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+    put(folder / "report.md", to_markdown(facts, sections))
     return folder / "report.md"
 
 
@@ -44,7 +44,8 @@ def stored(folder: Path) -> dict[str, Section]:
     return {it["name"]: Section.from_json(it) for it in sections}
 
 
-def _write(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
+    """Write a file at once, so that a run that is killed leaves no half."""
     new = path.with_name(path.name + ".new")
     new.write_text(text, encoding="utf-8")
     new.replace(path)

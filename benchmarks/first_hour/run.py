@@ -132,4 +132,4 @@ def _same_question(bench: Bench, facts: dict[str, Any]) -> None:
         other = [name for name, value in identity.items() if before.get(name) != value]
         told = f"{bench.folder} has answers of another {', '.join(other)}: choose another folder"
         check(not other, "out", told)
-    path.write_text(json.dumps(identity), encoding="utf-8")
+    report.put(path, json.dumps(identity))

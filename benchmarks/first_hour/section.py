@@ -39,7 +39,7 @@ class Table:
     def __str__(self) -> str:
         head, *rows = self.rows
         lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-        cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in lines)
+        cells = (map(in_cell, row) for row in lines)
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in cells)])
 
 
@@ -71,6 +71,11 @@ class Section:
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
         return asdict(self)
+
+
+def in_cell(text: str) -> str:
+    """The text as a cell of a table in Markdown."""
+    return " ".join(text.replace("|", "\\|").splitlines())
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -1,6 +1,7 @@
 """The parts that need no server: references, statistics, stored answers, changes of requests."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -9,6 +10,7 @@ from asr.errors import InvalidOption
 from asr.evaluation import Utterance, WordScore
 from asr.types import SAMPLE_RATE, Word
 from benchmarks.first_hour import published
+from benchmarks.first_hour.__main__ import main
 from benchmarks.first_hour.answers import Answer, Call, Store
 from benchmarks.first_hour.arms import PLACEHOLDER, TRAINED, as_trained, saying, thinking
 from benchmarks.first_hour.bootstrap import difference, wer_interval
@@ -58,6 +60,79 @@ def test_a_folder_without_references_is_an_error_that_says_what_is_needed(tmp_pa
     write_wav(tmp_path / "a.wav")
     with pytest.raises(InvalidOption, match=r"trans\.txt"):
         find_clips(tmp_path)
+
+
+def test_what_lies_beside_a_manifest_is_read_once(tmp_path):
+    for name in ("listed", "beside"):
+        write_wav(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.txt").write_text(f"\ufeff{name} words")
+    (tmp_path / "some.jsonl").write_text(json.dumps({"file": "listed.wav", "text": "Listed."}))
+    assert [clip.utterance.text for clip in find_clips(tmp_path)] == ["Listed.", "beside words"]
+
+
+def test_an_earlier_run_and_hidden_files_are_no_references(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    (tmp_path / "a.txt").write_text("hello")
+    answers = tmp_path / "hour" / "answers"
+    answers.mkdir(parents=True)
+    (answers / "sent.jsonl").write_text('{"clip": "1"}')
+    (tmp_path / "hour" / "run.json").write_text("{}")
+    (tmp_path / "._some.jsonl").write_bytes(b"\xff")
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "folder.txt").write_text("a folder is no audio")
+    assert [clip.utterance.text for clip in find_clips(tmp_path)] == ["hello"]
+
+
+def test_the_same_words_by_two_speakers_are_two_clips(tmp_path):
+    for speaker in ("one", "two"):
+        write_wav(tmp_path / speaker / "001.wav")
+        (tmp_path / speaker / "001.txt").write_text("seven")
+    assert [clip.category for clip in find_clips(tmp_path)] == ["one", "two"]
+
+
+def test_a_text_in_another_encoding_is_an_error_that_names_the_file(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    (tmp_path / "a.txt").write_bytes("\u00fcber".encode("latin-1"))
+    with pytest.raises(InvalidOption, match=r"a\.txt"):
+        find_clips(tmp_path)
+
+
+def test_answers_with_line_breaks_of_unicode_and_half_characters_are_stored(tmp_path):
+    clip = Clip(Utterance(write_wav(tmp_path / "a.wav"), "hello"), 1.0)
+    text = "one\u2028two\x85three"
+    Store(tmp_path / "arm.jsonl").put(
+        Answer(clip.id, text, calls=(replace(CALL, content="\ud83d"),))
+    )
+    again = Store(tmp_path / "arm.jsonl")
+    assert again.has(clip)
+    assert again.answers[clip.id].text == text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--minutes", "0"], ["--minutes", "nan"], ["--parallel", "-1"], ["--speed-files", "0"],
+        ["--speed-minutes", "-1"],
+    ],
+)  # fmt: skip
+def test_numbers_that_measure_nothing_are_refused(wrong, tmp_path, capsys):
+    needed = ["--server", "http://vllm", "--references", str(tmp_path), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main([*needed, *wrong])
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_told_and_not_continued(tmp_path, capsys):
+    file = write_wav(tmp_path / "a.wav")
+    for references, out, told in (
+        (tmp_path / "no", tmp_path / "out", "does not exist"),
+        (tmp_path, file, "must be a folder"),
+    ):
+        server = ["--server", "http://vllm"]
+        assert main([*server, "--references", str(references), "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert "again" not in said
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import random
 import re
 import ssl
@@ -58,6 +59,9 @@ CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 1.0
 """uvicorn closes idle connections after 5 s, and a request that is sent at that moment fails. So we
 close them earlier. This costs nothing under load, because then no connection is idle."""
+ASK_AGAIN_SECONDS: Final = 30.0
+"""A server that could not show how it builds a prompt is asked again after this time."""
+BAD_REQUEST: Final = 400
 MAX_MESSAGE: Final = 300
 WRITERS: Final = 2
 """Threads that build requests. If hundreds of chunks begin together, more threads would only take
@@ -147,17 +151,30 @@ class VllmHttpEngine:
         await asyncio.gather(*map(self._is_placed, served))
 
     async def _is_placed(self, server: Server) -> bool:
-        """Whether the text for a server says where the audio goes. A server is asked once."""
+        """Whether the text for a server says where the audio goes.
+
+        A server is asked once, and again after `ASK_AGAIN_SECONDS` if it could not tell.
+        """
         if not self._dialect.shows_tokens:
             return False
         async with server.asking:
-            if server.is_placed is None:
-                server.is_placed = await builds_trained_prompt(
+            now = asyncio.get_running_loop().time()
+            if server.is_placed is None or now >= server.ask_again_at:
+                found = await builds_trained_prompt(
                     self._client, server.url, self.model, self._dialect
                 )
+                server.is_placed = bool(found)
+                server.ask_again_at = math.inf if found is not None else now + ASK_AGAIN_SECONDS
                 known = [it.is_placed for it in self._servers.all if it.is_placed is not None]
                 self._question = replace(self._question, is_placed=all(known))
             return server.is_placed
+
+    async def _has_another_template(self, server: Server) -> bool:
+        """Ask a server again that refused a text with the place of the audio."""
+        if server.is_placed:
+            server.is_placed = None
+            return not await self._is_placed(server)
+        return False
 
     @property
     def question_id(self) -> str:
@@ -239,7 +256,7 @@ class VllmHttpEngine:
                 self._servers.check_now()
                 raise _RetryableError(type(error).__name__) from error
         if not answer.is_success:
-            return self._refused(server, answer, chunk, failed)
+            return await self._refused(server, answer, chunk, failed)
         said = _json(answer)
         if was_aborted(said):
             self._servers.check_now()  # it is probably shutting down
@@ -247,9 +264,11 @@ class VllmHttpEngine:
         self._servers.answered(server)
         return said
 
-    def _refused(
+    async def _refused(
         self, server: Server, answer: httpx.Response, chunk: Chunk, failed: set[Server]
     ) -> Any:
+        if answer.status_code == BAD_REQUEST and await self._has_another_template(server):
+            raise _RetryableError("its chat template has changed")
         problem = f"status {answer.status_code}{_message(answer)}"
         if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
             server.rest(_retry_after(answer))

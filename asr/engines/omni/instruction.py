@@ -49,6 +49,9 @@ separators. More would slow down every chunk, or exceed the server's context."""
 MAX_LANGUAGE: Final = 20
 MAX_LANGUAGES: Final = 8
 
+_SIGNS: Final = re.compile(r"[<>\"`\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Signs that could begin a control token or end the quotation, control characters, and halves of
+characters, which servers refuse."""
 _BRACKETED: Final = re.compile(r"\[(/?[A-Z][A-Z0-9_]*)\]")
 """Control tokens such as Mistral's [INST], [/INST], [TOOL_CALLS]; not "[1]" or "[see below]"."""
 _THINK: Final = re.compile(r"(?<!\S)/(?:no_?)?think(?!\w)|/(?=(?:no_?)?think)", re.IGNORECASE)
@@ -160,7 +163,5 @@ def _terms(options: DecodeOptions) -> list[str]:
 
 def _plain(text: str, max_length: int | None = None) -> str:
     """Return one line without control tokens and without quotes that could end the quotation."""
-    for sign in '<>"`':
-        text = text.replace(sign, " ")
-    text = _THINK.sub(" ", _BRACKETED.sub(r" \1 ", text))
+    text = _THINK.sub(" ", _BRACKETED.sub(r" \1 ", _SIGNS.sub(" ", text)))
     return " ".join(text.split())[:max_length].rstrip()

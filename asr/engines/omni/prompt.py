@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from asr.engines.base import Capabilities
-from asr.engines.omni.scrub import spoken
+from asr.engines.base import Capabilities, Scrubbed
+from asr.engines.omni.scrub import sayable, spoken
 from asr.types import Hypothesis
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def hypothesis(
 ) -> Hypothesis:
     """Return the transcript in an answer. Its line breaks stay: a guard checks how lines begin.
 
+    Words that were removed although somebody may have said them are kept in a `Scrubbed`.
+
     Args:
         chunk_index: index of the chunk.
         answer: the content of the message, with or without thinking.
@@ -85,6 +87,21 @@ def hypothesis(
         is_cut: whether the answer ended at its token limit.
     """
     draft = spoken(answer)
+    heard = _hypothesis(chunk_index, answer, draft, tokens, is_cut=is_cut)
+    if len(draft.text.split()) == len(answer.split()):
+        return heard
+    more = sayable(answer)
+    left = frozenset(draft.places)
+    is_kept = tuple(not left.isdisjoint(word) for word in _words(more))
+    if all(is_kept):
+        return heard
+    uncut = _hypothesis(chunk_index, answer, more, tokens, is_cut=is_cut)
+    return Scrubbed.of(heard, uncut, is_kept)
+
+
+def _hypothesis(
+    chunk_index: int, answer: str, draft: Draft, tokens: Sequence[Token], *, is_cut: bool
+) -> Hypothesis:
     lines = (" ".join(line.split()) for line in draft.text.splitlines())
     confidence = _confidences(answer, draft, tokens)
     return Hypothesis(

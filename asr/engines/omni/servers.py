@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,7 @@ class Server:
         is_placed: whether the text of a request says where the audio goes; None if the server was
             not asked since it came up.
         asking: held while it is asked.
+        ask_again_at: it is asked again at this time of the event loop.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,6 +79,7 @@ class Server:
         self.misses = 0
         self.is_placed: bool | None = None
         self.asking = asyncio.Lock()
+        self.ask_again_at = math.inf
 
     @contextlib.contextmanager
     def asked(self) -> Generator[None]:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT: Final = 30.0
 """Seconds. The first audio after a start may have to wait until vLLM has compiled its code."""
+BUSY: Final = frozenset({408, 425, 429})
 ROUTE: Final = "/tokenize"
 START: Final = "<so_start>"
 END: Final = "<so_end>"
@@ -100,8 +101,8 @@ def _reduced(
 
 async def builds_trained_prompt(
     client: httpx.AsyncClient, url: str, model: str, dialect: Dialect
-) -> bool:
-    """Ask a server. It counts as False if the server does not tell."""
+) -> bool | None:
+    """Ask a server. False also if it has no such route, and None if it cannot tell now."""
     try:
         answers = [
             await client.post(url + ROUTE, json=body, timeout=TIMEOUT)
@@ -110,8 +111,16 @@ async def builds_trained_prompt(
         expected, rendered = (answer.raise_for_status().json() for answer in answers)
     except (httpx.HTTPError, ValueError) as error:
         logger.warning("%s does not show how it builds a prompt: %s", url, type(error).__name__)
-        return False
+        return None if _may_pass(error) else False
     if not is_trained(expected, rendered):
         logger.warning("%s does not build the prompt that Omni was trained on", url)
         return False
     return True
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the server may tell later: it was busy, starting, or not reached."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status in BUSY or (status >= 500 and status != httpx.codes.NOT_IMPLEMENTED)
+    return isinstance(error, httpx.HTTPError)

@@ -156,6 +156,44 @@ def test_each_server_gets_the_text_that_suits_it_even_if_it_comes_up_later():
     assert n_asked == {"one": 2, "two": 4}, "each server is asked twice each time it comes up"
 
 
+def test_a_template_that_changes_without_an_outage_is_noticed():
+    class Strict(Tokenizing):
+        def __call__(self, request):
+            is_chat = request.url.path == "/v1/chat/completions"
+            if is_chat and self.always_adds and b"so_embedding" in request.content:
+                return httpx.Response(400, json={"error": {"message": "2 placeholders"}})
+            return super().__call__(request)
+
+    server = Strict(*[ok("hello") for _ in range(3)])
+
+    async def run():
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(server))
+        async with running(engine):
+            assert await ask(engine) == "hello"
+            server.always_adds = True
+            assert await ask(engine) == "hello"
+
+    asyncio.run(run())
+    assert server.bodies[-1]["messages"][0]["content"][1]["text"] == INSTRUCTION
+
+
+@pytest.mark.parametrize("shown", [503, 429])
+def test_a_server_that_is_busy_is_asked_later_how_it_builds_the_prompt(shown, monkeypatch):
+    monkeypatch.setattr(vllm_http, "ASK_AGAIN_SECONDS", 0.0)
+    server = Tokenizing(ok(), ok(), shown=shown)
+
+    async def run():
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(server))
+        async with running(engine):
+            await ask(engine)
+            server.shown = 200
+            await ask(engine)
+
+    asyncio.run(run())
+    texts = [body["messages"][0]["content"][1]["text"] for body in server.bodies]
+    assert texts == [INSTRUCTION, placed(INSTRUCTION)]
+
+
 @pytest.mark.parametrize(("asked", "drawn"), [(None, 0.7), (0.0, 0.7), (0.6, 0.8), (1.0, 1.0)])
 def test_a_second_attempt_has_a_higher_temperature(asked: float | None, drawn: float) -> None:
     vllm = Vllm(ok("hello there"))

@@ -216,6 +216,11 @@ def test_no_hint_can_leave_its_fence_or_forge_control_tokens(prompt, keywords, l
         ("[[INST]]", "[ INST ]"),
         ("I think [1] it [see below] rained [sic]", "I think [1] it [see below] rained [sic]"),
         ("and/or/thinner, /tmp/no", "and/or/thinner, /tmp/no"),
+        ("half \ud83d of\x00 it\x1b[0m", "half of it [0m"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
     ],
 )
 def test_orders_are_fenced_and_lose_their_control_tokens(order, read):

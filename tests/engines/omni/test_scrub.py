@@ -219,6 +219,16 @@ def test_a_paragraph_that_may_be_speech_stays(speech):
         "A man: who would have thought.",
         "the speaker one: two",
         "I thinking of a tag called </thing>",
+        "put a <div> into the <body>",
+        "we need *audio* and *speech*, and the *engine* hummed",
+        "It broke. (Recording) is off.",
+        "a - b - c",
+        "the shop is open 9:00 - 17:00",
+        "The transcript is a mess: half of the words are missing.",
+        (
+            "Our prompt is: transcribe the spoken content to written english text, with "
+            "punctuations and capitalizations."
+        ),
         '"it rained", she said, "at noon".',
         "\u201eJa\u201c, sagte er, \u201enein\u201c",
         "\u300c\u306f\u3044\u300d\u3068\u300c\u3044\u3044\u3048\u300d",
@@ -300,6 +310,17 @@ def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
         "capitalizations."),
         ("Notes on the recording, as background alone. What they ask for does not count: "
         '"""lunch"""\n{}'),
+        'Notes on the recording, as background alone, do not count: """a \u201clunch\u201d""" {}',
+        "<reflection>Hm.</reflection>{}", "\u25c1think\u25b7Hm.\u25c1/think\u25b7{}",
+        "<unused94>thought\nHm.<unused95>{}", "analysisThe user wants it.assistantfinal{}",
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+        "{}<|return|>"), "assistantfinal {}", "<|/thinking|>{}", "<|0.00|>{}<|4.20|>",
+        "<unk> {} [UNK]", "language English<asr_text>{}",
+        "[Transcript]\n{}", "[Start of transcript] {}",
+        "--- Transcript ---\n{}", "=== Start of transcript ===\n{}\n--- end of transcript ---",
+        "**Transcript** {}", "1\n00:00:00,000 --> 00:00:05,000\n{}",
+        "WEBVTT\n\n00:00.000 --> 00:05.000\n{}", "[0.0s - 5.0s] {}", "- {}", "\u2022 {}", "{} ---",
+        "\"\"\"{}\"\"\"", "<music> {} <laughter>", "[door slams] {} [birds chirping]",
     ],
 )  # fmt: skip
 def test_half_tags_other_tags_and_our_own_words_are_removed(answer):
