@@ -31,6 +31,32 @@ UNUSED: Final = (
     "define-plugin.js",
     "reactive/drag-stream.js",
 )
+UNCALLED: Final = {
+    "wavesurfer.js/dist/wavesurfer.js": (
+        "getState",
+        "getRenderer",
+        "getActivePlugins",
+        "loadBlob",
+        "getDecodedData",
+        "exportPeaks",
+        "toggleInteraction",
+        "setSinkId",
+        "playPause",
+        "skip",
+        "empty",
+        "exportImage",
+    ),
+    "wavesurfer.js/dist/renderer.js": ("exportImage", "getVisibleRange", "renderLineWaveform"),
+    "wavesurfer.js/dist/player.js": ("setSinkId",),
+    "tus-js-client/lib/upload.js": ("_startParallelUpload",),
+}
+"""Methods that neither the page nor the libraries call with the page's options."""
+NEVER: Final = {
+    "tus-js-client/lib/browser/fileReader.js": "isReactNative()",
+    "tus-js-client/lib/browser/fileSignature.js": "isReactNative()",
+    "tus-js-client/lib/browser/sources/FileSource.js": "isCordova()",
+}
+"""Conditions that are false in browsers. esbuild leaves the code behind them out."""
 EMPTY: Final = "\n".join(
     (
         "export default class {}",
@@ -74,6 +100,8 @@ esbuild {esbuild} bundles their modules. Differences:
   because the page's content security policy refuses a `<style>` element. Its modules share one
   `__awaiter`. Modules without use are
   empty: {unused}
+- Both lack methods without use: {uncalled}.
+  Code for React Native and Cordova is left out, too.
 """
 
 
@@ -85,14 +113,35 @@ def main() -> None:
         packages = [f"wavesurfer.js@{WAVESURFER}", f"tus-js-client@{TUS}", f"esbuild@{ESBUILD}"]
         command = ["npm", "install", "--prefix", name, "--no-audit", "--no-fund", *packages]
         subprocess.run(command, check=True)
+        _prune(home / "node_modules")
         _wavesurfer(home)
         _tus(home)
     rows = [
         _row("tus", f"tus-js-client {TUS}"),
         _row("wavesurfer", f"wavesurfer.js {WAVESURFER}"),
     ]
-    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED))
+    uncalled = ", ".join(sorted({f"`{it}`" for own in UNCALLED.values() for it in own}))
+    text = REPORT.format(
+        rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED), uncalled=uncalled
+    )
     REPORT_FILE.write_text(text)
+
+
+def _prune(packages: Path) -> None:
+    """Leave out what the page does not use."""
+    for name, methods in UNCALLED.items():
+        for method in methods:
+            pattern = rf"^( +){method}\(.*?^\1\}}\n"
+            _replace(packages / name, re.compile(pattern, re.DOTALL | re.MULTILINE), "")
+    for name, condition in NEVER.items():
+        _replace(packages / name, re.compile(re.escape(condition)), "false")
+
+
+def _replace(path: Path, pattern: re.Pattern[str], new: str) -> None:
+    text, n_found = pattern.subn(new, path.read_text())
+    if n_found != 1:
+        raise SystemExit(f"{path.name} has changed: {pattern.pattern!r} is in it {n_found} times")
+    path.write_text(text)
 
 
 def _wavesurfer(home: Path) -> None:

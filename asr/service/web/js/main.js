@@ -9,6 +9,7 @@ import { help } from "./keys.js";
 import { setting, setSetting } from "./store.js";
 
 const main = document.getElementById("main");
+const live = new LivePage(main);
 let view = null;
 let shownJob = null;
 
@@ -49,7 +50,7 @@ async function route() {
 	if (job && job === shownJob) { if (time !== null) view.goTo(time); return; }
 	const old = view;
 	shownJob = job;
-	view = job ? new JobPage(main, job, time) : isLive ? new LivePage(main) : new HomePage(main);
+	view = job ? new JobPage(main, job, time) : isLive ? live : new HomePage(main);
 	const now = view;
 	document.body.dataset.view = job ? "job" : isLive ? "live" : "home";
 	for (const link of document.querySelectorAll("nav a")) {
@@ -75,6 +76,7 @@ function failed(error) {
 theme(setting("theme", "auto"));
 head();
 addEventListener("hashchange", route);
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => { if (!event.target.closest?.("input, textarea")) event.preventDefault(); }); // a browser would open the file
 addEventListener("keydown", (event) => { if (event.key === "?" && !shownJob && !event.target.matches("input, textarea") && setting("keys", true) && !document.querySelector("dialog")) help(); });
 addEventListener("unhandledrejection", ({ reason }) => { if (reason?.name !== "AbortError" && reason?.status !== 401) toast(`Something went wrong: ${reason?.message ?? reason}`, { kind: "error" }); });
 route();

@@ -1,6 +1,7 @@
 // The reading rules of subtitles, as docs/subtitles.md has them: what is wrong with a cue.
 
 import { length, breakLines, joined } from "./words.js";
+import { merge } from "./model.js";
 import { clock } from "./format.js";
 
 const MS = 0.0015; // files have whole milliseconds
@@ -81,7 +82,7 @@ export function toSentences(segments) {
 		const last = out.at(-1);
 		const text = cue.text.replaceAll("\n", " ");
 		const goesOn = last && last.speaker === cue.speaker && cue.start - last.end < 1.5 && last.end - last.start < 30 && !/[.!?。？！…]["'”’»)]*$/u.test(last.text);
-		if (goesOn) Object.assign(last, { text: joined(last.text, text), words: [...last.words, ...cue.words], end: cue.end, doubts: [...new Set([...last.doubts, ...cue.doubts])] });
+		if (goesOn) out[out.length - 1] = merge(last, { ...cue, text });
 		else out.push({ ...cue, text, line: false });
 	}
 	return out;
