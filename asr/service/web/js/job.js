@@ -79,7 +79,7 @@ export class JobPage {
 		if (transcript.segments.length || job.error) return;
 		const write = editor.isEnabled && transcript.duration > 0 && button("Write a line", () => editor.insert(0, transcript.duration), { icon: "edit" });
 		this.emptyNote = el("div", { class: "empty muted" }, el("p", { dir: "auto" }, job.warnings[0] ?? "No speech was recognised."), write);
-		reader.scroller.append(this.emptyNote);
+		reader.scroller.prepend(this.emptyNote);
 	}
 
 	async #follow() {
@@ -176,6 +176,7 @@ export class JobPage {
 		const on = this.editor.isEnabled;
 		return [
 			{ label: "Go to a time…", icon: "target", hint: "G", run: () => this.#goto() },
+			{ label: "Spectrogram", checked: !this.player.spectrum.hidden, disabled: !this.player.surfer, run: () => this.player.toggleSpectrum() },
 			{ label: "Reading rules…", icon: "file", run: async () => { if (await askRules()) this.reader.list.redrawAll(); } },
 			null,
 			{ label: "Restore the original…", icon: "undo", disabled: !on || !this.transcript.isEdited, run: () => this.#restore() },
@@ -189,9 +190,8 @@ export class JobPage {
 	}
 
 	async #goto() {
-		const input = el("input", { value: clock(this.player.seconds), class: "short", inputmode: "decimal", autocomplete: "off" });
+		const input = el("input", { onfocus: () => input.select(), value: clock(this.player.seconds), class: "short", inputmode: "decimal", autocomplete: "off" });
 		const error = el("p", { class: "error", role: "alert" });
-		setTimeout(() => input.select());
 		const submit = () => {
 			const seconds = parseClock(input.value);
 			error.textContent = seconds === null ? "Write a time as 1:02:03, 62:03 or 3723." : "";
@@ -260,7 +260,7 @@ export class JobPage {
 			button("Clip…", () => this.exporter.clip(span.start, span.end), { icon: "clip", class: "quiet" }),
 			button("Link", () => this.exporter.copyLink(span.start), { icon: "link", class: "quiet" }));
 		this.bubble.addEventListener("pointerdown", (event) => event.preventDefault());
-		document.body.append(this.bubble);
+		this.node.append(this.bubble);
 		place(this.bubble, span.box);
 	}
 

@@ -70,7 +70,7 @@ function failed(error) {
 	if (error.name === "AbortError") return;
 	const text = error.status === 404 ? "This recording does not exist, or it belongs to another key." : error.status === 401 ? "The service needs a key." : error.message;
 	const again = error.status === 401 ? button("Enter the key", async () => { if (await askForKey()) { shownJob = null; route(); } }, { class: "primary" }) : button("Try again", () => { shownJob = null; route(); });
-	main.replaceChildren(el("div", { class: "failed" }, icon("warn"), el("p", { dir: "auto" }, text), el("div", { class: "buttons" }, again, el("a", { href: "#", class: "button" }, "All recordings"))));
+	main.replaceChildren(el("div", { class: "failed" }, icon("warn"), el("h1", { dir: "auto" }, text), el("div", { class: "buttons" }, again, el("a", { href: "#", class: "button" }, "All recordings"))));
 }
 
 theme(setting("theme", "auto"));
