@@ -177,6 +177,28 @@ def test_what_the_service_would_refuse_is_cleaned(site, opened, written, text):
     assert texts_of(site, job) == [text, "two"]
 
 
+@pytest.mark.parametrize("key", ["Escape", "Enter"])
+def test_a_new_line_without_text_is_removed(site, opened, key):
+    job, page = opened("one", "two", seconds=9)
+    act(page, 1, "Add a line after")
+    expect(page.locator("textarea.text")).to_be_focused()
+    page.keyboard.press(key)
+    expect(page.locator("p.text")).to_have_text(["one", "two"])
+    until(page, "document.activeElement.matches('p.text')")
+    act(page, 1, "Add a line after")
+    page.keyboard.type("three")
+    page.keyboard.press("Enter")
+    wait_for(lambda: texts_of(site, job) == ["one", "two", "three"], 60, "the line")
+
+
+def test_lines_without_words_are_cut_into_subtitles_too(site, visit):
+    job = finished_job(site, make_wav(7))
+    save(site, job, [line(0, "one"), {**line(2, "two without words"), "words": []}, line(4, "x")])
+    page = visit(site).job(job)
+    page.get_by_role("button", name="Subtitles").click()
+    expect(page.locator(".row.cue p.text")).to_have_text(["one two without words x"])
+
+
 def test_a_speaker_with_the_name_of_another_one_is_this_one(site, visit):
     job = finished_job(site, make_wav(7))
     lines = [line(2 * i, "text", speaker=it) for i, it in enumerate("ABC")]

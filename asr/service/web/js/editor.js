@@ -111,7 +111,8 @@ export class Editor {
 		const segment = this.transcript.latest(open);
 		this.reader.list.redraw(segment);
 		this.reader.list.update();
-		this.reader.activate(segment, { focus: true });
+		if (!segment.text) this.remove(segment);
+		this.reader.activate(segment.text ? segment : this.reader.active, { focus: true });
 	}
 
 	// Takes the text of the open line over. Returns the segment as it is now.
@@ -138,7 +139,7 @@ export class Editor {
 		if (!fresh.text) { this.remove(segment); return null; }
 		if (fresh === segment) return segment;
 		this.transcript.replace(at, 1, [fresh], label);
-		this.align([segment, fresh]);
+		this.align([[segment, fresh]]);
 		return fresh;
 	}
 
@@ -195,17 +196,16 @@ export class Editor {
 		const [, at] = this.#find(segment);
 		if (at < 0) return;
 		this.transcript.replace(at, 1, [], "Delete line");
-		toast("Line deleted", { action: { label: "Undo", run: () => this.undo() } });
+		if (segment.text) toast("Line deleted", { action: { label: "Undo", run: () => this.undo() } });
 	}
 
 	// Writes a new line into a span without one.
 	insert(start, end, speaker = null) {
 		const at = this.transcript.at(start) + 1;
 		const line = this.transcript.isSubtitles;
-		const fresh = { start, end, text: "…", speaker, words: [], doubts: [], line };
+		const fresh = { start, end, text: "", speaker, words: [], doubts: [], line }; // removed again if nobody writes
 		this.transcript.replace(at, 0, [fresh], "Add line");
 		this.edit(fresh, 0);
-		this.open?.area.select();
 	}
 
 	insertAfter(old) {
@@ -283,8 +283,8 @@ export class Editor {
 
 	// ---- times of changed words
 
-	align(...pairs) {
-		this.#queue.push(...pairs);
+	align(pairs) {
+		this.#queue = [...pairs, ...this.#queue]; // a line that somebody edits goes before thousands that were replaced
 		this.#aligning ??= this.#alignAll().finally(() => { this.#aligning = null; });
 	}
 
@@ -293,7 +293,7 @@ export class Editor {
 			const [old, fresh] = this.#queue.shift();
 			const timed = this.transcript.segments.includes(fresh) && await this.#timed(old, fresh);
 			if (timed) done.push([fresh, timed]);
-			if (this.#queue.length && done.length < 50) continue; // every change is drawn and saved
+			if (this.#queue.length && done.length < 200) continue; // every change is drawn and saved
 			this.#refine(done);
 			done = [];
 		}

@@ -53,7 +53,7 @@ export class Find {
 	#pattern() {
 		const plain = this.query.value.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&").replace(/\s+/gu, "\\s+");
 		if (!plain) return null;
-		const edge = this.wholeWords.input.checked ? ["(?<![\\p{L}\\p{N}])", "(?![\\p{L}\\p{N}])"] : ["", ""];
+		const edge = this.wholeWords.input.checked ? ["(?<![\\p{L}\\p{M}\\p{N}])", "(?![\\p{L}\\p{M}\\p{N}])"] : ["", ""];
 		return new RegExp(edge[0] + plain + edge[1], this.matchCase.input.checked ? "gu" : "giu");
 	}
 
@@ -126,7 +126,7 @@ export class Find {
 			return [changed];
 		});
 		this.transcript.replace(0, this.transcript.segments.length, fresh, "Replace all");
-		this.editor.align(...pairs);
+		this.editor.align(pairs);
 		toast(`${n.toLocaleString()} replaced`, { action: { label: "Undo", run: () => this.editor.undo() } });
 	}
 }
