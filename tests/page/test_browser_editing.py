@@ -110,6 +110,18 @@ def test_words_of_an_earlier_edit_are_aligned_with_those_of_the_next(opened):
     assert sent["text"] == "one TWO three five"
 
 
+def test_words_are_aligned_when_the_service_is_back(opened):
+    _, page = opened("one two")
+    page.route("**/realign", lambda route: route.abort())
+    with page.expect_event("requestfailed"):
+        edit(page, "one", "one three")
+    wait_saved(page)
+    page.unroute("**/realign")
+    with page.expect_response("**/realign") as answer:
+        page.evaluate("dispatchEvent(new Event('online'))")
+    assert answer.value.json()["words"][1]["word"] == "three"
+
+
 def test_all_replaced_lines_are_aligned(site, visit):
     job = finished_job(site, make_wav(430))
     save(site, job, [line(2 * i, f"cat {i}") for i in range(210)])

@@ -289,13 +289,13 @@ export class Editor {
 	}
 
 	async #alignAll() {
-		for (let done = []; this.#queue.length;) {
+		for (let [done, shown] = [[], performance.now()]; this.#queue.length;) {
 			const [old, fresh] = this.#queue.shift();
 			const timed = this.transcript.segments.includes(fresh) && await this.#timed(old, fresh);
 			if (timed) done.push([fresh, timed]);
-			if (this.#queue.length && done.length < 200) continue; // every change is drawn and saved
+			if (this.#queue.length && performance.now() < shown + 10_000) continue; // every change is drawn and saved
 			this.#refine(done);
-			done = [];
+			[done, shown] = [[], performance.now()];
 		}
 	}
 
@@ -314,7 +314,12 @@ export class Editor {
 			if (words.length !== fresh.words.length) return null;
 			const fit = (value) => Math.min(fresh.end, Math.max(fresh.start, value));
 			return { ...fresh, words: words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful })) };
-		} catch { return null; }
+		} catch (error) {
+			if (error.status < 500 && error.status !== 429) return null;
+			await pause(3000); // the service is away: later
+			if (!this.isClosed) this.#queue.push([old, fresh]);
+			return null;
+		}
 	}
 
 	// Waits for the line that is being aligned, but not long: then its words keep their estimated times.

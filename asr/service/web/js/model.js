@@ -77,7 +77,7 @@ export class Transcript extends EventTarget {
 		for (const [old, fresh] of pairs) this.#refined.set(old, fresh);
 		const lists = [...this.#done, ...this.#undone].flatMap((step) => [step.removed, step.inserted]);
 		for (const list of [this.segments, ...lists]) list.forEach((it, i) => { if (found.has(it)) list[i] = found.get(it); });
-		this.#tell({ at: ats[0], inserted: ats.at(-1) - ats[0] + 1, edited: true });
+		this.#tell({ at: ats[0], inserted: ats.at(-1) - ats[0] + 1, edited: true, refined: true });
 	}
 
 	// A segment that a menu or a dialog was opened for, as it is since it was aligned.

@@ -30,7 +30,7 @@ export class Saver extends EventTarget {
 	constructor(job, transcript) {
 		super();
 		Object.assign(this, { job, transcript, path: jobPath(job.id, "/transcript") });
-		transcript.addEventListener("change", ({ detail }) => { if (detail.edited) this.#changed(); });
+		transcript.addEventListener("change", ({ detail }) => { if (detail.edited) this.#changed(detail); });
 		this.guard = (event) => { if (this.isDirty) { event.preventDefault(); this.now(); } };
 		addEventListener("beforeunload", this.guard);
 	}
@@ -61,10 +61,11 @@ export class Saver extends EventTarget {
 		this.dispatchEvent(new Event("state"));
 	}
 
-	#changed() {
+	#changed({ refined }) {
 		this.#version += 1;
 		if (this.state === "conflict") return;
 		if (this.state !== "saving") this.#set("unsaved");
+		if (refined && this.#timer) return; // many lines are aligned one after the other
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => this.now(), this.transcript.segments.length > 2000 ? 2500 : 1000);
 	}
@@ -72,6 +73,7 @@ export class Saver extends EventTarget {
 	// Saves until nothing is left to save. Resolves with true if all is saved.
 	now() {
 		clearTimeout(this.#timer);
+		this.#timer = 0;
 		this.#running ??= this.#save().finally(() => { this.#running = null; });
 		return this.#running;
 	}
@@ -141,6 +143,7 @@ export class Saver extends EventTarget {
 		transcript.replace(0, transcript.segments.length, segments.map(normalised), label, { ...speakers });
 		Object.assign(transcript, { etag, isEdited: edited });
 		clearTimeout(this.#timer);
+		this.#timer = 0;
 		this.#set("saved");
 	}
 
