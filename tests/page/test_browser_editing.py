@@ -110,6 +110,21 @@ def test_words_of_an_earlier_edit_are_aligned_with_those_of_the_next(opened):
     assert sent["text"] == "one TWO three five"
 
 
+def test_changed_words_of_a_split_line_are_aligned(opened):
+    _, page = opened("one two three four")
+    held = Held(page, "**/realign")
+    page.locator("p.text").first.dblclick()
+    area = page.locator("textarea.text")
+    area.fill("one five three four")
+    area.evaluate("(it) => it.setSelectionRange(9, 9)")
+    page.keyboard.press("Control+Enter")
+    held.wait()
+    with page.expect_request("**/realign") as second:
+        held.release()
+    assert second.value.post_data_json["text"] == "one five"
+    assert [it["word"] for it in second.value.post_data_json["words"]] == ["one"]
+
+
 def test_words_are_aligned_when_the_service_is_back(opened):
     _, page = opened("one two")
     page.route("**/realign", lambda route: route.abort())

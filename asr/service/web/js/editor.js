@@ -153,6 +153,7 @@ export class Editor {
 		if (!parts) { this.edit(now.segment, now.offset); say("There must be a word on both sides of a split."); return; }
 		const fresh = now.segment.line ? parts.map((it) => this.#spaced(rewrap(it, rules()), parts)) : parts;
 		this.transcript.replace(at, 1, fresh, "Split");
+		this.#alignRest(fresh);
 		this.edit(fresh[1], 0);
 	}
 
@@ -189,6 +190,7 @@ export class Editor {
 		if (at < 0 || !next) return segment;
 		const fresh = merge(segment, next, rules());
 		this.transcript.replace(at, 2, [fresh], "Join lines");
+		this.#alignRest([fresh]);
 		return fresh;
 	}
 
@@ -287,6 +289,9 @@ export class Editor {
 		this.#queue = [...pairs, ...this.#queue]; // a line that somebody edits goes before thousands that were replaced
 		this.#aligning ??= this.#alignAll().finally(() => { this.#aligning = null; });
 	}
+
+	// Aligns words of lines that were split or joined before their times came.
+	#alignRest(segments) { this.align(segments.filter((it) => it.words.some((word) => estimated.has(word))).map((it) => [it, it])); }
 
 	async #alignAll() {
 		for (let [done, shown] = [[], performance.now()]; this.#queue.length;) {

@@ -136,7 +136,7 @@ export function merge(a, b, limits) {
 	const text = joined(a.text, b.text);
 	const lines = a.line ? breakLines(text.replaceAll("\n", " "), limits.max_line_width, limits.max_line_count) : text;
 	const last = a.words.at(-1)?.start ?? a.start; // lines of two channels may overlap
-	const words = b.words.map((it) => ({ ...it, start: Math.max(it.start, last), end: Math.max(it.end, last) }));
+	const words = b.words.map((it) => (it.start < last ? { ...it, start: last, end: Math.max(it.end, last) } : it));
 	return { ...a, text: lines, words: [...a.words, ...words], end: Math.max(a.end, b.end), doubts: [...new Set([...a.doubts, ...b.doubts])] };
 }
 
