@@ -24,6 +24,18 @@ TUS: Final = "4.3.1"
 ESBUILD: Final = "0.25.12"
 LICENCES: Final = {"wavesurfer": "BSD-3-Clause", "tus": "MIT"}
 AWAITER: Final = re.compile(r"^var __awaiter = .*?^};\n", re.DOTALL | re.MULTILINE)
+RUNNER: Final = """export const __awaiter = async (self, _, Promise_, generator) => {
+  const steps = generator.call(self);
+  let step = steps.next();
+  while (!step.done) {
+    let value;
+    try { value = await step.value; } catch (error) { step = steps.throw(error); continue; }
+    step = steps.next(value);
+  }
+  return step.value;
+};
+"""
+"""Runs a generator as TypeScript's __awaiter does: each yielded promise is awaited."""
 UNUSED: Final = (
     "webaudio.js",
     "fetcher.js",
@@ -31,6 +43,44 @@ UNUSED: Final = (
     "define-plugin.js",
     "reactive/drag-stream.js",
 )
+SOUND: Final = ("getVolume", "setVolume", "getMuted", "setMuted", "getPlaybackRate")
+UNCALLED: Final = {
+    "wavesurfer.js/dist/wavesurfer.js": (
+        "getState",
+        "getRenderer",
+        "getActivePlugins",
+        "loadBlob",
+        "getDecodedData",
+        "exportPeaks",
+        "toggleInteraction",
+        "setSinkId",
+        "playPause",
+        "skip",
+        "empty",
+        "stop",
+        "exportImage",
+        "getWidth",
+        "getWrapper",
+        "unregisterPlugin",
+        "setMediaElement",
+        *SOUND,
+    ),
+    "wavesurfer.js/dist/renderer.js": (
+        "exportImage",
+        "getVisibleRange",
+        "getWrapper",
+        "renderLineWaveform",
+    ),
+    "wavesurfer.js/dist/player.js": ("setSinkId", *SOUND),
+    "tus-js-client/lib/upload.js": ("_startParallelUpload",),
+}
+"""Methods that neither the page nor the libraries call with the page's options."""
+NEVER: Final = {
+    "tus-js-client/lib/browser/fileReader.js": "isReactNative()",
+    "tus-js-client/lib/browser/fileSignature.js": "isReactNative()",
+    "tus-js-client/lib/browser/sources/FileSource.js": "isCordova()",
+}
+"""Conditions that are false in browsers. esbuild leaves the code behind them out."""
 EMPTY: Final = "\n".join(
     (
         "export default class {}",
@@ -72,8 +122,10 @@ esbuild {esbuild} bundles their modules. Differences:
   Private properties (`_name`) have short names.
 - `wavesurfer.js` (`dist/wavesurfer.js`): its style rules are in a constructed style sheet,
   because the page's content security policy refuses a `<style>` element. Its modules share one
-  `__awaiter`. Modules without use are
+  short `__awaiter`. Modules without use are
   empty: {unused}
+- Both lack methods without use: {uncalled}.
+  Code for React Native and Cordova is left out, too.
 """
 
 
@@ -85,14 +137,35 @@ def main() -> None:
         packages = [f"wavesurfer.js@{WAVESURFER}", f"tus-js-client@{TUS}", f"esbuild@{ESBUILD}"]
         command = ["npm", "install", "--prefix", name, "--no-audit", "--no-fund", *packages]
         subprocess.run(command, check=True)
+        _prune(home / "node_modules")
         _wavesurfer(home)
         _tus(home)
     rows = [
         _row("tus", f"tus-js-client {TUS}"),
         _row("wavesurfer", f"wavesurfer.js {WAVESURFER}"),
     ]
-    text = REPORT.format(rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED))
+    uncalled = ", ".join(sorted({f"`{it}`" for own in UNCALLED.values() for it in own}))
+    text = REPORT.format(
+        rows="\n".join(rows), esbuild=ESBUILD, unused=", ".join(UNUSED), uncalled=uncalled
+    )
     REPORT_FILE.write_text(text)
+
+
+def _prune(packages: Path) -> None:
+    """Leave out what the page does not use."""
+    for name, methods in UNCALLED.items():
+        for method in methods:
+            pattern = rf"^( +){method}\(.*?^\1\}}\n"
+            _replace(packages / name, re.compile(pattern, re.DOTALL | re.MULTILINE), "")
+    for name, condition in NEVER.items():
+        _replace(packages / name, re.compile(re.escape(condition)), "false")
+
+
+def _replace(path: Path, pattern: re.Pattern[str], new: str) -> None:
+    text, n_found = pattern.subn(new, path.read_text(encoding="utf-8"))
+    if n_found != 1:
+        raise SystemExit(f"{path.name} has changed: {pattern.pattern!r} is in it {n_found} times")
+    path.write_text(text, encoding="utf-8")
 
 
 def _wavesurfer(home: Path) -> None:
@@ -112,12 +185,12 @@ def _wavesurfer(home: Path) -> None:
 
 
 def _share_awaiter(dist: Path) -> None:
-    """Move the helper that TypeScript writes into each module into one module."""
+    """Replace the helper that TypeScript writes into each module by a shorter one in one module."""
     for path in dist.glob("*.js"):
         text = path.read_text()
         found = AWAITER.search(text)
         if found:
-            (dist / "awaiter.js").write_text(f"export {found[0]}")
+            (dist / "awaiter.js").write_text(RUNNER)
             path.write_text(
                 'import { __awaiter } from "./awaiter.js";\n' + text.replace(found[0], "")
             )

@@ -55,9 +55,8 @@ class ClipWriter:
             frame_rate=SAMPLE_RATE,
             channels=1,
         )
-        fade = min(FADE_MS, len(clip) // 2)
         path = self._folder / f"{segment.id + 1:05}.wav"
-        clip.fade_in(fade).fade_out(fade).export(path, format="wav").close()
+        faded(clip).export(path, format="wav").close()
         self._note(path, segment, start, end)
         return path
 
@@ -71,6 +70,12 @@ class ClipWriter:
         }
         with self._index.open("a", encoding="utf-8") as index:
             index.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def faded(clip: Any) -> Any:
+    """A segment of pydub with short fades. pydub counts whole milliseconds, and fails with 0."""
+    fade = min(FADE_MS, len(clip) // 2)
+    return clip.fade_in(fade).fade_out(fade) if fade else clip
 
 
 def load_pydub() -> Any:

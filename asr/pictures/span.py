@@ -13,7 +13,7 @@ import soundfile
 
 from asr import pcm
 from asr.audio.prepared import read_span
-from asr.pictures.clips import FADE_MS, load_pydub
+from asr.pictures.clips import faded, load_pydub
 from asr.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def clip_job(channel: Channel) -> None:
     """Write a clip to a file, and answer with its seconds."""
     request, _ = channel.receive()
     samples = read_span(Path(request["folder"]), request["start"], request["end"])
-    faded = np.frombuffer(_faded(samples).raw_data, "<i2")
+    clip = np.frombuffer(_faded(samples).raw_data, "<i2")
     kind = request["format"]
     soundfile.write(
-        request["target"], faded, SAMPLE_RATE, subtype=SUBTYPES[kind], format=kind.upper()
+        request["target"], clip, SAMPLE_RATE, subtype=SUBTYPES[kind], format=kind.upper()
     )
-    channel.send({"seconds": len(faded) / SAMPLE_RATE})
+    channel.send({"seconds": len(clip) / SAMPLE_RATE})
 
 
 def _faded(samples: np.ndarray) -> Any:
@@ -46,5 +46,4 @@ def _faded(samples: np.ndarray) -> Any:
     clip = load_pydub().AudioSegment(
         data=pcm.to_bytes(samples), sample_width=2, frame_rate=SAMPLE_RATE, channels=1
     )
-    fade = min(FADE_MS, len(clip) // 2)
-    return clip.fade_in(fade).fade_out(fade)
+    return faded(clip)

@@ -87,6 +87,27 @@ def test_axe_finds_nothing(site, visit, axe, rich_job, scheme):
     check(page, axe)
 
 
+def test_axe_finds_nothing_on_messages_and_failures(site, visit, axe, rich_job):
+    visitor = visit(site)
+    page = visitor.tab()
+    empty = {"name": "empty.wav", "mimeType": "audio/wav", "buffer": b""}
+    page.locator("input[type=file]").set_input_files([empty])
+    page.locator(".toast").wait_for()
+    check(page, axe)
+    page = visitor.tab("#job=" + "0" * 32)
+    page.locator(".failed").wait_for()
+    check(page, axe)
+    page = visitor.job(rich_job)
+    page.evaluate(
+        "() => { const text = document.querySelector('p.text').firstChild;"
+        " getSelection().setBaseAndExtent(text, 0, text, 9); }"
+    )
+    page.locator(".bubble").wait_for()
+    check(page, axe)
+    page.get_by_role("button", name="More").click()
+    check(page, axe)
+
+
 def test_axe_finds_nothing_on_a_phone(site, visit, axe, rich_job):
     visitor = visit(site, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = visitor.tab()
@@ -253,6 +274,22 @@ def test_record_with_the_microphone(site, visit):
     page.get_by_role("button", name="Stop and transcribe").click()
     row = page.locator(".jobs li", has_text="Recording 2").first
     expect(row.locator(".state-succeeded")).to_be_visible()
+
+
+@pytest.mark.parametrize("size", [(640, 462), (360, 740)])
+def test_a_small_page_lacks_nothing(site, visit, rich_job, size):
+    """WCAG 1.4.4: no function is lost at a zoom of 200%."""
+    page = visit(site, viewport=dict(zip(("width", "height"), size, strict=True))).job(rich_job)
+    page.keyboard.press("n")
+    page.keyboard.press("Control+f")
+    boxes = [page.locator(name).bounding_box() for name in (".transcript", ".player")]
+    assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"] + 1
+    page.keyboard.press("Escape")
+    page.locator(".wave > div").wait_for(state="attached")
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("menuitemcheckbox", name="Spectrogram").click()
+    expect(page.locator(".spectrum img")).to_be_visible()
+    expect(page.locator(".wave")).to_be_visible()
 
 
 @pytest.mark.parametrize("zoom", [2, 4])

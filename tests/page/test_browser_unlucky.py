@@ -111,7 +111,7 @@ def test_a_job_that_is_deleted_in_another_tab(site, visit):
     assert site.client().delete(f"/v1/jobs/{job}").status_code == 200
     edit(page, "word0", "too late")
     expect(page.locator(".save-state")).to_contain_text("Not saved")
-    expect(page.locator(".toast.error")).to_contain_text("could not be saved")
+    expect(page.locator(".toast.error", has_text="could not be saved")).to_be_visible()
     expect(page.locator("p.text").first).to_have_text("too late")
 
 

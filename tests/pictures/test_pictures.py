@@ -164,6 +164,14 @@ def test_clips_stay_inside_the_recording(tmp_path, recording):
         ClipWriter(tmp_path, -1)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.0005, 0.002])
+def test_a_clip_too_short_for_fades(tmp_path, recording, seconds):
+    file, samples = recording
+    writer = ClipWriter(tmp_path / "clips", 0)
+    path = writer.write(Segment(0, 1.0, 1.0 + seconds, "", ()), file, len(samples))
+    assert soundfile.info(path).frames == round(seconds * SAMPLE_RATE)
+
+
 # --- the command line ---------------------------------------------------------------------------
 
 

@@ -51,6 +51,12 @@ PAGE_FILES: Final = "/page/"
 _MEDIA: Final = re.compile(r"/v1/jobs/([0-9a-f]{32})/(?:audio|spectrogram\.png)")
 """What a media token in the query opens."""
 
+SAFE: Final = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers of every answer that has no own ones. No browser takes text of clients for a page."""
+
 NOT_SENT: Final = 499
 """The status in the log if the client left before the answer; nginx uses the same number."""
 
@@ -164,7 +170,10 @@ class _Exchange:
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self.id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.id
+            for name, value in SAFE.items():
+                headers.setdefault(name, value)
         elif kind == "websocket.accept":
             self.status = SWITCHING_PROTOCOLS
             MutableHeaders(scope=message)["x-request-id"] = self.id

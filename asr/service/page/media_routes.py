@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asr.service.jobs.rows import Job
     from asr.service.jobs.service import Jobs
 
+MIN_SECONDS: Final = 0.001
 MAX_CLIP_SECONDS: Final = 600.0
 MAX_PICTURE_SECONDS: Final = 120.0
 MAX_WIDTH: Final = 2000
@@ -45,7 +46,9 @@ PRIVATE: Final = {
     "content-security-policy": "default-src 'none'; sandbox",
 }
 """A recording comes from a client: no browser may take it for a page."""
-Seconds = Annotated[float, Query(ge=0, le=1e6, description="Seconds from the start.")]
+Seconds = Annotated[
+    float, Query(ge=0, le=1e6, allow_inf_nan=False, description="Seconds from the start.")
+]
 Token = Annotated[
     str | None,
     Query(max_length=256, description="A media token, in place of a key."),
@@ -134,7 +137,8 @@ def _span(start: float | None, end: float | None, most: float) -> tuple[float, f
     first = start or 0.0
     check(end is not None, "end", "send the end in seconds")
     last = end or 0.0
-    check(last > first, "end", "must be after the start")
+    long = round(last - first, 6)
+    check(long >= MIN_SECONDS, "end", f"must be {MIN_SECONDS:g} s or more after the start")
     check(last - first <= most, "end", f"at most {most:g} seconds after the start")
     return first, last
 

@@ -154,11 +154,11 @@ def checked(request: Request, job: Job) -> Callable[[Version], bool]:
     if not known.strip():
         message = "If-Match: send the ETag of the transcript that you have changed"
         raise Problem(428, message, "if_match_required", "If-Match")
+    if known.strip() == "*":
+        return lambda _: True
     tags = {tag.strip() for tag in known.split(",")}
     # A weak tag never matches (RFC 9110). The tag of a compressed answer names the same version.
-    return lambda version: (
-        "*" in tags or bool({f'"{version.tag}"', f'"{version.tag}{GZIP}"'} & tags)
-    )
+    return lambda version: bool({f'"{version.tag}"', f'"{version.tag}{GZIP}"'} & tags)
 
 
 def _is_gzip(request: Request) -> bool:
@@ -187,8 +187,8 @@ async def _receive(request: Request, target: Path) -> None:
 
 
 def _too_large() -> Problem:
-    message = f"a transcript may have {MAX_TEXT_BYTES} bytes of JSON, and the values of a recording"
-    return Problem(413, f"{message} of some days", "too_large")
+    message = f"the transcript is too large: send at most {MAX_TEXT_BYTES} bytes of JSON"
+    return Problem(413, message, "too_large")
 
 
 def saved_schema() -> dict[str, Any]:

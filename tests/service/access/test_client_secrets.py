@@ -238,7 +238,7 @@ def test_the_defaults_are_openais(server):
 def test_the_beta_routes_take_a_flat_session(server, route):
     flat = {
         "input_audio_format": "g711_ulaw",
-        "input_audio_transcription": {"model": "whisper-1", "language": "de"},
+        "input_audio_transcription": {"model": "whisper-1", "language": "en"},
         "turn_detection": None,
         "modalities": ["text"],
         "client_secret": {"expires_at": {"anchor": "created_at", "seconds": 30}},

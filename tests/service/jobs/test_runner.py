@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -31,6 +32,7 @@ from asr.errors import (
 )
 from asr.service.jobs import attempt, runner
 from asr.service.jobs.leases import Leases
+from asr.service.jobs.recordings import ORPHAN_SECONDS
 from asr.service.jobs.request import JobRequest
 from asr.service.jobs.rows import NewJob
 from asr.service.jobs.service import Jobs
@@ -514,7 +516,8 @@ def test_a_recording_that_is_gone_among_older_ones_ends_its_job(tmp_path):
     async def run():
         async with jobs_of(tmp_path, Worker(None)) as jobs, asyncio.timeout(60):
             jobs.recordings.path(OTHER).write_bytes(b"audio")
-            os.utime(jobs.recordings.path(OTHER), (1, 1))
+            before = time.time() - ORPHAN_SECONDS / 2  # the sweep lets it live
+            os.utime(jobs.recordings.path(OTHER), (before, before))
             await jobs.store.create(NewJob(JOB, "", REQUEST, JOB, "0" * 64, 1))
             while not (job := await jobs.store.find("", JOB)).is_finished:
                 await asyncio.sleep(0.005)

@@ -214,6 +214,14 @@ def test_a_clip_has_the_samples_of_its_span(client, own):
     assert client.get(f"{own}/audio?start=1&end=99", headers=part).content == answer.content[:44]
 
 
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+@pytest.mark.parametrize("span", ["start=1&end=1.001", "start=2.999&end=9"])
+def test_a_clip_too_short_for_fades(client, own, span, kind):
+    answer = client.get(f"{own}/audio?{span}&format={kind}")
+    assert answer.status_code == 200, answer.text
+    assert soundfile.info(io.BytesIO(answer.content)).samplerate == 16_000
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [
@@ -221,11 +229,13 @@ def test_a_clip_has_the_samples_of_its_span(client, own):
         ("audio?format=wav", "end"),
         ("audio?start=2&end=1", "end"),
         ("audio?start=1&end=1", "end"),
+        ("audio?start=1&end=1.00001", "end"),
         ("audio?start=-1&end=1", "start"),
         ("audio?start=nan&end=1", "start"),
         ("audio?start=0&end=inf", "end"),
         ("audio?start=0&end=601", "end"),
         ("audio?start=50&end=51", "start"),
+        ("audio?start=2.99999&end=9", "start"),
         ("audio?start=0&end=1&format=exe", "format"),
         ("spectrogram.png?start=0", "end"),
         ("spectrogram.png?start=0&end=121", "end"),

@@ -133,6 +133,17 @@ def test_the_documentation_loads_nothing_from_another_host(server):
     assert (moved.status_code, moved.headers["location"]) == (307, "/docs")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/page/none.js", "/page", "/v1/jobs", "/v1/none", "/none", "/docs/none", "/redoc", "/health"],
+)
+def test_every_answer_has_a_policy_and_nosniff(server, path):
+    for sent in ({}, KEY):
+        answer = HTTP.get(server.url + path, headers=sent, follow_redirects=False)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_the_documentation_comes_with_its_licence():
     assert "Apache License" in (SWAGGER / "LICENSE").read_text()
     assert "sourceMappingURL" not in (SWAGGER / "swagger-ui-bundle.js").read_text()[-1000:]

@@ -163,6 +163,8 @@ def test_a_repeated_request_is_no_conflict(client, own):
         ({"if-match": "W/TAG"}, 412, "transcript_changed"),
         ({"if-match": '"x", TAG'}, 200, None),
         ({"if-match": "*"}, 200, None),
+        ({"if-match": '*, "x"'}, 412, "transcript_changed"),
+        ({"if-match": '"a,*,b"'}, 412, "transcript_changed"),
         ({"if-match": "*", "content-encoding": "br"}, 415, "unsupported_body"),
         ({"if-match": "*", "content-encoding": "gzip"}, 400, "invalid_value"),
     ],

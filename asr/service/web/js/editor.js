@@ -4,14 +4,15 @@ import { el, ask, field, choice, say, toast } from "./dom.js";
 import { clock } from "./format.js";
 import { sendJson, jobPath } from "./api.js";
 import { split, merge, withText, withTimes, accepted } from "./model.js";
-import { ranges } from "./words.js";
+import { ranges, estimated, cleaned } from "./words.js";
+import { pause } from "./sse.js";
 import { violations, rewrap } from "./rules.js";
 import { problemChips } from "./reader.js";
 import { rules } from "./store.js";
 
 export class Editor {
-	#queue = [];
-	#isAligning = false;
+	#queue = []; // changed lines that have no aligned times yet: [old, fresh]
+	#aligning = null;
 	open = null; // the line that is being edited: {segment, area}
 	isEnabled = false;
 
@@ -19,9 +20,10 @@ export class Editor {
 
 	// ---- one line in a text field
 
-	edit(segment, offset = segment.text.length) {
-		if (!this.isEnabled) return;
+	edit(old, offset) {
+		if (!this.isEnabled || !old) return;
 		this.commit();
+		const [segment] = this.#find(old);
 		const { list } = this.reader;
 		const at = list.rows.indexOf(segment);
 		if (at < 0) return;
@@ -41,7 +43,7 @@ export class Editor {
 		area.addEventListener("blur", () => { if (document.hasFocus()) this.commit(); });
 		this.#grown();
 		area.focus({ preventScroll: true });
-		area.setSelectionRange(offset, offset);
+		area.setSelectionRange(offset ?? segment.text.length, offset ?? segment.text.length);
 	}
 
 	// Selects words of the open line, so that typing replaces them.
@@ -98,17 +100,19 @@ export class Editor {
 		row.querySelector("p.text").hidden = false;
 		this.reader.list.pinned = null;
 		this.reader.list.remeasure(segment);
-		if (late) queueMicrotask(late);
+		if (late) this.transcript.refine([late]);
 		return had;
 	}
 
 	cancel() {
-		if (!this.open) return;
-		const { segment } = this.open;
+		const open = this.open?.segment;
+		if (!open) return;
 		this.#close();
+		const segment = this.transcript.latest(open);
 		this.reader.list.redraw(segment);
 		this.reader.list.update();
-		this.reader.activate(segment, { focus: true });
+		if (!segment.text) this.remove(segment);
+		this.reader.activate(segment.text ? segment : this.reader.active, { focus: true });
 	}
 
 	// Takes the text of the open line over. Returns the segment as it is now.
@@ -122,14 +126,20 @@ export class Editor {
 		return now;
 	}
 
-	setText(segment, value, label = "Edit") {
-		const at = this.transcript.segments.indexOf(segment);
+	// A segment as it is now, and its index; -1 if it was removed meanwhile.
+	#find(segment) {
+		const now = this.transcript.latest(segment);
+		return [now, this.transcript.segments.indexOf(now)];
+	}
+
+	setText(old, value, label = "Edit") {
+		const [segment, at] = this.#find(old);
 		if (at < 0) return segment;
-		if (!value.trim()) { this.transcript.replace(at, 1, [], "Delete line"); return null; }
 		const fresh = withText(segment, value);
+		if (!fresh.text) { this.remove(segment); return null; }
 		if (fresh === segment) return segment;
 		this.transcript.replace(at, 1, [fresh], label);
-		this.align(segment, fresh);
+		this.align([[segment, fresh]]);
 		return fresh;
 	}
 
@@ -143,6 +153,7 @@ export class Editor {
 		if (!parts) { this.edit(now.segment, now.offset); say("There must be a word on both sides of a split."); return; }
 		const fresh = now.segment.line ? parts.map((it) => this.#spaced(rewrap(it, rules()), parts)) : parts;
 		this.transcript.replace(at, 1, fresh, "Split");
+		this.#alignRest(fresh);
 		this.edit(fresh[1], 0);
 	}
 
@@ -156,7 +167,7 @@ export class Editor {
 	#committedWith(offset) {
 		const { segment, area } = this.open;
 		const value = area.value;
-		if (value === segment.text) { this.#close(); return { segment, offset }; }
+		if (value === segment.text) { this.#close(); return { segment: this.transcript.latest(segment), offset }; }
 		const before = value.slice(0, offset).trim().replace(segment.line ? /[^\S\n]+/gu : /\s+/gu, " ").length;
 		this.#close();
 		const now = this.setText(segment, value);
@@ -164,60 +175,62 @@ export class Editor {
 	}
 
 	#joinFromEdit(step) {
-		const { segment } = this.open;
-		const now = this.commit() ?? segment;
+		const now = this.commit({ focus: true });
+		if (!now) return;
 		const at = this.transcript.segments.indexOf(now);
 		const first = step < 0 ? at - 1 : at;
 		const left = this.transcript.segments[first];
-		if (!left || !this.transcript.segments[first + 1]) return this.edit(now, step < 0 ? 0 : undefined);
-		const fresh = this.join(left);
-		return this.edit(fresh, left.text.length);
+		if (!left || !this.transcript.segments[first + 1]) this.edit(now, step < 0 ? 0 : undefined);
+		else this.edit(this.join(left), left.text.length);
 	}
 
-	join(segment) {
-		const at = this.transcript.segments.indexOf(segment);
+	join(old) {
+		const [segment, at] = this.#find(old);
 		const next = this.transcript.segments[at + 1];
-		if (!next) return segment;
+		if (at < 0 || !next) return segment;
 		const fresh = merge(segment, next, rules());
 		this.transcript.replace(at, 2, [fresh], "Join lines");
+		this.#alignRest([fresh]);
 		return fresh;
 	}
 
 	remove(segment) {
-		const at = this.transcript.segments.indexOf(segment);
+		const [, at] = this.#find(segment);
+		if (at < 0) return;
 		this.transcript.replace(at, 1, [], "Delete line");
-		toast("Line deleted", { action: { label: "Undo", run: () => this.undo() } });
+		if (segment.text) toast("Line deleted", { action: { label: "Undo", run: () => this.undo() } });
 	}
 
 	// Writes a new line into a span without one.
 	insert(start, end, speaker = null) {
 		const at = this.transcript.at(start) + 1;
 		const line = this.transcript.isSubtitles;
-		const fresh = { start, end, text: "…", speaker, words: [], doubts: [], line };
+		const fresh = { start, end, text: "", speaker, words: [], doubts: [], line }; // removed again if nobody writes
 		this.transcript.replace(at, 0, [fresh], "Add line");
 		this.edit(fresh, 0);
-		this.open?.area.select();
 	}
 
-	insertAfter(segment) {
-		const next = this.transcript.segments[this.transcript.segments.indexOf(segment) + 1];
+	insertAfter(old) {
+		const [segment, at] = this.#find(old);
+		const next = this.transcript.segments[at + 1];
 		const limit = next ? next.start : this.transcript.duration || segment.end + 2;
 		if (limit - segment.end < 0.2) { toast("There is no time between this line and the next one. Split a line instead."); return; }
 		this.insert(segment.end, Math.min(limit, segment.end + 5), segment.speaker);
 	}
 
-	setTimes(segment, start, end) {
-		const at = this.transcript.segments.indexOf(segment);
+	setTimes(old, start, end) {
+		const [segment, at] = this.#find(old);
+		if (at < 0) return;
 		const [before, next] = [this.transcript.segments[at - 1], this.transcript.segments[at + 1]];
-		const low = before ? Math.max(0, before.start) : 0;
 		const high = next ? Math.max(next.end, segment.end) : this.transcript.duration || Infinity;
-		const [from, to] = [Math.max(low, start), Math.min(high, end)];
+		const from = Math.min(Math.max(before?.start ?? 0, start), next?.start ?? Infinity); // lines stay in order
+		const to = Math.min(high, end);
 		if (to - from < 0.05) { toast("A line must end after it begins."); return; }
 		this.transcript.replace(at, 1, [withTimes(segment, from, to)], "Change times");
 	}
 
-	accept(segment, first, last) {
-		const at = this.transcript.segments.indexOf(segment);
+	accept(old, first, last) {
+		const [segment, at] = this.#find(old);
 		if (at >= 0) this.transcript.replace(at, 1, [accepted(segment, first, last)], "Accept");
 	}
 
@@ -231,21 +244,23 @@ export class Editor {
 		const list = el("datalist", { id: "speakers" }, known.map((it) => el("option", { value: this.transcript.nameOf(it) })));
 		name.setAttribute("list", "speakers");
 		const done = await ask({ title: "Speaker", body: [field("Name", name), list, field("What to change", scope)], actions: [{ label: "Cancel", value: null }, { label: "Save", value: true, kind: "primary" }] });
-		if (done) this.#setSpeaker(segment, name.value.trim(), scope.value, known);
+		if (done) this.#setSpeaker(segment, cleaned(name.value).trim(), scope.value, known);
 	}
 
-	#setSpeaker(segment, name, scope, known) {
+	#setSpeaker(old, name, scope, known) {
 		const { transcript } = this;
+		const [segment, from] = this.#find(old);
+		const found = known.find((it) => transcript.nameOf(it) === name);
 		if (scope === "everywhere") {
-			if (!name) return;
-			transcript.replace(0, transcript.segments.length, transcript.segments.map((it) => (it.speaker === segment.speaker ? { ...it } : it)), "Rename speaker", { ...transcript.speakers, [segment.speaker]: name });
+			if (!name || found === segment.speaker) return;
+			const speaker = found ?? segment.speaker; // two speakers with one name become one
+			transcript.replace(0, transcript.segments.length, transcript.segments.map((it) => (it.speaker === segment.speaker ? { ...it, speaker } : it)), "Rename speaker", { ...transcript.speakers, [speaker]: name });
 			say(`${name} in all lines of this speaker`);
 			return;
 		}
-		const found = known.find((it) => transcript.nameOf(it) === name);
+		if (from < 0) return;
 		const id = name ? found ?? this.#freshSpeaker(known) : null;
 		const speakers = id && !found ? { ...transcript.speakers, [id]: name } : transcript.speakers;
-		const from = transcript.segments.indexOf(segment);
 		const to = scope === "line" ? from + 1 : transcript.segments.length;
 		const fresh = transcript.segments.slice(from, to).map((it) => (it === segment || it.speaker === segment.speaker ? { ...it, speaker: id } : it));
 		transcript.replace(from, to - from, fresh, "Change speaker", speakers);
@@ -270,29 +285,53 @@ export class Editor {
 
 	// ---- times of changed words
 
-	align(old, fresh) {
-		this.#queue.push({ old, fresh });
-		if (!this.#isAligning) this.#alignAll();
+	align(pairs) {
+		this.#queue = [...pairs, ...this.#queue]; // a line that somebody edits goes before thousands that were replaced
+		this.#aligning ??= this.#alignAll().finally(() => { this.#aligning = null; });
 	}
+
+	// Aligns words of lines that were split or joined before their times came.
+	#alignRest(segments) { this.align(segments.filter((it) => it.words.some((word) => estimated.has(word))).map((it) => [it, it])); }
 
 	async #alignAll() {
-		this.#isAligning = true;
-		while (this.#queue.length) {
-			const { old, fresh } = this.#queue.shift();
-			if (this.transcript.segments.includes(fresh)) await this.#alignOne(old, fresh);
+		for (let [done, shown] = [[], performance.now()]; this.#queue.length;) {
+			const [old, fresh] = this.#queue.shift();
+			const timed = this.transcript.segments.includes(fresh) && await this.#timed(old, fresh);
+			if (timed) done.push([fresh, timed]);
+			if (this.#queue.length && performance.now() < shown + 10_000) continue; // every change is drawn and saved
+			this.#refine(done);
+			[done, shown] = [[], performance.now()];
 		}
-		this.#isAligning = false;
 	}
 
-	async #alignOne(old, fresh) {
+	#refine(pairs) {
+		const { open } = this;
+		const late = open && pairs.find(([fresh]) => fresh === open.segment);
+		if (late) open.late = late;
+		if (!this.isClosed) this.transcript.refine(pairs.filter((it) => it !== late));
+	}
+
+	// The segment with aligned times; null if it keeps the estimated ones.
+	async #timed(old, fresh) {
 		try {
-			const body = { words: old.words, text: fresh.text, start: fresh.start, end: fresh.end };
+			const body = { words: old.words.filter((it) => !estimated.has(it)), text: fresh.text, start: fresh.start, end: fresh.end };
 			const { words } = await (await sendJson("POST", jobPath(this.job.id, "/realign"), body)).json();
-			if (words.length !== fresh.words.length) return;
+			if (words.length !== fresh.words.length) return null;
 			const fit = (value) => Math.min(fresh.end, Math.max(fresh.start, value));
-			const timed = words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful }));
-			const refine = () => this.transcript.refine(fresh, { ...fresh, words: timed });
-			if (this.open?.segment === fresh) this.open.late = refine; else refine();
-		} catch { /* the words keep their estimated times */ }
+			return { ...fresh, words: words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful })) };
+		} catch (error) {
+			if (error.status < 500 && error.status !== 429) return null;
+			await pause(3000); // the service is away: later
+			if (!this.isClosed) this.#queue.push([old, fresh]);
+			return null;
+		}
+	}
+
+	// Waits for the line that is being aligned, but not long: then its words keep their estimated times.
+	async close() {
+		this.commit();
+		this.#queue = [];
+		await Promise.race([this.#aligning, pause(5000)]);
+		this.isClosed = true;
 	}
 }

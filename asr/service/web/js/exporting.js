@@ -28,7 +28,8 @@ export class Exporter {
 
 	async #saved() {
 		this.editor.commit();
-		if (this.saver.isDirty && !(await this.saver.now())) throw new Error("The changes are not saved yet, so the file would lack them.");
+		if (!(await this.saver.now())) throw new Error("The changes are not saved yet, so the file would lack them.");
+		await this.saver.refresh();
 	}
 
 	#rules(format) {
@@ -80,11 +81,11 @@ export class Exporter {
 			title: "Clip",
 			body: [el("div", { class: "fields" }, field("From", from), field("To", to), field("Format", format)), listen, error],
 			actions: [{ label: "Cancel", value: null }, { label: "Download", value: "get", kind: "primary" }],
-			submit: async () => { const it = span(); return it ? this.#clip(...it, format.value) : false; },
+			submit: async () => { const it = span(); return it ? this.#clip(...it, format.value, error) : false; },
 		});
 	}
 
-	async #clip(start, end, format) {
+	async #clip(start, end, format, note) {
 		try {
 			const query = new URLSearchParams({ start: start.toFixed(3), end: end.toFixed(3), format });
 			const response = await request(jobPath(this.job.id, `/audio?${query}`));
@@ -92,7 +93,7 @@ export class Exporter {
 			toast("Clip downloaded");
 			return true;
 		} catch (error) {
-			explain(error, "The clip failed");
+			note.textContent = error.status ? error.message : "The service cannot be reached."; // a message would be behind the dialog
 			return false;
 		}
 	}

@@ -51,10 +51,10 @@ export class Find {
 	}
 
 	#pattern() {
-		const plain = this.query.value.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&").replace(/\s+/gu, "\\s+");
+		const plain = this.query.value.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&").replace(/\s+/gu, "\\s+");
 		if (!plain) return null;
-		const edge = this.wholeWords.input.checked ? ["(?<![\\p{L}\\p{N}])", "(?![\\p{L}\\p{N}])"] : ["", ""];
-		return new RegExp(edge[0] + plain.replaceAll("\\-", "-") + edge[1], this.matchCase.input.checked ? "gu" : "giu");
+		const edge = this.wholeWords.input.checked ? ["(?<![\\p{L}\\p{M}\\p{N}])", "(?![\\p{L}\\p{M}\\p{N}])"] : ["", ""];
+		return new RegExp(edge[0] + plain + edge[1], this.matchCase.input.checked ? "gu" : "giu");
 	}
 
 	search({ stay = false } = {}) {
@@ -102,7 +102,12 @@ export class Find {
 		const hit = this.#found[this.#at];
 		if (!hit || !this.editor.isEnabled) return;
 		const { segment, span: [start, end] } = hit;
-		this.editor.setText(segment, segment.text.slice(0, start) + this.other.value + segment.text.slice(end), "Replace");
+		const row = this.transcript.segments.indexOf(segment);
+		const now = this.editor.setText(segment, segment.text.slice(0, start) + this.other.value + segment.text.slice(end), "Replace");
+		const behind = now ? now.text.length - (segment.text.length - end) : 0; // what was written is not found again
+		const next = this.#found.findIndex((it) => { const at = this.transcript.segments.indexOf(it.segment); return at > row || (at === row && it.span[0] >= behind); });
+		this.#at = this.#found.length ? Math.max(0, next) : -1;
+		this.#mark();
 		if (this.#at >= 0) this.#show();
 	}
 
@@ -115,12 +120,13 @@ export class Find {
 		const fresh = this.transcript.segments.flatMap((segment) => {
 			const text = segment.text.replace(pattern, () => value);
 			if (text === segment.text) return [segment];
-			const changed = text.trim() ? withText(segment, text) : null;
-			if (changed) pairs.push([segment, changed]);
-			return changed ? [changed] : [];
+			const changed = withText(segment, text);
+			if (!changed.text) return [];
+			pairs.push([segment, changed]);
+			return [changed];
 		});
 		this.transcript.replace(0, this.transcript.segments.length, fresh, "Replace all");
-		for (const pair of pairs.slice(0, 200)) this.editor.align(...pair);
+		this.editor.align(pairs);
 		toast(`${n.toLocaleString()} replaced`, { action: { label: "Undo", run: () => this.editor.undo() } });
 	}
 }

@@ -14,7 +14,7 @@ import { Find } from "./find.js";
 import { Exporter, askRules } from "./exporting.js";
 import { events, pause } from "./sse.js";
 import { help, listen } from "./keys.js";
-import { stateChip, progressOf, deleteJob } from "./joblist.js";
+import { stateChip, progressOf, cancelJob, deleteJob } from "./joblist.js";
 
 const isEnded = (job) => ["succeeded", "failed", "cancelled"].includes(job.state);
 const SAVE = { saved: "Saved", unsaved: "Unsaved changes", saving: "Saving…", offline: "Offline, will be saved later", conflict: "Conflict: decide", failed: "Not saved: try again" };
@@ -41,6 +41,7 @@ export class JobPage {
 		this.exporter = new Exporter(job, this.transcript, this.saver, this.player, this.editor);
 		this.#build();
 		listen(this.#shortcuts(), this.leaving.signal);
+		addEventListener("focus", () => { if (!this.editor.open) this.saver.refresh(); }, { signal: this.leaving.signal });
 		document.title = `${job.name ?? "Transcript"} – Transcripts`;
 		this.player.open();
 		if (isEnded(job)) await this.#load();
@@ -49,8 +50,7 @@ export class JobPage {
 
 	async close() {
 		this.leaving.abort();
-		this.editor?.commit();
-		const saved = this.saver?.close();
+		const saved = this.saver?.close(this.editor.close());
 		this.reader?.close();
 		this.player?.close();
 		this.bubble?.remove();
@@ -79,12 +79,12 @@ export class JobPage {
 		if (transcript.segments.length || job.error) return;
 		const write = editor.isEnabled && transcript.duration > 0 && button("Write a line", () => editor.insert(0, transcript.duration), { icon: "edit" });
 		this.emptyNote = el("div", { class: "empty muted" }, el("p", { dir: "auto" }, job.warnings[0] ?? "No speech was recognised."), write);
-		reader.scroller.append(this.emptyNote);
+		reader.scroller.prepend(this.emptyNote);
 	}
 
 	async #follow() {
 		this.#watchJob();
-		const stop = { signal: this.leaving.signal, onlost: (lost) => { this.lost.hidden = !lost; } };
+		const stop = { signal: this.leaving.signal, onlost: (lost) => { if (lost && this.lost.hidden) say(this.lost.textContent); this.lost.hidden = !lost; } };
 		try {
 			for await (const { name, data } of events(this.id, stop)) {
 				if (name === "segment") this.transcript.append(data);
@@ -117,7 +117,7 @@ export class JobPage {
 		this.saveState = el("button", { type: "button", class: "save-state", onclick: () => this.#saveNow() });
 		this.facts = el("p", { class: "facts" });
 		this.progress = el("div", { class: "job-progress" });
-		this.lost = el("p", { class: "notice", role: "status", hidden: true }, "The connection is lost. The page tries again by itself; the job goes on.");
+		this.lost = el("p", { class: "notice", hidden: true }, "The connection is lost. The page tries again by itself; the job goes on.");
 		this.viewButtons = el("div", { class: "segmented", role: "group", "aria-label": "View" }, this.#viewButton("Text", false), this.#viewButton("Subtitles", true));
 		const title = el("div", { class: "title" }, el("a", { href: "#", class: "button bare", "aria-label": "All recordings", title: "All recordings" }, icon("left")), el("h1", {}, el("bdi", {}, this.job.name ?? "Recording")));
 		const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Tools" }, this.viewButtons, this.undoButton, this.redoButton,
@@ -145,7 +145,7 @@ export class JobPage {
 		this.facts.replaceChildren(...facts.filter(Boolean).flatMap((it, i) => (i > 1 ? [el("span", { class: "dot", "aria-hidden": "true" }, "·"), el("span", {}, it)] : [it])));
 		const running = !isEnded(job);
 		this.progress.hidden = !running && !job.error;
-		this.progress.replaceChildren(running ? progressOf(job) : "", running ? button("Cancel the job", () => this.#cancel(), { class: "quiet" }) : "", !running && job.error ? el("p", { class: "notice error", dir: "auto" }, job.error.message) : "");
+		this.progress.replaceChildren(running ? progressOf(job) : "", running ? button("Cancel the job", () => cancelJob(job), { class: "quiet" }) : "", !running && job.error ? el("p", { class: "notice error", dir: "auto" }, job.error.message) : "");
 		this.#showTools();
 		this.#showSave();
 	}
@@ -172,18 +172,12 @@ export class JobPage {
 
 	// ---- actions
 
-	async #cancel() {
-		if (!(await confirm("Cancel this job?", "What is transcribed so far stays. The rest is not transcribed.", "Cancel the job"))) return;
-		try { await request(jobPath(this.id, "/cancel"), { method: "POST" }); } catch (error) { explain(error, "The job could not be cancelled"); }
-	}
-
 	#more() {
 		const on = this.editor.isEnabled;
 		return [
 			{ label: "Go to a time…", icon: "target", hint: "G", run: () => this.#goto() },
-			{ label: "Download a clip…", icon: "clip", run: () => this.exporter.clip() },
+			{ label: "Spectrogram", checked: !this.player.spectrum.hidden, disabled: !this.player.surfer, run: () => this.player.toggleSpectrum() },
 			{ label: "Reading rules…", icon: "file", run: async () => { if (await askRules()) this.reader.list.redrawAll(); } },
-			{ label: "Keyboard…", icon: "help", hint: "?", run: help },
 			null,
 			{ label: "Restore the original…", icon: "undo", disabled: !on || !this.transcript.isEdited, run: () => this.#restore() },
 			{ label: "Delete…", icon: "trash", run: () => deleteJob(this.job, () => { this.saver.state = "saved"; location.hash = ""; }) },
@@ -196,9 +190,8 @@ export class JobPage {
 	}
 
 	async #goto() {
-		const input = el("input", { value: clock(this.player.seconds), class: "short", inputmode: "decimal", autocomplete: "off" });
+		const input = el("input", { onfocus: () => input.select(), value: clock(this.player.seconds), class: "short", inputmode: "decimal", autocomplete: "off" });
 		const error = el("p", { class: "error", role: "alert" });
-		setTimeout(() => input.select());
 		const submit = () => {
 			const seconds = parseClock(input.value);
 			error.textContent = seconds === null ? "Write a time as 1:02:03, 62:03 or 3723." : "";
@@ -267,7 +260,7 @@ export class JobPage {
 			button("Clip…", () => this.exporter.clip(span.start, span.end), { icon: "clip", class: "quiet" }),
 			button("Link", () => this.exporter.copyLink(span.start), { icon: "link", class: "quiet" }));
 		this.bubble.addEventListener("pointerdown", (event) => event.preventDefault());
-		document.body.append(this.bubble);
+		this.node.append(this.bubble);
 		place(this.bubble, span.box);
 	}
 

@@ -16,6 +16,11 @@ export function progressOf(job) {
 	return el("div", { class: "progress" }, bar, el("small", {}, text));
 }
 
+export async function cancelJob(job, done) {
+	if (!(await confirm("Cancel this job?", `“${job.name ?? "The recording"}” is not transcribed further. What is ready stays.`, "Cancel the job"))) return;
+	try { await request(jobPath(job.id, "/cancel"), { method: "POST" }); done?.(); } catch (error) { explain(error, "The job could not be cancelled"); }
+}
+
 export async function deleteJob(job, done) {
 	const name = job.name ?? "This recording";
 	const text = `“${name}”, its transcript and all corrections are deleted from the server. This cannot be undone.`;
@@ -99,14 +104,10 @@ export class JobList {
 		const length = job.progress.total ?? job.recording?.seconds;
 		const facts = [length && clock(length), job.language && languageName(job.language), bytes(job.n_bytes), moment(job.created_at)].filter(Boolean).join(" · ");
 		const open = el("a", { href: `#job=${job.id}`, class: "open", data: { role: "open" } }, el("bdi", {}, job.name ?? "Recording"));
-		const cancel = isBusy && button(`Cancel ${job.name ?? "recording"}`, () => this.#cancel(job), { icon: "stop", bare: true, title: "Cancel", data: { role: "cancel" } });
+		const cancel = isBusy && button(`Cancel ${job.name ?? "recording"}`, () => cancelJob(job, () => this.load()), { icon: "stop", bare: true, title: "Cancel", data: { role: "cancel" } });
 		const remove = button(`Delete ${job.name ?? "recording"}`, () => deleteJob(job, () => this.load()), { icon: "trash", bare: true, title: "Delete", data: { role: "delete" } });
 		const body = el("div", { class: "body" }, open, el("small", { class: "muted" }, facts), isBusy && progressOf(job), job.error && job.state === "failed" && el("small", { class: "error", dir: "auto" }, job.error.message));
 		return el("li", { data: { id: job.id, sign, state: job.state } }, el("span", { class: "sign" }, icon("file")), body, stateChip(job), el("span", { class: "acts" }, cancel, remove));
 	}
 
-	async #cancel(job) {
-		if (!(await confirm("Cancel this job?", `“${job.name ?? "The recording"}” is not transcribed further. What is ready stays.`, "Cancel the job"))) return;
-		try { await request(jobPath(job.id, "/cancel"), { method: "POST" }); this.load(); } catch (error) { explain(error, "The job could not be cancelled"); }
-	}
 }

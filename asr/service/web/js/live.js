@@ -1,6 +1,6 @@
 // Live transcription: the microphone to /v1/realtime, text while someone speaks.
 
-import { el, button, choice, field, copy, saveAs, say, toast } from "./dom.js";
+import { el, button, choice, confirm, field, copy, saveAs, say, toast } from "./dom.js";
 import { clock, languageName } from "./format.js";
 import { address, getJson, sendJson, explain } from "./api.js";
 import { microphone, meter } from "./recorder.js";
@@ -13,7 +13,15 @@ export class LivePage {
 
 	constructor(main) { this.main = main; }
 
+	// The text stays while other views are shown.
 	open() {
+		if (!this.node) this.#build();
+		this.main.replaceChildren(this.node);
+		document.title = "Live – Transcripts";
+	}
+
+	#build() {
+		addEventListener("beforeunload", (event) => { if (this.isRunning || this.isNew) event.preventDefault(); });
 		this.lines = el("div", { class: "live-lines", role: "log", "aria-label": "Transcript", "aria-live": "off", tabindex: "0" }, el("p", { class: "empty muted" }, "Press Start and speak. Words appear while you speak; after each pause they get their final form and their times."));
 		this.startButton = button("Start", () => this.start(), { icon: "mic", class: "primary big" });
 		this.stopButton = button("Stop", () => this.stop(), { icon: "stop", class: "big" });
@@ -21,12 +29,11 @@ export class LivePage {
 		this.time = el("span", { class: "now" }, "0:00");
 		this.level = el("span");
 		this.language = choice([["", "Usual language"]], "");
-		this.after = el("div", { class: "buttons" }, button("Copy the text", () => copy(this.#text(), "Text"), { icon: "file" }), button("Download text", () => this.#download("txt", this.#text()), { icon: "download" }), button("Download SRT", () => this.#download("srt", this.#srt()), { icon: "download" }));
+		this.after = el("div", { class: "buttons" }, button("Copy the text", () => { this.isNew = false; copy(this.#text(), "Text"); }, { icon: "file" }), button("Download text", () => this.#download("txt", this.#text()), { icon: "download" }), button("Download SRT", () => this.#download("srt", this.#srt()), { icon: "download" }));
 		this.after.hidden = true;
 		this.spoken = el("p", { class: "hidden", "aria-live": "polite" });
 		const bar = el("div", { class: "live-bar" }, this.startButton, this.stopButton, this.time, this.level, el("span", { class: "space" }), field("Language", this.language));
-		this.main.replaceChildren(el("div", { class: "live" }, el("h1", {}, "Live"), bar, this.lines, this.after, this.spoken));
-		document.title = "Live – Transcripts";
+		this.node = el("div", { class: "live" }, el("h1", {}, "Live"), bar, this.lines, this.after, this.spoken);
 		this.#loadLanguages();
 	}
 
@@ -44,6 +51,7 @@ export class LivePage {
 	}
 
 	async start() {
+		if (this.isNew && !(await confirm("Start again?", "The text so far is removed. You have neither copied nor downloaded it.", "Start again"))) return;
 		this.startButton.disabled = true;
 		try {
 			const session = { type: "transcription", audio: { input: { format: { type: "audio/pcm", rate: 24_000 }, turn_detection: { type: "server_vad" }, transcription: this.language.value ? { language: this.language.value } : {} } } };
@@ -51,6 +59,7 @@ export class LivePage {
 			const secret = await (await sendJson("POST", "v1/realtime/client_secrets", { session })).json();
 			this.stream = await microphone();
 			await this.#capture();
+			if (!this.node.isConnected) return this.stop(); // the view was left meanwhile
 			this.#connect(secret.value);
 			this.#items.clear();
 			this.lines.replaceChildren();
@@ -58,8 +67,8 @@ export class LivePage {
 		} catch (error) {
 			if (error.status) explain(error, "The session cannot start"); else toast(error.message, { kind: "error" });
 			this.stop();
-		}
-		this.startButton.disabled = false;
+		} finally { this.startButton.disabled = false; }
+		return undefined;
 	}
 
 	async #capture() {
@@ -106,7 +115,7 @@ export class LivePage {
 		this.startButton.hidden = on;
 		this.stopButton.hidden = !on;
 		this.language.disabled = on;
-		if (on) { Object.assign(this, { seconds: 0, warned: false }); this.after.hidden = true; this.stopButton.focus(); say("Listening"); }
+		if (on) { Object.assign(this, { seconds: 0, warned: false, isNew: false }); this.after.hidden = true; this.stopButton.focus(); say("Listening"); }
 	}
 
 	// The microphone stops at once; the socket stays until the last turn has its text.
@@ -176,6 +185,7 @@ export class LivePage {
 		const atEnd = this.lines.scrollHeight - this.lines.scrollTop - this.lines.clientHeight < 80;
 		time.textContent = clock(item.start ?? 0);
 		text.textContent = item.text.trim() || "…";
+		this.isNew ||= item.text.trim() !== ""; // it is only here, until it is copied or downloaded
 		item.node.classList.toggle("partial", !item.isFinal);
 		if (item.isFinal && item.text.trim() === "") { item.node.remove(); this.#items.delete(id); }
 		if (item.isFinal) this.spoken.textContent = item.text;
@@ -190,7 +200,7 @@ export class LivePage {
 		return all.map((it, i) => `${i + 1}\n${stamp(it.start)} --> ${stamp(it.end)}\n${it.text.trim()}\n`).join("\n");
 	}
 
-	#download(format, text) { saveAs(new Blob([text], { type: "text/plain;charset=utf-8" }), `live.${format}`); }
+	#download(format, text) { this.isNew = false; saveAs(new Blob([text], { type: "text/plain;charset=utf-8" }), `live.${format}`); }
 }
 
 function base64(data) {

@@ -9,6 +9,7 @@ import { help } from "./keys.js";
 import { setting, setSetting } from "./store.js";
 
 const main = document.getElementById("main");
+const live = new LivePage(main);
 let view = null;
 let shownJob = null;
 
@@ -49,7 +50,7 @@ async function route() {
 	if (job && job === shownJob) { if (time !== null) view.goTo(time); return; }
 	const old = view;
 	shownJob = job;
-	view = job ? new JobPage(main, job, time) : isLive ? new LivePage(main) : new HomePage(main);
+	view = job ? new JobPage(main, job, time) : isLive ? live : new HomePage(main);
 	const now = view;
 	document.body.dataset.view = job ? "job" : isLive ? "live" : "home";
 	for (const link of document.querySelectorAll("nav a")) {
@@ -69,12 +70,13 @@ function failed(error) {
 	if (error.name === "AbortError") return;
 	const text = error.status === 404 ? "This recording does not exist, or it belongs to another key." : error.status === 401 ? "The service needs a key." : error.message;
 	const again = error.status === 401 ? button("Enter the key", async () => { if (await askForKey()) { shownJob = null; route(); } }, { class: "primary" }) : button("Try again", () => { shownJob = null; route(); });
-	main.replaceChildren(el("div", { class: "failed" }, icon("warn"), el("p", { dir: "auto" }, text), el("div", { class: "buttons" }, again, el("a", { href: "#", class: "button" }, "All recordings"))));
+	main.replaceChildren(el("div", { class: "failed" }, icon("warn"), el("h1", { dir: "auto" }, text), el("div", { class: "buttons" }, again, el("a", { href: "#", class: "button" }, "All recordings"))));
 }
 
 theme(setting("theme", "auto"));
 head();
 addEventListener("hashchange", route);
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => { if (!event.target.closest?.("input, textarea")) event.preventDefault(); }); // a browser would open the file
 addEventListener("keydown", (event) => { if (event.key === "?" && !shownJob && !event.target.matches("input, textarea") && setting("keys", true) && !document.querySelector("dialog")) help(); });
 addEventListener("unhandledrejection", ({ reason }) => { if (reason?.name !== "AbortError" && reason?.status !== 401) toast(`Something went wrong: ${reason?.message ?? reason}`, { kind: "error" }); });
 route();

@@ -1,7 +1,7 @@
 // The transcript while it is edited: segments, names of speakers, undo and redo.
 // Segments and words are never changed in place; every change makes new ones.
 
-import { joined, ranges, rewrite, breakLines } from "./words.js";
+import { joined, ranges, rewrite, breakLines, cleaned } from "./words.js";
 
 export function normalised(segment) {
 	const words = (segment.words ?? []).map(({ text, word = text, ...rest }) => ({ word, ...rest }));
@@ -17,6 +17,7 @@ export class Transcript extends EventTarget {
 	isEdited = false;
 	#done = [];
 	#undone = [];
+	#refined = new WeakMap();
 
 	load(body, etag) {
 		this.segments = body.segments.map(normalised);
@@ -49,7 +50,7 @@ export class Transcript extends EventTarget {
 		if (out.length > 10_000 || into.length > 10_000) this.segments = [...this.segments.slice(0, step.at), ...into, ...this.segments.slice(step.at + out.length)];
 		else this.segments.splice(step.at, out.length, ...into);
 		this.speakers = speakers;
-		this.#tell({ at: step.at, removed: out.length, inserted: into.length, edited: true });
+		this.#tell({ at: step.at, inserted: into.length, edited: true });
 	}
 
 	undo() {
@@ -68,19 +69,19 @@ export class Transcript extends EventTarget {
 		return step;
 	}
 
-	// Gives an edited segment its aligned times. It belongs to the edit, so undo takes both back.
-	refine(old, fresh) {
-		const at = this.segments.indexOf(old);
-		if (at < 0) return;
-		this.segments[at] = fresh;
-		for (const step of [...this.#done, ...this.#undone]) {
-			for (const list of [step.removed, step.inserted]) {
-				const found = list.indexOf(old);
-				if (found >= 0) list[found] = fresh;
-			}
-		}
-		this.#tell({ at, removed: 1, inserted: 1, edited: true, refined: true });
+	// Gives edited segments their aligned times: pairs [old, fresh]. They belong to the edits, so undo takes both back.
+	refine(pairs) {
+		const found = new Map(pairs);
+		const ats = this.segments.flatMap((it, i) => (found.has(it) ? [i] : []));
+		if (!ats.length) return;
+		for (const [old, fresh] of pairs) this.#refined.set(old, fresh);
+		const lists = [...this.#done, ...this.#undone].flatMap((step) => [step.removed, step.inserted]);
+		for (const list of [this.segments, ...lists]) list.forEach((it, i) => { if (found.has(it)) list[i] = found.get(it); });
+		this.#tell({ at: ats[0], inserted: ats.at(-1) - ats[0] + 1, edited: true, refined: true });
 	}
+
+	// A segment that a menu or a dialog was opened for, as it is since it was aligned.
+	latest(segment) { return this.#refined.get(segment) ?? segment; }
 
 	#tell(detail) { this.dispatchEvent(new CustomEvent("change", { detail })); }
 
@@ -110,6 +111,7 @@ export function wordIndexAt(segment, seconds) {
 }
 
 export function withText(segment, text) {
+	text = cleaned(text);
 	const clean = segment.line ? text.split("\n").map((it) => it.trim().replace(/[^\S\n]+/gu, " ")).filter(Boolean).join("\n") : text.trim().replace(/\s+/gu, " ");
 	if (clean === segment.text) return segment;
 	const words = rewrite(segment, clean);
@@ -125,7 +127,7 @@ export function split(segment, offset) {
 	const [before, after] = [segment.words.slice(0, at), segment.words.slice(at)];
 	const doubts = (words) => (words.some((it) => it.doubtful) ? segment.doubts : []);
 	return [
-		{ ...segment, text: left, words: before, end: Math.max(segment.start, before.at(-1).end), doubts: doubts(before) },
+		{ ...segment, text: left, words: before, end: Math.max(segment.start, ...before.map((it) => it.end)), doubts: doubts(before) },
 		{ ...segment, text: right, words: after, start: Math.min(after[0].start, segment.end), doubts: doubts(after) },
 	];
 }
@@ -133,7 +135,9 @@ export function split(segment, offset) {
 export function merge(a, b, limits) {
 	const text = joined(a.text, b.text);
 	const lines = a.line ? breakLines(text.replaceAll("\n", " "), limits.max_line_width, limits.max_line_count) : text;
-	return { ...a, text: lines, words: [...a.words, ...b.words], end: Math.max(a.end, b.end), doubts: [...new Set([...a.doubts, ...b.doubts])] };
+	const last = a.words.at(-1)?.start ?? a.start; // lines of two channels may overlap
+	const words = b.words.map((it) => (it.start < last ? { ...it, start: last, end: Math.max(it.end, last) } : it));
+	return { ...a, text: lines, words: [...a.words, ...words], end: Math.max(a.end, b.end), doubts: [...new Set([...a.doubts, ...b.doubts])] };
 }
 
 // The same segment with another start and end; words outside are moved to its edges.

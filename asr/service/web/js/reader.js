@@ -56,7 +56,7 @@ export class Reader {
 		}
 		const { segments } = this.transcript;
 		const { at = 0, inserted = segments.length } = detail;
-		const hadFocus = document.activeElement?.matches("p.text") && this.scroller.contains(document.activeElement);
+		const hadFocus = document.activeElement !== this.scroller && this.scroller.contains(document.activeElement);
 		if (detail.loaded) { this.active = null; this.current = null; }
 		for (let i = Math.max(0, at - 1); i <= Math.min(at + inserted, segments.length - 1); i += 1) this.list.redraw(segments[i]);
 		if (this.active && !segments.includes(this.active)) this.active = segments[Math.min(at, segments.length - 1)] ?? null;

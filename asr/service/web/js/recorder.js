@@ -37,8 +37,10 @@ export class Recorder {
 	}
 
 	async start() {
-		if (this.stream) return;
-		try { this.stream = await microphone(); } catch (error) { toast(error.message, { kind: "error" }); return; }
+		if (this.isBusy) return;
+		this.isBusy = true;
+		try { this.stream = await microphone(); } catch (error) { toast(error.message, { kind: "error" }); }
+		if (!this.stream || !this.node.isConnected) { this.#release(); return; } // the view was left meanwhile
 		this.recorder = new MediaRecorder(this.stream, { audioBitsPerSecond: 64_000 });
 		const pieces = [];
 		this.recorder.ondataavailable = ({ data }) => pieces.push(data);
@@ -70,14 +72,20 @@ export class Recorder {
 
 	stop(keep) {
 		this.kept = keep;
-		this.recorder?.stop();
+		this.recorder.stop();
+		this.#release();
+	}
+
+	#release() {
 		for (const track of this.stream?.getTracks() ?? []) track.stop();
+		this.stream = null;
+		this.isBusy = false;
 	}
 
 	#done(pieces) {
 		clearInterval(this.timer);
 		removeEventListener("beforeunload", this.guard);
-		this.stream = null;
+		this.#release();
 		this.node.hidden = true;
 		if (!this.kept) return;
 		const type = this.recorder.mimeType.split(";")[0] || "audio/webm";

@@ -1,6 +1,7 @@
 // The reading rules of subtitles, as docs/subtitles.md has them: what is wrong with a cue.
 
-import { length, breakLines, joined } from "./words.js";
+import { length, breakLines, joined, rewrite } from "./words.js";
+import { merge } from "./model.js";
 import { clock } from "./format.js";
 
 const MS = 0.0015; // files have whole milliseconds
@@ -40,7 +41,8 @@ export function parseSrt(text) {
 // Turns segments into cues as the server cut them. Both have the words of a channel in the same order;
 // cues of several channels may overlap. `speakers` has the names in the labels of the cues.
 export function toCues(segments, cues, speakers = {}) {
-	const channels = Map.groupBy(segments, ({ channel }) => channel ?? null);
+	const whole = segments.map((it) => (it.words.length ? it : { ...it, words: rewrite(it, it.text) })); // some have no words yet
+	const channels = Map.groupBy(whole, ({ channel }) => channel ?? null);
 	const streams = [...channels.values()].map((own) => ({ at: 0, words: own.flatMap((segment) => segment.words.map((word) => ({ word, segment }))) }));
 	const out = [];
 	for (const cue of cues) {
@@ -81,7 +83,7 @@ export function toSentences(segments) {
 		const last = out.at(-1);
 		const text = cue.text.replaceAll("\n", " ");
 		const goesOn = last && last.speaker === cue.speaker && cue.start - last.end < 1.5 && last.end - last.start < 30 && !/[.!?。？！…]["'”’»)]*$/u.test(last.text);
-		if (goesOn) Object.assign(last, { text: joined(last.text, text), words: [...last.words, ...cue.words], end: cue.end, doubts: [...new Set([...last.doubts, ...cue.doubts])] });
+		if (goesOn) out[out.length - 1] = merge(last, { ...cue, text });
 		else out.push({ ...cue, text, line: false });
 	}
 	return out;

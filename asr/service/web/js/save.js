@@ -29,23 +29,31 @@ export class Saver extends EventTarget {
 
 	constructor(job, transcript) {
 		super();
-		Object.assign(this, { job, transcript });
-		transcript.addEventListener("change", ({ detail }) => { if (detail.edited) this.#changed(); });
+		Object.assign(this, { job, transcript, path: jobPath(job.id, "/transcript") });
+		transcript.addEventListener("change", ({ detail }) => { if (detail.edited) this.#changed(detail); });
 		this.guard = (event) => { if (this.isDirty) { event.preventDefault(); this.now(); } };
 		addEventListener("beforeunload", this.guard);
 	}
 
 	get isDirty() { return this.state !== "saved"; }
 
-	// Waits a moment for the last changes. Without a connection they are saved later.
-	async close() {
+	// Waits a moment for the last changes. Without a connection, and times that are still being
+	// `aligned`, are saved later.
+	async close(aligned) {
 		const { id } = this.job;
-		if (this.state === "conflict") this.#set("unsaved"); // asks again
-		const saved = this.now().finally(() => { removeEventListener("beforeunload", this.guard); pending.delete(id); });
-		if (!this.isDirty) return;
-		pending.set(id, saved);
+		this.isClosing = true;
+		const saved = this.#saveOrAsk();
+		pending.set(id, saved.then(() => aligned).then(() => this.now()).finally(() => { removeEventListener("beforeunload", this.guard); pending.delete(id); }));
 		await Promise.race([saved, pause(3000)]);
 		if (this.state === "offline") toast("Changes are saved when the connection is back. Keep this tab open.");
+	}
+
+	async #saveOrAsk() {
+		const actions = [{ label: "Lose the changes", value: true }, { label: "Try again", value: null, kind: "primary" }];
+		while (!(await this.now())) {
+			if (this.state === "conflict") this.#set("unsaved"); // asks again
+			else if (await ask({ title: "The changes are not saved", body: [el("p", { dir: "auto" }, this.reason)], actions })) this.#set("saved");
+		}
 	}
 
 	#set(state) {
@@ -53,10 +61,11 @@ export class Saver extends EventTarget {
 		this.dispatchEvent(new Event("state"));
 	}
 
-	#changed() {
+	#changed({ refined }) {
 		this.#version += 1;
 		if (this.state === "conflict") return;
 		if (this.state !== "saving") this.#set("unsaved");
+		if (refined && this.#timer) return; // many lines are aligned one after the other
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => this.now(), this.transcript.segments.length > 2000 ? 2500 : 1000);
 	}
@@ -64,6 +73,7 @@ export class Saver extends EventTarget {
 	// Saves until nothing is left to save. Resolves with true if all is saved.
 	now() {
 		clearTimeout(this.#timer);
+		this.#timer = 0;
 		this.#running ??= this.#save().finally(() => { this.#running = null; });
 		return this.#running;
 	}
@@ -91,8 +101,9 @@ export class Saver extends EventTarget {
 	}
 
 	#failed(error) {
+		this.reason = `The changes could not be saved: ${error.message}`;
 		this.#set("failed");
-		toast(`The changes could not be saved: ${error.message}`, { kind: "error" });
+		toast(this.reason, { kind: "error" });
 		return false;
 	}
 
@@ -105,28 +116,48 @@ export class Saver extends EventTarget {
 			body = await new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).blob();
 			headers["Content-Encoding"] = "gzip";
 		}
-		const response = await request(jobPath(this.job.id, "/transcript"), { method: "PUT", body, headers });
+		const response = await request(this.path, { method: "PUT", body, headers });
 		this.transcript.etag = response.headers.get("etag") ?? etag;
 		this.transcript.isEdited = true;
 	}
 
 	async #conflict(current) {
-		const response = await request(jobPath(this.job.id, "/transcript"));
+		const response = await request(this.path);
 		const theirs = await response.json();
 		const etag = response.headers.get("etag") ?? current;
 		const choice = await ask({
 			title: "Somebody else has saved this transcript",
 			wide: true,
 			body: [el("p", {}, "It was changed in another tab or by another person since you opened it. Which version shall stay? You can undo the choice."), differences(this.transcript.segments, theirs.segments.map(normalised))],
-			actions: [{ label: "Decide later", value: null }, { label: "Use theirs", value: "theirs" }, { label: "Keep mine", value: "mine", kind: "primary" }],
+			actions: [...(this.isClosing ? [] : [{ label: "Decide later", value: null }]), { label: "Use theirs", value: "theirs" }, { label: "Keep mine", value: "mine", kind: "primary" }],
 		});
+		if (choice === "theirs") return this.#take(theirs, etag, "Use the other version");
 		if (choice === null) return;
 		this.transcript.etag = etag;
-		if (choice === "mine") return this.#set("unsaved");
-		const { segments } = this.transcript;
-		this.transcript.replace(0, segments.length, theirs.segments.map(normalised), "Use the other version", { ...theirs.speakers });
-		this.#version += 1;
+		this.#set("unsaved");
+	}
+
+	// Shows a version that the server has. Undo brings back what was shown before.
+	#take({ segments, speakers, edited }, etag, label) {
+		const { transcript } = this;
+		transcript.replace(0, transcript.segments.length, segments.map(normalised), label, { ...speakers });
+		Object.assign(transcript, { etag, isEdited: edited });
+		clearTimeout(this.#timer);
+		this.#timer = 0;
 		this.#set("saved");
+	}
+
+	// Shows what another tab has saved meanwhile, unless something here is unsaved.
+	async refresh() {
+		const { etag } = this.transcript;
+		if (this.isDirty || !etag) return;
+		try {
+			const response = await request(this.path, { headers: { "If-None-Match": `${etag}, ${etag.slice(0, -1)}-gzip"` }, quiet: true });
+			const body = await response.json();
+			if (this.isDirty || etag !== this.transcript.etag) return;
+			this.#take(body, response.headers.get("etag"), "Use the other version");
+			toast("This transcript was changed elsewhere. You see the new version.");
+		} catch { /* 304: it is the same. Without a connection, the next save finds out. */ }
 	}
 
 	resolve() { if (this.state === "conflict") { this.#set("unsaved"); this.now(); } }
@@ -134,15 +165,9 @@ export class Saver extends EventTarget {
 	// Forgets all edits: the server has the engine's transcript again.
 	async restore() {
 		await this.now();
-		const path = jobPath(this.job.id, "/transcript");
-		await request(path, { method: "DELETE", headers: { "If-Match": this.transcript.etag ?? "*" } });
-		const response = await request(path);
-		const body = await response.json();
-		const { segments } = this.transcript;
-		this.transcript.replace(0, segments.length, body.segments.map(normalised), "Restore the original", { ...body.speakers });
-		Object.assign(this.transcript, { etag: response.headers.get("etag"), isEdited: false });
-		clearTimeout(this.#timer);
-		this.#set("saved");
+		await request(this.path, { method: "DELETE", headers: { "If-Match": this.transcript.etag ?? "*" } });
+		const response = await request(this.path);
+		this.#take(await response.json(), response.headers.get("etag"), "Restore the original");
 	}
 }
 

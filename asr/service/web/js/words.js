@@ -1,11 +1,14 @@
-// Words in a line of text: where they stand, and which ones an edit has kept.
+// Words in a line of text: where they stand, and which ones an edit has kept. The service takes words of 1000 characters.
 
 const UNSPACED = "\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}\\p{Script=Lao}\\p{Script=Khmer}\\p{Script=Myanmar}";
-const TOKEN = new RegExp(`[${UNSPACED}][\\p{M}\\p{P}]*|[^\\s${UNSPACED}]+`, "gu");
+const TOKEN = new RegExp(`[${UNSPACED}][\\p{M}\\p{P}]{0,999}|[^\\s${UNSPACED}]{1,1000}`, "gu");
 const endsUnspaced = new RegExp(`[${UNSPACED}]\\p{P}*$`, "u");
 const startsUnspaced = new RegExp(`^[${UNSPACED}]`, "u");
 
 export const tokens = (text) => [...text.matchAll(TOKEN)].map((found) => ({ text: found[0], start: found.index, end: found.index + found[0].length }));
+
+// Without the control characters and halves of surrogate pairs that the service refuses.
+export const cleaned = (text) => text.toWellFormed().replace(/[^\P{Cc}\s]/gu, "");
 
 const cache = new WeakMap();
 // The character ranges of the words of a segment, in its text: [[start, end], ...].
@@ -98,6 +101,9 @@ function fill(segment, slots, fresh) {
 	return words;
 }
 
+// Words whose times nobody has aligned yet.
+export const estimated = new WeakSet();
+
 function spread(run, start, end) {
 	const total = run.reduce((sum, it) => sum + it.text.length, 0);
 	const long = Math.max(0, end - start) / total;
@@ -105,6 +111,7 @@ function spread(run, start, end) {
 	return run.map(({ text }) => {
 		const word = { word: text, start: round(at), end: round(at + long * text.length), confidence: null, timing: "interpolated", doubtful: false };
 		at = word.end;
+		estimated.add(word);
 		return word;
 	});
 }
