@@ -238,7 +238,7 @@ def test_the_defaults_are_openais(server):
 def test_the_beta_routes_take_a_flat_session(server, route):
     flat = {
         "input_audio_format": "g711_ulaw",
-        "input_audio_transcription": {"model": "whisper-1", "language": "en"},
+        "input_audio_transcription": {"model": "whisper-1", "language": "de"},
         "turn_detection": None,
         "modalities": ["text"],
         "client_secret": {"expires_at": {"anchor": "created_at", "seconds": 30}},
@@ -246,7 +246,9 @@ def test_the_beta_routes_take_a_flat_session(server, route):
     body = ask(server, flat, route=route).json()
     TranscriptionSession.model_validate(body, strict=True)
     assert body["input_audio_format"] == "g711_ulaw"
-    assert body["warnings"] == ["session.modalities has no effect"]
+    ignored, refused = body["warnings"]
+    assert ignored == "session.modalities has no effect"
+    assert refused.endswith("language: the engine recognises en, so each turn will fail")
     secret = body["client_secret"]
     assert secret["expires_at"] < client_secrets.wall_time() + 31
     with socket_of(server, secret["value"]) as raw:
