@@ -63,15 +63,20 @@ UNCALLED: Final = {
         "getWrapper",
         "unregisterPlugin",
         "setMediaElement",
+        "unsubscribePlayerEvents",
         *SOUND,
     ),
     "wavesurfer.js/dist/renderer.js": (
         "exportImage",
         "getVisibleRange",
+        "getWidth",
         "getWrapper",
         "renderLineWaveform",
     ),
-    "wavesurfer.js/dist/player.js": ("setSinkId", *SOUND),
+    "wavesurfer.js/dist/scope.js": ("interval", "observeResize", "raf"),
+    "wavesurfer.js/dist/player.js": ("setMediaElement", "setSinkId", *SOUND),
+    "tus-js-client/lib/browser/urlStorage.js": ("findAllUploads",),
+    "tus-js-client/lib/noopUrlStorage.js": ("listAllUploads",),
     "tus-js-client/lib/upload.js": ("_startParallelUpload",),
 }
 """Methods that neither the page nor the libraries call with the page's options."""

@@ -395,3 +395,32 @@ def test_live_text_is_not_replaced_without_a_question(site, visit):
     start.click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(box).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "place", "least", "most"),
+    [
+        ("two three four", -1, 4.0, 6.0),  # added at the end: no other line is there for 2 s
+        ("zero two three", 0, 1.0, 2.0),  # at the start: the line before ends at 1.0 s
+        ("two tree", -1, 3.0, 4.0),  # replaced: it was said within the line
+    ],
+)
+def test_added_words_may_lie_beside_the_line(site, visit, changed, place, least, most):
+    job = finished_job(site, make_wav(10))
+    save(site, job, [line(0, "one", seconds=1.0), line(2, "two three"), line(6, "five")])
+    page = visit(site).job(job)
+    with page.expect_response("**/realign"):
+        edit(page, "two three", changed)
+    wait_saved(page)
+
+    def is_timed():
+        fresh = stored(site, job)["segments"][1]
+        new = fresh["words"][place]
+        return fresh["text"] == changed and least <= new["start"] < new["end"] <= most
+
+    wait_for(is_timed, 60, "its time")
+    fresh = stored(site, job)["segments"][1]
+    new = fresh["words"].pop(place)
+    assert (fresh["start"], fresh["end"]) == (min(2.0, new["start"]), max(4.0, new["end"]))
+    spans = [(it["start"], it["end"]) for it in line(2, "two three")["words"]]
+    assert [(it["start"], it["end"]) for it in fresh["words"]] == spans[: len(fresh["words"])]

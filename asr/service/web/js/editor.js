@@ -311,14 +311,26 @@ export class Editor {
 		if (!this.isClosed) this.transcript.refine(pairs.filter((it) => it !== late));
 	}
 
+	// Where the words of a line may lie. Added words may be said up to 2 s before or after it, if no other line is there.
+	#room(old, fresh) {
+		const { segments, duration } = this.transcript;
+		const { start, end, words } = fresh;
+		const at = segments.indexOf(fresh);
+		const more = words.length > old.words.length ? 2 : 0;
+		const [from, to] = [segments[at - 1]?.end ?? 0, segments[at + 1]?.start ?? (duration || end)];
+		return [Math.min(start, Math.max(from, start - more)), Math.max(end, Math.min(to, end + more))];
+	}
+
 	// The segment with aligned times; null if it keeps the estimated ones.
 	async #timed(old, fresh) {
 		try {
-			const body = { words: old.words.filter((it) => !estimated.has(it)), text: fresh.text, start: fresh.start, end: fresh.end };
+			const [start, end] = this.#room(old, fresh);
+			const body = { words: old.words.filter((it) => !estimated.has(it)), text: fresh.text, start, end };
 			const { words } = await (await sendJson("POST", jobPath(this.job.id, "/realign"), body)).json();
 			if (words.length !== fresh.words.length) return null;
-			const fit = (value) => Math.min(fresh.end, Math.max(fresh.start, value));
-			return { ...fresh, words: words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful })) };
+			const fit = (value) => Math.min(end, Math.max(start, value));
+			const timed = words.map((it, i) => ({ ...fresh.words[i], ...it, start: fit(it.start), end: fit(it.end), doubtful: fresh.words[i].doubtful }));
+			return { ...fresh, start: Math.min(fresh.start, timed[0].start), end: Math.max(fresh.end, timed.at(-1).end), words: timed };
 		} catch (error) {
 			if (error.status < 500 && error.status !== 429) return null;
 			await pause(3000); // the service is away: later

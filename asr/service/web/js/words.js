@@ -1,6 +1,6 @@
 // Words in a line of text: where they stand, and which ones an edit has kept. The service takes words of 1000 characters.
 
-const UNSPACED = "\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}\\p{Script=Lao}\\p{Script=Khmer}\\p{Script=Myanmar}";
+const UNSPACED = "\\p{sc=Han}\\p{sc=Hiragana}\\p{sc=Katakana}\\p{sc=Thai}\\p{sc=Lao}\\p{sc=Khmer}\\p{sc=Myanmar}";
 const TOKEN = new RegExp(`[${UNSPACED}][\\p{M}\\p{P}]{0,999}|[^\\s${UNSPACED}]{1,1000}`, "gu");
 const endsUnspaced = new RegExp(`[${UNSPACED}]\\p{P}*$`, "u");
 const startsUnspaced = new RegExp(`^[${UNSPACED}]`, "u");
