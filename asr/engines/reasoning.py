@@ -9,7 +9,10 @@ for headings ("Final answer:") and for remarks at the end ("Let me know if you n
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_SENTENCES: Final = 40
 """At most this many sentences are examined; the thoughts of a model can be long."""
@@ -282,7 +285,10 @@ def split_reasoning(text: str) -> Split | None:
     if not _STRONG.match(text):
         return None
     end = _end_of_thoughts(text)
-    labels = [match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match)]
+    sentences = _sentences(text)
+    labels = [
+        match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match, sentences)
+    ]
     if labels:
         end = labels[-1]
     found = _split(text, end)
@@ -317,9 +323,11 @@ def _end_of_thoughts(text: str) -> int:
     return end
 
 
-def _is_thought_before(text: str, label: re.Match[str]) -> bool:
+def _is_thought_before(
+    text: str, label: re.Match[str], sentences: Sequence[tuple[int, int]]
+) -> bool:
     """Whether the sentence with the label is a thought, and not speech that has a colon."""
-    for start, stop in _sentences(text):
+    for start, stop in sentences:
         if start <= label.start() < stop:
             sentence = text[start : label.end()]
             kinds = (_STRONG, _FURTHER, _ANNOUNCES)
