@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from asr.engines.base import Scrubbed
     from asr.engines.reasoning import Split
-    from asr.types import Chunk, Hypothesis
+    from asr.types import Chunk, Hypothesis, Word
 
 Findings = tuple[Finding, ...]
 CLEAR: Final = 0.7
@@ -59,6 +59,9 @@ EDGE_SECONDS: Final = 0.3
 """A chunk has about this much silence before its first and after its last word."""
 WORDS_PER_SECOND: Final = 7.0
 """Nobody speaks faster."""
+LONGEST_WORD: Final = 1.0
+"""Seconds. The aligner stretches a word over speech that it does not recognise, such as speech in
+noise."""
 NOTE: Final = "words of the model to the user were removed, because they were not heard"
 
 
@@ -151,14 +154,39 @@ def _without_copy(timed: Hypothesis, seconds: float) -> Hypothesis:
     first, second = timed.words[:half], timed.words[half:]
     middle = [word.start() for word in re.finditer(r"\S+", timed.text)][half]
     if was_said(second, timed.words) is False and are_heard(first, timed):
-        room = seconds - next(filter(is_heard, reversed(first))).end
+        room = _room_after(first, seconds)
         kept = part(timed, timed.text[:middle].strip(), 0, half)
     elif was_said(first, timed.words) is False and are_heard(second, timed):
-        room = next(filter(is_heard, second)).start
+        room = _room_before(second)
         kept = part(timed, timed.text[middle:], half)
     else:
         return timed
     return timed if _has_time(room, half) else kept
+
+
+def _room_before(words: Sequence[Word]) -> float:
+    """Seconds before the words in which others may have been said. At least one was heard."""
+    return _room([(word.start, word.end) for word in words if is_heard(word)])
+
+
+def _room_after(words: Sequence[Word], seconds: float) -> float:
+    """Likewise after the words, up to the end of the chunk."""
+    heard = [word for word in reversed(words) if is_heard(word)]
+    return _room([(seconds - word.end, seconds - word.start) for word in heard])
+
+
+def _room(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds between an edge and the nearest words.
+
+    The nearest word may be misplaced: then the others were said behind it. So a long pause between
+    it and the next word counts, too.
+
+    Args:
+        spans: distances from the edge at which each heard word begins and ends, the nearest first.
+    """
+    nearest, *others = [(max(start, end - LONGEST_WORD), end) for start, end in spans[:2]]
+    pause = sum(start - nearest[1] for start, _ in others)
+    return nearest[0] + max(0.0, pause - EDGE_SECONDS)
 
 
 def _has_time(room: float, n_words: int) -> bool:
@@ -175,7 +203,7 @@ def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis
     rest = found.words[n_words:]
     if not _is_worth_it(found.text[:end], n_words) or not are_heard(rest, timed):
         return found
-    is_possible = _has_time(next(filter(is_heard, rest)).start, n_words)
+    is_possible = _has_time(_room_before(rest), n_words)
     return found if is_possible else part(found, unquoted(found.text[end:]), n_words)
 
 
@@ -190,12 +218,8 @@ def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float
     is_apart = found.text[:start].endswith("\n")
     if not _is_worth_it(said, n_words, is_apart=is_apart) or not are_heard(rest, timed):
         return found
-    room = seconds - next(filter(is_heard, reversed(rest))).end
-    return (
-        found
-        if _has_time(room, n_words)
-        else part(found, unquoted(found.text[:start]), 0, n_before)
-    )
+    is_possible = _has_time(_room_after(rest, seconds), n_words)
+    return found if is_possible else part(found, unquoted(found.text[:start]), 0, n_before)
 
 
 def _unheard(
