@@ -237,24 +237,10 @@ class VllmHttpEngine:
         chunk: Chunk,
         failed: set[Server],
     ) -> Any:
-        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
-        url = server.url + "/v1/chat/completions"
         with server.asked():
             is_placed = await self._is_placed(server)
             body = await request.body(is_placed=is_placed)
-            try:
-                answer = await self._connections.post(url, body, timeout)
-            except httpx.ReadTimeout as error:
-                if len(self._servers.all) == 1:  # a retry would only add load
-                    raise TimeoutError from error
-                server.rest(SLOW_REST_SECONDS)
-                raise _RetryableError("no answer in time") from error
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                self._servers.lost(server, type(error).__name__)
-                raise _RetryableError(type(error).__name__) from error
-            except httpx.RequestError as error:
-                self._servers.check_now()
-                raise _RetryableError(type(error).__name__) from error
+            answer = await self._post(server, body, patience)
         is_bad = is_placed and answer.status_code == BAD_REQUEST
         if is_bad and await self._has_another_template(server):
             raise _RetryableError("its chat template has changed")
@@ -266,6 +252,28 @@ class VllmHttpEngine:
             raise _RetryableError("it aborted the answer")
         self._servers.answered(server)
         return said
+
+    async def _post(self, server: Server, body: bytes, patience: float) -> httpx.Response:
+        """Send a request.
+
+        Raises:
+            TimeoutError: the only server does not answer in time.
+            _RetryableError: another attempt, perhaps at another server, may succeed.
+        """
+        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
+        try:
+            return await self._connections.post(server.url + "/v1/chat/completions", body, timeout)
+        except httpx.ReadTimeout as error:
+            if len(self._servers.all) == 1:  # a retry would only add load
+                raise TimeoutError from error
+            server.rest(SLOW_REST_SECONDS)
+            raise _RetryableError("no answer in time") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._servers.lost(server, type(error).__name__)
+            raise _RetryableError(type(error).__name__) from error
+        except httpx.RequestError as error:
+            self._servers.check_now()
+            raise _RetryableError(type(error).__name__) from error
 
     def _refused(
         self, server: Server, answer: httpx.Response, chunk: Chunk, failed: set[Server]
