@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from asr.errors import AsrError, EngineUnavailable
+from asr.errors import AsrError, SpeakersUnavailable
 from asr.speakers.folder import find_model, model_id, obstacle
 from asr.speakers.packing import to_bytes, unpack
 from asr.types import Voices
@@ -125,7 +125,7 @@ class Diariser:
         """
         try:
             return model_id(self._model) if self._model else ""
-        except (EngineUnavailable, OSError):
+        except (SpeakersUnavailable, OSError):
             return ""
 
     async def close(self) -> None:
@@ -137,7 +137,7 @@ class Diariser:
         """Check the model's file and load it, unless that is done.
 
         Raises:
-            EngineUnavailable: the model is missing or damaged, or the extra is not installed.
+            SpeakersUnavailable: the model is missing or damaged, or the extra is not installed.
         """
         async with self._opening:
             if self._pool is not None and not self._pool.closed:
@@ -236,7 +236,7 @@ class Diariser:
     ) -> dict[str, Any]:
         await self.open()
         if self._pool is None:
-            raise EngineUnavailable("the speaker model is not loaded")
+            raise SpeakersUnavailable("the speaker model is not loaded")
         return await call(self._pool, f"{_WORKER}:{job}", request, payload, limits)
 
 
