@@ -247,11 +247,13 @@ class Tail(NamedTuple):
         before: the text before it.
         is_certain: whether it is about the transcript and in a paragraph of its own. Nobody says
             that in a recording.
+        is_ours: whether it is about a transcript, which few people speak of.
     """
 
     n_words: int
     before: str
     is_certain: bool
+    is_ours: bool = False
 
 
 def split_tail(text: str) -> Tail | None:
@@ -269,8 +271,9 @@ def split_tail(text: str) -> Tail | None:
     if not before or start == len(text):
         return None
     is_apart = "\n" in text[len(text[:start].rstrip()) : start]
-    is_certain = bool(_OURS.search(text[start:])) and not _MORE_TAIL.match(text[start:].strip())
-    return Tail(len(before.split()), before, is_apart and is_certain)
+    is_ours = bool(_OURS.search(text[start:]))
+    is_certain = is_apart and is_ours and not _MORE_TAIL.match(text[start:].strip())
+    return Tail(len(before.split()), before, is_certain, is_ours)
 
 
 def split_heading(text: str) -> Split | None:

@@ -5,7 +5,8 @@ The aligner knows: it skips words that are not in the audio, or gives them low c
 an aligner for the language, a remark is removed only if nobody can have said it.
 
 1. A remark in a known wording (`asr.engines.reasoning`) is removed if it was not heard, although
-   the rest was. In a noisy chunk the aligner may hear nothing.
+   the rest was. In a noisy chunk the aligner may hear nothing. If people say such things, too
+   ("Thank you for listening"), the audio must have no time for it, as in 2.
 2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if, in
    addition, the audio has no time for it. So a distant voice, which the aligner may not hear,
    loses nothing.
@@ -81,7 +82,7 @@ def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
         seconds: duration of the chunk.
     """
     found = _without_copy(timed, seconds)
-    found = _without_known(found)
+    found = _without_known(found, seconds)
     found = _without_last_sentences(found, timed, seconds)
     if split_reasoning(found.text) is None:  # `without_thoughts` removes thoughts
         found = _without_first_sentences(found, timed)
@@ -120,13 +121,16 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text))
 
 
-def _without_known(timed: Hypothesis) -> Hypothesis:
+def _without_known(timed: Hypothesis, seconds: float) -> Hypothesis:
     """Remove a heading and a remark at the end in known wordings."""
     found = timed
     tail = split_tail(found.text)
     if tail is not None:
-        is_said = was_said(found.words[tail.n_words :], timed.words)
-        is_unsaid = is_said is False and are_heard(found.words[: tail.n_words], timed)
+        before, words = found.words[: tail.n_words], found.words[tail.n_words :]
+        is_said = was_said(words, timed.words)
+        is_unsaid = is_said is False and are_heard(before, timed)
+        if is_unsaid and not tail.is_ours:
+            is_unsaid = not _has_time(_room_after(before, seconds), len(words))
         if is_unsaid or (is_said is None and tail.is_certain):
             found = part(found, tail.before, 0, tail.n_words)
             # Without an aligner the times were spread over all words.

@@ -224,6 +224,15 @@ def test_thoughts_go_together_with_remarks_and_the_chunk_is_asked_again(answer):
     assert transcribed([answer, SPEECH], Ears()).text == SPEECH
 
 
+def test_what_people_say_at_the_end_is_kept_if_there_is_time_for_it():
+    for said in ("Thank you for listening!", "I hope this helps.", "Feel free to call me."):
+        answer = f"{SPEECH} {said}"
+        assert transcribed(answer, Ears()).text == SPEECH
+        assert transcribed(answer, Ears(room=2.0)).text == answer, "a noise may hide it"
+    answer = f"{SPEECH} Let me know if you need any changes to the transcript."
+    assert transcribed(answer, Ears(room=2.5)).text == SPEECH
+
+
 class Unsure(Ears):
     """Noise of `room` seconds at both edges: the words beside it are stretched or misplaced."""
 
