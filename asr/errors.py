@@ -13,6 +13,7 @@ statuses, `asr.cli` maps them to exit codes.
         AudioTooLong         more seconds, bytes or CPU time than allowed
       EngineError
         EngineUnavailable    not configured, still loading or unreachable; retry later
+          SpeakersUnavailable  the speaker model is missing or does not load
         EngineTimeout        no answer within the deadline; retry later
         EngineFailed         the engine failed on a chunk
       TooMuchMissing         more than half of the recording could not be transcribed
@@ -98,6 +99,10 @@ class EngineError(AsrError):
 
 class EngineUnavailable(EngineError):
     """The engine is not configured, is loading, or cannot be reached."""
+
+
+class SpeakersUnavailable(EngineUnavailable):
+    """The speaker model is missing or does not load. The text does not need it."""
 
 
 class EngineTimeout(EngineError):

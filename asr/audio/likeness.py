@@ -2,8 +2,8 @@
 
 The channels may differ in level, polarity, delay and in the noise of their codecs, so samples are
 not compared but correlated, at all delays up to `MAX_DELAY`. Two people in two channels have a
-correlation near 0, even with some crosstalk. A DC offset or a hum, which unrelated channels may
-share, does not count.
+correlation near 0, even with some crosstalk. A DC offset or a hum below `LOWEST_HZ`, which
+unrelated channels may share, does not count. A hum above it does, if it is louder than the speech.
 """
 
 from __future__ import annotations

@@ -190,19 +190,20 @@ class Campaign:
         elif answer.status == "piece":
             item.pieces.discard(number)
         elif answer.status == "lost":
-            self._begin_again(item)
+            self._begin_again(item, answer.task)
         elif answer.status == "suspect":
             item.alone.add(number)
         else:
             self._end(item, answer)
 
-    def _begin_again(self, item: Item) -> None:
+    def _begin_again(self, item: Item, task: Task) -> None:
         """Do a recording from the beginning, because files of its pieces were lost."""
-        if item.state != "split":  # another piece has told
+        if item.state != "split" and task.kind != "file":  # another piece has told
             return
         item.state, item.n_pieces, item.pieces, item.alone = "new", 0, set(), set()
-        item.n_troubles += 1
-        if item.n_troubles >= TRIES:
+        item.n_troubles = 0
+        item.n_losses += 1
+        if item.n_losses >= TRIES:
             item.state, item.fault = "failed", "service"
             item.error = "the files of its pieces in the output folder were lost again and again"
 

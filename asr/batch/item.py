@@ -26,6 +26,7 @@ class Item:
         n_pieces: how many there are.
         alone: numbers of pieces, or 0 for the recording, whose tasks must run alone.
         n_troubles: how often a task failed by the service's fault.
+        n_losses: how often files of its pieces were lost.
         is_away: the last time its server or disk did not answer.
     """
 
@@ -38,6 +39,7 @@ class Item:
     n_pieces: int = 0
     alone: set[int] = field(default_factory=set)
     n_troubles: int = 0
+    n_losses: int = 0
     is_away: bool = False
     error: str = ""
     fault: str = ""

@@ -89,7 +89,8 @@ def _found(record: dict[str, Any]) -> str:
 def _table(text: str, where: str) -> Iterator[str]:
     """The column that names the recordings. The first line names the columns."""
     lines = [line for line in io.StringIO(text, newline="") if not line.startswith("#")]
-    rows = csv.reader(lines, delimiter=_delimiter(lines[0] if lines else ""))
+    # Strict, because a quote that nothing closes would swallow the lines behind it.
+    rows = csv.reader(lines, delimiter=_delimiter(lines[0] if lines else ""), strict=True)
     try:
         names = [name.strip().lower() for name in next(rows, [])]
         column = next((names.index(name) for name in FIELDS if name in names), -1)

@@ -9,7 +9,10 @@ for headings ("Final answer:") and for remarks at the end ("Let me know if you n
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_SENTENCES: Final = 40
 """At most this many sentences are examined; the thoughts of a model can be long."""
@@ -244,11 +247,13 @@ class Tail(NamedTuple):
         before: the text before it.
         is_certain: whether it is about the transcript and in a paragraph of its own. Nobody says
             that in a recording.
+        is_ours: whether it is about a transcript, which few people speak of.
     """
 
     n_words: int
     before: str
     is_certain: bool
+    is_ours: bool = False
 
 
 def split_tail(text: str) -> Tail | None:
@@ -266,8 +271,9 @@ def split_tail(text: str) -> Tail | None:
     if not before or start == len(text):
         return None
     is_apart = "\n" in text[len(text[:start].rstrip()) : start]
-    is_certain = bool(_OURS.search(text[start:])) and not _MORE_TAIL.match(text[start:].strip())
-    return Tail(len(before.split()), before, is_apart and is_certain)
+    is_ours = bool(_OURS.search(text[start:]))
+    is_certain = is_apart and is_ours and not _MORE_TAIL.match(text[start:].strip())
+    return Tail(len(before.split()), before, is_certain, is_ours)
 
 
 def split_heading(text: str) -> Split | None:
@@ -282,7 +288,10 @@ def split_reasoning(text: str) -> Split | None:
     if not _STRONG.match(text):
         return None
     end = _end_of_thoughts(text)
-    labels = [match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match)]
+    sentences = _sentences(text)
+    labels = [
+        match.end() for match in _LABEL.finditer(text) if _is_thought_before(text, match, sentences)
+    ]
     if labels:
         end = labels[-1]
     found = _split(text, end)
@@ -317,9 +326,11 @@ def _end_of_thoughts(text: str) -> int:
     return end
 
 
-def _is_thought_before(text: str, label: re.Match[str]) -> bool:
+def _is_thought_before(
+    text: str, label: re.Match[str], sentences: Sequence[tuple[int, int]]
+) -> bool:
     """Whether the sentence with the label is a thought, and not speech that has a colon."""
-    for start, stop in _sentences(text):
+    for start, stop in sentences:
         if start <= label.start() < stop:
             sentence = text[start : label.end()]
             kinds = (_STRONG, _FURTHER, _ANNOUNCES)

@@ -5,7 +5,8 @@ The aligner knows: it skips words that are not in the audio, or gives them low c
 an aligner for the language, a remark is removed only if nobody can have said it.
 
 1. A remark in a known wording (`asr.engines.reasoning`) is removed if it was not heard, although
-   the rest was. In a noisy chunk the aligner may hear nothing.
+   the rest was. In a noisy chunk the aligner may hear nothing. If people say such things, too
+   ("Thank you for listening"), the audio must have no time for it, as in 2.
 2. Any other sentence at an edge that may be the model's (`asr.engines.edges`) is removed if, in
    addition, the audio has no time for it. So a distant voice, which the aligner may not hear,
    loses nothing.
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from asr.engines.base import Scrubbed
     from asr.engines.reasoning import Split
-    from asr.types import Chunk, Hypothesis
+    from asr.types import Chunk, Hypothesis, Word
 
 Findings = tuple[Finding, ...]
 CLEAR: Final = 0.7
@@ -59,6 +60,9 @@ EDGE_SECONDS: Final = 0.3
 """A chunk has about this much silence before its first and after its last word."""
 WORDS_PER_SECOND: Final = 7.0
 """Nobody speaks faster."""
+LONGEST_WORD: Final = 1.0
+"""Seconds. The aligner stretches a word over speech that it does not recognise, such as speech in
+noise."""
 NOTE: Final = "words of the model to the user were removed, because they were not heard"
 
 
@@ -78,7 +82,7 @@ def without_remarks(timed: Hypothesis, seconds: float) -> Hypothesis:
         seconds: duration of the chunk.
     """
     found = _without_copy(timed, seconds)
-    found = _without_known(found)
+    found = _without_known(found, seconds)
     found = _without_last_sentences(found, timed, seconds)
     if split_reasoning(found.text) is None:  # `without_thoughts` removes thoughts
         found = _without_first_sentences(found, timed)
@@ -117,13 +121,16 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text))
 
 
-def _without_known(timed: Hypothesis) -> Hypothesis:
+def _without_known(timed: Hypothesis, seconds: float) -> Hypothesis:
     """Remove a heading and a remark at the end in known wordings."""
     found = timed
     tail = split_tail(found.text)
     if tail is not None:
-        is_said = was_said(found.words[tail.n_words :], timed.words)
-        is_unsaid = is_said is False and are_heard(found.words[: tail.n_words], timed)
+        before, words = found.words[: tail.n_words], found.words[tail.n_words :]
+        is_said = was_said(words, timed.words)
+        is_unsaid = is_said is False and are_heard(before, timed)
+        if is_unsaid and not tail.is_ours:
+            is_unsaid = not _has_time(_room_after(before, seconds), len(words))
         if is_unsaid or (is_said is None and tail.is_certain):
             found = part(found, tail.before, 0, tail.n_words)
             # Without an aligner the times were spread over all words.
@@ -151,14 +158,39 @@ def _without_copy(timed: Hypothesis, seconds: float) -> Hypothesis:
     first, second = timed.words[:half], timed.words[half:]
     middle = [word.start() for word in re.finditer(r"\S+", timed.text)][half]
     if was_said(second, timed.words) is False and are_heard(first, timed):
-        room = seconds - next(filter(is_heard, reversed(first))).end
+        room = _room_after(first, seconds)
         kept = part(timed, timed.text[:middle].strip(), 0, half)
     elif was_said(first, timed.words) is False and are_heard(second, timed):
-        room = next(filter(is_heard, second)).start
+        room = _room_before(second)
         kept = part(timed, timed.text[middle:], half)
     else:
         return timed
     return timed if _has_time(room, half) else kept
+
+
+def _room_before(words: Sequence[Word]) -> float:
+    """Seconds before the words in which others may have been said. At least one was heard."""
+    return _room([(word.start, word.end) for word in words if is_heard(word)])
+
+
+def _room_after(words: Sequence[Word], seconds: float) -> float:
+    """Likewise after the words, up to the end of the chunk."""
+    heard = [word for word in reversed(words) if is_heard(word)]
+    return _room([(seconds - word.end, seconds - word.start) for word in heard])
+
+
+def _room(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds between an edge and the nearest words.
+
+    The nearest word may be misplaced: then the others were said behind it. So a long pause between
+    it and the next word counts, too.
+
+    Args:
+        spans: distances from the edge at which each heard word begins and ends, the nearest first.
+    """
+    nearest, *others = [(max(start, end - LONGEST_WORD), end) for start, end in spans[:2]]
+    pause = sum(start - nearest[1] for start, _ in others)
+    return nearest[0] + max(0.0, pause - EDGE_SECONDS)
 
 
 def _has_time(room: float, n_words: int) -> bool:
@@ -175,7 +207,7 @@ def _without_first_sentences(found: Hypothesis, timed: Hypothesis) -> Hypothesis
     rest = found.words[n_words:]
     if not _is_worth_it(found.text[:end], n_words) or not are_heard(rest, timed):
         return found
-    is_possible = _has_time(next(filter(is_heard, rest)).start, n_words)
+    is_possible = _has_time(_room_before(rest), n_words)
     return found if is_possible else part(found, unquoted(found.text[end:]), n_words)
 
 
@@ -190,12 +222,8 @@ def _without_last_sentences(found: Hypothesis, timed: Hypothesis, seconds: float
     is_apart = found.text[:start].endswith("\n")
     if not _is_worth_it(said, n_words, is_apart=is_apart) or not are_heard(rest, timed):
         return found
-    room = seconds - next(filter(is_heard, reversed(rest))).end
-    return (
-        found
-        if _has_time(room, n_words)
-        else part(found, unquoted(found.text[:start]), 0, n_before)
-    )
+    is_possible = _has_time(_room_after(rest, seconds), n_words)
+    return found if is_possible else part(found, unquoted(found.text[:start]), 0, n_before)
 
 
 def _unheard(

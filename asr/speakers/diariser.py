@@ -7,12 +7,13 @@ fork of it, as for the embedded engine.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from asr.errors import EngineUnavailable
+from asr.errors import AsrError, SpeakersUnavailable
 from asr.speakers.folder import find_model, model_id, obstacle
 from asr.speakers.packing import to_bytes, unpack
 from asr.types import Voices
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from asr.speakers.windows import Span
     from asr.types import Audio, Word
 
+logger = logging.getLogger(__name__)
+
 _WORKER: Final = "asr.speakers.worker"
 EMBED_LIMITS: Final = ProcessLimits(cpu_seconds=120, memory_bytes=4 << 30)
 """For one chunk, whose embeddings take about 1 s of CPU time."""
 LABEL_LIMITS: Final = ProcessLimits(cpu_seconds=300, memory_bytes=4 << 30)
 """For a whole recording. Ten hours take about 10 s of CPU time."""
-
-
 MOST_REFINED: Final = 4800
 """Windows, an hour of speech. Fine windows of longer recordings would take too long at the end."""
 RECENT_CHUNKS: Final = 8
@@ -124,7 +125,7 @@ class Diariser:
         """
         try:
             return model_id(self._model) if self._model else ""
-        except (EngineUnavailable, OSError):
+        except (SpeakersUnavailable, OSError):
             return ""
 
     async def close(self) -> None:
@@ -136,7 +137,7 @@ class Diariser:
         """Check the model's file and load it, unless that is done.
 
         Raises:
-            EngineUnavailable: the model is missing or damaged, or the extra is not installed.
+            SpeakersUnavailable: the model is missing or damaged, or the extra is not installed.
         """
         async with self._opening:
             if self._pool is not None and not self._pool.closed:
@@ -194,7 +195,10 @@ class Diariser:
         answer = await self._label(log, words, options, fine=False)
         is_worth_it = answer["is_loose"] and len(log.windows) <= MOST_REFINED
         if is_worth_it and refine is not None and (finer := await refine()) is not None:
-            answer = await self._label(finer, words, options, fine=True)
+            try:
+                answer = await self._label(finer, words, options, fine=True)
+            except AsrError as error:  # the first answer is good enough
+                logger.warning("fine windows: %s", error)
         parts = zip(answer["voices"], answer["confidences"], answer["overlapped"], strict=True)
         spoken = [
             SpokenWord(answer["names"][voice], sure, overlapped)
@@ -232,7 +236,7 @@ class Diariser:
     ) -> dict[str, Any]:
         await self.open()
         if self._pool is None:
-            raise EngineUnavailable("the speaker model is not loaded")
+            raise SpeakersUnavailable("the speaker model is not loaded")
         return await call(self._pool, f"{_WORKER}:{job}", request, payload, limits)
 
 

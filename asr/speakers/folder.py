@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from asr.errors import EngineUnavailable
+from asr.errors import SpeakersUnavailable
 from asr.speakers.thresholds import MAX_BYTES
 
 NAME: Final = "campplus"
@@ -58,15 +58,15 @@ def find_model(chosen: str) -> Path:
     """The file of the model, checked.
 
     Raises:
-        EngineUnavailable: the file is missing or damaged, or the extra is not installed.
+        SpeakersUnavailable: the file is missing or damaged, or the extra is not installed.
     """
     if reason := obstacle(chosen):
-        raise EngineUnavailable(reason)
+        raise SpeakersUnavailable(reason)
     path = model_path(chosen)
     expected = read_digest(path.with_suffix(".json"))
     if expected != digest_of(path) and (expected or not chosen):
         fix = CORRECT if chosen else f"run {INSTALL}"
-        raise EngineUnavailable(f"{path} is damaged or of another version: {fix}")
+        raise SpeakersUnavailable(f"{path} is damaged or of another version: {fix}")
     return path
 
 
@@ -92,18 +92,18 @@ def read_digest(description: Path) -> str | None:
     """The SHA-256 that a description names; None if it names none.
 
     Raises:
-        EngineUnavailable: the description cannot be read, or its value is none.
+        SpeakersUnavailable: the description cannot be read, or its value is none.
     """
     if not description.is_file():
         return None
     try:
         found = json.loads(description.read_text("utf-8")[:MAX_BYTES]).get("sha256")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise EngineUnavailable(f"{description} cannot be read: {error}") from error
+        raise SpeakersUnavailable(f"{description} cannot be read: {error}") from error
     if found is None:
         return None
     if not isinstance(found, str):
-        raise EngineUnavailable(f"{description}: sha256 must be a string of hex digits")
+        raise SpeakersUnavailable(f"{description}: sha256 must be a string of hex digits")
     return found.lower()
 
 

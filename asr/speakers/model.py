@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asr.errors import EngineUnavailable
+from asr.errors import SpeakersUnavailable
 from asr.onnx_runtime import load_session
 from asr.speakers.clustering import unit
 from asr.speakers.fbank import FRAMES_PER_SECOND, N_MELS, fbank
@@ -35,7 +35,7 @@ class SpeakerModel:
         size: numbers of an embedding.
 
     Raises:
-        EngineUnavailable: the file is of another kind of model.
+        SpeakersUnavailable: the file is of another kind of model.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class SpeakerModel:
         shapes = inputs[0].shape, outputs[0].shape
         is_fitting = len(inputs) == 1 and [len(shape) for shape in shapes] == [3, 2]
         if not is_fitting or shapes[0][2] != N_MELS:
-            raise EngineUnavailable(
+            raise SpeakersUnavailable(
                 f"{path.name} is no speaker model: it must turn (batch, frames, {N_MELS}) into "
                 f"(batch, size), not {shapes[0]} into {shapes[1]}"
             )

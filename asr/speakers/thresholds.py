@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from asr.errors import EngineUnavailable
+from asr.errors import SpeakersUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ def read_thresholds(path: Path) -> Thresholds:
     """The thresholds of a file, with the defaults for numbers that it lacks.
 
     Raises:
-        EngineUnavailable: the file is damaged, or names something unknown.
+        SpeakersUnavailable: the file is damaged, or names something unknown.
     """
     if not path.is_file():
         return Thresholds()
@@ -150,7 +150,7 @@ def read_thresholds(path: Path) -> Thresholds:
         given = _given(json.loads(path.read_text("utf-8")[:MAX_BYTES]))
         return Thresholds(**{name: _value(name, value) for name, value in given.items()})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise EngineUnavailable(f"{path} is no file of thresholds: {error}") from error
+        raise SpeakersUnavailable(f"{path} is no file of thresholds: {error}") from error
 
 
 def _given(found: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr import pcm
-from asr.errors import EngineUnavailable
+from asr.errors import SpeakersUnavailable
 from asr.speakers.labels import Heard, count_voices, label, snapshot
 from asr.speakers.model import SpeakerModel
 from asr.speakers.naming import Known
@@ -23,7 +23,7 @@ from asr.speakers.windows import cut_windows
 if TYPE_CHECKING:
     from asr.workers.template import Channel
 
-_template: tuple[SpeakerModel, Thresholds] | EngineUnavailable | None = None
+_template: tuple[SpeakerModel, Thresholds] | SpeakersUnavailable | None = None
 
 
 def load_template(path: str) -> None:
@@ -34,13 +34,13 @@ def load_template(path: str) -> None:
         _template = SpeakerModel(file), read_thresholds(file.with_suffix(".json"))
     except Exception as error:  # noqa: BLE001  # of onnxruntime, the file system or our own code
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        _template = EngineUnavailable(f"the speaker model did not load: {reason}")
+        _template = SpeakersUnavailable(f"the speaker model did not load: {reason}")
 
 
 def _loaded() -> tuple[SpeakerModel, Thresholds]:
     if isinstance(_template, tuple):
         return _template
-    raise _template or EngineUnavailable("the template process did not load the speaker model")
+    raise _template or SpeakersUnavailable("the template process did not load the speaker model")
 
 
 def embed_job(channel: Channel) -> None:

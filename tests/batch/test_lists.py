@@ -37,6 +37,7 @@ def test_what_a_list_names(name, data, found):
         ("a.csv", b"a.wav\nb.wav\n", "must name a column"),
         ("a.csv", b"id,path\n1,a.wav\n2\n", "line 3: no path"),
         ("a.csv", b"path\n" + b"x" * 200_000, "line 2: field larger"),
+        ("a.csv", b'path\n"a.wav\nb.wav\n', "line 3: unexpected end"),
         ("a.jsonl", b'{"path": "a.wav"}\n"b.wav"', "line 2: not a JSON object"),
         ("a.jsonl", b'{"path": "a.wav"}\n{"pa', "line 2: not JSON"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from asr.batch import alone, worker
-from asr.batch.campaign import split_seconds
+from asr.batch import alone, pieces, worker
+from asr.batch.campaign import TRIES, split_seconds
 from asr.batch.results import ATTEMPTS
 from asr.batch.run import ExecutorLost
 from asr.batch.store import LocalStore, Lost
@@ -156,6 +156,35 @@ def test_pieces_that_are_always_lost_fail_the_recording(archive, tmp_path, monke
     job = job_for(tmp_path / "out", tmp_path)
     assert run(job, [archive / "long.wav"], longest=10.0).n_failed == 1
     assert "lost" in rows(tmp_path / "out")["long.wav"]["error"]
+
+
+@pytest.mark.timeout(30)
+def test_the_only_piece_of_a_recording_is_not_tried_for_ever(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "cut", lambda places, _: (tuple(places),))
+    monkeypatch.setattr(worker.Worker, "_pieced", _lose)
+    tasks = []
+    job = job_for(tmp_path / "out", tmp_path)
+    assert run(job, [archive / "long.wav"], Inline(tasks.append), longest=10.0).n_failed == 1
+    assert len(tasks) == TRIES
+    assert "lost" in rows(tmp_path / "out")["long.wav"]["error"]
+
+
+def test_trouble_before_a_loss_does_not_count_as_a_loss(archive, tmp_path):
+    campaign = campaign_for(job_for(tmp_path / "out", tmp_path), [archive / "long.wav"])
+    (task,) = campaign.tasks()
+    planned = Answer(task, "planned", "row", "content", 25.0, pieces=4)
+    campaign.take(planned)
+    piece = campaign.tasks()[0]
+    for _ in range(TRIES):
+        campaign.take(Answer(piece, "failed", "row", "content", error="away", fault="service"))
+    campaign.take(Answer(piece, "lost", "row", "content"))
+    assert [it.kind for it in campaign.tasks()] == ["file"]
+    campaign.take(Answer(task, "failed", "row", "content", error="away", fault="service"))
+    assert [it.kind for it in campaign.tasks()] == ["file"]
+    for _ in range(TRIES - 1):
+        campaign.take(planned)
+        campaign.take(Answer(piece, "lost", "row", "content"))
+    assert campaign.tasks() == []
 
 
 def _lose(*_):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from asr.engines import reasoning
 from asr.engines.guards import REASONING, REMARK, findings
 from asr.engines.omni.prompt import hypothesis
 from asr.engines.reasoning import split_heading, split_reasoning, split_tail
@@ -246,3 +247,12 @@ def test_the_time_for_a_text_grows_with_its_length_alone(piece):
     assert split_reasoning(piece * (50_000 // len(piece))) is None
     assert split_heading(piece * (50_000 // len(piece))) is None
     assert split_tail(SPEECH + piece * (50_000 // len(piece))) is None
+
+
+def test_long_thoughts_are_cut_into_sentences_a_fixed_number_of_times(monkeypatch):
+    """Each label did it again, which took seconds for an answer of 100 kB."""
+    cut, calls = reasoning._sentences, []
+    monkeypatch.setattr(reasoning, "_sentences", lambda text: calls.append(text) or cut(text))
+    answer = "The user wants me to transcribe the audio. It says: hello. " * 100
+    assert split_reasoning(answer).n_words > 10
+    assert len(calls) == 2

@@ -170,12 +170,13 @@ class Skipping(NotedAligner):
 
     async def align(self, audio, hypothesis):
         heard = await super().align(audio, hypothesis)
-        words = [
-            replace(word, confidence=0.09, timing="interpolated")
-            if word.text in self.unsaid.split()
-            else word
-            for word in heard.words
-        ]
+        is_said = [word.text not in self.unsaid.split() for word in heard.words]
+        step, end, words = audio.duration / max(1, sum(is_said)), 0.0, []
+        for word, is_heard in zip(heard.words, is_said, strict=True):
+            start, end = end, end + step * is_heard
+            timed = replace(word, start=start, end=end)
+            missed = replace(timed, confidence=0.09, timing="interpolated")
+            words.append(timed if is_heard else missed)
         return replace(hypothesis, words=tuple(words))
 
 

@@ -6,6 +6,7 @@ The aligner of these tests hears the words that were said, and gives no time to 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 import pytest
@@ -221,6 +222,44 @@ def test_thoughts_go_together_with_remarks_and_the_chunk_is_asked_again(answer):
     assert [word.text for word in heard.words] == SPEECH.split()
     assert any("thoughts, which are removed" in note for note in heard.warnings)
     assert transcribed([answer, SPEECH], Ears()).text == SPEECH
+
+
+def test_what_people_say_at_the_end_is_kept_if_there_is_time_for_it():
+    for said in ("Thank you for listening!", "I hope this helps.", "Feel free to call me."):
+        answer = f"{SPEECH} {said}"
+        assert transcribed(answer, Ears()).text == SPEECH
+        assert transcribed(answer, Ears(room=2.0)).text == answer, "a noise may hide it"
+    answer = f"{SPEECH} Let me know if you need any changes to the transcript."
+    assert transcribed(answer, Ears(room=2.5)).text == SPEECH
+
+
+class Unsure(Ears):
+    """Noise of `room` seconds at both edges: the words beside it are stretched or misplaced."""
+
+    def __init__(self, *, is_stretched):
+        super().__init__(room=2.0)
+        self.is_stretched = is_stretched
+
+    async def align(self, audio, heard):
+        timed = await super().align(audio, heard)
+        words = list(timed.words)
+        said = [number for number, word in enumerate(words) if word.timing == "aligned"]
+        first, last = words[said[0]], words[said[-1]]
+        before, after = EDGE, audio.duration - EDGE
+        end, start = (first.end, last.start) if self.is_stretched else (before + 0.1, after - 0.1)
+        words[said[0]] = replace(first, start=before, end=end)
+        words[said[-1]] = replace(last, start=start, end=after)
+        return replace(timed, words=tuple(words))
+
+
+@pytest.mark.parametrize("is_stretched", [True, False])
+@pytest.mark.parametrize(
+    "answer", ["{} I have the text here, he says.", "I have the text here. {}"]
+)
+def test_speech_in_noise_is_kept_although_a_word_takes_its_time(answer, is_stretched):
+    answer = answer.format(SPEECH)
+    assert transcribed(answer, Unsure(is_stretched=is_stretched)).text == answer
+    assert transcribed(answer, Ears()).text == SPEECH, "without the noise there is no time"
 
 
 def test_an_answer_that_says_everything_twice_loses_the_copy():

@@ -246,11 +246,16 @@ def test_fine_windows_are_an_improvement_that_may_fail(fails, has_audio, expecte
     assert diariser.n_windows == (12 if expected == ["A", "B"] else None)
 
 
-@pytest.mark.parametrize(("is_loose", "n_windows"), [(True, 1), (False, 1), (True, 4801)])
-def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_windows):
+@pytest.mark.parametrize(
+    ("is_loose", "n_windows", "fails"),
+    [(True, 1, False), (False, 1, False), (True, 4801, False), (True, 1, True)],
+)
+def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_windows, fails):
     diariser, asked = Diariser(1), []
 
     async def answer(job, request, payload, limits):
+        if fails and request["fine"]:
+            raise WorkerDied("too much memory")
         asked.append(request["fine"])
         names = ["B"] if request["fine"] else ["A"]
         found = {"names": names, "voices": [0], "confidences": [1.0], "overlapped": [False]}
@@ -264,7 +269,7 @@ def test_fine_windows_only_where_they_are_worth_it(monkeypatch, is_loose, n_wind
     log.windows = [(0.0, 1.0)] * n_windows
     work = diariser.label(log, [Word("a", 0, 1)], SpeakerOptions(), refine)
     (spoken,), _ = asyncio.run(work)
-    is_refined = is_loose and n_windows == 1
+    is_refined = is_loose and n_windows == 1 and not fails
     assert (spoken.speaker, asked) == (("B", [False, True]) if is_refined else ("A", [False]))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr.config import AudioLimits, KnownVoice, Options, SpeakerOptions
-from asr.errors import DamagedAudio, EngineUnavailable, InvalidOption
+from asr.errors import DamagedAudio, EngineUnavailable, InvalidOption, SpeakersUnavailable
 from asr.service.errors import NotFound
 from asr.service.http.fields import MAX_REFERENCES, check_fields
 from asr.service.http.json_body import read_json
@@ -134,9 +134,16 @@ def test_references_become_embeddings_and_nothing_is_kept(store, tmp_path):
 
 def test_a_speaker_model_that_does_not_load_costs_the_names_only(store, tmp_path):
     """The text is delivered all the same, with a warning of the diariser."""
-    client = FakeClient(EngineUnavailable("it did not load"))
+    client = FakeClient(SpeakersUnavailable("it did not load"))
     assert resolve(store, tmp_path, ["Ann"], [URL], client) == SPEAKERS
     assert list(tmp_path.glob("*.reference")) == []
+
+
+def test_an_engine_that_is_not_loaded_yet_costs_no_names(store, tmp_path):
+    """Otherwise a job that is sent while the server starts would have letters and no warning."""
+    client = FakeClient(EngineUnavailable("no server answers"))
+    with pytest.raises(EngineUnavailable):
+        resolve(store, tmp_path, ["Ann"], [URL], client)
 
 
 @pytest.mark.parametrize(

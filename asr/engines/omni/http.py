@@ -171,10 +171,9 @@ class VllmHttpEngine:
 
     async def _has_another_template(self, server: Server) -> bool:
         """Ask a server again that refused a text with the place of the audio."""
-        if server.is_placed:
+        if server.is_placed:  # otherwise another chunk was refused before, and asks or has asked
             server.is_placed = None
-            return not await self._is_placed(server)
-        return False
+        return not await self._is_placed(server)
 
     @property
     def question_id(self) -> str:
@@ -238,25 +237,15 @@ class VllmHttpEngine:
         chunk: Chunk,
         failed: set[Server],
     ) -> Any:
-        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
-        url = server.url + "/v1/chat/completions"
         with server.asked():
-            body = await request.body(is_placed=await self._is_placed(server))
-            try:
-                answer = await self._connections.post(url, body, timeout)
-            except httpx.ReadTimeout as error:
-                if len(self._servers.all) == 1:  # a retry would only add load
-                    raise TimeoutError from error
-                server.rest(SLOW_REST_SECONDS)
-                raise _RetryableError("no answer in time") from error
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                self._servers.lost(server, type(error).__name__)
-                raise _RetryableError(type(error).__name__) from error
-            except httpx.RequestError as error:
-                self._servers.check_now()
-                raise _RetryableError(type(error).__name__) from error
+            is_placed = await self._is_placed(server)
+            body = await request.body(is_placed=is_placed)
+            answer = await self._post(server, body, patience)
+        is_bad = is_placed and answer.status_code == BAD_REQUEST
+        if is_bad and await self._has_another_template(server):
+            raise _RetryableError("its chat template has changed")
         if not answer.is_success:
-            return await self._refused(server, answer, chunk, failed)
+            return self._refused(server, answer, chunk, failed)
         said = _json(answer)
         if was_aborted(said):
             self._servers.check_now()  # it is probably shutting down
@@ -264,11 +253,31 @@ class VllmHttpEngine:
         self._servers.answered(server)
         return said
 
-    async def _refused(
+    async def _post(self, server: Server, body: bytes, patience: float) -> httpx.Response:
+        """Send a request.
+
+        Raises:
+            TimeoutError: the only server does not answer in time.
+            _RetryableError: another attempt, perhaps at another server, may succeed.
+        """
+        timeout = httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=None)
+        try:
+            return await self._connections.post(server.url + "/v1/chat/completions", body, timeout)
+        except httpx.ReadTimeout as error:
+            if len(self._servers.all) == 1:  # a retry would only add load
+                raise TimeoutError from error
+            server.rest(SLOW_REST_SECONDS)
+            raise _RetryableError("no answer in time") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._servers.lost(server, type(error).__name__)
+            raise _RetryableError(type(error).__name__) from error
+        except httpx.RequestError as error:
+            self._servers.check_now()
+            raise _RetryableError(type(error).__name__) from error
+
+    def _refused(
         self, server: Server, answer: httpx.Response, chunk: Chunk, failed: set[Server]
     ) -> Any:
-        if answer.status_code == BAD_REQUEST and await self._has_another_template(server):
-            raise _RetryableError("its chat template has changed")
         problem = f"status {answer.status_code}{_message(answer)}"
         if answer.status_code in RETRIED_STATUSES or answer.is_server_error:
             server.rest(_retry_after(answer))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ _CLOSE: Final = (
 _OPEN: Final = rf"(?:<{_TAG}\s*>|<think(?:ing)?(?=\s)|\[THINK\]|\u25c1think\u25b7)"
 _FLAGS: Final = re.DOTALL | re.IGNORECASE | re.MULTILINE
 _THOUGHT: Final = re.compile(
-    rf"{_OPEN}.*?{_CLOSE}"
-    # gpt-oss, with and without its control tokens, and Gemma
+    # Without a closing tag the match takes all the rest, so that no later tag searches it again.
+    rf"{_OPEN}.*?(?:{_CLOSE}|(?P<unclosed>\Z))"
+    # gpt-oss, with and without its control tokens
     r"|\A(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>"
-    r"|\A(?:analysis.*?)?assistantfinal|<unused94>thought\b.*?<unused95>",
+    r"|\A(?:analysis.*?)?assistantfinal",
     _FLAGS,
 )
+_GEMMA: Final = re.compile(r"<unused94>thought\b.*?(?:<unused95>|(?P<unclosed>\Z))", _FLAGS)
+"""Likewise, for the tokens of Gemma."""
 _UNPAIRED: Final = (
     # The chat template opened the thinking in the prompt, so the answer has only the closing tag.
     # A closing tag with no text after it is a stray one: only the tag is removed.
@@ -184,7 +188,7 @@ _ECHO: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CERTAIN: Final = (
-    *(_THOUGHT, _CONTROL, _REMARK, _MARKDOWN, _ASIDE, _CLOCK),
+    *(_THOUGHT, _GEMMA, _CONTROL, _REMARK, _MARKDOWN, _ASIDE, _CLOCK),
     *_UNPAIRED,
     _LABEL,
 )
@@ -225,12 +229,16 @@ class Draft:
 
     def without(self, spans: Iterable[tuple[int, int]]) -> Draft:
         """Return the draft without the given spans, which are ordered and disjoint."""
-        text, places, end = "", self.places[:0], 0
+        kept, end = [], 0
         for start, stop in spans:
-            text += self.text[end:start]
-            places += self.places[end:start]
+            kept.append(slice(end, start))
             end = stop
-        return Draft(text + self.text[end:], places + self.places[end:])
+        if not kept:
+            return self
+        kept.append(slice(end, None))
+        text = "".join(self.text[part] for part in kept)
+        places = chain.from_iterable(self.places[part] for part in kept)
+        return Draft(text, tuple(places))
 
 
 def spoken(answer: str) -> Draft:
@@ -248,7 +256,8 @@ def _scrubbed(answer: str, rules: Iterable[re.Pattern[str]]) -> Draft:
     for _ in range(MAX_PASSES):
         before = draft
         for pattern in rules:
-            draft = draft.without(match.span() for match in pattern.finditer(draft.text))
+            found = pattern.finditer(draft.text)
+            draft = draft.without(it.span() for it in found if it.lastgroup != "unclosed")
         draft = _unquoted(draft)
         if draft == before:
             break

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from asr.config import MAX_KNOWN, KnownVoice, SpeakerOptions, check
-from asr.errors import AudioError, EngineUnavailable, InvalidOption
+from asr.errors import AudioError, InvalidOption, SpeakersUnavailable
 from asr.service.errors import NotFound
 from asr.service.http.problems import Problem
 from asr.service.litserve.messages import EmbedVoice
@@ -82,6 +82,7 @@ class KnownSpeakers:
         Raises:
             Problem: 400, the fields do not fit together, or a reference cannot be used.
             InvalidOption: a name cannot be used.
+            EngineUnavailable: the engine is not loaded, so the worker cannot help yet.
             WorkerDied: the worker died.
         """
         if options.speakers is None or not (names or references):
@@ -92,7 +93,7 @@ class KnownSpeakers:
             check(len(names) == len(references), REFERENCES, message)
         try:
             known = await self._voices(names, references, owner, folder)
-        except EngineUnavailable as error:
+        except SpeakersUnavailable as error:
             # The text shall be delivered all the same. A warning will tell that the model is bad.
             logger.warning("known speakers: %s", error)
             return options

@@ -164,14 +164,24 @@ def test_a_template_that_changes_without_an_outage_is_noticed():
                 return httpx.Response(400, json={"error": {"message": "2 placeholders"}})
             return super().__call__(request)
 
-    server = Strict(*[ok("hello") for _ in range(3)])
+    server = Strict(*[ok("hello") for _ in range(10)])
 
     async def run():
-        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(server))
+        all_sent = asyncio.Barrier(8)
+
+        async def answer(request):
+            found = server(request)
+            if found.status_code == 400:
+                await all_sent.wait()
+            return found
+
+        engine = VllmHttpEngine(VllmOptions((URL,)), httpx.MockTransport(answer))
         async with running(engine):
             assert await ask(engine) == "hello"
             server.always_adds = True
-            assert await ask(engine) == "hello"
+            # The first one that is refused asks for the template. The others must not fail.
+            texts = await asyncio.gather(*(ask(engine) for _ in range(8)))
+            assert texts == ["hello"] * 8
 
     asyncio.run(run())
     assert server.bodies[-1]["messages"][0]["content"][1]["text"] == INSTRUCTION

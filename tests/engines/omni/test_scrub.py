@@ -287,7 +287,7 @@ def test_words_on_both_sides_of_a_sound_stay_two(answer, speech):
     [
         "<think>", "</think>", "</think> a", "[", "(the ", "Speaker ", "the ", '"', "*", "1:11 ",
         " ", "\n", "\n \n ", "\r\n", "a\n\n", "a\n\nnote: ", ". ", ". (", "( ", "(music ",
-        "I can't ", "speaker 1 ",
+        "I can't ", "speaker 1 ", "- a\n", "**a** ", "<unused94>thought ",
     ],
 )  # fmt: skip
 def test_the_time_for_an_answer_grows_with_its_length_alone(piece):
