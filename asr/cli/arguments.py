@@ -71,6 +71,18 @@ def add_track(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", type=int, metavar="N", help=text)
 
 
+def add_channels(parser: argparse.ArgumentParser) -> None:
+    """Add ``--channels``."""
+    text = "split: transcribe each channel, or each audio track, separately (default: mix)"
+    parser.add_argument("--channels", choices=("mix", "split"), default="mix", help=text)
+
+
+def add_on_error(parser: argparse.ArgumentParser) -> None:
+    """Add ``--on-error``."""
+    text = "if a stretch cannot be transcribed, gap marks it and goes on (default: fail)"
+    parser.add_argument("--on-error", choices=("fail", "gap"), default="fail", help=text)
+
+
 def add_recording(parser: argparse.ArgumentParser) -> None:
     """Add the argument for a single recording."""
     parser.add_argument("audio", metavar="AUDIO", help="the recording; - is standard input")
@@ -78,9 +90,14 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments for output folder and format."""
-    parser.add_argument("-f", "--format", choices=EXTENSIONS, default=default)
     parser.add_argument(
-        "-o", "--output-dir", type=Path, help="write one file for each FILE into this folder"
+        "-f", "--format", choices=EXTENSIONS, default=default, help=f"default: {default}"
+    )
+    parser.add_argument(
+        "-o",
+        "--output-dir",
+        type=Path,
+        help="write one file for each recording into this folder (default: standard output)",
     )
     add_quiet(parser)
 
@@ -99,7 +116,8 @@ def add_subtitles(parser: argparse.ArgumentParser) -> None:
             group.add_argument(flag, action="store_true", help=text)
         else:
             kind = type(item.default)
-            group.add_argument(flag, type=kind, default=item.default, metavar="X", help=text)
+            shown = f"{text} (default: {item.default:g})"
+            group.add_argument(flag, type=kind, default=item.default, metavar="X", help=shown)
 
 
 def subtitles_of(options: argparse.Namespace) -> SubtitleOptions:

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
+    add_channels,
     add_known_speakers,
+    add_on_error,
     add_quiet,
     add_recognition,
     add_speakers,
@@ -41,14 +43,16 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         " each line, .jsonl with a field path, .csv with a column path; - reads a list from"
         " standard input",
     )
-    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder or URL")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// URL"
+    )
     parser.add_argument(
         "-f",
         "--format",
         action="append",
         choices=sorted(FORMATS),
         default=[],
-        help="write this in addition to json; may be repeated",
+        help="write this format besides json; may be repeated",
     )
     parser.add_argument("--retry-failed", action="store_true", help="try failed recordings again")
     parser.add_argument(
@@ -57,20 +61,26 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     _add_cluster(parser)
     add_quiet(parser)
     add_recognition(parser)
-    parser.add_argument("--channels", choices=("mix", "split"), default="mix")
+    add_channels(parser)
     add_track(parser)
     add_speakers(parser)
     add_known_speakers(parser)
-    parser.add_argument("--on-error", choices=("fail", "gap"), default="fail")
+    add_on_error(parser)
     add_subtitles(parser)
     parser.set_defaults(run=run)
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Ray")
-    group.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; auto finds one")
     group.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="actors (default: all that fit)"
+        "--address", metavar="HOST:PORT", help="the Ray cluster to use; auto finds one"
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of actors (default: as many as fit)",
     )
     group.add_argument(
         "--cpus",
@@ -90,7 +100,8 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         "--split-minutes",
         type=float,
         metavar="M",
-        help="split longer recordings (default: a quarter of the share of one worker)",
+        help="split recordings longer than this (default: a quarter of the hours of each actor, but"
+        " 10 minutes to 4 hours)",
     )
 
 

@@ -44,16 +44,16 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _add_voices(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the actions on stored voices, which are those of the service on this machine."""
     enrol = actions.add_parser("enrol", help="store the voice of a person; no audio is kept")
-    enrol.add_argument("name", metavar="NAME", help="of the person")
+    enrol.add_argument("name", metavar="NAME", help="name of the person")
     enrol.add_argument("audio", metavar="FILE", help="a recording of this person alone")
     enrol.set_defaults(run=run_enrol)
-    shown = actions.add_parser("list", help="the names of the stored voices")
+    shown = actions.add_parser("list", help="print the names of the stored voices")
     shown.set_defaults(run=run_list)
     forget = actions.add_parser("forget", help="delete a stored voice")
-    forget.add_argument("name", metavar="NAME", help="of the person")
+    forget.add_argument("name", metavar="NAME", help="name of the person")
     forget.set_defaults(run=run_forget)
     for action in (enrol, shown, forget):
-        text = "the API key whose voices these are (default: the service without keys)"
+        text = "name of the API key that owns the voices (default: those of a service without keys)"
         action.add_argument("--key", metavar="NAME", default="", help=text)
 
 

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import (
+    add_channels,
     add_known_speakers,
+    add_on_error,
     add_output,
     add_recognition,
     add_speakers,
@@ -35,21 +37,11 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is standard input")
     add_output(parser, "txt")
     add_recognition(parser)
-    parser.add_argument(
-        "--channels",
-        choices=("mix", "split"),
-        default="mix",
-        help="split: transcribe each channel, or each audio track, separately",
-    )
+    add_channels(parser)
     add_track(parser)
     add_speakers(parser)
     add_known_speakers(parser)
-    parser.add_argument(
-        "--on-error",
-        choices=("fail", "gap"),
-        default="fail",
-        help="if a stretch cannot be transcribed, gap marks it and goes on (default: fail)",
-    )
+    add_on_error(parser)
     add_subtitles(parser)
     parser.set_defaults(run=run)
 
