@@ -60,8 +60,8 @@ def add_known_speakers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME[=FILE]",
-        help="NAME=FILE is a recording of this person alone, NAME is a voice that `asr speakers enrol` "
-        "stored; may be repeated, and implies --speakers auto",
+        help="NAME=FILE is a recording of this person alone, NAME is a voice that "
+        "`asr speakers enrol` stored; may be repeated, and implies --speakers auto",
     )
 
 
