@@ -155,7 +155,9 @@ class Settings:
     max_upload_bytes: int = described(8 << 30, "largest request body, in bytes")
     max_active_requests: int = described(16, "recordings transcribed at once")
     max_waiting_requests: int = described(32, "recordings that may wait; further ones get 429")
-    cpu_workers: int = described(0, "recogniser processes; 0 means one per core")
+    cpu_workers: int = described(
+        0, "processes for each of recogniser, aligner and speakers; 0 means one per core"
+    )
     decode_cpu_seconds: int = described(1800, "seconds of CPU time to decode one recording")
     decode_memory_bytes: int = described(4 << 30, "bytes of address space to decode one recording")
     max_decoded_bytes: int = described(
@@ -327,7 +329,7 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        """Number of recogniser processes."""
+        """Number of processes for each of recogniser, aligner and speakers."""
         return self.cpu_workers or len(os.sched_getaffinity(0))
 
     @property
