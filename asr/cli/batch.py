@@ -168,7 +168,8 @@ def _say_found(listing: Listing, options: argparse.Namespace) -> None:
     if listing.n_skipped:
         told = f"{listing.n_skipped} files without a suffix of recordings were skipped"
         print(f"asr: {told}; name them to transcribe them", file=sys.stderr)
-    print(f"asr: {len(listing.sources)} recordings found", file=sys.stderr)
+    n_found = len(listing.sources)
+    print(f"asr: {n_found} recording{'s' * (n_found != 1)} found", file=sys.stderr)
 
 
 def _ended(outcome: Outcome, options: argparse.Namespace) -> int:

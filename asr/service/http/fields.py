@@ -81,6 +81,10 @@ def parse_urlencoded(text: bytes) -> list[tuple[str, str]]:
     try:
         most = MAX_FIELDS + MAX_LIST_ITEMS
         return parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=most)
+    except UnicodeDecodeError as error:  # "curl --data-binary @audio.wav" says that it is a form
+        message = "the body is not the form that its Content-Type says: send a file with "
+        message += "multipart/form-data (curl -F file=@NAME)"
+        raise Problem(400, message, "malformed_body") from error
     except ValueError as error:
         raise Problem(400, f"malformed form: {error}", "malformed_body") from error
 

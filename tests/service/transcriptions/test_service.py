@@ -214,6 +214,13 @@ def test_truncated_form(http):
         assert_problem(answer, 400, code="malformed_body")
 
 
+def test_audio_that_curl_sends_as_a_form(http):
+    """curl --data-binary names this type unless it is told another one."""
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    answer = http.post(PATH, content=b"\xff\xfb" + WAV[:1000], headers=kind)
+    assert "multipart/form-data" in assert_problem(answer, 400, code="malformed_body")
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "audio", ""])
 def test_another_content_type(http, kind):
     answer = http.post(PATH, content=b"{}", headers={"content-type": kind})
