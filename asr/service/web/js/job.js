@@ -41,7 +41,7 @@ export class JobPage {
 		this.exporter = new Exporter(job, this.transcript, this.saver, this.player, this.editor);
 		this.#build();
 		listen(this.#shortcuts(), this.leaving.signal);
-		addEventListener("focus", () => { if (!this.editor.open) this.saver.refresh(); }, { signal: this.leaving.signal });
+		addEventListener("focus", () => this.saver.refresh(), { signal: this.leaving.signal });
 		document.title = `${job.name ?? "Transcript"} – Transcripts`;
 		this.player.open();
 		if (isEnded(job)) await this.#load();

@@ -72,9 +72,15 @@ export class Transcript extends EventTarget {
 	// Gives edited segments their aligned times: pairs [old, fresh]. They belong to the edits, so undo takes both back.
 	refine(pairs) {
 		const found = new Map(pairs);
-		const ats = this.segments.flatMap((it, i) => (found.has(it) ? [i] : []));
+		const { segments } = this;
+		const ats = segments.flatMap((it, i) => (found.has(it) ? [i] : []));
 		if (!ats.length) return;
-		for (const [old, fresh] of pairs) this.#refined.set(old, fresh);
+		for (const i of ats) { // the lines beside it may have changed since
+			const [old, before, next] = [segments[i], found.get(segments[i - 1]) ?? segments[i - 1], segments[i + 1]];
+			const { start, end } = found.get(old);
+			found.set(old, withTimes(found.get(old), Math.max(start, Math.min(old.start, before?.end ?? 0)), Math.min(end, Math.max(old.end, next?.start ?? end))));
+		}
+		for (const [old, fresh] of found) this.#refined.set(old, fresh);
 		const lists = [...this.#done, ...this.#undone].flatMap((step) => [step.removed, step.inserted]);
 		for (const list of [this.segments, ...lists]) list.forEach((it, i) => { if (found.has(it)) list[i] = found.get(it); });
 		this.#tell({ at: ats[0], inserted: ats.at(-1) - ats[0] + 1, edited: true, refined: true });
