@@ -40,10 +40,16 @@ export class Transcript extends EventTarget {
 	// Replaces `count` segments from `at`. All edits go through here.
 	replace(at, count, segments, label, speakers = this.speakers) {
 		const step = { at, removed: this.segments.slice(at, at + count), inserted: segments, before: this.speakers, after: speakers, label };
-		this.#done.push(step);
+		const { removed } = step;
+		const last = this.#done.at(-1);
+		if (count === 1 && last?.label === "Add line" && last.inserted[0] === removed[0] && !removed[0].text) { // a new line and its text are one step
+			this.#done.pop();
+			Object.assign(step, { removed: [], label: last.label });
+		}
+		if (step.removed.length + segments.length) this.#done.push(step);
 		if (this.#done.length > 500) this.#done.shift();
 		this.#undone = [];
-		this.#apply(step, step.removed, step.inserted, speakers);
+		this.#apply(step, removed, segments, speakers);
 	}
 
 	#apply(step, out, into, speakers) {
