@@ -1,11 +1,11 @@
 """Edits that other changes overtake: late times, late answers, and lines that grow or overlap."""
 
-import json
+import itertools
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import finished_job, line, save, stored, until
+from tests.page.conftest import finished_job, line, save, stored
 from tests.page.test_browser_editing import Held, act, texts_of
 from tests.page.test_browser_path import edit, wait_saved
 from tests.support.serving import make_wav, wait_for
@@ -56,6 +56,10 @@ def spans(site, job):
     return [(round(it["start"], 3), round(it["end"], 3)) for it in stored(site, job)["segments"]]
 
 
+def words_of_last(site, job):
+    return stored(site, job)["segments"][-1]["words"]
+
+
 def replace_all(page, old, new):
     page.keyboard.press("Control+f")
     page.get_by_role("searchbox", name="Find").fill(old)
@@ -78,7 +82,7 @@ def test_neighbours_do_not_grow_into_one_another(site, shown, is_cue, gap):
     wait_here(page, lambda: is_aligned(site, job), "the times")
     found = spans(site, job)
     assert found[0][1] == pytest.approx(4 - gap), found
-    assert all(b[0] - a[1] >= gap - 0.0015 for a, b in zip(found, found[1:], strict=False)), found
+    assert all(b[0] - a[1] >= gap - 0.0015 for a, b in itertools.pairwise(found)), found
 
 
 def test_a_line_that_was_written_meanwhile_keeps_its_time(site, shown):
@@ -97,11 +101,14 @@ def test_a_line_that_was_written_meanwhile_keeps_its_time(site, shown):
     held.routes.pop(0).fulfill(json={"words": words})
     held.wait()
     held.release()
-    wait_here(page, lambda: is_aligned(site, job) or len(spans(site, job)) == 3, "the times")
-    page.wait_for_timeout(3000)
+    wait_here(
+        page,
+        lambda: [it["timing"] for it in words_of_last(site, job)] == ["aligned"] * 2,
+        "the times",
+    )
     wait_saved(page)
     found = spans(site, job)
-    assert all(b[0] >= a[1] for a, b in zip(found, found[1:], strict=False)), found
+    assert all(b[0] >= a[1] for a, b in itertools.pairwise(found)), found
 
 
 def test_a_line_is_split_beside_one_that_overlaps_it(site, shown):
@@ -128,7 +135,7 @@ def test_another_version_does_not_replace_a_line_that_was_opened_meanwhile(site,
     page.locator("textarea.text").fill("one changed")
     with page.expect_response("**/transcript"):
         held.release()
-    page.wait_for_timeout(300)
+    page.evaluate("new Promise(requestAnimationFrame)")
     page.unroute("**/transcript")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("one changed")
@@ -148,8 +155,8 @@ def test_a_line_that_is_written_while_subtitles_are_cut_is_kept(site, shown):
     wait_here(page, lambda: texts_of(site, job)[-1] == "end changed", "the text")
 
 
-def test_a_new_line_and_its_text_are_undone_together(site, shown):
-    job, page = shown(line(0, "one"), line(6, "two"))
+def test_a_new_line_and_its_text_are_undone_together(shown):
+    _, page = shown(line(0, "one"), line(6, "two"))
     act(page, 0, "Add a line after")
     page.keyboard.type("new")
     page.keyboard.press("Enter")
