@@ -29,9 +29,9 @@ def opened(site, visit):
 class Held:
     """Requests that are answered later."""
 
-    def __init__(self, page, url):
+    def __init__(self, page, url, times=None):
         self.routes = []
-        page.route(url, lambda route: self.routes.append(route))
+        page.route(url, lambda route: self.routes.append(route), times=times)
         self._page = page
 
     def wait(self, n=1):

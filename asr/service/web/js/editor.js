@@ -12,6 +12,7 @@ import { rules } from "./store.js";
 
 export class Editor {
 	#queue = []; // changed lines that have no aligned times yet: [old, fresh]
+	#timed = new Map(); // lines with aligned times that are not shown yet
 	#aligning = null;
 	open = null; // the line that is being edited: {segment, area}
 	isEnabled = false;
@@ -85,9 +86,10 @@ export class Editor {
 	}
 
 	#editNext(step) {
+		const [, at] = this.#find(this.open.segment);
 		const now = this.commit();
-		const next = this.transcript.segments[this.transcript.segments.indexOf(now) + step];
-		if (next) { this.player.seek(next.start); this.edit(next, 0); } else this.reader.activate(now, { focus: true });
+		const next = this.transcript.segments[at + (now || step < 0 ? step : 0)];
+		if (next) { this.player.seek(next.start); this.edit(next, 0); } else this.reader.activate(now ?? this.reader.active, { focus: true });
 	}
 
 	#close() {
@@ -152,7 +154,8 @@ export class Editor {
 		const parts = split(now.segment, now.offset);
 		if (!parts) { this.edit(now.segment, now.offset); say("There must be a word on both sides of a split."); return; }
 		const fresh = now.segment.line ? parts.map((it) => this.#spaced(rewrap(it, rules()), parts)) : parts;
-		this.transcript.replace(at, 1, fresh, "Split");
+		const last = this.transcript.at(fresh[1].start); // lines of another channel may begin before the second part
+		this.transcript.replace(at, last - at + 1, [fresh[0], ...this.transcript.segments.slice(at + 1, last + 1), fresh[1]], "Split");
 		this.#alignRest(fresh);
 		this.edit(fresh[1], 0);
 	}
@@ -294,13 +297,14 @@ export class Editor {
 	#alignRest(segments) { this.align(segments.filter((it) => it.words.some((word) => estimated.has(word))).map((it) => [it, it])); }
 
 	async #alignAll() {
-		for (let [done, shown] = [[], performance.now()]; this.#queue.length;) {
+		for (let shown = performance.now(); this.#queue.length;) {
 			const [old, fresh] = this.#queue.shift();
-			const timed = this.transcript.segments.includes(fresh) && await this.#timed(old, fresh);
-			if (timed) done.push([fresh, timed]);
+			const timed = this.transcript.segments.includes(fresh) && await this.#asked(old, fresh);
+			if (timed) this.#timed.set(fresh, timed);
 			if (this.#queue.length && performance.now() < shown + 10_000) continue; // every change is drawn and saved
-			this.#refine(done);
-			[done, shown] = [[], performance.now()];
+			this.#refine([...this.#timed]);
+			this.#timed.clear();
+			shown = performance.now();
 		}
 	}
 
@@ -314,15 +318,17 @@ export class Editor {
 	// Where the words of a line may lie. Added words may be said up to 2 s before or after it, if no other line is there.
 	#room(old, fresh) {
 		const { segments, duration } = this.transcript;
-		const { start, end, words } = fresh;
+		const { start, end, words, line } = fresh;
 		const at = segments.indexOf(fresh);
 		const more = words.length > old.words.length ? 2 : 0;
-		const [from, to] = [segments[at - 1]?.end ?? 0, segments[at + 1]?.start ?? (duration || end)];
+		const gap = line ? rules().min_gap : 0;
+		const beside = (i) => this.#timed.get(segments[i]) ?? segments[i];
+		const [from, to] = [beside(at - 1)?.end + gap || 0, beside(at + 1)?.start - gap || duration || end];
 		return [Math.min(start, Math.max(from, start - more)), Math.max(end, Math.min(to, end + more))];
 	}
 
 	// The segment with aligned times; null if it keeps the estimated ones.
-	async #timed(old, fresh) {
+	async #asked(old, fresh) {
 		try {
 			const [start, end] = this.#room(old, fresh);
 			const body = { words: old.words.filter((it) => !estimated.has(it)), text: fresh.text, start, end };

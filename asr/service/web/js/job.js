@@ -41,7 +41,7 @@ export class JobPage {
 		this.exporter = new Exporter(job, this.transcript, this.saver, this.player, this.editor);
 		this.#build();
 		listen(this.#shortcuts(), this.leaving.signal);
-		addEventListener("focus", () => { if (!this.editor.open) this.saver.refresh(); }, { signal: this.leaving.signal });
+		addEventListener("focus", () => this.saver.refresh(), { signal: this.leaving.signal });
 		document.title = `${job.name ?? "Transcript"} – Transcripts`;
 		this.player.open();
 		if (isEnded(job)) await this.#load();
@@ -208,8 +208,10 @@ export class JobPage {
 		this.editor.commit();
 		this.switching = true;
 		try {
-			const { segments } = this.transcript;
-			const fresh = subtitles ? toCues(segments, parseSrt(await this.exporter.cues()), this.transcript.speakers) : toSentences(segments);
+			let cues;
+			if (subtitles) do cues = await this.exporter.cues(); while (this.editor.open || this.saver.isDirty); // somebody went on writing
+			const { segments, speakers } = this.transcript;
+			const fresh = subtitles ? toCues(segments, parseSrt(cues), speakers) : toSentences(segments);
 			if (!fresh) throw new Error("Some lines have no word times.");
 			this.transcript.replace(0, segments.length, fresh, subtitles ? "Cut into subtitles" : "Join into sentences");
 			say(subtitles ? `${fresh.length} subtitles` : `${fresh.length} lines`);

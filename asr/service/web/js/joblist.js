@@ -109,5 +109,4 @@ export class JobList {
 		const body = el("div", { class: "body" }, open, el("small", { class: "muted" }, facts), isBusy && progressOf(job), job.error && job.state === "failed" && el("small", { class: "error", dir: "auto" }, job.error.message));
 		return el("li", { data: { id: job.id, sign, state: job.state } }, el("span", { class: "sign" }, icon("file")), body, stateChip(job), el("span", { class: "acts" }, cancel, remove));
 	}
-
 }

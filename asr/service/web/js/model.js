@@ -40,10 +40,16 @@ export class Transcript extends EventTarget {
 	// Replaces `count` segments from `at`. All edits go through here.
 	replace(at, count, segments, label, speakers = this.speakers) {
 		const step = { at, removed: this.segments.slice(at, at + count), inserted: segments, before: this.speakers, after: speakers, label };
-		this.#done.push(step);
+		const { removed } = step;
+		const last = this.#done.at(-1);
+		if (count === 1 && last?.label === "Add line" && last.inserted[0] === removed[0] && !removed[0].text) { // a new line and its text are one step
+			this.#done.pop();
+			Object.assign(step, { removed: [], label: last.label });
+		}
+		if (step.removed.length + segments.length) this.#done.push(step);
 		if (this.#done.length > 500) this.#done.shift();
 		this.#undone = [];
-		this.#apply(step, step.removed, step.inserted, speakers);
+		this.#apply(step, removed, segments, speakers);
 	}
 
 	#apply(step, out, into, speakers) {
@@ -72,9 +78,15 @@ export class Transcript extends EventTarget {
 	// Gives edited segments their aligned times: pairs [old, fresh]. They belong to the edits, so undo takes both back.
 	refine(pairs) {
 		const found = new Map(pairs);
-		const ats = this.segments.flatMap((it, i) => (found.has(it) ? [i] : []));
+		const { segments } = this;
+		const ats = segments.flatMap((it, i) => (found.has(it) ? [i] : []));
 		if (!ats.length) return;
-		for (const [old, fresh] of pairs) this.#refined.set(old, fresh);
+		for (const i of ats) { // the lines beside it may have changed since
+			const [old, before, next] = [segments[i], found.get(segments[i - 1]) ?? segments[i - 1], segments[i + 1]];
+			const { start, end } = found.get(old);
+			found.set(old, withTimes(found.get(old), Math.max(start, Math.min(old.start, before?.end ?? 0)), Math.min(end, Math.max(old.end, next?.start ?? end))));
+		}
+		for (const [old, fresh] of found) this.#refined.set(old, fresh);
 		const lists = [...this.#done, ...this.#undone].flatMap((step) => [step.removed, step.inserted]);
 		for (const list of [this.segments, ...lists]) list.forEach((it, i) => { if (found.has(it)) list[i] = found.get(it); });
 		this.#tell({ at: ats[0], inserted: ats.at(-1) - ats[0] + 1, edited: true, refined: true });

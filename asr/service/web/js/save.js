@@ -147,14 +147,15 @@ export class Saver extends EventTarget {
 		this.#set("saved");
 	}
 
-	// Shows what another tab has saved meanwhile, unless something here is unsaved.
+	// Shows what another tab has saved meanwhile, unless something here is unsaved or open.
 	async refresh() {
 		const { etag } = this.transcript;
-		if (this.isDirty || !etag) return;
+		const isBusy = () => this.isDirty || etag !== this.transcript.etag || document.querySelector("textarea.text, dialog");
+		if (!etag || isBusy()) return;
 		try {
 			const response = await request(this.path, { headers: { "If-None-Match": `${etag}, ${etag.slice(0, -1)}-gzip"` }, quiet: true });
 			const body = await response.json();
-			if (this.isDirty || etag !== this.transcript.etag) return;
+			if (isBusy()) return;
 			this.#take(body, response.headers.get("etag"), "Use the other version");
 			toast("This transcript was changed elsewhere. You see the new version.");
 		} catch { /* 304: it is the same. Without a connection, the next save finds out. */ }
