@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from asr.speakers.diariser import Diariser, Provisional, SpokenWord
     from asr.types import Audio, Chunk, Hypothesis, Word
 
+    ReadChunk = Callable[[int, Chunk], Awaitable[Audio]]
+
 logger = logging.getLogger(__name__)
 
 FRESH_WINDOWS: Final = 40
@@ -96,7 +98,7 @@ class SpeakerTracker:
         options: SpeakerOptions,
         labels: Sequence[str] = (),
         memory: SpeakerMemory | None = None,
-        read: Callable[[int, Chunk], Awaitable[Audio]] | None = None,
+        read: ReadChunk | None = None,
     ) -> None:
         self.warnings: list[str] = []
         self._read = read
@@ -130,10 +132,11 @@ class SpeakerTracker:
     ) -> None:
         """Take the voices and the words of the next chunk of a channel."""
         log = self._logs.setdefault(channel, VoiceLog())
-        kept = self._heard.setdefault(channel, [])
-        kept.append((chunk, words))
-        if len(log.windows) > MOST_REFINED:
-            kept.clear()  # they are not needed then
+        if self._read is not None:
+            kept = self._heard.setdefault(channel, [])
+            kept.append((chunk, words))
+            if len(log.windows) > MOST_REFINED:
+                kept.clear()  # they are not needed then
         if voices is None:
             return
         try:
@@ -249,7 +252,7 @@ class SpeakerTracker:
         log = self._logs.get(channel, VoiceLog())
         if not words:
             return []
-        refine = partial(self._fine_log, channel) if self._read else None
+        refine = partial(self._fine_log, channel, self._read) if self._read else None
         spoken, warnings = await self._diariser.label(log, words, self._options, refine)
         self.warnings += warnings
         names = self._channel_names(channel, spoken)
@@ -263,14 +266,14 @@ class SpeakerTracker:
             for word, who in zip(words, spoken, strict=True)
         ]
 
-    async def _fine_log(self, channel: int) -> VoiceLog | None:
+    async def _fine_log(self, channel: int, read: ReadChunk) -> VoiceLog | None:
         """The fine windows of a channel; None if that fails."""
         log = VoiceLog()
         chunks = self._heard.get(channel, [])
         try:
             for first in range(0, len(chunks), REFINED_AT_ONCE):
                 batch = chunks[first : first + REFINED_AT_ONCE]
-                found = [self._fine_voices(channel, chunk, words) for chunk, words in batch]
+                found = [self._fine_voices(channel, chunk, words, read) for chunk, words in batch]
                 for (chunk, _), voices in zip(batch, await asyncio.gather(*found), strict=True):
                     log.add(chunk.start, voices)
         except Exception as error:  # noqa: BLE001  # as in `hear`
@@ -278,10 +281,12 @@ class SpeakerTracker:
             return None
         return log if log.windows else None
 
-    async def _fine_voices(self, channel: int, chunk: Chunk, words: Sequence[Word]) -> Voices:
-        if self._read is None or not words:
-            return Voices((), "")
-        return await self._diariser.embed(await self._read(channel, chunk), words, fine=True)
+    async def _fine_voices(
+        self, channel: int, chunk: Chunk, words: Sequence[Word], read: ReadChunk
+    ) -> Voices:
+        if not words:
+            return Voices((), "")  # its samples need not be read
+        return await self._diariser.embed(await read(channel, chunk), words, fine=True)
 
     def _channel_names(self, channel: int, spoken: Iterable[SpokenWord]) -> dict[str, str]:
         """The final name of each speaker. A channel with one unknown speaker is its speaker."""
