@@ -20,7 +20,7 @@ from asr.cli.arguments import (
 )
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
-from asr.cli.speakers import known_voices, with_known
+from asr.cli.speakers import with_known
 from asr.errors import InvalidOption
 from asr.pipeline.known_text import align_file
 from asr.pipeline.transcriber import collect, make_transcriber
@@ -69,9 +69,7 @@ def run(options: argparse.Namespace) -> int:
     async def work(path: Path, bar: Bar) -> Transcript:
         async with make_transcriber(settings) as transcriber:
             chosen = options_of(options, settings)
-            if options.known_speaker:
-                known = await known_voices(transcriber, options.known_speaker, settings)
-                chosen = with_known(chosen, known)
+            chosen = await with_known(chosen, options.known_speaker, transcriber, settings)
             events = align_file(transcriber, path, text, chosen, keep_lines=options.keep_lines)
             return await collect(events, bar.on_event)
 

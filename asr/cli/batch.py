@@ -19,7 +19,7 @@ from asr.cli.arguments import (
     settings_of,
     subtitles_of,
 )
-from asr.cli.speakers import find_known, with_known
+from asr.cli.speakers import with_known_alone
 from asr.config import check
 from asr.output.formats import FORMATS
 
@@ -132,7 +132,7 @@ def _run(options: argparse.Namespace, cluster: ModuleType) -> int:
     settings = settings_of(options)
     chosen = options_of(options, settings)
     if options.known_speaker:
-        chosen = with_known(chosen, asyncio.run(find_known(options.known_speaker, settings)))
+        chosen = asyncio.run(with_known_alone(chosen, options.known_speaker, settings))
     listing = list_sources(options.sources)
     _say_found(listing, options)
     job = prepare(

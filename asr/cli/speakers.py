@@ -91,10 +91,12 @@ async def _embed(path: Path, name: str, settings: Settings) -> KnownVoice:
         await transcriber.close()
 
 
-async def known_voices(
-    transcriber: Transcriber, wanted: Iterable[str], settings: Settings
-) -> tuple[KnownVoice, ...]:
-    """The voices of ``NAME=FILE``, and the stored ones of ``NAME``.
+async def with_known(
+    options: Options, wanted: Iterable[str], transcriber: Transcriber, settings: Settings
+) -> Options:
+    """The options with the voices of ``NAME=FILE`` and the stored ones of ``NAME``, if any.
+
+    Known voices imply that speakers are told apart.
 
     Raises:
         AsrError: a recording cannot be used, or there is no such voice.
@@ -106,7 +108,10 @@ async def known_voices(
             found.append(await _voice_in(file, name, transcriber))
         else:
             found.append(_stored_voice(name, settings))
-    return tuple(found)
+    if not found:
+        return options
+    speakers = options.speakers or SpeakerOptions()
+    return replace(options, speakers=replace(speakers, known=tuple(found)))
 
 
 async def _voice_in(file: str, name: str, transcriber: Transcriber) -> KnownVoice:
@@ -134,17 +139,11 @@ def _stored_voice(name: str, settings: Settings) -> KnownVoice:
     return stored.voice
 
 
-def with_known(options: Options, known: tuple[KnownVoice, ...]) -> Options:
-    """The options with known voices, which imply that speakers are told apart."""
-    speakers = options.speakers or SpeakerOptions()
-    return replace(options, speakers=replace(speakers, known=known))
-
-
-async def find_known(wanted: Iterable[str], settings: Settings) -> tuple[KnownVoice, ...]:
-    """`known_voices` without a transcriber; the engine is not needed, and stays closed."""
+async def with_known_alone(options: Options, wanted: Iterable[str], settings: Settings) -> Options:
+    """`with_known` without a transcriber; the engine is not needed, and stays closed."""
     transcriber = make_transcriber(settings)
     try:
-        return await known_voices(transcriber, wanted, settings)
+        return await with_known(options, wanted, transcriber, settings)
     finally:
         await transcriber.close()
 

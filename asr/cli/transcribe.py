@@ -21,7 +21,7 @@ from asr.cli.arguments import (
 )
 from asr.cli.files import deliver, source
 from asr.cli.progress import Bar
-from asr.cli.speakers import known_voices, with_known
+from asr.cli.speakers import with_known
 from asr.errors import AsrError, InvalidOption
 from asr.pipeline.transcriber import collect, make_transcriber
 
@@ -62,9 +62,7 @@ async def _transcribe_all(
     n_failed = 0
     async with make_transcriber(settings) as transcriber:
         chosen = options_of(options, settings)
-        if options.known_speaker:
-            known = await known_voices(transcriber, options.known_speaker, settings)
-            chosen = with_known(chosen, known)
+        chosen = await with_known(chosen, options.known_speaker, transcriber, settings)
         for name in options.files:
             try:
                 with source(name) as path, Bar(name, hidden=options.quiet) as bar:
