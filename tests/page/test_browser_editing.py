@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import finished_job, line, save, stored, until
-from tests.page.test_browser_path import download, edit, wait_saved
+from tests.page.test_browser_path import ask_for_clip, download, edit, wait_saved
 from tests.support.serving import make_wav, wait_for
 
 pytestmark = [pytest.mark.page, pytest.mark.timeout(600)]
@@ -258,12 +258,7 @@ def test_the_keyboard_keeps_its_place_in_the_transcript(opened):
 
 def test_a_refused_clip_is_explained_in_its_dialog(opened):
     _, page = opened("one", "two")
-    page.get_by_role("button", name="Export").click()
-    page.get_by_role("menuitem", name="Download a clip").click()
-    box = page.get_by_role("dialog")
-    box.get_by_label("From").fill("1:00")
-    box.get_by_label("To").fill("1:05")
-    box.get_by_role("button", name="Download").click()
+    box = ask_for_clip(page, "1:00", "1:05")
     expect(box.get_by_role("alert")).to_contain_text("the recording has 5.000 s")
     box.get_by_label("From").fill("0:01")
     box.get_by_label("To").fill("0:02")

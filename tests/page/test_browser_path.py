@@ -18,6 +18,17 @@ def edit(page, text, fresh):
     page.keyboard.press("Enter")
 
 
+def ask_for_clip(page, start, end):
+    """Ask for a clip, and return the dialog."""
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("menuitem", name="Download a clip").click()
+    box = page.get_by_role("dialog")
+    box.get_by_label("From").fill(start)
+    box.get_by_label("To").fill(end)
+    box.get_by_role("button", name="Download").click()
+    return box
+
+
 def download(page, label):
     page.get_by_role("button", name="Export").click()
     with page.expect_download() as found:
@@ -221,12 +232,7 @@ def test_a_click_on_a_word_seeks_and_the_place_is_remembered(site, visit):
 def test_a_clip_of_a_span(site, visit):
     job = finished_job(site, make_wav(9))
     page = visit(site).job(job)
-    page.get_by_role("button", name="Export").click()
-    page.get_by_role("menuitem", name="Download a clip").click()
-    box = page.get_by_role("dialog")
-    box.get_by_label("From").fill("0:02")
-    box.get_by_label("To").fill("0:01")
-    box.get_by_role("button", name="Download").click()
+    box = ask_for_clip(page, "0:02", "0:01")
     expect(box.get_by_role("alert")).to_have_text("The clip must end after it begins.")
     box.get_by_label("To").fill("0:04.5")
     box.get_by_label("Format").select_option("wav")
