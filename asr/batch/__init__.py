@@ -10,5 +10,5 @@ tried again, `alone` runs a task that may kill its process, `manifest`, `records
 report. `cluster` is the only module that imports Ray.
 
 Each task may run more than once, because Ray repeats the tasks of a dead actor. Each result exists
-once nevertheless, because its name follows from what was transcribed and how.
+only once, because its name is made from the content of the recording and the settings.
 """

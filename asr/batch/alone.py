@@ -1,4 +1,4 @@
-"""Run a task in a process of its own, because processes died while they worked on it.
+"""Run a task that may kill its process in a separate process.
 
 A worker dies for many reasons: somebody kills it, its node fails, memory runs out, or the recording
 makes a library crash. Only the last one is the recording's fault. Here the worker waits for a child

@@ -1,4 +1,4 @@
-"""What is done and what is still to do: the state of a run, without the means to do it.
+"""The state of a run: what is done and what is still to do. Nothing here does it.
 
 A run is a sequence of rounds. Each round has all tasks that can be done now, the longest first. The
 answers decide about the next round: the pieces of recordings that were split, tasks to try again,

@@ -36,7 +36,7 @@ class SourceUnavailable(Exception):
 
 
 class SourceAway(SourceUnavailable):
-    """Where a recording lies, nobody answers now. Recordings at other places may be readable."""
+    """The server or disk of a recording does not answer now. Other servers and disks may."""
 
 
 _RECORDING: Final = (AudioError, InvalidOption, TooMuchMissing, HopelessRecording)

@@ -126,7 +126,7 @@ def _copied(url: str, limits: AudioLimits, target: Path) -> Fetched:
             content = _hashed(_kept(_remote_blocks(fs, path, url), copy, limits))
     except (SourceError, SourceUnavailable):
         raise
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises other errors
         raise _unfetched(error) from error
     return Fetched(target, content, target.stat().st_size)
 

@@ -23,7 +23,7 @@ NAME: Final = f"{INTERNAL}/index.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known about a path.
+    """What an earlier look at a path found.
 
     Attributes:
         content: SHA-256.

@@ -160,7 +160,7 @@ def _remote_folder(url: str, listing: Listing) -> Iterator[str]:
     is_glob = glob.has_magic(url)
     try:
         found = sorted(fs.glob(path) if is_glob else fs.find(path))
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises other errors
         raise InvalidOption("source", f"cannot list {url}: {error}") from error
     check(bool(found), "source", f"nothing matches {url}")
     for name in found:
@@ -176,7 +176,7 @@ def _is_remote_folder(url: str) -> bool:
     fs, path = filesystem(url)
     try:
         return bool(fs.isdir(path))
-    except Exception:  # noqa: BLE001  # each file system has errors of its own; the worker tells
+    except Exception:  # noqa: BLE001  # each file system raises other errors; the worker tells
         return False
 
 
@@ -255,7 +255,7 @@ def _look_at_url(url: str) -> Source:
     try:
         fs, path = filesystem(url)
         facts = fs.info(path)
-    except Exception:  # noqa: BLE001  # each file system has errors of its own
+    except Exception:  # noqa: BLE001  # each file system raises other errors
         return Source(url)
     stamp = next((str(facts[key]) for key in ("ETag", "etag", "LastModified") if key in facts), "")
     size = facts.get("size")
